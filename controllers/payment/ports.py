@@ -1,0 +1,109 @@
+"""What the payment controller needs of a payment provider."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class IntentState(StrEnum):
+    """Where the provider says the money of one intent is."""
+
+    UNCONFIRMED = "Unconfirmed"  # cannot take money until it is confirmed
+    PROCESSING = "Processing"  # confirmed, the outcome is not known yet
+    CAPTURED = "Captured"
+    REFUSED = "Refused"  # declined, or wants the customer to act; still has to be cancelled
+    CANCELLED = "Cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One payment intent as the provider tells it.
+
+    Args:
+        received: Minor units that were really taken.
+        reference: The Order's uid that `create_intent` was given.
+        reason: Why it was refused, CamelCase (`CardDeclined`, `AuthenticationRequired`); None otherwise.
+        message: The same, as a sentence that a customer may read.
+    """
+
+    id: str
+    state: IntentState
+    amount: int
+    currency: str
+    received: int
+    reference: str
+    reason: str | None = None
+    message: str | None = None
+
+
+class RefundState(StrEnum):
+    """Where the provider says one refund is."""
+
+    PENDING = "Pending"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """One refund as the provider tells it; `reference` is the ledger's id of it."""
+
+    id: str
+    intent_id: str
+    state: RefundState
+    amount: int
+    currency: str
+    reference: str
+    reason: str | None = None
+
+
+class PaymentGateway(Protocol):
+    """A payment provider with two-step charging.
+
+    Every method raises `Transient` (not carried out: refused connection, 429, open breaker),
+    `Unclear` (time-out, dropped connection, 5xx: look before repeating) or `Refused`.
+    A decline is an answer, an `Intent` that is REFUSED, not an exception.
+    """
+
+    async def create_intent(
+        self, *, key: str, amount: int, currency: str, method: str, merchant: str, reference: str
+    ) -> Intent:
+        """Make an intent that cannot take money yet. `key` is the idempotency key; `reference` the Order's uid."""
+        ...
+
+    async def confirm(self, intent_id: str, *, key: str) -> Intent:
+        """Take the money."""
+        ...
+
+    async def get_intent(self, intent_id: str) -> Intent:
+        """Tell how one intent stands; safe to repeat, retried inside."""
+        ...
+
+    async def cancel_intent(self, intent_id: str) -> Intent:
+        """Make sure an intent can never take money.
+
+        Answers the intent as it stands afterwards: CANCELLED, or CAPTURED or PROCESSING when the money was
+        faster. Never raises `Refused` for that.
+        """
+        ...
+
+    async def refund(self, intent_id: str, *, key: str, amount: int, reference: str) -> Refund:
+        """Give `amount` minor units back. `reference` is the ledger's id of this refund."""
+        ...
+
+    async def get_refund(self, refund_id: str) -> Refund:
+        """Tell how one refund stands; safe to repeat, retried inside."""
+        ...
+
+    async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
+        """The refund of this intent that carries `reference`; None where the provider knows of none."""
+        ...
+
+    def intents(self) -> AsyncIterator[Intent]:
+        """Every intent the provider knows, for the audit; paginated inside."""
+        ...
+
+    def refunds(self) -> AsyncIterator[Refund]:
+        """Every refund the provider knows, for the audit; paginated inside."""
+        ...

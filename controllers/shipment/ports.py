@@ -1,0 +1,109 @@
+"""What the shipment controller needs of a carrier."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from orderplane.crds.order import Address
+from orderplane.crds.shipment import Parcel, Service
+
+
+class VoidState(StrEnum):
+    """How the carrier answered the wish to take a label back."""
+
+    NONE = "None"  # nobody asked
+    SUBMITTED = "Submitted"  # taken: the label is dead, its cost is settled later
+    REFUNDED = "Refunded"
+    REJECTED = "Rejected"  # the label was used, or is too old
+    NOT_APPLICABLE = "NotApplicable"  # dead, and its cost is not given back
+
+
+class Tracking(StrEnum):
+    """Where the parcel is, as far as the saga cares."""
+
+    PRE_TRANSIT = "PreTransit"
+    IN_TRANSIT = "InTransit"  # the first scan has happened: the point of no return
+    DELIVERED = "Delivered"
+    RETURNED = "Returned"
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Postage that was bought. `cost` is minor units of `currency`."""
+
+    tracking_code: str
+    tracker_id: str
+    tracking_url: str
+    carrier: str
+    service: str
+    cost: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierShipment:
+    """One shipment as the carrier tells it. `reference` is the Order's uid; no label means not bought."""
+
+    id: str
+    reference: str
+    rate_id: str | None
+    label: Label | None
+    void: VoidState
+    tracking: Tracking
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingUpdate:
+    """What the tracker of one parcel says now; `at` is the carrier's time of the last scan."""
+
+    tracking_code: str
+    tracking: Tracking
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pickup:
+    """A booked collection of several parcels."""
+
+    id: str
+    confirmation: str
+
+
+class Carrier(Protocol):
+    """A carrier with two-step buying.
+
+    Every method raises `Transient` (not carried out), `Unclear` (look before repeating) or `Refused`
+    (`AddressRejected`, `ServiceUnavailable`...).
+    """
+
+    async def create(
+        self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
+    ) -> CarrierShipment:
+        """Make a shipment that costs nothing yet, with the rate for `service` chosen. `reference`: the Order's uid."""
+        ...
+
+    async def buy(self, shipment_id: str, rate_id: str) -> CarrierShipment:
+        """Buy the label; buying twice is `Refused` with reason `AlreadyBought`."""
+        ...
+
+    async def get(self, shipment_id: str) -> CarrierShipment:
+        """Tell how one shipment stands, with its label, void and tracking; safe to repeat, retried inside."""
+        ...
+
+    async def void(self, shipment_id: str) -> CarrierShipment:
+        """Ask for the label back; answers how the shipment stands afterwards, whatever the carrier said."""
+        ...
+
+    async def schedule_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> Pickup:
+        """Book one collection for several bought shipments."""
+        ...
+
+    async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
+        """Tell how several parcels stand, in as few calls as the carrier allows; safe to repeat."""
+        ...
+
+    def shipments(self) -> AsyncIterator[CarrierShipment]:
+        """Every shipment the carrier knows, for the audit; paginated inside."""
+        ...

@@ -1,0 +1,119 @@
+"""What every kind shares: names of the API group, object metadata, conditions."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+GROUP = "orderplane.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+SHARD_LABEL = f"{GROUP}/shard"
+CUSTOMER_LABEL = f"{GROUP}/customer"
+ORDER_LABEL = f"{GROUP}/order"
+TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
+RETRY_ANNOTATION = f"{GROUP}/retry"
+
+COMPENSATE_FINALIZER = f"{GROUP}/compensate"
+RELEASE_STOCK_FINALIZER = f"{GROUP}/release-stock"
+REFUND_PAYMENT_FINALIZER = f"{GROUP}/refund-payment"
+CANCEL_SHIPMENT_FINALIZER = f"{GROUP}/cancel-shipment"
+
+SHARDS = 64
+"""Virtual shards; an object's shard never changes, which replica serves it does."""
+
+MAX_ORDER_NAME = 50
+"""So that a child's name, the order's plus a dash and eight characters, still fits a label."""
+
+Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", max_length=63)]
+Quantity = Annotated[int, Field(ge=1, le=10_000)]
+Minor = Annotated[int, Field(ge=0, le=999_999_999_999)]
+"""An amount of money in minor units of its currency (ISO 4217): cents, yen, fils."""
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", max_length=3)]
+
+
+class ApiModel(BaseModel):
+    """A piece of a resource: camelCase outside, snake_case inside, immutable."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class OwnerReference(ApiModel):
+    """https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/"""
+
+    api_version: str
+    kind: str
+    name: str
+    uid: str
+    controller: bool = False
+    block_owner_deletion: bool = False
+
+
+class ObjectMeta(ApiModel):
+    """The metadata that controllers read; the rest is left on the server."""
+
+    name: str
+    namespace: str
+    uid: str
+    resource_version: str
+    generation: int = 1
+    creation_timestamp: datetime
+    deletion_timestamp: datetime | None = None
+    finalizers: tuple[str, ...] = ()
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    owner_references: tuple[OwnerReference, ...] = ()
+
+
+class Condition(ApiModel):
+    """metav1.Condition: `last_transition_time` moves only when `status` does."""
+
+    type: Annotated[str, Field(max_length=63)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
+    message: Annotated[str, Field(max_length=1024)] = ""
+    observed_generation: int = 0
+    last_transition_time: datetime
+
+
+Conditions = Annotated[tuple[Condition, ...], Field(max_length=16)]
+
+
+class OrderRef(ApiModel):
+    """The order that a child belongs to; name and uid, because a name can be used again."""
+
+    name: Annotated[str, Field(max_length=MAX_ORDER_NAME)]
+    uid: Annotated[str, Field(max_length=36)]
+
+
+class Resource(ApiModel):
+    """One object of ours, as the API server tells it."""
+
+    metadata: ObjectMeta
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name."""
+        return self.metadata.namespace, self.metadata.name
+
+    @property
+    def is_deleting(self) -> bool:
+        """Someone asked for it to go; finalizers still hold it."""
+        return self.metadata.deletion_timestamp is not None
+
+
+class Kind(StrEnum):
+    """The kinds of this group."""
+
+    ORDER = "Order"
+    RESERVATION = "Reservation"
+    PAYMENT = "Payment"
+    SHIPMENT = "Shipment"
+
+    @property
+    def plural(self) -> str:
+        """As in URLs."""
+        return f"{self.value.lower()}s"

@@ -1,0 +1,26 @@
+"""Minor units and how to print them.
+
+Source of the exponents: ISO 4217 list one. A currency that is not here is refused,
+because a wrong exponent is a wrong price by a factor of a hundred.
+"""
+
+EXPONENTS = {
+    "AUD": 2, "BHD": 3, "BRL": 2, "CAD": 2, "CHF": 2, "CLP": 0, "CNY": 2, "CZK": 2, "DKK": 2, "EUR": 2,
+    "GBP": 2, "HKD": 2, "HUF": 2, "IDR": 2, "ILS": 2, "INR": 2, "ISK": 0, "JOD": 3, "JPY": 0, "KRW": 0,
+    "KWD": 3, "MXN": 2, "MYR": 2, "NOK": 2, "NZD": 2, "OMR": 3, "PLN": 2, "RON": 2, "SEK": 2, "SGD": 2,
+    "THB": 2, "TND": 3, "TRY": 2, "TWD": 2, "USD": 2, "VND": 0, "ZAR": 2,
+}  # fmt: skip
+
+
+def format_minor(amount: int, currency: str) -> str:
+    """Print an amount: `format_minor(1999, "EUR")` is `19.99 EUR`.
+
+    Raises:
+        KeyError: the currency is not in the table.
+    """
+    exponent = EXPONENTS[currency]
+    sign = "-" if amount < 0 else ""
+    if exponent == 0:
+        return f"{sign}{abs(amount)} {currency}"
+    whole, part = divmod(abs(amount), 10**exponent)
+    return f"{sign}{whole}.{part:0{exponent}d} {currency}"

@@ -1,0 +1,154 @@
+"""Order: what a customer wants, at which price, and how far it has come."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from orderplane.crds.meta import ApiModel, Conditions, Currency, Minor, Quantity, Resource, Sku
+
+
+class OrderPhase(StrEnum):
+    """A summary of the conditions, for people and field selectors."""
+
+    PENDING = "Pending"
+    RESERVED = "Reserved"
+    PAID = "Paid"
+    SHIPPED = "Shipped"
+    DELIVERED = "Delivered"
+    COMPENSATING = "Compensating"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+
+
+FINISHED = frozenset({OrderPhase.DELIVERED, OrderPhase.FAILED, OrderPhase.CANCELLED})
+
+
+class OrderCondition(StrEnum):
+    """Condition types. Each of the first four stays True while the saga moves on."""
+
+    RESERVED = "Reserved"
+    PAID = "Paid"
+    SHIPPED = "Shipped"
+    DELIVERED = "Delivered"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    UNDONE = "Undone"
+    STALLED = "Stalled"
+
+
+class Item(ApiModel):
+    """What the customer asked for."""
+
+    sku: Sku
+    quantity: Quantity
+
+
+class QuoteLine(ApiModel):
+    """One item with its price at the time of ordering."""
+
+    sku: Sku
+    quantity: Quantity
+    unit_amount: Annotated[int, Field(ge=0, le=99_999_999_999)]
+
+
+class Amounts(ApiModel):
+    """total = items + shipping + tax - discount."""
+
+    items: Minor
+    shipping: Minor
+    tax: Minor
+    discount: Minor
+    total: Minor
+
+
+class Quote(ApiModel):
+    """What the order costs. Written by the front door or the admission webhook, never by a customer."""
+
+    currency: Currency
+    lines: Annotated[tuple[QuoteLine, ...], Field(min_length=1, max_length=50)]
+    amounts: Amounts
+
+
+class Address(ApiModel):
+    """Where it goes; the only personal data in a resource."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    line1: Annotated[str, Field(min_length=1, max_length=200)]
+    line2: Annotated[str | None, Field(max_length=200)] = None
+    city: Annotated[str, Field(min_length=1, max_length=100)]
+    region: Annotated[str | None, Field(max_length=100)] = None
+    postal_code: Annotated[str, Field(min_length=1, max_length=20)]
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$", max_length=2)]
+
+
+PaymentMethod = Annotated[str, Field(pattern=r"^pm_[A-Za-z0-9_]{1,64}$", max_length=67)]
+"""A provider's token. Never a card number."""
+
+
+class OrderSpec(ApiModel):
+    """Immutable but for `cancel` (false to true, once) and `ttlSecondsAfterFinished`."""
+
+    customer: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$", max_length=63)]
+    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=50)]
+    quote: Quote
+    address: Address
+    payment_method: PaymentMethod
+    cancel: bool = False
+    ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=31_536_000)] = None
+
+
+class CompensationStep(StrEnum):
+    """What was undone."""
+
+    CANCEL_SHIPMENT = "CancelShipment"
+    CANCEL_PAYMENT = "CancelPayment"
+    REFUND_PAYMENT = "RefundPayment"
+    RELEASE_STOCK = "ReleaseStock"
+
+
+class Compensation(ApiModel):
+    """One undone effect, told from the history, with the reference to look it up elsewhere."""
+
+    step: CompensationStep
+    reference: Annotated[str, Field(max_length=128)]
+    at: datetime
+
+
+class TrackingInfo(ApiModel):
+    """What a customer needs to follow the parcel."""
+
+    carrier: Annotated[str, Field(max_length=63)]
+    code: Annotated[str, Field(max_length=128)]
+    url: Annotated[str, Field(max_length=512)]
+
+
+class OrderStatus(ApiModel):
+    """Reported by the order controller alone."""
+
+    observed_generation: int = 0
+    phase: OrderPhase = OrderPhase.PENDING
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    conditions: Conditions = ()
+    compensation: Annotated[tuple[Compensation, ...], Field(max_length=16)] = ()
+    tracking: TrackingInfo | None = None
+    finished_at: datetime | None = None
+    handled_retry: Annotated[str | None, Field(max_length=64)] = None
+
+
+class Order(Resource):
+    """See the module."""
+
+    spec: OrderSpec
+    status: OrderStatus = Field(default_factory=OrderStatus)
+
+    @property
+    def child_name(self) -> str:
+        """The one name that this order's Reservation, Payment and Shipment have."""
+        return child_name(self.metadata.name, self.metadata.uid)
+
+
+def child_name(order_name: str, order_uid: str) -> str:
+    """Deterministic, and different for an order made again under the same name."""
+    return f"{order_name}-{order_uid[-8:]}"

@@ -1,0 +1,49 @@
+"""Payment: money that is taken for one order, once."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from orderplane.crds.meta import ApiModel, Conditions, Currency, Minor, OrderRef, Resource
+from orderplane.crds.order import PaymentMethod
+
+
+class PaymentPhase(StrEnum):
+    """Where the money is."""
+
+    PENDING = "Pending"
+    CAPTURED = "Captured"
+    DECLINED = "Declined"
+    CANCELLED = "Cancelled"
+    REFUNDING = "Refunding"
+    REFUNDED = "Refunded"
+
+
+class PaymentSpec(ApiModel):
+    """Immutable."""
+
+    order_ref: OrderRef
+    amount: Minor
+    currency: Currency
+    method: PaymentMethod
+    capture: Literal["Automatic"] = "Automatic"
+
+
+class PaymentStatus(ApiModel):
+    """Reported by the payment controller alone."""
+
+    observed_generation: int = 0
+    phase: PaymentPhase = PaymentPhase.PENDING
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    conditions: Conditions = ()
+    intent_id: Annotated[str | None, Field(max_length=128)] = None
+    captured: Minor = 0
+    refunded: Minor = 0
+
+
+class Payment(Resource):
+    """See the module."""
+
+    spec: PaymentSpec
+    status: PaymentStatus = Field(default_factory=PaymentStatus)

@@ -1,0 +1,46 @@
+"""Reservation: stock that is kept for somebody, until a time."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from orderplane.crds.meta import ApiModel, Conditions, OrderRef, Resource
+from orderplane.crds.order import Item
+
+
+class ReservationPhase(StrEnum):
+    """Where the stock is."""
+
+    PENDING = "Pending"
+    HELD = "Held"
+    COMMITTED = "Committed"
+    REJECTED = "Rejected"
+    EXPIRED = "Expired"
+    LOST = "Lost"
+    RELEASED = "Released"
+
+
+class ReservationSpec(ApiModel):
+    """Immutable. `order_ref` is missing on one that was asked for by itself."""
+
+    order_ref: OrderRef | None = None
+    items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=50)]
+    expires_at: datetime
+
+
+class ReservationStatus(ApiModel):
+    """Reported by the reservation controller alone."""
+
+    observed_generation: int = 0
+    phase: ReservationPhase = ReservationPhase.PENDING
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    conditions: Conditions = ()
+
+
+class Reservation(Resource):
+    """See the module."""
+
+    spec: ReservationSpec
+    status: ReservationStatus = Field(default_factory=ReservationStatus)

@@ -1,0 +1,71 @@
+"""Shipment: a label that is bought, and a parcel on its way."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from orderplane.crds.meta import ApiModel, Conditions, Currency, Minor, OrderRef, Resource
+from orderplane.crds.order import Address, TrackingInfo
+
+
+class ShipmentPhase(StrEnum):
+    """Where the parcel is."""
+
+    PENDING = "Pending"
+    SCHEDULED = "Scheduled"
+    IN_TRANSIT = "InTransit"
+    DELIVERED = "Delivered"
+    REJECTED = "Rejected"
+    CANCELLED = "Cancelled"
+
+
+class Parcel(ApiModel):
+    """One box: grams and millimetres."""
+
+    weight_grams: Annotated[int, Field(ge=1, le=1_000_000)]
+    length_millimetres: Annotated[int, Field(ge=1, le=5_000)]
+    width_millimetres: Annotated[int, Field(ge=1, le=5_000)]
+    height_millimetres: Annotated[int, Field(ge=1, le=5_000)]
+
+
+class Service(StrEnum):
+    """How fast it has to be; each carrier's adapter knows what that means there."""
+
+    STANDARD = "Standard"
+    EXPRESS = "Express"
+
+
+class ShipmentSpec(ApiModel):
+    """Immutable."""
+
+    order_ref: OrderRef
+    address: Address
+    parcels: Annotated[tuple[Parcel, ...], Field(min_length=1, max_length=20)]
+    service: Service = Service.STANDARD
+
+
+class Pickup(ApiModel):
+    """The collection that was booked for this parcel and others."""
+
+    confirmation: Annotated[str, Field(max_length=128)]
+
+
+class ShipmentStatus(ApiModel):
+    """Reported by the shipment controller alone."""
+
+    observed_generation: int = 0
+    phase: ShipmentPhase = ShipmentPhase.PENDING
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    conditions: Conditions = ()
+    tracking: TrackingInfo | None = None
+    cost: Minor | None = None
+    cost_currency: Currency | None = None
+    pickup: Pickup | None = None
+
+
+class Shipment(Resource):
+    """See the module."""
+
+    spec: ShipmentSpec
+    status: ShipmentStatus = Field(default_factory=ShipmentStatus)

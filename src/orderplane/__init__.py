@@ -1,0 +1,3 @@
+"""Orderplane: real-time order processing as Kubernetes custom resources."""
+
+__version__ = "0.1.0"
