@@ -46,11 +46,12 @@ class Item(ApiModel):
 
 
 class QuoteLine(ApiModel):
-    """One item with its price at the time of ordering."""
+    """One item with its price, and the weight of one piece, at the time of ordering."""
 
     sku: Sku
     quantity: Quantity
     unit_amount: Annotated[int, Field(ge=0, le=99_999_999_999)]
+    weight_grams: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Amounts(ApiModel):

@@ -69,7 +69,7 @@ class PaymentGateway(Protocol):
     async def create_intent(
         self, *, key: str, amount: int, currency: str, method: str, merchant: str, reference: str
     ) -> Intent:
-        """Make an intent that cannot take money yet. `key` is the idempotency key; `reference` the Order's uid."""
+        """Make an intent that cannot take money yet; `key` for idempotency, `reference` the Order's uid."""
         ...
 
     async def confirm(self, intent_id: str, *, key: str) -> Intent:

@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from orderplane.controllers.gate import Whereabouts
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
 
@@ -18,15 +19,6 @@ class VoidState(StrEnum):
     REFUNDED = "Refunded"
     REJECTED = "Rejected"  # the label was used, or is too old
     NOT_APPLICABLE = "NotApplicable"  # dead, and its cost is not given back
-
-
-class Tracking(StrEnum):
-    """Where the parcel is, as far as the saga cares."""
-
-    PRE_TRANSIT = "PreTransit"
-    IN_TRANSIT = "InTransit"  # the first scan has happened: the point of no return
-    DELIVERED = "Delivered"
-    RETURNED = "Returned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +43,7 @@ class CarrierShipment:
     rate_id: str | None
     label: Label | None
     void: VoidState
-    tracking: Tracking
+    whereabouts: Whereabouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +51,7 @@ class TrackingUpdate:
     """What the tracker of one parcel says now; `at` is the carrier's time of the last scan."""
 
     tracking_code: str
-    tracking: Tracking
+    whereabouts: Whereabouts
     at: datetime | None
 
 
@@ -81,7 +73,7 @@ class Carrier(Protocol):
     async def create(
         self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
     ) -> CarrierShipment:
-        """Make a shipment that costs nothing yet, with the rate for `service` chosen. `reference`: the Order's uid."""
+        """Make a shipment that costs nothing yet, its rate chosen; `reference` is the Order's uid."""
         ...
 
     async def buy(self, shipment_id: str, rate_id: str) -> CarrierShipment:

@@ -1,0 +1,211 @@
+"""A thin client for the hot path: aiohttp and orjson, configured as the `kubernetes` package is.
+
+It costs a fifth of the CPU of the generated client for each write, and knows just what Orderplane does.
+"""
+
+import asyncio
+import ssl
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from kubernetes import client as kubernetes_client
+from kubernetes import config as kubernetes_config
+from prometheus_client import Counter
+
+from orderplane.adapters.kubernetes.errors import ApiError, Unavailable, error_from
+from orderplane.crds.meta import GROUP, VERSION, Kind
+
+Json = dict[str, Any]
+
+REQUESTS = Counter(
+    "orderplane_kubernetes_requests_total",
+    "Requests to the API server.",
+    ["verb", "kind", "code"],
+)
+
+
+class Page:
+    """One page of a list; `continue_token` is None on the last."""
+
+    __slots__ = ("continue_token", "items", "resource_version")
+
+    def __init__(self, document: Json) -> None:
+        self.items: list[Json] = document["items"]
+        self.resource_version = int(document["metadata"]["resourceVersion"] or 0)
+        self.continue_token: str | None = document["metadata"].get("continue") or None
+
+
+class ApiClient:
+    """Speaks to one API server. Every method raises the types of `adapters.kubernetes.errors`."""
+
+    def __init__(self, session: aiohttp.ClientSession, host: str) -> None:
+        self._session = session
+        self._host = host.rstrip("/")
+
+    @classmethod
+    async def connect(
+        cls, *, user_agent: str, context: str | None = None, connections: int = 64, seconds: float = 10.0
+    ) -> Self:
+        """Read `KUBECONFIG`, `~/.kube/config` or the pod's service account, and open a session.
+
+        Args:
+            connections: The cap on open connections.
+            seconds: The most that one request may take, all of it.
+
+        Raises:
+            kubernetes.config.ConfigException: there is no usable configuration.
+        """
+        settings = await asyncio.to_thread(_load_configuration, context)
+        headers = {"User-Agent": user_agent, "Accept": "application/json"}
+        if authorization := (settings.api_key or {}).get("authorization"):
+            headers["Authorization"] = authorization
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ssl=_tls_of(settings), keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=seconds, connect=seconds / 2),
+            headers=headers,
+        )
+        return cls(session, settings.host)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def create(self, kind: Kind, namespace: str, body: Json) -> Json:
+        """Create one object; answers it as stored."""
+        return await self._send("POST", kind, _path(kind, namespace), body)
+
+    async def get(self, kind: Kind, namespace: str, name: str, *, from_cache: bool = False) -> Json:
+        """Read one object; `from_cache` takes the server's watch cache, which may be a little behind."""
+        query = {"resourceVersion": "0"} if from_cache else None
+        return await self._send("GET", kind, _path(kind, namespace, name), query=query)
+
+    async def list_page(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        limit: int = 500,
+        continue_token: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Page:
+        """Read one page, by quorum (a `resourceVersion=0` list would ignore the limit)."""
+        query = {"limit": str(limit)}
+        if continue_token:
+            query["continue"] = continue_token
+        if label_selector:
+            query["labelSelector"] = label_selector
+        if field_selector:
+            query["fieldSelector"] = field_selector
+        return Page(await self._send("GET", kind, _path(kind, namespace), query=query))
+
+    async def put_status(
+        self, kind: Kind, namespace: str, name: str, resource_version: str, status: Json
+    ) -> Json:
+        """Replace the status, if nobody else wrote since `resource_version`; answers the whole object."""
+        body = {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": kind.value,
+            "metadata": {"name": name, "namespace": namespace, "resourceVersion": resource_version},
+            "status": status,
+        }
+        return await self._send("PUT", kind, f"{_path(kind, namespace, name)}/status", body)
+
+    async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
+        """RFC 7396. Put `metadata.resourceVersion` into the patch to make it conditional."""
+        return await self._send(
+            "PATCH", kind, _path(kind, namespace, name), patch, content_type="application/merge-patch+json"
+        )
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> Json:
+        """Ask for an object to go; with `uid`, only if it is still that very one.
+
+        Answers the object as it waits for its finalizers, or a Status where it is gone at once.
+        """
+        body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        return await self._send("DELETE", kind, _path(kind, namespace, name), body)
+
+    async def create_event(self, namespace: str, body: Json) -> Json:
+        """Create an events.k8s.io/v1 Event."""
+        return await self._send(
+            "POST", "Event", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body
+        )
+
+    async def _send(
+        self,
+        method: str,
+        kind: str,
+        path: str,
+        body: Json | None = None,
+        *,
+        query: dict[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        label = kind.value if isinstance(kind, Kind) else kind
+        code = "error"
+        try:
+            async with self._session.request(
+                method,
+                self._host + path,
+                params=query,
+                data=orjson.dumps(body) if body is not None else None,
+                headers={"Content-Type": content_type} if body is not None else None,
+            ) as response:
+                code = str(response.status)
+                raw = await response.read()
+                if response.status >= 400:
+                    raise error_from(response.status, _decode(raw), response.headers.get("Retry-After"))
+                document: Json = orjson.loads(raw)
+                return document
+        except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+            raise Unavailable(
+                0, "NoAnswer", f"{method} {path}: {type(problem).__name__}: {problem}"
+            ) from problem
+        finally:
+            REQUESTS.labels(method, label, code).inc()
+
+
+def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
+    base = f"/apis/{GROUP}/{VERSION}"
+    place = f"{base}/namespaces/{namespace}/{kind.plural}" if namespace else f"{base}/{kind.plural}"
+    return f"{place}/{name}" if name else place
+
+
+def _decode(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return raw.decode(errors="replace")[:500]
+
+
+def _load_configuration(context: str | None) -> Any:
+    settings = kubernetes_client.Configuration()
+    try:
+        kubernetes_config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+    except kubernetes_config.ConfigException:
+        kubernetes_config.load_kube_config(context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
+    return settings
+
+
+def _tls_of(settings: Any) -> ssl.SSLContext | bool:
+    if not settings.host.startswith("https"):
+        return False
+    tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
+    if not settings.verify_ssl:
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    if settings.cert_file:
+        tls.load_cert_chain(settings.cert_file, settings.key_file)
+    return tls
+
+
+__all__ = ["ApiClient", "ApiError", "Json", "Page"]

@@ -1,0 +1,38 @@
+"""Schema migrations: numbered SQL files, each applied once, in one transaction, under a lock."""
+
+from importlib import resources
+
+import asyncpg
+
+_LOCK = 0x6F72646572706C61  # "orderpla": two processes migrating at once wait for one another
+
+
+async def migrate(dsn: str) -> int:
+    """Bring the database up to the newest schema.
+
+    Returns:
+        How many migrations were applied; 0 means it was up to date.
+
+    Raises:
+        asyncpg.PostgresError: a migration failed; nothing of it was kept.
+    """
+    files = sorted(
+        (f for f in (resources.files(__package__) / "migrations").iterdir() if f.name.endswith(".sql")),
+        key=lambda f: f.name,
+    )
+    connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations "
+            "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        done = {row["name"] for row in await connection.fetch("SELECT name FROM migrations")}
+        pending = [f for f in files if f.name not in done]
+        for file in pending:
+            async with connection.transaction():
+                await connection.execute(file.read_text(encoding="utf-8"))
+                await connection.execute("INSERT INTO migrations (name) VALUES ($1)", file.name)
+        return len(pending)
+    finally:
+        await connection.close(timeout=5)
