@@ -67,6 +67,10 @@ class Whereabouts(StrEnum):
     RETURNED = "Returned"
 
 
+class GateClosed(Exception):  # noqa: N818
+    """The order's row is not in a state that admits this effect; nothing was done."""
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One order's row with the state of its three ledgers, read in one snapshot.
@@ -96,7 +100,6 @@ class Gate:
     tracking_code: str | None = None
     tracking_url: str | None = None
     carrier: str | None = None
-    undoing_at: datetime | None = None
     finished_at: datetime | None = None
 
     @property

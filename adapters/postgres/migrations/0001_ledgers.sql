@@ -154,6 +154,10 @@ CREATE TABLE shipments (
     void_state    text NOT NULL DEFAULT 'None',
     tracking      text NOT NULL DEFAULT 'PreTransit' CHECK (tracking IN
         ('PreTransit', 'InTransit', 'Delivered', 'Returned')),
+    -- When the buying call was last begun: until a while after it, "no label" is not an answer.
+    buy_begun_at  timestamptz,
+    pickup_batch  uuid,
+    pickup_claimed_at timestamptz,
     pickup        text,
     -- When the carrier is asked next; null where there is nothing left to ask.
     poll_at       timestamptz,
@@ -164,6 +168,9 @@ CREATE TABLE shipments (
     bought_at     timestamptz,
     PRIMARY KEY (merchant, order_uid)
 );
+CREATE INDEX shipments_to_collect ON shipments (merchant, order_uid)
+    WHERE state = 'Bought' AND pickup IS NULL;
+CREATE INDEX shipments_by_pickup ON shipments (pickup_batch) WHERE pickup_batch IS NOT NULL;
 CREATE INDEX shipments_to_poll ON shipments (poll_at) WHERE poll_at IS NOT NULL;
 
 -- What happened, in order, for ever; and, while published_at is null, what Kafka has not been told yet.

@@ -1,0 +1,206 @@
+"""The gate in PostgreSQL, and the fence that every other ledger puts in front of its effects."""
+
+from typing import Any
+from uuid import UUID
+
+from orderplane.adapters.postgres.history import record
+from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.controllers.gate import (
+    Gate,
+    GateClosed,
+    GateState,
+    MoneyState,
+    Outcome,
+    ParcelState,
+    StockState,
+    Whereabouts,
+)
+from orderplane.crds.meta import TRACEPARENT_ANNOTATION
+from orderplane.crds.order import Compensation, CompensationStep, Order
+from orderplane.events.types import EventType
+
+_READ = """
+SELECT o.*,
+       r.state AS stock, r.message AS stock_message,
+       p.state AS money, p.reason AS money_reason, p.message AS money_message,
+       s.state AS parcel, s.reason AS parcel_reason, s.message AS parcel_message,
+       s.tracking, s.tracking_code, s.tracking_url, s.carrier
+FROM orders o
+LEFT JOIN reservations r ON r.merchant = o.merchant AND r.holder = o.uid
+LEFT JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
+LEFT JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
+WHERE o.merchant = $1 AND o.uid = $2
+"""
+
+_COMPENSATION = """
+SELECT type, data, at FROM history
+WHERE subject = $1 AND merchant = $2
+  AND type IN ('inventory.released', 'payment.cancelled', 'payment.refunded', 'shipment.cancelled')
+ORDER BY seq
+"""
+
+
+async def pass_gate(connection: Connection, merchant: str, uid: str, *states: GateState) -> Any:
+    """Lock the order's row until the transaction ends, and see that it admits the effect.
+
+    Raises:
+        GateClosed: the row is in another state, or there is none.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, uid
+    )
+    if row is None:
+        raise GateClosed(f"order {merchant}/{uid} was never opened")
+    if row["state"] not in states:
+        raise GateClosed(f"order {merchant}/{row['name']} is {row['state']}, not {' or '.join(states)}")
+    return row
+
+
+async def tell(
+    connection: Connection, row: Any, type_: EventType, data: dict[str, Any], *, effect: UUID | None = None
+) -> None:
+    """Record an event of an order whose row is locked here; `effect` is the order itself unless given."""
+    seq = await connection.fetchval(
+        "UPDATE orders SET seq = seq + 1 WHERE merchant = $1 AND uid = $2 RETURNING seq",
+        row["merchant"], row["uid"],
+    )  # fmt: skip
+    await record(
+        connection,
+        type_=type_,
+        effect=effect or row["uid"],
+        merchant=row["merchant"],
+        subject=row["uid"],
+        name=row["name"],
+        seq=seq,
+        data={
+            "merchant": row["merchant"],
+            "order": {"name": row["name"], "uid": str(row["uid"])},
+            **data,
+        },
+        traceparent=row["traceparent"],
+    )
+
+
+async def seal_as(connection: Connection, row: Any, outcome: Outcome) -> None:
+    """Nothing moves after this; `row` is locked by this transaction."""
+    await connection.execute(
+        "UPDATE orders SET state = 'Sealed', outcome = $3, sealed_at = coalesce(sealed_at, now()), "
+        "finished_at = CASE WHEN $3 = 'Shipped' THEN NULL ELSE now() END WHERE merchant = $1 AND uid = $2",
+        row["merchant"], row["uid"], outcome.value,
+    )  # fmt: skip
+
+
+class PostgresGates:
+    """Implements `controllers.order.ports.Gates`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, merchant: str, uid: str) -> Gate | None:
+        row = await self._pool.fetchrow(_READ, merchant, uid)
+        return _gate(row) if row else None
+
+    async def open(self, order: Order) -> Gate:
+        merchant, uid = order.metadata.namespace, order.metadata.uid
+        quote = order.spec.quote
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await connection.fetchrow(
+                "INSERT INTO orders (merchant, uid, name, currency, total, traceparent) "
+                "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING *",
+                merchant, uid, order.metadata.name, quote.currency, quote.amounts.total,
+                order.metadata.annotations.get(TRACEPARENT_ANNOTATION),
+            )  # fmt: skip
+            if row is not None:
+                await tell(
+                    connection,
+                    row,
+                    EventType.ORDER_CREATED,
+                    {
+                        "customer": order.spec.customer,
+                        "items": [item.model_dump(mode="json") for item in order.spec.items],
+                        "total": quote.amounts.total,
+                        "currency": quote.currency,
+                    },
+                )
+                return Gate(merchant, uid, order.metadata.name, GateState.OPEN)
+        gate = await self.read(merchant, uid)
+        assert gate is not None
+        return gate
+
+    async def undo(self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool) -> Gate:
+        await self._pool.execute(
+            "UPDATE orders SET state = 'Undoing', reason = $3, message = $4, is_cancel = $5, "
+            "undoing_at = now() WHERE merchant = $1 AND uid = $2 AND state = 'Open'",
+            merchant, uid, reason, message, is_cancel,
+        )  # fmt: skip
+        gate = await self.read(merchant, uid)
+        if gate is None:
+            raise GateClosed(f"order {merchant}/{uid} was never opened")
+        return gate
+
+    async def seal(self, merchant: str, uid: str) -> Gate:
+        async with self._pool.acquire() as connection, connection.transaction():
+            locked = await connection.fetchrow(
+                "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, uid
+            )
+            gate = _gate(await connection.fetchrow(_READ, merchant, uid))
+            if gate.state is not GateState.UNDOING or not gate.is_undone:
+                return gate
+            outcome = Outcome.CANCELLED if gate.is_cancel else Outcome.FAILED
+            type_ = EventType.ORDER_CANCELLED if gate.is_cancel else EventType.ORDER_FAILED
+            await seal_as(connection, locked, outcome)
+            await tell(connection, locked, type_, {"reason": gate.reason, "message": gate.message})
+            return _gate(await connection.fetchrow(_READ, merchant, uid))
+
+    async def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:
+        rows = await self._pool.fetch(_COMPENSATION, UUID(uid), merchant)
+        return tuple(_compensation(row) for row in rows)
+
+
+def _compensation(row: Any) -> Compensation:
+    data = row["data"]
+    match row["type"]:
+        case "inventory.released":
+            return Compensation(
+                step=CompensationStep.RELEASE_STOCK, reference=data["reservation"]["name"], at=row["at"]
+            )
+        case "payment.cancelled":
+            return Compensation(
+                step=CompensationStep.CANCEL_PAYMENT, reference=data["intentId"] or "none", at=row["at"]
+            )
+        case "payment.refunded":
+            return Compensation(
+                step=CompensationStep.REFUND_PAYMENT,
+                reference=data["providerId"] or data["refundId"],
+                at=row["at"],
+            )
+        case _:
+            return Compensation(
+                step=CompensationStep.CANCEL_SHIPMENT, reference=data["trackingCode"], at=row["at"]
+            )
+
+
+def _gate(row: Any) -> Gate:
+    return Gate(
+        merchant=row["merchant"],
+        uid=str(row["uid"]),
+        name=row["name"],
+        state=GateState(row["state"]),
+        outcome=Outcome(row["outcome"]) if row["outcome"] else None,
+        reason=row["reason"],
+        message=row["message"],
+        is_cancel=row["is_cancel"],
+        stock=StockState(row["stock"]) if row["stock"] else None,
+        stock_message=row["stock_message"],
+        money=MoneyState(row["money"]) if row["money"] else None,
+        money_reason=row["money_reason"],
+        money_message=row["money_message"],
+        parcel=ParcelState(row["parcel"]) if row["parcel"] else None,
+        parcel_reason=row["parcel_reason"],
+        parcel_message=row["parcel_message"],
+        whereabouts=Whereabouts(row["tracking"] or "PreTransit"),
+        tracking_code=row["tracking_code"],
+        tracking_url=row["tracking_url"],
+        carrier=row["carrier"],
+        finished_at=row["finished_at"],
+    )

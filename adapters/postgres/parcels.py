@@ -1,0 +1,249 @@
+"""The shipment ledger in PostgreSQL."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from orderplane.adapters.postgres.gates import pass_gate, seal_as, tell
+from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.adapters.postgres.stock import commit_lines
+from orderplane.controllers.errors import Transient
+from orderplane.controllers.gate import GateClosed, GateState, Outcome, ParcelState, Whereabouts
+from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelRef
+from orderplane.controllers.shipment.ports import Label, VoidState
+from orderplane.events.types import EventType
+
+_LIVE = (GateState.OPEN, GateState.UNDOING)
+_ORDER = {state: rank for rank, state in enumerate(("PreTransit", "InTransit", "Returned", "Delivered"))}
+
+
+class PostgresParcels:
+    """Implements `controllers.shipment.ledger.ParcelLedger`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, merchant: str, order_uid: str) -> ParcelEntry | None:
+        row = await self._pool.fetchrow(
+            "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
+        )
+        return _entry(row) if row else None
+
+    async def intend(self, merchant: str, order_uid: str, *, name: str) -> ParcelEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
+            paid = await connection.fetchval(
+                "SELECT captured FROM payments "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Captured' AND currency = $3",
+                merchant, order_uid, gate["currency"],
+            )  # fmt: skip
+            if paid != gate["total"]:
+                raise Transient("NotPaid", f"order {merchant}/{gate['name']} is not paid in full; no label")
+            stock = await connection.fetchval(
+                "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2", merchant, order_uid
+            )
+            if stock != "Pinned":
+                raise Transient(
+                    "StockNotPinned", f"stock of order {merchant}/{gate['name']} is {stock or 'not held'}"
+                )
+            await connection.execute(
+                "INSERT INTO shipments (merchant, order_uid, name) VALUES ($1, $2, $3) "
+                "ON CONFLICT DO NOTHING",
+                merchant, order_uid, name,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+    async def begin_buy(
+        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
+    ) -> ParcelEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await pass_gate(connection, merchant, order_uid, GateState.OPEN)
+            await connection.execute(
+                "UPDATE shipments SET provider_id = $3, rate_id = $4, buy_begun_at = $5 "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' "
+                "AND coalesce(provider_id, $3) = $3",
+                merchant, order_uid, provider_id, rate_id, now,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+    async def record_label(self, merchant: str, order_uid: str, label: Label, now: datetime) -> ParcelEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
+            row = await connection.fetchrow(
+                "UPDATE shipments SET state = 'Bought', bought_at = $3, poll_at = $3, carrier = $4, "
+                "service = $5, tracking_code = $6, tracker_id = $7, tracking_url = $8, cost = $9, "
+                "cost_currency = $10 "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' RETURNING *",
+                merchant, order_uid, now, label.carrier, label.service, label.tracking_code,
+                label.tracker_id, label.tracking_url, label.cost, label.currency,
+            )  # fmt: skip
+            is_open = row is not None and gate["state"] == GateState.OPEN
+            if is_open and await commit_lines(connection, merchant, order_uid):
+                await tell(connection, gate, EventType.ORDER_SHIPPED, {
+                    "carrier": label.carrier,
+                    "service": label.service,
+                    "trackingCode": label.tracking_code,
+                    "trackingUrl": label.tracking_url,
+                })  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+    async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ParcelEntry:
+        return await self._settle(merchant, order_uid, _LIVE, ParcelState.REFUSED, reason, message)
+
+    async def cancel(self, merchant: str, order_uid: str) -> ParcelEntry:
+        return await self._settle(merchant, order_uid, (GateState.UNDOING,), ParcelState.CANCELLED)
+
+    async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ParcelEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            row = await connection.fetchrow(
+                "UPDATE shipments SET state = 'Voided', void_state = $3, poll_at = NULL "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Bought' RETURNING *",
+                merchant, order_uid, void.value,
+            )  # fmt: skip
+            if row is not None:
+                data = {"trackingCode": row["tracking_code"], "void": void.value}
+                await tell(connection, gate, EventType.SHIPMENT_CANCELLED, data)
+            return await _reread(connection, merchant, order_uid)
+
+    async def record_whereabouts(
+        self, merchant: str, order_uid: str, whereabouts: Whereabouts
+    ) -> ParcelEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, *GateState)
+            row = await connection.fetchrow(
+                "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
+            )
+            if row["state"] != "Bought" or _ORDER[whereabouts] <= _ORDER[row["tracking"]]:
+                return _entry(row)
+            is_over = whereabouts in (Whereabouts.DELIVERED, Whereabouts.RETURNED)
+            await connection.execute(
+                "UPDATE shipments SET tracking = $3, poll_at = CASE WHEN $4 THEN NULL ELSE poll_at END "
+                "WHERE merchant = $1 AND order_uid = $2",
+                merchant, order_uid, whereabouts.value, is_over,
+            )  # fmt: skip
+            if gate["state"] == GateState.UNDOING:
+                # The parcel was faster than the wish to undo: goods that travel are goods that left.
+                await _commit_what_left(connection, merchant, order_uid)
+            is_delivered = whereabouts is Whereabouts.DELIVERED
+            if gate["state"] != GateState.SEALED or is_delivered:
+                await seal_as(connection, gate, Outcome.DELIVERED if is_delivered else Outcome.SHIPPED)
+            if is_delivered:
+                data = {"trackingCode": row["tracking_code"]}
+                await tell(connection, gate, EventType.ORDER_DELIVERED, data)
+            return await _reread(connection, merchant, order_uid)
+
+    async def due_for_tracking(self, now: datetime, limit: int, lease: float) -> Sequence[ParcelRef]:
+        rows = await self._pool.fetch(
+            "UPDATE shipments SET poll_at = $1::timestamptz + $3, polls = polls + 1 "
+            "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
+            "  WHERE poll_at <= $1 ORDER BY poll_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
+            now, limit, timedelta(seconds=lease),
+        )  # fmt: skip
+        return [_ref(row) for row in rows]
+
+    async def track_again(self, parcels: Sequence[ParcelRef], at: Sequence[datetime]) -> None:
+        await self._pool.execute(
+            "UPDATE shipments s SET poll_at = t.at FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) "
+            "AS t (merchant, order_uid, at) "
+            "WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.poll_at IS NOT NULL",
+            [parcel.merchant for parcel in parcels], [parcel.order_uid for parcel in parcels], list(at),
+        )  # fmt: skip
+
+    async def claim_pickup(
+        self, now: datetime, limit: int, lease: float
+    ) -> tuple[str, Sequence[ParcelRef]] | None:
+        batch = uuid4()
+        rows = await self._pool.fetch(
+            "UPDATE shipments SET pickup_batch = $4, pickup_claimed_at = $1 "
+            "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
+            "  WHERE state = 'Bought' AND pickup IS NULL AND tracking = 'PreTransit' "
+            "  AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $1::timestamptz - $3) "
+            "  LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
+            now, limit, timedelta(seconds=lease), batch,
+        )  # fmt: skip
+        return (str(batch), [_ref(row) for row in rows]) if rows else None
+
+    async def record_pickup(self, batch: str, confirmation: str) -> None:
+        await self._pool.execute(
+            "UPDATE shipments SET pickup = $2 WHERE pickup_batch = $1", batch, confirmation
+        )
+
+    async def _settle(
+        self,
+        merchant: str,
+        order_uid: str,
+        admitted: tuple[GateState, ...],
+        state: ParcelState,
+        reason: str | None = None,
+        message: str | None = None,
+    ) -> ParcelEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await pass_gate(connection, merchant, order_uid, *admitted)
+            await connection.execute(
+                "UPDATE shipments SET state = $3, reason = $4, message = $5 "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended'",
+                merchant, order_uid, state.value, reason, message,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+
+async def _commit_what_left(connection: Connection, merchant: str, order_uid: str) -> None:
+    if await commit_lines(connection, merchant, order_uid):
+        return
+    # A recount has taken them off the shelf already: only the reservation's state is to be put right.
+    await connection.execute(
+        "UPDATE reservations SET state = 'Committed' WHERE merchant = $1 AND holder = $2 AND state = 'Lost'",
+        merchant, order_uid,
+    )  # fmt: skip
+
+
+async def _reread(connection: Connection, merchant: str, order_uid: str) -> ParcelEntry:
+    row = await connection.fetchrow(
+        "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
+    )
+    if row is None:
+        raise GateClosed(f"order {merchant}/{order_uid} has no shipment")
+    return _entry(row)
+
+
+def _entry(row: Any) -> ParcelEntry:
+    label = (
+        Label(
+            tracking_code=row["tracking_code"],
+            tracker_id=row["tracker_id"],
+            tracking_url=row["tracking_url"],
+            carrier=row["carrier"],
+            service=row["service"],
+            cost=row["cost"],
+            currency=row["cost_currency"],
+        )
+        if row["tracking_code"]
+        else None
+    )
+    return ParcelEntry(
+        order_uid=str(row["order_uid"]),
+        state=ParcelState(row["state"]),
+        provider_id=row["provider_id"],
+        rate_id=row["rate_id"],
+        buy_begun_at=row["buy_begun_at"],
+        label=label,
+        void=VoidState(row["void_state"]),
+        whereabouts=Whereabouts(row["tracking"]),
+        pickup=row["pickup"],
+        reason=row["reason"],
+        message=row["message"],
+    )
+
+
+def _ref(row: Any) -> ParcelRef:
+    return ParcelRef(
+        merchant=row["merchant"],
+        order_uid=str(row["order_uid"]),
+        name=row["name"],
+        provider_id=row["provider_id"],
+        tracking_code=row["tracking_code"],
+        whereabouts=Whereabouts(row["tracking"]),
+        polls=row["polls"],
+    )

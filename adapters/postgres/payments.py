@@ -1,0 +1,228 @@
+"""The payment ledger in PostgreSQL."""
+
+from typing import Any
+from uuid import UUID, uuid5
+
+from orderplane.adapters.postgres.gates import pass_gate, tell
+from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.controllers.errors import Refused, Transient
+from orderplane.controllers.gate import GateClosed, GateState, MoneyState, ParcelState
+from orderplane.controllers.payment.ledger import PaymentEntry, RefundEntry, RefundProgress
+from orderplane.controllers.payment.ports import RefundState
+from orderplane.events.types import EventType
+
+_LIVE = (GateState.OPEN, GateState.UNDOING)
+
+
+class PostgresPayments:
+    """Implements `controllers.payment.ledger.PaymentLedger`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
+        async with self._pool.acquire() as connection:
+            return await _read(connection, merchant, order_uid)
+
+    async def intend(
+        self, merchant: str, order_uid: str, *, name: str, amount: int, currency: str, method: str
+    ) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
+            if (amount, currency) != (gate["total"], gate["currency"]):
+                raise Refused(
+                    "AmountMismatch",
+                    f"Payment {merchant}/{name} asks for another amount than its order's total; "
+                    "nothing was charged.",
+                )
+            pinned = await connection.fetchval(
+                "UPDATE reservations SET state = 'Pinned' "
+                "WHERE merchant = $1 AND holder = $2 AND state IN ('Held', 'Pinned') RETURNING state",
+                merchant, order_uid,
+            )  # fmt: skip
+            if pinned is None:
+                raise Transient("StockNotHeld", f"no stock is held for order {merchant}/{gate['name']}")
+            await connection.execute(
+                "INSERT INTO payments (merchant, order_uid, name, amount, currency, method) "
+                "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                merchant, order_uid, name, amount, currency, method,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+    async def next_create(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await pass_gate(connection, merchant, order_uid, GateState.OPEN)
+            await connection.execute(
+                "UPDATE payments SET create_attempt = $3 + 1 "
+                "WHERE merchant = $1 AND order_uid = $2 AND create_attempt = $3 AND intent_id IS NULL",
+                merchant, order_uid, attempt,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+    async def begin_confirm(
+        self, merchant: str, order_uid: str, intent_id: str, attempt: int
+    ) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await pass_gate(connection, merchant, order_uid, GateState.OPEN)
+            await connection.execute(
+                "UPDATE payments SET intent_id = $3, confirm_attempt = $4 "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' "
+                "AND coalesce(intent_id, $3) = $3 AND confirm_attempt < $4",
+                merchant, order_uid, intent_id, attempt,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+    async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
+            row = await connection.fetchrow(
+                "UPDATE payments SET state = 'Captured', captured = $3, reason = NULL, message = NULL "
+                "WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING *",
+                merchant, order_uid, received,
+            )  # fmt: skip
+            if row is not None:
+                data = {"intentId": row["intent_id"], "amount": received, "currency": row["currency"]}
+                await tell(connection, gate, EventType.PAYMENT_SUCCESS, data)
+            return await _reread(connection, merchant, order_uid)
+
+    async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
+            row = await connection.fetchrow(
+                "UPDATE payments SET state = 'Declined', reason = $3, message = $4 "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' RETURNING *",
+                merchant, order_uid, reason, message,
+            )  # fmt: skip
+            if row is not None:
+                await tell(connection, gate, EventType.PAYMENT_FAILED, {"reason": reason, "message": message})
+            return await _reread(connection, merchant, order_uid)
+
+    async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            row = await connection.fetchrow(
+                "UPDATE payments SET state = 'Cancelled' "
+                "WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING *",
+                merchant, order_uid,
+            )  # fmt: skip
+            if row is not None:
+                await tell(connection, gate, EventType.PAYMENT_CANCELLED, {"intentId": row["intent_id"]})
+            return await _reread(connection, merchant, order_uid)
+
+    async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            parcel = await connection.fetchval(
+                "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
+            )
+            if parcel in (ParcelState.INTENDED, ParcelState.BOUGHT):
+                raise GateClosed(f"order {merchant}/{gate['name']} has a shipment that is {parcel}")
+            entry = await _reread(connection, merchant, order_uid)
+            if entry.state is not MoneyState.CAPTURED or entry.refunds:
+                return entry
+            if entry.captured == 0:
+                await connection.execute(
+                    "UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2",
+                    merchant, order_uid,
+                )  # fmt: skip
+            else:
+                await connection.execute(
+                    "INSERT INTO refunds (id, merchant, order_uid, amount) VALUES ($1, $2, $3, $4)",
+                    uuid5(UUID(order_uid), "refund/1"), merchant, order_uid, entry.captured,
+                )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+    async def record_refund(
+        self,
+        merchant: str,
+        order_uid: str,
+        refund_id: str,
+        *,
+        provider_id: str,
+        state: RefundState,
+        reason: str | None,
+    ) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            row = await connection.fetchrow(
+                "UPDATE refunds SET state = $3, provider_id = $4, reason = $5 "
+                "WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Pending', 'Failed') RETURNING *",
+                merchant, refund_id, state.value, provider_id, reason,
+            )  # fmt: skip
+            if row is not None and state is RefundState.SUCCEEDED:
+                await finish_refund(connection, gate, row, is_by_hand=False)
+            return await _reread(connection, merchant, order_uid)
+
+    async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
+        async with self._pool.acquire() as connection, connection.transaction():
+            await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            await connection.execute(
+                "UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NULL "
+                "WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed')",
+                merchant, refund_id,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
+
+async def finish_refund(connection: Connection, gate: Any, refund: Any, *, is_by_hand: bool) -> None:
+    """The money is back: note it and tell `payment.refunded`; the gate row is locked by this transaction."""
+    currency = await connection.fetchval(
+        "UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2 RETURNING currency",
+        refund["merchant"], refund["order_uid"],
+    )  # fmt: skip
+    data = {
+        "refundId": str(refund["id"]),
+        "providerId": refund["provider_id"],
+        "amount": refund["amount"],
+        "currency": currency,
+        "settledByHand": is_by_hand,
+    }
+    await tell(connection, gate, EventType.PAYMENT_REFUNDED, data, effect=refund["id"])
+
+
+async def _read(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry | None:
+    row = await connection.fetchrow(
+        "SELECT * FROM payments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
+    )
+    if row is None:
+        return None
+    # Only what was captured can have refunds: most reads are spared the second query.
+    refunds = (
+        await connection.fetch(
+            "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY made_at, id",
+            merchant, order_uid,
+        )
+        if row["state"] in ("Captured", "Refunded")
+        else []
+    )  # fmt: skip
+    return PaymentEntry(
+        order_uid=str(row["order_uid"]),
+        amount=row["amount"],
+        currency=row["currency"],
+        method=row["method"],
+        state=MoneyState(row["state"]),
+        intent_id=row["intent_id"],
+        create_attempt=row["create_attempt"],
+        confirm_attempt=row["confirm_attempt"],
+        captured=row["captured"],
+        reason=row["reason"],
+        message=row["message"],
+        refunds=tuple(
+            RefundEntry(
+                id=str(refund["id"]),
+                amount=refund["amount"],
+                state=RefundProgress(refund["state"]),
+                provider_id=refund["provider_id"],
+                attempt=refund["attempt"],
+                reason=refund["reason"],
+            )
+            for refund in refunds
+        ),
+    )
+
+
+async def _reread(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry:
+    entry = await _read(connection, merchant, order_uid)
+    if entry is None:
+        raise GateClosed(f"order {merchant}/{order_uid} has no payment")
+    return entry

@@ -1,0 +1,232 @@
+"""The stock ledger in PostgreSQL.
+
+Locks are always taken in one order, gate, reservation, then stock rows by SKU, so that no two
+transactions can wait for each other.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orderplane.adapters.postgres.gates import pass_gate, tell
+from orderplane.adapters.postgres.history import record
+from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.controllers.gate import GateClosed, GateState, ParcelState, StockState
+from orderplane.controllers.reservation.ledger import StockEntry
+from orderplane.crds.order import Item
+from orderplane.events.types import EventType
+
+
+class PostgresStock:
+    """Implements `controllers.reservation.ledger.StockLedger`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(self, merchant: str, holder: str) -> StockEntry | None:
+        row = await self._pool.fetchrow(
+            "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2", merchant, holder
+        )
+        return _entry(row) if row else None
+
+    async def hold(
+        self,
+        merchant: str,
+        holder: str,
+        *,
+        order_uid: str | None,
+        name: str,
+        items: Sequence[Item],
+        expires_at: datetime,
+        traceparent: str | None,
+    ) -> StockEntry:
+        wanted = {item.sku: item.quantity for item in items}
+        async with self._pool.acquire() as connection, connection.transaction():
+            gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN) if order_uid else None
+            row = await connection.fetchrow(
+                "INSERT INTO reservations (merchant, holder, order_uid, name, state, expires_at) "
+                "VALUES ($1, $2, $3, $4, 'Held', $5) ON CONFLICT DO NOTHING RETURNING *",
+                merchant, holder, order_uid, name, expires_at,
+            )  # fmt: skip
+            if row is None:
+                held = await connection.fetchrow(
+                    "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2", merchant, holder
+                )
+                return _entry(held)
+            await connection.execute(
+                "INSERT INTO reservation_lines (merchant, holder, sku, quantity) "
+                "SELECT $1, $2, * FROM unnest($3::text[], $4::bigint[])",
+                merchant, holder, list(wanted), list(wanted.values()),
+            )  # fmt: skip
+            short = shortage(wanted, await _lock_stock(connection, merchant, list(wanted)))
+            if short is not None:
+                rejected = await connection.fetchrow(
+                    "UPDATE reservations SET state = 'Rejected', message = $3 "
+                    "WHERE merchant = $1 AND holder = $2 RETURNING *",
+                    merchant, holder, short,
+                )  # fmt: skip
+                return _entry(rejected)
+            await move(connection, row, wanted, kind="Hold", on_hand=0, reserved=1)
+            data = {**_about(row, wanted), "expiresAt": expires_at.isoformat()}
+            await _tell(connection, gate, row, EventType.INVENTORY_RESERVED, data, traceparent)
+            return _entry(row)
+
+    async def expire(self, merchant: str, holder: str, now: datetime) -> StockEntry | None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            row, gate = await _lock_reservation(connection, merchant, holder)
+            if row is None or row["state"] != "Held" or row["expires_at"] > now:
+                return _entry(row) if row else None
+            return await _give_back(connection, gate, row, StockState.EXPIRED, "Expire", "Expired")
+
+    async def release(self, merchant: str, holder: str) -> StockEntry | None:
+        async with self._pool.acquire() as connection, connection.transaction():
+            row, gate = await _lock_reservation(connection, merchant, holder)
+            if gate is not None:
+                if gate["state"] != GateState.UNDOING:
+                    raise GateClosed(f"order {merchant}/{gate['name']} is {gate['state']}, not Undoing")
+                alive = await connection.fetchval(
+                    "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, holder
+                )
+                if alive in (ParcelState.INTENDED, ParcelState.BOUGHT):
+                    raise GateClosed(f"order {merchant}/{gate['name']} has a shipment that is {alive}")
+            if row is None or row["state"] not in ("Held", "Pinned", "Committed"):
+                return _entry(row) if row else None
+            if row["state"] == "Committed":
+                return await _give_back(connection, gate, row, StockState.RELEASED, "Return", "Returned")
+            return await _give_back(connection, gate, row, StockState.RELEASED, "Release", "Released")
+
+
+def shortage(wanted: Mapping[str, int], free: Mapping[str, int]) -> str | None:
+    """What is missing, as a sentence for the customer; None where there is enough of everything."""
+    short = [
+        f"{sku}: {quantity} wanted, {free.get(sku, 0)} left"
+        for sku, quantity in sorted(wanted.items())
+        if free.get(sku, 0) < quantity
+    ]
+    if not short:
+        return None
+    text = "; ".join(short)
+    return text if len(text) <= 500 else f"{text[:500]}..."
+
+
+async def move(
+    connection: Connection, row: Any, lines: Mapping[str, int], *, kind: str, on_hand: int, reserved: int
+) -> None:
+    """Change stock by each line's quantity times `on_hand` and `reserved` (-1, 0, 1), and note it.
+
+    The stock rows are locked by this transaction already.
+    """
+    skus, quantities = list(lines), list(lines.values())
+    await connection.execute(
+        "WITH line AS (SELECT * FROM unnest($2::text[], $3::bigint[]) AS t (sku, quantity)), "
+        "moved AS (UPDATE stock s SET on_hand = s.on_hand + $4 * line.quantity, "
+        "  reserved = s.reserved + $5 * line.quantity "
+        "  FROM line WHERE s.merchant = $1 AND s.sku = line.sku) "
+        "INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder) "
+        "SELECT $1, sku, $4 * quantity, $5 * quantity, $6, $7 FROM line",
+        row["merchant"], skus, quantities, on_hand, reserved, kind, row["holder"],
+    )  # fmt: skip
+
+
+async def commit_lines(connection: Connection, merchant: str, order_uid: str) -> bool:
+    """The goods leave: PINNED becomes COMMITTED. Answers False where a recount took them first.
+
+    The order's gate row is locked by this transaction.
+    """
+    row = await connection.fetchrow(
+        "UPDATE reservations SET state = 'Committed' "
+        "WHERE merchant = $1 AND holder = $2 AND state = 'Pinned' RETURNING *",
+        merchant, order_uid,
+    )  # fmt: skip
+    if row is None:
+        return False
+    lines = await lines_of(connection, merchant, order_uid)
+    await _lock_stock(connection, merchant, list(lines))
+    await move(connection, row, lines, kind="Commit", on_hand=-1, reserved=-1)
+    return True
+
+
+async def lines_of(connection: Connection, merchant: str, holder: str | UUID) -> dict[str, int]:
+    """A reservation's quantities by SKU."""
+    rows = await connection.fetch(
+        "SELECT sku, quantity FROM reservation_lines WHERE merchant = $1 AND holder = $2 ORDER BY sku",
+        merchant, holder,
+    )  # fmt: skip
+    return {row["sku"]: row["quantity"] for row in rows}
+
+
+async def _lock_stock(connection: Connection, merchant: str, skus: list[str]) -> dict[str, int]:
+    rows = await connection.fetch(
+        "SELECT sku, on_hand - reserved AS free FROM stock "
+        "WHERE merchant = $1 AND sku = ANY($2) ORDER BY sku FOR UPDATE",
+        merchant, skus,
+    )  # fmt: skip
+    return {row["sku"]: row["free"] for row in rows}
+
+
+async def _lock_reservation(connection: Connection, merchant: str, holder: str) -> tuple[Any, Any]:
+    gate = await connection.fetchrow(
+        "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, holder
+    )
+    row = await connection.fetchrow(
+        "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2 FOR UPDATE", merchant, holder
+    )
+    return row, gate
+
+
+async def _give_back(
+    connection: Connection, gate: Any, row: Any, state: StockState, kind: str, reason: str
+) -> StockEntry:
+    lines = await lines_of(connection, row["merchant"], row["holder"])
+    await _lock_stock(connection, row["merchant"], list(lines))
+    is_return = kind == "Return"
+    await move(
+        connection, row, lines, kind=kind, on_hand=1 if is_return else 0, reserved=0 if is_return else -1
+    )
+    after = await connection.fetchrow(
+        "UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2 RETURNING *",
+        row["merchant"], row["holder"], state.value,
+    )  # fmt: skip
+    data = {**_about(row, lines), "reason": reason}
+    await _tell(connection, gate, row, EventType.INVENTORY_RELEASED, data, None)
+    return _entry(after)
+
+
+async def _tell(
+    connection: Connection,
+    gate: Any,
+    row: Any,
+    type_: EventType,
+    data: dict[str, Any],
+    traceparent: str | None,
+) -> None:
+    """An order's events are numbered by its gate row; a Reservation alone numbers its own."""
+    if gate is not None:
+        await tell(connection, gate, type_, data)
+        return
+    seq = await connection.fetchval(
+        "SELECT coalesce(max(seq), 0) + 1 FROM history WHERE subject = $1", row["holder"]
+    )
+    await record(
+        connection,
+        type_=type_,
+        effect=row["holder"],
+        merchant=row["merchant"],
+        subject=row["holder"],
+        name=row["name"],
+        seq=seq,
+        data={"merchant": row["merchant"], **data},
+        traceparent=traceparent,
+    )
+
+
+def _about(row: Any, lines: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "reservation": {"name": row["name"], "uid": str(row["holder"])},
+        "items": [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(lines.items())],
+    }
+
+
+def _entry(row: Any) -> StockEntry:
+    return StockEntry(StockState(row["state"]), row["message"], row["expires_at"])

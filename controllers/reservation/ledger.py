@@ -1,0 +1,59 @@
+"""What the reservation controller needs of the stock ledger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from orderplane.controllers.gate import StockState
+from orderplane.crds.order import Item
+
+
+@dataclass(frozen=True, slots=True)
+class StockEntry:
+    """One reservation as the ledger has it; `message` says what was short."""
+
+    state: StockState
+    message: str | None
+    expires_at: datetime
+
+
+class StockLedger(Protocol):
+    """Stock on hand, and what of it is kept for whom. Each method is one transaction.
+
+    `holder` is the order's uid, or the Reservation's own where it stands alone (`order_uid` is None).
+    """
+
+    async def read(self, merchant: str, holder: str) -> StockEntry | None:
+        """The entry; None where nothing was ever asked for."""
+        ...
+
+    async def hold(
+        self,
+        merchant: str,
+        holder: str,
+        *,
+        order_uid: str | None,
+        name: str,
+        items: Sequence[Item],
+        expires_at: datetime,
+        traceparent: str | None,
+    ) -> StockEntry:
+        """Take all lines or none: HELD with `inventory.reserved`, or REJECTED. Asked again: the first answer.
+
+        Raises:
+            GateClosed: the order is not open.
+        """
+        ...
+
+    async def expire(self, merchant: str, holder: str, now: datetime) -> StockEntry | None:
+        """Release what is HELD past its time; what is PINNED stays."""
+        ...
+
+    async def release(self, merchant: str, holder: str) -> StockEntry | None:
+        """Give back what is HELD, PINNED or COMMITTED.
+
+        Raises:
+            GateClosed: the order is not being undone, or a label of it may still be alive.
+        """
+        ...
