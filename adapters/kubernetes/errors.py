@@ -1,87 +1,29 @@
-"""What the API server's refusals mean (metav1.Status), as types."""
+"""The names under which callers of the client know its refusals."""
 
-from typing import Any
+from orderplane.crds.api_errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NamespaceTerminating,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    error_from,
+)
 
-
-class ApiError(Exception):
-    """The API server answered with an error.
-
-    Args:
-        status: The HTTP status; 0 where no answer came (time-out, no connection).
-        reason: metav1.Status.reason, as `NotFound`.
-        message: metav1.Status.message.
-        causes: metav1.Status.details.causes: reason, message and field of each.
-        retry_after: Seconds, where the server said so.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        message: str,
-        causes: tuple[dict[str, Any], ...] = (),
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(f"{status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.causes = causes
-        self.retry_after = retry_after
-
-
-class NotFound(ApiError):  # noqa: N818
-    """404."""
-
-
-class AlreadyExists(ApiError):  # noqa: N818
-    """409 on a create: the name is taken."""
-
-
-class Conflict(ApiError):  # noqa: N818
-    """409 on a write: the resourceVersion is not the newest, or a precondition failed."""
-
-
-class Invalid(ApiError):  # noqa: N818
-    """422, or 400: the object is wrong; `causes` says where."""
-
-
-class Forbidden(ApiError):  # noqa: N818
-    """401 or 403: RBAC, or an admission policy or webhook said no."""
-
-
-class NamespaceTerminating(Forbidden):
-    """403: nothing can be created there any more."""
-
-
-class Gone(ApiError):  # noqa: N818
-    """410: a continue token or resourceVersion is too old; begin again."""
-
-
-class Overloaded(ApiError):  # noqa: N818
-    """429: the server sheds load; nothing was done."""
-
-
-class Unavailable(ApiError):  # noqa: N818
-    """5xx, a time-out or no connection: nobody knows whether it was done."""
-
-
-def error_from(status: int, body: Any, retry_after: str | None = None) -> ApiError:
-    """Read an error answer; `body` is the decoded metav1.Status, or whatever else came."""
-    document = body if isinstance(body, dict) else {}
-    reason = str(document.get("reason") or "Unknown")
-    message = str(document.get("message") or body or "no message")
-    causes = tuple((document.get("details") or {}).get("causes") or ())
-    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
-    return _type_of(status, reason, causes)(status, reason, message, causes, seconds)
-
-
-def _type_of(status: int, reason: str, causes: tuple[dict[str, Any], ...]) -> type[ApiError]:
-    if status == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
-        return NamespaceTerminating
-    if status == 409:
-        return AlreadyExists if reason == "AlreadyExists" else Conflict
-    by_status: dict[int, type[ApiError]] = {
-        400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 410: Gone, 422: Invalid, 429: Overloaded,
-    }  # fmt: skip
-    return by_status.get(status, Unavailable if status >= 500 else ApiError)
+__all__ = [
+    "AlreadyExists",
+    "ApiError",
+    "Conflict",
+    "Forbidden",
+    "Gone",
+    "Invalid",
+    "NamespaceTerminating",
+    "NotFound",
+    "Overloaded",
+    "Unavailable",
+    "error_from",
+]

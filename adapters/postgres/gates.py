@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from orderplane.adapters.postgres.history import record
-from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.controllers.gate import (
     Gate,
     GateClosed,
@@ -19,7 +19,7 @@ from orderplane.crds.meta import TRACEPARENT_ANNOTATION
 from orderplane.crds.order import Compensation, CompensationStep, Order
 from orderplane.events.types import EventType
 
-_READ = """
+_SELECT = """
 SELECT o.*,
        r.state AS stock, r.message AS stock_message,
        p.state AS money, p.reason AS money_reason, p.message AS money_message,
@@ -29,8 +29,9 @@ FROM orders o
 LEFT JOIN reservations r ON r.merchant = o.merchant AND r.holder = o.uid
 LEFT JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
 LEFT JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
-WHERE o.merchant = $1 AND o.uid = $2
 """
+_READ = _SELECT + "WHERE o.merchant = $1 AND o.uid = $2"
+_READ_UNSEALED = _SELECT + "WHERE o.state <> 'Sealed' "
 
 _COMPENSATION = """
 SELECT type, data, at FROM history
@@ -97,13 +98,14 @@ class PostgresGates:
         self._pool = pool
 
     async def read(self, merchant: str, uid: str) -> Gate | None:
-        row = await self._pool.fetchrow(_READ, merchant, uid)
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(_READ, merchant, uid)
         return _gate(row) if row else None
 
     async def open(self, order: Order) -> Gate:
         merchant, uid = order.metadata.namespace, order.metadata.uid
         quote = order.spec.quote
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             row = await connection.fetchrow(
                 "INSERT INTO orders (merchant, uid, name, currency, total, traceparent) "
                 "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING *",
@@ -128,18 +130,19 @@ class PostgresGates:
         return gate
 
     async def undo(self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool) -> Gate:
-        await self._pool.execute(
-            "UPDATE orders SET state = 'Undoing', reason = $3, message = $4, is_cancel = $5, "
-            "undoing_at = now() WHERE merchant = $1 AND uid = $2 AND state = 'Open'",
-            merchant, uid, reason, message, is_cancel,
-        )  # fmt: skip
+        async with session(self._pool) as connection:
+            await connection.execute(
+                "UPDATE orders SET state = 'Undoing', reason = $3, message = $4, is_cancel = $5, "
+                "undoing_at = now() WHERE merchant = $1 AND uid = $2 AND state = 'Open'",
+                merchant, uid, reason, message, is_cancel,
+            )  # fmt: skip
         gate = await self.read(merchant, uid)
         if gate is None:
             raise GateClosed(f"order {merchant}/{uid} was never opened")
         return gate
 
     async def seal(self, merchant: str, uid: str) -> Gate:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             locked = await connection.fetchrow(
                 "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, uid
             )
@@ -152,8 +155,24 @@ class PostgresGates:
             await tell(connection, locked, type_, {"reason": gate.reason, "message": gate.message})
             return _gate(await connection.fetchrow(_READ, merchant, uid))
 
+    async def unsealed(self, merchant: str, name: str) -> tuple[Gate, ...]:
+        return await self._fetch(_READ_UNSEALED + "AND o.merchant = $1 AND o.name = $2", merchant, name)
+
+    async def unsealed_page(self, after: tuple[str, str] | None, limit: int) -> tuple[Gate, ...]:
+        merchant, uid = after or ("", "00000000-0000-0000-0000-000000000000")
+        return await self._fetch(
+            _READ_UNSEALED + "AND (o.merchant, o.uid) > ($1, $2::uuid) ORDER BY o.merchant, o.uid LIMIT $3",
+            merchant, uid, limit,
+        )  # fmt: skip
+
+    async def _fetch(self, query: str, *arguments: object) -> tuple[Gate, ...]:
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(query, *arguments)
+        return tuple(_gate(row) for row in rows)
+
     async def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:
-        rows = await self._pool.fetch(_COMPENSATION, UUID(uid), merchant)
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(_COMPENSATION, UUID(uid), merchant)
         return tuple(_compensation(row) for row in rows)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from orderplane.adapters.postgres.gates import pass_gate, seal_as, tell
-from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.adapters.postgres.stock import commit_lines
 from orderplane.controllers.errors import Transient
 from orderplane.controllers.gate import GateClosed, GateState, Outcome, ParcelState, Whereabouts
@@ -24,14 +24,23 @@ class PostgresParcels:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    async def uid_of(self, merchant: str, name: str) -> str | None:
+        async with session(self._pool) as connection:
+            uid = await connection.fetchval(
+                "SELECT order_uid FROM shipments WHERE merchant = $1 AND name = $2 ORDER BY made_at DESC LIMIT 1",
+                merchant, name,
+            )  # fmt: skip
+        return str(uid) if uid else None
+
     async def read(self, merchant: str, order_uid: str) -> ParcelEntry | None:
-        row = await self._pool.fetchrow(
-            "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
-        )
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
+            )
         return _entry(row) if row else None
 
     async def intend(self, merchant: str, order_uid: str, *, name: str) -> ParcelEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             paid = await connection.fetchval(
                 "SELECT captured FROM payments "
@@ -57,7 +66,7 @@ class PostgresParcels:
     async def begin_buy(
         self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
     ) -> ParcelEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             await connection.execute(
                 "UPDATE shipments SET provider_id = $3, rate_id = $4, buy_begun_at = $5 "
@@ -68,7 +77,7 @@ class PostgresParcels:
             return await _reread(connection, merchant, order_uid)
 
     async def record_label(self, merchant: str, order_uid: str, label: Label, now: datetime) -> ParcelEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
             row = await connection.fetchrow(
                 "UPDATE shipments SET state = 'Bought', bought_at = $3, poll_at = $3, carrier = $4, "
@@ -95,7 +104,7 @@ class PostgresParcels:
         return await self._settle(merchant, order_uid, (GateState.UNDOING,), ParcelState.CANCELLED)
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ParcelEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
             row = await connection.fetchrow(
                 "UPDATE shipments SET state = 'Voided', void_state = $3, poll_at = NULL "
@@ -110,7 +119,7 @@ class PostgresParcels:
     async def record_whereabouts(
         self, merchant: str, order_uid: str, whereabouts: Whereabouts
     ) -> ParcelEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, *GateState)
             row = await connection.fetchrow(
                 "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
@@ -135,40 +144,44 @@ class PostgresParcels:
             return await _reread(connection, merchant, order_uid)
 
     async def due_for_tracking(self, now: datetime, limit: int, lease: float) -> Sequence[ParcelRef]:
-        rows = await self._pool.fetch(
-            "UPDATE shipments SET poll_at = $1::timestamptz + $3, polls = polls + 1 "
-            "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
-            "  WHERE poll_at <= $1 ORDER BY poll_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
-            now, limit, timedelta(seconds=lease),
-        )  # fmt: skip
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                "UPDATE shipments SET poll_at = $1::timestamptz + $3, polls = polls + 1 "
+                "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
+                "  WHERE poll_at <= $1 ORDER BY poll_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
+                now, limit, timedelta(seconds=lease),
+            )  # fmt: skip
         return [_ref(row) for row in rows]
 
     async def track_again(self, parcels: Sequence[ParcelRef], at: Sequence[datetime]) -> None:
-        await self._pool.execute(
-            "UPDATE shipments s SET poll_at = t.at FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) "
-            "AS t (merchant, order_uid, at) "
-            "WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.poll_at IS NOT NULL",
-            [parcel.merchant for parcel in parcels], [parcel.order_uid for parcel in parcels], list(at),
-        )  # fmt: skip
+        async with session(self._pool) as connection:
+            await connection.execute(
+                "UPDATE shipments s SET poll_at = t.at FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) "
+                "AS t (merchant, order_uid, at) "
+                "WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.poll_at IS NOT NULL",
+                [parcel.merchant for parcel in parcels], [parcel.order_uid for parcel in parcels], list(at),
+            )  # fmt: skip
 
     async def claim_pickup(
         self, now: datetime, limit: int, lease: float
     ) -> tuple[str, Sequence[ParcelRef]] | None:
         batch = uuid4()
-        rows = await self._pool.fetch(
-            "UPDATE shipments SET pickup_batch = $4, pickup_claimed_at = $1 "
-            "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
-            "  WHERE state = 'Bought' AND pickup IS NULL AND tracking = 'PreTransit' "
-            "  AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $1::timestamptz - $3) "
-            "  LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
-            now, limit, timedelta(seconds=lease), batch,
-        )  # fmt: skip
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                "UPDATE shipments SET pickup_batch = $4, pickup_claimed_at = $1 "
+                "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
+                "  WHERE state = 'Bought' AND pickup IS NULL AND tracking = 'PreTransit' "
+                "  AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $1::timestamptz - $3) "
+                "  LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
+                now, limit, timedelta(seconds=lease), batch,
+            )  # fmt: skip
         return (str(batch), [_ref(row) for row in rows]) if rows else None
 
     async def record_pickup(self, batch: str, confirmation: str) -> None:
-        await self._pool.execute(
-            "UPDATE shipments SET pickup = $2 WHERE pickup_batch = $1", batch, confirmation
-        )
+        async with session(self._pool) as connection:
+            await connection.execute(
+                "UPDATE shipments SET pickup = $2 WHERE pickup_batch = $1", batch, confirmation
+            )
 
     async def _settle(
         self,
@@ -179,7 +192,7 @@ class PostgresParcels:
         reason: str | None = None,
         message: str | None = None,
     ) -> ParcelEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await pass_gate(connection, merchant, order_uid, *admitted)
             await connection.execute(
                 "UPDATE shipments SET state = $3, reason = $4, message = $5 "

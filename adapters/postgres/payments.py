@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from orderplane.adapters.postgres.gates import pass_gate, tell
-from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.controllers.errors import Refused, Transient
 from orderplane.controllers.gate import GateClosed, GateState, MoneyState, ParcelState
 from orderplane.controllers.payment.ledger import PaymentEntry, RefundEntry, RefundProgress
@@ -20,14 +20,22 @@ class PostgresPayments:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    async def uid_of(self, merchant: str, name: str) -> str | None:
+        async with session(self._pool) as connection:
+            uid = await connection.fetchval(
+                "SELECT order_uid FROM payments WHERE merchant = $1 AND name = $2 ORDER BY made_at DESC LIMIT 1",
+                merchant, name,
+            )  # fmt: skip
+        return str(uid) if uid else None
+
     async def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
-        async with self._pool.acquire() as connection:
+        async with session(self._pool) as connection:
             return await _read(connection, merchant, order_uid)
 
     async def intend(
         self, merchant: str, order_uid: str, *, name: str, amount: int, currency: str, method: str
     ) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             if (amount, currency) != (gate["total"], gate["currency"]):
                 raise Refused(
@@ -50,7 +58,7 @@ class PostgresPayments:
             return await _reread(connection, merchant, order_uid)
 
     async def next_create(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             await connection.execute(
                 "UPDATE payments SET create_attempt = $3 + 1 "
@@ -62,7 +70,7 @@ class PostgresPayments:
     async def begin_confirm(
         self, merchant: str, order_uid: str, intent_id: str, attempt: int
     ) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             await connection.execute(
                 "UPDATE payments SET intent_id = $3, confirm_attempt = $4 "
@@ -73,7 +81,7 @@ class PostgresPayments:
             return await _reread(connection, merchant, order_uid)
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
             row = await connection.fetchrow(
                 "UPDATE payments SET state = 'Captured', captured = $3, reason = NULL, message = NULL "
@@ -86,7 +94,7 @@ class PostgresPayments:
             return await _reread(connection, merchant, order_uid)
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
             row = await connection.fetchrow(
                 "UPDATE payments SET state = 'Declined', reason = $3, message = $4 "
@@ -98,7 +106,7 @@ class PostgresPayments:
             return await _reread(connection, merchant, order_uid)
 
     async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
             row = await connection.fetchrow(
                 "UPDATE payments SET state = 'Cancelled' "
@@ -110,7 +118,7 @@ class PostgresPayments:
             return await _reread(connection, merchant, order_uid)
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
             parcel = await connection.fetchval(
                 "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
@@ -142,7 +150,7 @@ class PostgresPayments:
         state: RefundState,
         reason: str | None,
     ) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
             row = await connection.fetchrow(
                 "UPDATE refunds SET state = $3, provider_id = $4, reason = $5 "
@@ -154,7 +162,7 @@ class PostgresPayments:
             return await _reread(connection, merchant, order_uid)
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
             await connection.execute(
                 "UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NULL "

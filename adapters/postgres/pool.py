@@ -1,13 +1,27 @@
-"""The connection pool, with its limits in one place."""
+"""The connection pool, with its limits and its failures in one place."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
 
+from orderplane.controllers.errors import Transient
+
 # asyncpg publishes no types; the names say at least what is meant.
 Pool: TypeAlias = Any
 Connection: TypeAlias = Any
+
+_PASSING = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+)
 
 
 async def open_pool(dsn: str, *, size: int = 16) -> Pool:
@@ -21,6 +35,30 @@ async def open_pool(dsn: str, *, size: int = 16) -> Pool:
     return await asyncpg.create_pool(
         dsn, min_size=2, max_size=size, timeout=10, command_timeout=10, init=_speak_json
     )
+
+
+@asynccontextmanager
+async def session(pool: Pool) -> AsyncIterator[Connection]:
+    """Borrow a connection.
+
+    Raises:
+        Transient: the database cannot be reached or gave up on us (`LedgerUnavailable`). Where that was at a
+            commit, nobody knows whether it happened: every ledger method can be asked again.
+    """
+    try:
+        async with pool.acquire(timeout=10) as connection:
+            yield connection
+    except _PASSING as problem:
+        raise Transient(
+            "LedgerUnavailable", f"PostgreSQL did not answer ({type(problem).__name__}); it is tried again"
+        ) from problem
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncIterator[Connection]:
+    """Borrow a connection for one transaction; raises as `session` does."""
+    async with session(pool) as connection, connection.transaction():
+        yield connection
 
 
 async def _speak_json(connection: asyncpg.Connection) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from orderplane.adapters.postgres.gates import pass_gate, tell
 from orderplane.adapters.postgres.history import record
-from orderplane.adapters.postgres.pool import Connection, Pool
+from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.controllers.gate import GateClosed, GateState, ParcelState, StockState
 from orderplane.controllers.reservation.ledger import StockEntry
 from orderplane.crds.order import Item
@@ -24,10 +24,19 @@ class PostgresStock:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
+    async def uid_of(self, merchant: str, name: str) -> str | None:
+        async with session(self._pool) as connection:
+            uid = await connection.fetchval(
+                "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 ORDER BY made_at DESC LIMIT 1",
+                merchant, name,
+            )  # fmt: skip
+        return str(uid) if uid else None
+
     async def read(self, merchant: str, holder: str) -> StockEntry | None:
-        row = await self._pool.fetchrow(
-            "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2", merchant, holder
-        )
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2", merchant, holder
+            )
         return _entry(row) if row else None
 
     async def hold(
@@ -42,7 +51,7 @@ class PostgresStock:
         traceparent: str | None,
     ) -> StockEntry:
         wanted = {item.sku: item.quantity for item in items}
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN) if order_uid else None
             row = await connection.fetchrow(
                 "INSERT INTO reservations (merchant, holder, order_uid, name, state, expires_at) "
@@ -73,14 +82,14 @@ class PostgresStock:
             return _entry(row)
 
     async def expire(self, merchant: str, holder: str, now: datetime) -> StockEntry | None:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             row, gate = await _lock_reservation(connection, merchant, holder)
             if row is None or row["state"] != "Held" or row["expires_at"] > now:
                 return _entry(row) if row else None
             return await _give_back(connection, gate, row, StockState.EXPIRED, "Expire", "Expired")
 
     async def release(self, merchant: str, holder: str) -> StockEntry | None:
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with transaction(self._pool) as connection:
             row, gate = await _lock_reservation(connection, merchant, holder)
             if gate is not None:
                 if gate["state"] != GateState.UNDOING:

@@ -28,6 +28,14 @@ class Gates(Protocol):
         """
         ...
 
+    async def unsealed(self, merchant: str, name: str) -> tuple[Gate, ...]:
+        """The rows under that name that are not over: one, unless an order of the same name vanished."""
+        ...
+
+    async def unsealed_page(self, after: tuple[str, str] | None, limit: int) -> tuple[Gate, ...]:
+        """All rows that are not over, a page at a time, by merchant and uid."""
+        ...
+
     async def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:
         """What was undone so far, from the history."""
         ...

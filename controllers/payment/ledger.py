@@ -60,6 +60,10 @@ class PaymentLedger(Protocol):
     Raises (each of them): GateClosed where the order's row does not admit it.
     """
 
+    async def uid_of(self, merchant: str, name: str) -> str | None:
+        """The order's uid of the newest entry that was made for a resource of that name."""
+        ...
+
     async def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
         """The entry; None where no payment was ever begun."""
         ...

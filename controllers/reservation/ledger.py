@@ -24,6 +24,10 @@ class StockLedger(Protocol):
     `holder` is the order's uid, or the Reservation's own where it stands alone (`order_uid` is None).
     """
 
+    async def uid_of(self, merchant: str, name: str) -> str | None:
+        """The holder of the newest entry that was made for a resource of that name."""
+        ...
+
     async def read(self, merchant: str, holder: str) -> StockEntry | None:
         """The entry; None where nothing was ever asked for."""
         ...

@@ -45,6 +45,10 @@ class ParcelLedger(Protocol):
     Raises (those with an order): GateClosed where the order's row does not admit it.
     """
 
+    async def uid_of(self, merchant: str, name: str) -> str | None:
+        """The order's uid of the newest entry that was made for a resource of that name."""
+        ...
+
     async def read(self, merchant: str, order_uid: str) -> ParcelEntry | None:
         """The entry; None where no shipment was ever begun."""
         ...

@@ -74,6 +74,8 @@ CREATE TABLE reservations (
     PRIMARY KEY (merchant, holder)
 );
 
+CREATE INDEX reservations_by_name ON reservations (merchant, name);
+
 CREATE TABLE reservation_lines (
     merchant text NOT NULL,
     holder   uuid NOT NULL,
@@ -118,6 +120,8 @@ CREATE TABLE payments (
     made_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (merchant, order_uid)
 );
+
+CREATE INDEX payments_by_name ON payments (merchant, name);
 
 CREATE TABLE refunds (
     id          uuid PRIMARY KEY,
@@ -168,6 +172,7 @@ CREATE TABLE shipments (
     bought_at     timestamptz,
     PRIMARY KEY (merchant, order_uid)
 );
+CREATE INDEX shipments_by_name ON shipments (merchant, name);
 CREATE INDEX shipments_to_collect ON shipments (merchant, order_uid)
     WHERE state = 'Bought' AND pickup IS NULL;
 CREATE INDEX shipments_by_pickup ON shipments (pickup_batch) WHERE pickup_batch IS NOT NULL;

@@ -1,0 +1,50 @@
+"""How long to wait after a failure, and when to stop trying."""
+
+import random
+from dataclasses import dataclass
+
+from orderplane.controllers.errors import Transient
+
+FIRST_SECONDS = 0.25
+LONGEST_SECONDS = 30.0
+PATIENCE_SECONDS = 900.0
+"""After so long without one success, a step forward is parked; an undo goes on for ever, slowly."""
+QUIET_SECONDS = 2.0
+"""Shorter hiccups are not worth a condition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a key does not get on. `since` is the monotonic time of the first failure in a row."""
+
+    reason: str
+    message: str
+    since: float
+    tries: int
+    is_parked: bool = False
+
+    def is_worth_telling(self, now: float) -> bool:
+        """Old enough, or final enough, for a condition."""
+        return self.is_parked or now - self.since >= QUIET_SECONDS
+
+
+def after_failure(before: Trouble | None, problem: Transient, now: float) -> Trouble:
+    """One more failure in a row. The first reason stays while it goes on, so that conditions do not flap."""
+    if before is None:
+        return Trouble(problem.reason, problem.message, now, 1)
+    is_same = before.reason == problem.reason
+    return Trouble(
+        problem.reason,
+        before.message if is_same else problem.message,
+        before.since,
+        before.tries + 1,
+    )
+
+
+def pause_after(trouble: Trouble, problem: Transient, rng: random.Random) -> float:
+    """Seconds until the next try: exponential, with full jitter above the half, never below what was asked.
+
+    Source: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
+    """
+    ceiling = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(trouble.tries - 1, 16))
+    return max(rng.uniform(ceiling / 2, ceiling), problem.retry_after or 0.0)

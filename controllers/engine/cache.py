@@ -1,0 +1,95 @@
+"""What this process knows of the cluster's objects of one kind.
+
+Watch events and the answers to our own writes arrive in any order; the newest resourceVersion wins.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from orderplane.controllers.engine.queue import Key
+from orderplane.crds.meta import Resource
+
+R = TypeVar("R", bound=Resource)
+
+TOMBSTONE_SECONDS = 600.0
+"""How long a deletion is remembered: longer than any answer or event can be late."""
+
+
+class Cache(Generic[R]):
+    """Objects by uid, found by key. Bounded by what the cluster holds.
+
+    Args:
+        parse: Makes the model of an object; a ValidationError passes to the caller of `store`.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, parse: Callable[[dict[str, Any]], R], clock: Callable[[], float]) -> None:
+        self._parse = parse
+        self._clock = clock
+        self._objects: dict[str, R] = {}
+        self._uids: dict[Key, str] = {}
+        self._tombstones: dict[str, float] = {}
+        self.newest = 0
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[R]:
+        return iter(tuple(self._objects.values()))
+
+    def get(self, key: Key) -> R | None:
+        """The object of that name, as far as this process knows."""
+        uid = self._uids.get(key)
+        return self._objects.get(uid) if uid else None
+
+    def store(self, document: dict[str, Any]) -> R | None:
+        """Take an object in; answers it where it was news, else None."""
+        metadata = document["metadata"]
+        uid, version = metadata["uid"], int(metadata["resourceVersion"])
+        self.newest = max(self.newest, version)
+        if uid in self._tombstones:
+            return None
+        known = self._objects.get(uid)
+        if known is not None and int(known.metadata.resource_version) >= version:
+            return None
+        resource = self._parse(document)
+        self._objects[uid] = resource
+        holder = self._objects.get(self._uids.get(resource.key, uid))
+        # A name can be used again: the index follows the younger object.
+        if holder is None or int(holder.metadata.resource_version) <= version:
+            self._uids[resource.key] = uid
+        return resource
+
+    def bury(self, document: dict[str, Any]) -> Key:
+        """Take a DELETED event in.
+
+        With a deletionTimestamp the object is gone for good; without one it may only have left the view.
+        """
+        metadata = document["metadata"]
+        uid, key = metadata["uid"], (metadata["namespace"], metadata["name"])
+        self.newest = max(self.newest, int(metadata["resourceVersion"]))
+        if metadata.get("deletionTimestamp"):
+            self._tombstones[uid] = self._clock()
+        self._drop(uid, key)
+        return key
+
+    def missing_from(self, listed: set[str], list_version: int) -> list[R]:
+        """Drop what a complete list, as of `list_version`, does not have; answers what was dropped."""
+        gone = [
+            resource
+            for uid, resource in self._objects.items()
+            if uid not in listed and int(resource.metadata.resource_version) <= list_version
+        ]
+        for resource in gone:
+            self._drop(resource.metadata.uid, resource.key)
+        return gone
+
+    def sweep(self) -> None:
+        """Forget old deletions."""
+        horizon = self._clock() - TOMBSTONE_SECONDS
+        self._tombstones = {uid: at for uid, at in self._tombstones.items() if at > horizon}
+
+    def _drop(self, uid: str, key: Key) -> None:
+        self._objects.pop(uid, None)
+        if self._uids.get(key) == uid:
+            del self._uids[key]
