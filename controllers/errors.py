@@ -12,13 +12,17 @@ class Transient(Exception):  # noqa: N818 - it is a verdict, not an error class
         reason: CamelCase, for a condition's `reason` (`GatewayUnavailable`).
         message: What happened, to what, and what will be done; ids only, never personal data.
         retry_after: Seconds the other side asked us to wait, when it said so.
+        is_final: Only a person can help; park at once.
     """
 
-    def __init__(self, reason: str, message: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: str, message: str, retry_after: float | None = None, *, is_final: bool = False
+    ) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message
         self.retry_after = retry_after
+        self.is_final = is_final
 
 
 class Unclear(Transient):

@@ -27,7 +27,8 @@ class PostgresParcels:
     async def uid_of(self, merchant: str, name: str) -> str | None:
         async with session(self._pool) as connection:
             uid = await connection.fetchval(
-                "SELECT order_uid FROM shipments WHERE merchant = $1 AND name = $2 ORDER BY made_at DESC LIMIT 1",
+                "SELECT order_uid FROM shipments WHERE merchant = $1 AND name = $2 "
+                "ORDER BY made_at DESC LIMIT 1",
                 merchant, name,
             )  # fmt: skip
         return str(uid) if uid else None
@@ -156,7 +157,8 @@ class PostgresParcels:
     async def track_again(self, parcels: Sequence[ParcelRef], at: Sequence[datetime]) -> None:
         async with session(self._pool) as connection:
             await connection.execute(
-                "UPDATE shipments s SET poll_at = t.at FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) "
+                "UPDATE shipments s SET poll_at = t.at "
+                "FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) "
                 "AS t (merchant, order_uid, at) "
                 "WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.poll_at IS NOT NULL",
                 [parcel.merchant for parcel in parcels], [parcel.order_uid for parcel in parcels], list(at),

@@ -27,7 +27,8 @@ class PostgresStock:
     async def uid_of(self, merchant: str, name: str) -> str | None:
         async with session(self._pool) as connection:
             uid = await connection.fetchval(
-                "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 ORDER BY made_at DESC LIMIT 1",
+                "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 "
+                "ORDER BY made_at DESC LIMIT 1",
                 merchant, name,
             )  # fmt: skip
         return str(uid) if uid else None

@@ -8,7 +8,8 @@ from orderplane.controllers.errors import Transient
 FIRST_SECONDS = 0.25
 LONGEST_SECONDS = 30.0
 PATIENCE_SECONDS = 900.0
-"""After so long without one success, a step forward is parked; an undo goes on for ever, slowly."""
+"""After so long without one success a key is parked: said to be stalled, and tried only now and then."""
+PARKED_SECONDS = 60.0
 QUIET_SECONDS = 2.0
 """Shorter hiccups are not worth a condition."""
 
@@ -29,15 +30,15 @@ class Trouble:
 
 
 def after_failure(before: Trouble | None, problem: Transient, now: float) -> Trouble:
-    """One more failure in a row. The first reason stays while it goes on, so that conditions do not flap."""
+    """One more failure in a row; the same reason keeps its first message, so that conditions do not flap."""
     if before is None:
-        return Trouble(problem.reason, problem.message, now, 1)
-    is_same = before.reason == problem.reason
+        return Trouble(problem.reason, problem.message, now, 1, is_parked=problem.is_final)
     return Trouble(
         problem.reason,
-        before.message if is_same else problem.message,
+        before.message if before.reason == problem.reason else problem.message,
         before.since,
         before.tries + 1,
+        is_parked=problem.is_final or now - before.since > PATIENCE_SECONDS,
     )
 
 
@@ -46,5 +47,7 @@ def pause_after(trouble: Trouble, problem: Transient, rng: random.Random) -> flo
 
     Source: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
     """
+    if trouble.is_parked:
+        return rng.uniform(PARKED_SECONDS / 2, PARKED_SECONDS)
     ceiling = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(trouble.tries - 1, 16))
     return max(rng.uniform(ceiling / 2, ceiling), problem.retry_after or 0.0)

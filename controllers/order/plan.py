@@ -51,6 +51,11 @@ class Plan:
     delete_order: bool = False
     again_at: datetime | None = None
 
+    @property
+    def is_decision(self) -> bool:
+        """Whether it changes the gate, after which everything is to be planned anew."""
+        return self.open_gate or self.undo is not None or self.seal
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -1,0 +1,214 @@
+"""Runs one kind's reconciler: steps first, reports after, failures again and again but ever slower."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from opentelemetry import propagate, trace
+
+from orderplane.controllers.engine import metrics
+from orderplane.controllers.engine.backoff import Trouble, after_failure, pause_after
+from orderplane.controllers.engine.queue import Key, KeyedQueue
+from orderplane.controllers.errors import Transient
+from orderplane.controllers.gate import GateClosed
+from orderplane.crds.api_errors import ApiError, Conflict, NotFound
+from orderplane.crds.meta import Kind
+
+log = structlog.get_logger(__name__)
+tracer = trace.get_tracer(__name__)
+
+RACE_SECONDS = 0.05
+"""After losing a race there is nothing to wait for but the winner's news."""
+
+
+class Reconciler(Protocol):
+    """What one kind does. Both methods may be run any number of times."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind whose keys these are."""
+        ...
+
+    async def reconcile(self, key: Key, trouble: Trouble | None) -> float | None:
+        """Take the next steps of one key; answers the seconds after which to look again, if any.
+
+        Raises:
+            Transient: it could not be done now.
+            GateClosed, ApiError: somebody else was faster; look again.
+        """
+        ...
+
+    async def report(self, key: Key, trouble: Trouble | None) -> None:
+        """Bring the status and the Events up to what the last reconcile found.
+
+        Raises:
+            ApiError: it could not be written.
+        """
+        ...
+
+    async def refresh(self, key: Key) -> None:
+        """Read the key past the cache."""
+        ...
+
+    def rank(self, key: Key) -> int:
+        """Lower goes first: what is further along."""
+        ...
+
+    def traceparent(self, key: Key) -> str | None:
+        """The trace that the key belongs to."""
+        ...
+
+
+class Controller:
+    """Workers over two queues of one kind.
+
+    Args:
+        workers: How many keys are reconciled at once: the bulkhead between a slow provider and the rest.
+        reporters: How many reports are written at once; few, so that steps get the API server first.
+    """
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        *,
+        workers: int,
+        reporters: int,
+        clock: Callable[[], float] = time.monotonic,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._reconciler = reconciler
+        self._steps = KeyedQueue()
+        self._reports = KeyedQueue()
+        self._workers = workers
+        self._reporters = reporters
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._troubles: dict[Key, Trouble] = {}
+
+    @property
+    def kind(self) -> Kind:
+        """The kind whose keys are worked on here."""
+        return self._reconciler.kind
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing to do right now."""
+        return self._steps.is_idle and self._reports.is_idle
+
+    def wake(self, key: Key) -> None:
+        """Have a key reconciled soon."""
+        self._steps.add(key, self._reconciler.rank(key))
+
+    async def run(self) -> None:
+        """Work until cancelled; a step that is in hand is cancelled with it and found again later."""
+        kind = self.kind.value
+        metrics.QUEUE_DEPTH.labels(kind, "steps").set_function(lambda: len(self._steps))
+        metrics.QUEUE_DEPTH.labels(kind, "reports").set_function(lambda: len(self._reports))
+        metrics.STALLED_KEYS.labels(kind).set_function(self._stalled)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._workers):
+                    group.create_task(self._work())
+                for _ in range(self._reporters):
+                    group.create_task(self._tell())
+        finally:
+            self._steps.close()
+            self._reports.close()
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._steps.take()
+            try:
+                await self.step(key)
+            finally:
+                self._steps.done(key)
+
+    async def _tell(self) -> None:
+        while True:
+            key = await self._reports.take()
+            try:
+                await self.report(key)
+            finally:
+                self._reports.done(key)
+
+    async def step(self, key: Key) -> None:
+        """One reconcile, with what follows from how it ended."""
+        trouble = self._troubles.get(key)
+        context = propagate.extract({"traceparent": self._reconciler.traceparent(key) or ""})
+        started = self._clock()
+        result = "ok"
+        try:
+            with tracer.start_as_current_span(
+                f"reconcile {self.kind.value}", context, attributes={"key": "/".join(key)}
+            ):
+                again = await self._reconciler.reconcile(key, trouble)
+            self._troubles.pop(key, None)
+            if again is not None:
+                self._steps.add_after(key, again, self._reconciler.rank(key))
+        except (Conflict, NotFound, GateClosed) as race:
+            result = "race"
+            log.debug("lost a race", kind=self.kind.value, key="/".join(key), why=str(race))
+            await self._refresh(key)
+            self._again(key, RACE_SECONDS)
+        except Transient as problem:
+            result = "retry"
+            self._fail(key, problem)
+        except ApiError as problem:
+            result = "retry"
+            self._fail(key, Transient("ApiServerUnavailable", problem.message, problem.retry_after))
+        except Exception as problem:
+            result = "error"
+            log.exception("reconcile failed", kind=self.kind.value, key="/".join(key))
+            self._fail(key, Transient("InternalError", f"{type(problem).__name__}: see the operator's log"))
+        finally:
+            metrics.RECONCILES.labels(self.kind.value, result).inc()
+            metrics.RECONCILE_SECONDS.labels(self.kind.value).observe(self._clock() - started)
+        self._reports.add(key, self._reconciler.rank(key))
+
+    async def report(self, key: Key) -> None:
+        """One report; what fails is tried again, what lost a race is read again first."""
+        result = "ok"
+        try:
+            await self._reconciler.report(key, self._told(key))
+        except NotFound:
+            result = "gone"
+        except Conflict:
+            result = "race"
+            await self._refresh(key)
+            self._reports.add_after(key, RACE_SECONDS)
+        except (ApiError, Transient) as problem:
+            result = "retry"
+            log.debug("report failed", kind=self.kind.value, key="/".join(key), why=str(problem))
+            self._reports.add_after(key, self._rng.uniform(0.5, 1.5))
+        except Exception:
+            result = "error"
+            log.exception("report failed", kind=self.kind.value, key="/".join(key))
+            self._reports.add_after(key, self._rng.uniform(5, 10))
+        metrics.REPORTS.labels(self.kind.value, result).inc()
+
+    def _told(self, key: Key) -> Trouble | None:
+        trouble = self._troubles.get(key)
+        return trouble if trouble and trouble.is_worth_telling(self._clock()) else None
+
+    def _fail(self, key: Key, problem: Transient) -> None:
+        before = self._troubles.get(key)
+        trouble = after_failure(before, problem, self._clock())
+        self._troubles[key] = trouble
+        if trouble.is_parked and not (before and before.is_parked):
+            log.warning("parked", kind=self.kind.value, key="/".join(key), reason=trouble.reason)
+        self._again(key, pause_after(trouble, problem, self._rng))
+
+    def _stalled(self) -> int:
+        return sum(trouble.is_parked for trouble in self._troubles.values())
+
+    def _again(self, key: Key, seconds: float) -> None:
+        self._steps.add_after(key, seconds, self._reconciler.rank(key))
+
+    async def _refresh(self, key: Key) -> None:
+        try:
+            await self._reconciler.refresh(key)
+        except ApiError as problem:
+            log.debug("refresh failed", kind=self.kind.value, key="/".join(key), why=str(problem))

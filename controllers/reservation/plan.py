@@ -1,0 +1,96 @@
+"""What a Reservation needs next, and what its status says. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.child import child_conditions
+from orderplane.controllers.engine.conditions import Fact
+from orderplane.controllers.gate import Gate, GateState, StockState
+from orderplane.controllers.reservation.ledger import StockEntry
+from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
+
+_KEPT = (StockState.HELD, StockState.PINNED, StockState.COMMITTED)
+
+
+class Action(StrEnum):
+    """One step."""
+
+    HOLD = "Hold"
+    EXPIRE = "Expire"
+    RELEASE = "Release"
+    CLOSE_GATE = "CloseGate"
+    LET_GO = "LetGo"
+    WAIT = "Wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The step, or how long to wait."""
+
+    action: Action
+    until: datetime | None = None
+
+
+def plan(reservation: Reservation | None, gate: Gate | None, entry: StockEntry | None, now: datetime) -> Next:
+    """Decide the next step; `reservation` is None where only the ledger is left of it."""
+    is_deleting = reservation is not None and reservation.is_deleting
+    is_kept = entry is not None and entry.state in _KEPT
+    let_go = Next(Action.LET_GO if is_deleting else Action.WAIT)
+    if reservation is not None and reservation.spec.order_ref is None:
+        if is_deleting:
+            return Next(Action.RELEASE) if is_kept else let_go
+    elif gate is None:
+        # The order has no row yet, so nothing can have been held for it.
+        return let_go
+    elif gate.state is GateState.SEALED:
+        return let_go
+    elif gate.state is GateState.UNDOING:
+        if is_kept:
+            return Next(Action.RELEASE if gate.is_parcel_settled else Action.WAIT)
+        return let_go
+    elif is_deleting:
+        return Next(Action.CLOSE_GATE)
+    if entry is None:
+        return Next(Action.HOLD if reservation is not None else Action.WAIT)
+    if entry.state is StockState.HELD:
+        return Next(Action.EXPIRE) if entry.expires_at <= now else Next(Action.WAIT, entry.expires_at)
+    return Next(Action.WAIT)
+
+
+def status_of(
+    reservation: Reservation, entry: StockEntry | None, trouble: Trouble | None, now: datetime
+) -> ReservationStatus:
+    """The status as it should be."""
+    generation = reservation.metadata.generation
+    facts = [_held(entry)] if entry else []
+    reason = None if entry is None or entry.state in _KEPT else facts[0].reason
+    return ReservationStatus(
+        observed_generation=generation,
+        phase=_phase(entry),
+        reason=reason,
+        conditions=child_conditions(reservation.status.conditions, facts, "Held", trouble, generation, now),
+    )
+
+
+def _phase(entry: StockEntry | None) -> ReservationPhase:
+    if entry is None:
+        return ReservationPhase.PENDING
+    if entry.state is StockState.PINNED:
+        return ReservationPhase.HELD
+    return ReservationPhase(entry.state.value)
+
+
+def _held(entry: StockEntry) -> Fact:
+    match entry.state:
+        case StockState.HELD | StockState.PINNED:
+            return Fact("Held", "True", "StockHeld", "Every item is kept.")
+        case StockState.COMMITTED:
+            return Fact("Held", "True", "StockCommitted", "The goods have left the stock.")
+        case StockState.REJECTED:
+            return Fact("Held", "False", "OutOfStock", entry.message or "")
+        case StockState.LOST:
+            return Fact("Held", "False", "StockLost", "A recount found less than was promised.")
+        case state:
+            return Fact("Held", "False", f"Stock{state}", "The stock is not kept any more.")

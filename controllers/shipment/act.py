@@ -1,0 +1,165 @@
+"""Bring the carrier to what a Shipment, and the gate of its order, ask for."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.errors import Refused, Transient
+from orderplane.controllers.family import Family
+from orderplane.controllers.gate import ParcelState, Whereabouts
+from orderplane.controllers.order.ports import Gates
+from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelLedger
+from orderplane.controllers.shipment.plan import Action, plan, status_of
+from orderplane.controllers.shipment.ports import Carrier, CarrierShipment, VoidState
+from orderplane.crds.meta import CANCEL_SHIPMENT_FINALIZER, Kind
+from orderplane.crds.shipment import Shipment
+
+SETTLE = timedelta(seconds=30)
+"""The carrier's client gives up after 10 s; what it began may still land for a while after that."""
+
+_MOST_STEPS = 8
+
+
+class ShipmentReconciler:
+    """Buys one label, and takes it back where the order is undone before the first scan."""
+
+    kind = Kind.SHIPMENT
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        gates: Gates,
+        ledger: ParcelLedger,
+        carrier: Carrier,
+        wake: Callable[[Kind, Key], None],
+        clock: Callable[[], datetime],
+        settle: timedelta = SETTLE,
+    ) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
+        self._carrier = carrier
+        self._clock = clock
+        self._settle = settle
+        self._family = Family(Kind.SHIPMENT, CANCEL_SHIPMENT_FINALIZER, cluster, gates, wake)
+        self._entries: dict[Key, ParcelEntry | None] = {}
+
+    async def reconcile(self, key: Key, trouble: Trouble | None) -> float | None:
+        shipment = self._cluster.shipments.get(key)
+        uid = shipment.spec.order_ref.uid if shipment else await self._ledger.uid_of(*key)
+        if uid is None:
+            self._entries.pop(key, None)
+            return None
+        gate = await self._family.gate(key, uid)
+        entry = await self._ledger.read(key[0], uid)
+        before = entry
+        is_unlabelled = False
+        for _ in range(_MOST_STEPS):
+            action = plan(
+                shipment, gate, entry, self._clock(), settle=self._settle, is_unlabelled=is_unlabelled
+            )
+            if action is Action.WAIT:
+                break
+            if action is Action.LET_GO:
+                assert shipment is not None
+                await self._family.let_go(shipment)
+                break
+            if action is Action.CLOSE_GATE:
+                await self._family.close_gate(key, uid)
+                gate = await self._family.gate(key, uid)
+                continue
+            if action is Action.CHECK:
+                assert entry is not None
+                found = await self._carrier.get(entry.provider_id or "")
+                is_unlabelled = found.label is None
+                entry = await self._note(key[0], entry, found)
+            elif action is Action.VOID:
+                assert entry is not None
+                entry = await self._void(key[0], entry)
+                gate = await self._family.gate(key, uid)
+            elif action is Action.FORGET:
+                entry = await self._ledger.cancel(key[0], uid)
+                gate = await self._family.gate(key, uid)
+            else:
+                assert shipment is not None
+                entry = await self._ship(action, shipment, entry)
+            self._entries[key] = entry
+        self._entries[key] = entry
+        if entry != before:
+            self._family.wake_order(key, shipment, gate)
+            self._family.wake_siblings(key)
+        return self._settle.total_seconds() / 4 if self._is_settling(entry, is_unlabelled) else None
+
+    async def report(self, key: Key, trouble: Trouble | None) -> None:
+        shipment = self._cluster.shipments.get(key)
+        if shipment is None or key not in self._entries:
+            return
+        status = status_of(shipment, self._entries[key], trouble, self._clock())
+        if status != shipment.status:
+            await self._cluster.report(Kind.SHIPMENT, shipment, status)
+
+    async def refresh(self, key: Key) -> None:
+        await self._cluster.refresh(Kind.SHIPMENT, key)
+
+    def rank(self, key: Key) -> int:
+        return self._family.rank(key)
+
+    def traceparent(self, key: Key) -> str | None:
+        return self._family.traceparent(key)
+
+    async def _ship(self, action: Action, shipment: Shipment, entry: ParcelEntry | None) -> ParcelEntry:
+        merchant, uid = shipment.metadata.namespace, shipment.spec.order_ref.uid
+        if entry is None:
+            self._family.check_planned(shipment)
+            return await self._ledger.intend(merchant, uid, name=shipment.metadata.name)
+        provider_id, rate_id = entry.provider_id, entry.rate_id
+        if action is Action.CREATE:
+            try:
+                made = await self._carrier.create(
+                    reference=uid,
+                    merchant=merchant,
+                    address=shipment.spec.address,
+                    parcels=shipment.spec.parcels,
+                    service=shipment.spec.service,
+                )
+            except Refused as no:
+                return await self._ledger.refuse(merchant, uid, no.reason, no.message)
+            provider_id, rate_id = made.id, made.rate_id
+        if provider_id is None or rate_id is None:
+            return await self._ledger.refuse(
+                merchant, uid, "NoRate", "No carrier offers a service to this address."
+            )
+        return await self._buy(merchant, uid, provider_id, rate_id)
+
+    async def _buy(self, merchant: str, uid: str, provider_id: str, rate_id: str) -> ParcelEntry:
+        entry = await self._ledger.begin_buy(
+            merchant, uid, provider_id=provider_id, rate_id=rate_id, now=self._clock()
+        )
+        if entry.provider_id != provider_id or entry.state is not ParcelState.INTENDED:
+            return entry
+        try:
+            bought = await self._carrier.buy(provider_id, rate_id)
+        except Refused as no:
+            bought = await self._carrier.get(provider_id)
+            if bought.label is None:
+                return await self._ledger.refuse(merchant, uid, no.reason, no.message)
+        return await self._note(merchant, entry, bought)
+
+    async def _note(self, merchant: str, entry: ParcelEntry, found: CarrierShipment) -> ParcelEntry:
+        if found.label is None or entry.state is not ParcelState.INTENDED:
+            return entry
+        return await self._ledger.record_label(merchant, entry.order_uid, found.label, self._clock())
+
+    async def _void(self, merchant: str, entry: ParcelEntry) -> ParcelEntry:
+        found = await self._carrier.get(entry.provider_id or "")
+        if found.whereabouts is Whereabouts.PRE_TRANSIT and found.void is VoidState.NONE:
+            found = await self._carrier.void(entry.provider_id or "")
+        if found.whereabouts is not Whereabouts.PRE_TRANSIT:
+            return await self._ledger.record_whereabouts(merchant, entry.order_uid, found.whereabouts)
+        if found.void is VoidState.NONE:
+            raise Transient("VoidUnanswered", "the carrier has not answered the wish to void the label")
+        return await self._ledger.record_void(merchant, entry.order_uid, found.void)
+
+    def _is_settling(self, entry: ParcelEntry | None, is_unlabelled: bool) -> bool:
+        return is_unlabelled and entry is not None and entry.state is ParcelState.INTENDED
