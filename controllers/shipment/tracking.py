@@ -90,7 +90,8 @@ class ParcelWatch:
 
     def pause(self, polls: int) -> timedelta:
         """Exponential from `first` to `longest`."""
-        return min(self._longest, self._first * 2 ** min(polls // 8, 16))
+        grown: timedelta = self._first * (1 << min(polls // 8, 16))
+        return min(self._longest, grown)
 
     def _announce(self, parcel: ParcelRef) -> None:
         self._wake(Kind.SHIPMENT, (parcel.merchant, parcel.name))

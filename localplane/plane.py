@@ -1,0 +1,309 @@
+"""A whole Orderplane on one machine."""
+
+import asyncio
+import base64
+import json
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from orderplane.adapters.kubernetes.install import WebhookTarget, install
+from orderplane.adapters.postgres.migrate import migrate
+from orderplane.localplane import infrastructure
+from orderplane.localplane.certificates import IDENTITIES, Authority, write_private
+from orderplane.localplane.controlplane import Binaries, control_plane_binaries
+from orderplane.localplane.kafka_jars import kafka_classpath
+from orderplane.localplane.places import project_root
+from orderplane.localplane.processes import MODULES, process
+from orderplane.localplane.progress import Progress
+from orderplane.localplane.supervisor import Component, Supervisor
+from orderplane.localplane.tools import ToolMissing, find_java
+
+_PORTS = (
+    "etcd", "etcd-peer", "apiserver", "controller-manager", "postgres", "kafka", "kafka-controller",
+    *(f"{name}-http" for name in MODULES), *(f"{name}-metrics" for name in MODULES),
+)  # fmt: skip
+
+ALL = tuple(MODULES)
+"""Every process of the product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a plane is to be made of.
+
+    Args:
+        processes: Which of the product's processes run, in this order.
+        kafka: True for a broker of our own, False for none, or bootstrap servers.
+        dsn: A PostgreSQL to use instead of our own.
+        context: A context of the user's kubeconfig to use instead of our own control plane.
+        with_garbage_collection: Run a kube-controller-manager too.
+        namespaces: Made where they are missing.
+        env: More environment for single processes, by name.
+    """
+
+    processes: tuple[str, ...] = ALL
+    kafka: bool | str = True
+    dsn: str | None = None
+    context: str | None = None
+    with_garbage_collection: bool = False
+    namespaces: tuple[str, ...] = ("demo",)
+    env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Plane:
+    """What runs, and where to find it."""
+
+    def __init__(self, state: Path, supervisor: Supervisor, ports: Mapping[str, int]) -> None:
+        self.state = state
+        self.supervisor = supervisor
+        self.postgres_dsn = ""
+        self.kafka_bootstrap = ""
+        self.kubectl: Path | None = None
+        self._ports = ports
+        self._context: str | None = None
+        self._keys: dict[str, str] = {}
+
+    def kubeconfig(self, identity: str) -> Path:
+        """The kubeconfig of one of `certificates.IDENTITIES`."""
+        return self.state / "kubeconfigs" / f"{identity}.yaml"
+
+    def url(self, process_name: str) -> str:
+        """Where a process serves."""
+        return f"http://127.0.0.1:{self._ports[f'{process_name}-http']}"
+
+    def metrics_url(self, process_name: str) -> str:
+        """Where a process tells its metrics and how it is."""
+        return f"http://127.0.0.1:{self._ports[f'{process_name}-metrics']}"
+
+    def env(self, process_name: str) -> dict[str, str]:
+        """The environment that configures one process; others (`audit`, `admin`) get the same of theirs."""
+        identity = process_name if process_name in IDENTITIES else "operator"
+        env = {
+            "KUBECONFIG": str(self.kubeconfig(identity)),
+            "ORDERPLANE_POSTGRES_DSN": self.postgres_dsn,
+            "ORDERPLANE_KAFKA": self.kafka_bootstrap,
+            "ORDERPLANE_MERCHANT": "demo",
+            "ORDERPLANE_PAYMENTS_URL": self.url("payments"),
+            "ORDERPLANE_PAYMENTS_KEY": self._keys["payments"],
+            "ORDERPLANE_CARRIER_URL": self.url("carrier"),
+            "ORDERPLANE_CARRIER_KEY": self._keys["carrier"],
+        }
+        if process_name == "webhook":
+            pki = self.state / "pki"
+            env |= {
+                "ORDERPLANE_WEBHOOK_PORT": str(self._ports["webhook-http"]),
+                "ORDERPLANE_WEBHOOK_CERT": str(pki / "webhook.crt"),
+                "ORDERPLANE_WEBHOOK_KEY": str(pki / "webhook.key"),
+                "ORDERPLANE_WEBHOOK_CA": str(pki / "ca.crt"),
+            }
+        return env
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, state: Path, wish: Wish, progress: Progress) -> AsyncIterator["Plane"]:
+        """Start everything that is wished for; the end of the block stops it.
+
+        Raises:
+            ToolMissing, StartFailed: something cannot be had or does not start; the message says what.
+        """
+        await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
+        plane = cls(state, Supervisor(state / "logs"), _ports(state))
+        plane.supervisor = Supervisor(state / "logs", plane._write_state)
+        async with plane.supervisor:
+            await plane._start(wish, progress)
+            yield plane
+
+    async def _start(self, wish: Wish, progress: Progress) -> None:
+        self._context = wish.context
+        self._keys = _keys(self.state)
+        binaries = None
+        if wish.context is None:
+            names = ["etcd", "kube-apiserver", "kubectl"]
+            if wish.with_garbage_collection:
+                names.append("kube-controller-manager")
+            binaries = await control_plane_binaries(progress, tuple(names))
+            self.kubectl = binaries["kubectl"]
+        kafka = await self._prepare_kafka(wish, progress)
+        with progress.step("Starting etcd, kube-apiserver, PostgreSQL and Kafka") as step:
+            authority = Authority(self.state / "pki")
+            authority.serving("webhook")
+            starts = [self._start_postgres(wish.dsn)]
+            if binaries is not None:
+                starts.append(self._start_control_plane(binaries, authority, wish))
+            if kafka is not None:
+                starts.append(self.supervisor.start(kafka))
+            async with asyncio.TaskGroup() as group:
+                for start in starts:
+                    group.create_task(start)
+            step.update("installing the resources and the database schema")
+            await self._install(authority, wish)
+        with (
+            progress.step(f"Starting {', '.join(wish.processes)}")
+            if wish.processes
+            else progress.step("Ready")
+        ):
+            for name in wish.processes:
+                await self.start_process(name, wish.env.get(name, {}))
+        self._write_state()
+
+    async def start_process(self, name: str, more_env: Mapping[str, str] | None = None) -> None:
+        """Start one of the product's processes and wait until it is ready."""
+        component = process(
+            name,
+            {**self.env(name), **(more_env or {})},
+            http_port=self._ports[f"{name}-http"],
+            metrics_port=self._ports[f"{name}-metrics"],
+            state=self.state,
+        )
+        await self.supervisor.start(component)
+
+    async def _prepare_kafka(self, wish: Wish, progress: Progress) -> Component | None:
+        if isinstance(wish.kafka, str):
+            self.kafka_bootstrap = wish.kafka
+            return None
+        if not wish.kafka:
+            return None
+        try:
+            java, classpath = await find_java(progress), await kafka_classpath(progress)
+        except ToolMissing as problem:
+            progress.note(f"No Kafka here, events will wait in the outbox: {problem}")
+            return None
+        self.kafka_bootstrap = f"127.0.0.1:{self._ports['kafka']}"
+        return await asyncio.to_thread(
+            infrastructure.kafka,
+            java,
+            classpath,
+            self.state,
+            self._ports["kafka"],
+            self._ports["kafka-controller"],
+        )
+
+    async def _start_postgres(self, dsn: str | None) -> None:
+        if dsn:
+            self.postgres_dsn = dsn
+            return
+        component, self.postgres_dsn = await asyncio.to_thread(
+            infrastructure.postgres, self.state, self._ports["postgres"]
+        )
+        await self.supervisor.start(component)
+
+    async def _start_control_plane(self, binaries: Binaries, authority: Authority, wish: Wish) -> None:
+        ports = self._ports
+        await self.supervisor.start(
+            infrastructure.etcd(binaries, self.state, ports["etcd"], ports["etcd-peer"])
+        )
+        for identity in IDENTITIES:
+            self._write_kubeconfig(authority, identity)
+        await self.supervisor.start(
+            infrastructure.kube_apiserver(binaries, self.state, authority, ports["apiserver"], ports["etcd"])
+        )
+        if wish.with_garbage_collection:
+            kubeconfig = self.kubeconfig("controller-manager")
+            await self.supervisor.start(
+                infrastructure.controller_manager(
+                    binaries, kubeconfig, ports["controller-manager"], authority
+                )
+            )
+
+    async def _install(self, authority: Authority, wish: Wish) -> None:
+        target = WebhookTarget(
+            url=f"https://127.0.0.1:{self._ports['webhook-http']}",
+            ca_bundle=base64.b64encode(authority.ca.read_bytes()).decode(),
+        )
+        root = project_root()
+        await install(
+            [*sorted((root / "crds").glob("*.yaml")), *sorted((root / "manifests").glob("*.yaml"))],
+            kubeconfig=None if wish.context else self.kubeconfig("admin"),
+            context=wish.context,
+            webhook=target,
+            namespaces=wish.namespaces,
+        )
+        await migrate(self.postgres_dsn)
+
+    def _write_kubeconfig(self, authority: Authority, identity: str) -> None:
+        certificate, key = authority.client(identity)
+
+        def embedded(path: Path) -> str:
+            return base64.b64encode(path.read_bytes()).decode()
+
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "orderplane",
+            "clusters": [{"name": "orderplane", "cluster": {
+                "server": f"https://127.0.0.1:{self._ports['apiserver']}",
+                "certificate-authority-data": embedded(authority.ca),
+            }}],
+            "contexts": [{"name": "orderplane", "context": {
+                "cluster": "orderplane", "user": identity, "namespace": "demo",
+            }}],
+            "users": [{"name": identity, "user": {
+                "client-certificate-data": embedded(certificate),
+                "client-key-data": embedded(key),
+            }}],
+        }  # fmt: skip
+        path = self.kubeconfig(identity)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        # JSON is YAML, and needs no second library to be exact.
+        write_private(path, json.dumps(document, indent=1).encode())
+
+    def _write_state(self) -> None:
+        pids = {name: self.supervisor.pid(name) for name in self.supervisor.names}
+        document = {
+            "host": _identity_of(os.getpid()),
+            "components": {name: _identity_of(pid) for name, pid in pids.items() if pid},
+            "logs": str(self.state / "logs"),
+            "kubectl": str(self.kubectl) if self.kubectl else None,
+            "kafka": self.kafka_bootstrap,
+            "gateway": self.url("gateway"),
+        }
+        unfinished = self.state / ".state.json"
+        unfinished.write_text(json.dumps(document))
+        unfinished.rename(self.state / "state.json")
+
+
+def remove(state: Path) -> None:
+    """Remove everything that a plane, which has stopped, has left."""
+    infrastructure.remove_postgres(state)
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _identity_of(pid: int) -> dict[str, float]:
+    """A pid alone can be somebody else's tomorrow."""
+    try:
+        return {"pid": pid, "created": psutil.Process(pid).create_time()}
+    except psutil.Error:
+        return {"pid": pid, "created": 0.0}
+
+
+def _ports(state: Path) -> dict[str, int]:
+    """Free ports, chosen once: what is restarted comes back where its clients look for it."""
+    file = state / "ports.json"
+    if file.exists():
+        known: dict[str, int] = json.loads(file.read_text())
+        if set(known) >= set(_PORTS):
+            return known
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
+    ports = {name: s.getsockname()[1] for name, s in zip(_PORTS, sockets, strict=True)}
+    for s in sockets:
+        s.close()
+    file.write_text(json.dumps(ports))
+    return ports
+
+
+def _keys(state: Path) -> dict[str, str]:
+    """API keys of the sandboxes, made up for this plane."""
+    file = state / "keys.json"
+    if not file.exists():
+        keys = {"payments": f"sk_test_{secrets.token_hex(16)}", "carrier": f"EZTK{secrets.token_hex(16)}"}
+        write_private(file, json.dumps(keys).encode())
+    known: dict[str, str] = json.loads(file.read_text())
+    return known
