@@ -1,0 +1,106 @@
+"""What an Order carries from birth, so that no write is spent on it later.
+
+The finalizer, because an order that disappears could not be undone; the shard, because a replica that
+does not see an object cannot serve it; the customer as a hash, because lists go by label and labels are
+no place for a customer's id.
+"""
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orderplane.crds.meta import (
+    API_VERSION,
+    COMPENSATE_FINALIZER,
+    CUSTOMER_LABEL,
+    RELEASE_STOCK_FINALIZER,
+    SHARD_LABEL,
+    SHARDS,
+    TRACEPARENT_ANNOTATION,
+    Kind,
+)
+from orderplane.crds.order import Quote
+
+_CARD_NUMBER = re.compile(r"\d{12}")
+_SEPARATORS = str.maketrans("", "", "_- ")
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What is added to an object's metadata."""
+
+    finalizer: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+
+
+def draw_shard(draw: Callable[[int], int] = random.randrange) -> str:
+    """A virtual shard; `draw(n)` gives one of 0..n-1, each as likely as the others."""
+    return str(draw(SHARDS))
+
+
+def is_shard(text: str) -> bool:
+    """Whether it is a shard as `draw_shard` writes them: a number without leading zeros."""
+    return text in _SHARDS
+
+
+_SHARDS = frozenset(str(shard) for shard in range(SHARDS))
+
+
+def customer_hash(merchant: str, customer: str) -> str:
+    """The value of the customer label: 32 hexadecimal digits, different for each merchant."""
+    return hashlib.sha256(f"{merchant}/{customer}".encode()).hexdigest()[:32]
+
+
+def looks_like_card_number(text: str) -> bool:
+    """Whether there are twelve digits in a row, however they are grouped; never repeat such a text."""
+    return _CARD_NUMBER.search(text.translate(_SEPARATORS)) is not None
+
+
+def order_preset(merchant: str, customer: str, shard: str, traceparent: str | None) -> Preset:
+    """What an Order carries."""
+    labels = {SHARD_LABEL: shard, CUSTOMER_LABEL: customer_hash(merchant, customer)}
+    return Preset(COMPENSATE_FINALIZER, labels, _annotations(traceparent))
+
+
+def reservation_preset(shard: str, traceparent: str | None) -> Preset:
+    """What a Reservation without an order carries; the operator presets those of orders itself."""
+    return Preset(RELEASE_STOCK_FINALIZER, {SHARD_LABEL: shard}, _annotations(traceparent))
+
+
+def order_manifest(
+    namespace: str,
+    name: str,
+    spec: Mapping[str, Any],
+    quote: Quote,
+    traceparent: str | None,
+    shard: str,
+) -> dict[str, Any]:
+    """A whole Order, ready to be created.
+
+    Args:
+        namespace: The merchant.
+        spec: `customer`, `items`, `address`, `paymentMethod`, and what else was asked for, as in JSON.
+        quote: From `intake.quote`, for the same items.
+        shard: From `draw_shard`.
+    """
+    preset = order_preset(namespace, spec["customer"], shard, traceparent)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": Kind.ORDER.value,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "finalizers": [preset.finalizer],
+            "labels": dict(preset.labels),
+            "annotations": dict(preset.annotations),
+        },
+        "spec": {"cancel": False, **spec, "quote": quote.model_dump(mode="json", by_alias=True)},
+    }
+
+
+def _annotations(traceparent: str | None) -> dict[str, str]:
+    return {TRACEPARENT_ANNOTATION: traceparent} if traceparent else {}
