@@ -103,7 +103,7 @@ class Controller:
         self._steps.add(key, self._reconciler.rank(key))
 
     async def run(self) -> None:
-        """Work until cancelled; a step that is in hand is cancelled with it and found again later."""
+        """Work until `stop`, after which what is in hand is still finished, or until cancelled."""
         kind = self.kind.value
         metrics.QUEUE_DEPTH.labels(kind, "steps").set_function(lambda: len(self._steps))
         metrics.QUEUE_DEPTH.labels(kind, "reports").set_function(lambda: len(self._reports))
@@ -115,20 +115,22 @@ class Controller:
                 for _ in range(self._reporters):
                     group.create_task(self._tell())
         finally:
-            self._steps.close()
-            self._reports.close()
+            self.stop()
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._steps.close()
+        self._reports.close()
 
     async def _work(self) -> None:
-        while True:
-            key = await self._steps.take()
+        while (key := await self._steps.take()) is not None:
             try:
                 await self.step(key)
             finally:
                 self._steps.done(key)
 
     async def _tell(self) -> None:
-        while True:
-            key = await self._reports.take()
+        while (key := await self._reports.take()) is not None:
             try:
                 await self.report(key)
             finally:

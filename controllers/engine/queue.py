@@ -24,6 +24,7 @@ class KeyedQueue:
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._count = itertools.count()
         self._wakeup = asyncio.Event()
+        self._is_closed = False
 
     def __len__(self) -> int:
         return len(self._rank)
@@ -47,6 +48,8 @@ class KeyedQueue:
 
     def add_after(self, key: Key, seconds: float, rank: int = 0) -> None:
         """Have a key worked on in a while; of two such wishes the earlier holds."""
+        if self._is_closed:
+            return
         loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
         if timer is not None:
@@ -61,9 +64,9 @@ class KeyedQueue:
         if timer is not None:
             timer.cancel()
 
-    async def take(self) -> Key:
-        """Wait for the next key; `done` must follow."""
-        while True:
+    async def take(self) -> Key | None:
+        """Wait for the next key, after which `done` must follow; None once the queue is closed."""
+        while not self._is_closed:
             while self._ready:
                 rank, _, key = heapq.heappop(self._ready)
                 if self._rank.get(key) == rank:
@@ -72,6 +75,7 @@ class KeyedQueue:
                     return key
             self._wakeup.clear()
             await self._wakeup.wait()
+        return None
 
     def done(self, key: Key) -> None:
         """The key may be given to somebody else."""
@@ -81,7 +85,9 @@ class KeyedQueue:
             self.add(key, rank)
 
     def close(self) -> None:
-        """Stop every timer."""
+        """Hand no more keys out, and stop every timer."""
+        self._is_closed = True
+        self._wakeup.set()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

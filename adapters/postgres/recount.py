@@ -1,0 +1,159 @@
+"""Set what is really on the shelf, and take back what was promised beyond it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from orderplane.adapters.postgres.gates import tell
+from orderplane.adapters.postgres.history import record
+from orderplane.adapters.postgres.pool import Connection, Pool, transaction
+from orderplane.adapters.postgres.stock import lines_of, move
+from orderplane.events.types import EventType
+
+_MOST_TRIES = 10
+
+_KEEPERS = """
+SELECT r.holder, r.order_uid, r.name, r.state, l.quantity, o.name AS order_name
+FROM reservations r
+JOIN reservation_lines l ON l.merchant = r.merchant AND l.holder = r.holder
+LEFT JOIN orders o ON o.merchant = r.merchant AND o.uid = r.order_uid
+WHERE r.merchant = $1 AND l.sku = $2 AND r.state IN ('Held', 'Pinned')
+ORDER BY r.state = 'Pinned', r.made_at DESC, r.holder
+"""
+
+
+class StockRaced(Exception):  # noqa: N818
+    """Orders came and went faster than the shelf could be counted; count again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """What a recount did: the stock before and after, and the reservations that lost theirs."""
+
+    before: int
+    after: int
+    lost: tuple[str, ...]
+
+
+async def recount(pool: Pool, merchant: str, sku: str, on_hand: int, *, note: str) -> Recount:
+    """Set the stock of one SKU, in one transaction.
+
+    What is HELD goes first, then what is PINNED, the newest of each first, until what is left fits the
+    count. Whoever lost is told through the `ledger` channel. A SKU without stock begins with this count.
+
+    Raises:
+        ValueError: a negative count.
+        StockRaced: no consistent view after ten tries.
+    """
+    if on_hand < 0:
+        raise ValueError(f"{sku} cannot have {on_hand} on hand; give zero or more")
+    for _ in range(_MOST_TRIES):
+        async with transaction(pool) as connection:
+            done = await _try(connection, merchant, sku, on_hand, note)
+            if done is not None:
+                return done
+    raise StockRaced(f"stock of {merchant}/{sku} could not be set; nothing was changed, try again")
+
+
+async def _try(connection: Connection, merchant: str, sku: str, on_hand: int, note: str) -> Recount | None:
+    # The order of locks is gate, reservation, stock; so the losers are guessed, locked, and seen again.
+    guess = {row["holder"] for row in _losers(await _keepers(connection, merchant, sku), on_hand)}
+    gates = {
+        row["uid"]: row
+        for row in await connection.fetch(
+            "SELECT * FROM orders WHERE merchant = $1 AND uid = ANY($2) ORDER BY uid FOR UPDATE",
+            merchant, list(guess),
+        )
+    }  # fmt: skip
+    await connection.fetch(
+        "SELECT 1 FROM reservations WHERE merchant = $1 AND holder = ANY($2) ORDER BY holder FOR UPDATE",
+        merchant, list(guess),
+    )  # fmt: skip
+    skus = await _skus_of(connection, merchant, guess) | {sku}
+    stock = {
+        row["sku"]: row
+        for row in await connection.fetch(
+            "SELECT * FROM stock WHERE merchant = $1 AND sku = ANY($2) ORDER BY sku FOR UPDATE",
+            merchant, list(skus),
+        )
+    }  # fmt: skip
+    if sku not in stock:
+        await connection.execute(
+            "INSERT INTO stock (merchant, sku, opening, on_hand) VALUES ($1, $2, $3, $3)",
+            merchant, sku, on_hand,
+        )  # fmt: skip
+        return Recount(0, on_hand, ())
+    losers = _losers(await _keepers(connection, merchant, sku), on_hand)
+    if not {row["holder"] for row in losers} <= guess:
+        return None
+    for row in losers:
+        await _lose(connection, merchant, row, gates.get(row["holder"]))
+    before = stock[sku]["on_hand"]
+    await connection.execute(
+        "UPDATE stock SET on_hand = $3 WHERE merchant = $1 AND sku = $2", merchant, sku, on_hand
+    )
+    if before != on_hand:
+        await connection.execute(
+            "INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, note) "
+            "VALUES ($1, $2, $3, 0, 'Recount', $4)",
+            merchant, sku, on_hand - before, note,
+        )  # fmt: skip
+    return Recount(before, on_hand, tuple(row["name"] for row in losers))
+
+
+async def _keepers(connection: Connection, merchant: str, sku: str) -> list[Any]:
+    rows: list[Any] = await connection.fetch(_KEEPERS, merchant, sku)
+    return rows
+
+
+def _losers(keepers: list[Any], on_hand: int) -> list[Any]:
+    """The first of `keepers`, already in the order in which they lose, until the rest fits."""
+    excess = sum(row["quantity"] for row in keepers) - on_hand
+    losers = []
+    for row in keepers:
+        if excess <= 0:
+            break
+        losers.append(row)
+        excess -= row["quantity"]
+    return losers
+
+
+async def _skus_of(connection: Connection, merchant: str, holders: set[Any]) -> set[str]:
+    rows = await connection.fetch(
+        "SELECT DISTINCT sku FROM reservation_lines WHERE merchant = $1 AND holder = ANY($2)",
+        merchant, list(holders),
+    )  # fmt: skip
+    return {row["sku"] for row in rows}
+
+
+async def _lose(connection: Connection, merchant: str, row: Any, gate: Any) -> None:
+    lines = await lines_of(connection, merchant, row["holder"])
+    await move(connection, {"merchant": merchant, **row}, lines, kind="Lose", on_hand=0, reserved=-1)
+    await connection.execute(
+        "UPDATE reservations SET state = 'Lost' WHERE merchant = $1 AND holder = $2", merchant, row["holder"]
+    )
+    data = {
+        "reservation": {"name": row["name"], "uid": str(row["holder"])},
+        "items": [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(lines.items())],
+        "reason": "Lost",
+    }
+    if gate is not None:
+        await tell(connection, gate, EventType.INVENTORY_RELEASED, data)
+    else:
+        seq = await connection.fetchval(
+            "SELECT coalesce(max(seq), 0) + 1 FROM history WHERE subject = $1", row["holder"]
+        )
+        await record(
+            connection,
+            type_=EventType.INVENTORY_RELEASED,
+            effect=row["holder"],
+            merchant=merchant,
+            subject=row["holder"],
+            name=row["name"],
+            seq=seq,
+            data={"merchant": merchant, **data},
+            traceparent=None,
+        )
+    news = {"merchant": merchant, "child": row["name"], "order": row["order_name"]}
+    await connection.execute("SELECT pg_notify('ledger', $1)", orjson.dumps(news).decode())

@@ -1,0 +1,96 @@
+"""Put the controllers together: caches, ledgers, providers, queues."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from orderplane.adapters.postgres.gates import PostgresGates
+from orderplane.adapters.postgres.parcels import PostgresParcels
+from orderplane.adapters.postgres.payments import PostgresPayments
+from orderplane.adapters.postgres.pool import Pool
+from orderplane.adapters.postgres.stock import PostgresStock
+from orderplane.controllers.engine.api import Api
+from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.controller import Controller, Reconciler
+from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.order.act import OrderReconciler
+from orderplane.controllers.order.ports import Gates
+from orderplane.controllers.payment.act import PaymentReconciler
+from orderplane.controllers.payment.ports import PaymentGateway
+from orderplane.controllers.reservation.act import ReservationReconciler
+from orderplane.controllers.shipment.act import ShipmentReconciler
+from orderplane.controllers.shipment.ports import Carrier
+from orderplane.controllers.shipment.tracking import ParcelWatch
+from orderplane.crds.meta import Kind
+
+WORKERS = {Kind.ORDER: 16, Kind.RESERVATION: 8, Kind.PAYMENT: 16, Kind.SHIPMENT: 16}
+REPORTERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Everything that runs, and what feeds it."""
+
+    cluster: Cluster
+    gates: Gates
+    controllers: Mapping[Kind, Controller]
+    parcel_watch: ParcelWatch | None
+
+    def wake(self, kind: Kind, key: Key) -> None:
+        """Have a key looked at, where this process runs its kind."""
+        controller = self.controllers.get(kind)
+        if controller is not None:
+            controller.wake(key)
+
+    def wake_related(self, kind: Kind, key: Key, order_name: str | None) -> None:
+        """Something of this object changed: it may concern itself and its order."""
+        self.wake(kind, key)
+        if order_name is not None:
+            self.wake(Kind.ORDER, (key[0], order_name))
+
+
+def build(
+    api: Api,
+    pool: Pool,
+    gateway: PaymentGateway,
+    carrier: Carrier,
+    *,
+    kinds: frozenset[Kind],
+    settle: timedelta,
+    first_poll: timedelta,
+    longest_poll: timedelta,
+) -> Operator:
+    """Wire the reconcilers of `kinds` to the world.
+
+    Args:
+        settle: How long a buying call may still land at the carrier after its client gave up.
+        first_poll: How soon a parcel is first asked for.
+        longest_poll: The pause that the polls of a parcel grow to.
+    """
+    cluster = Cluster(api, time.monotonic)
+    gates, parcels = PostgresGates(pool), PostgresParcels(pool)
+    controllers: dict[Kind, Controller] = {}
+
+    def wake(kind: Kind, key: Key) -> None:
+        controller = controllers.get(kind)
+        if controller is not None:
+            controller.wake(key)
+
+    reconcilers: tuple[Reconciler, ...] = (
+        OrderReconciler(cluster, gates, wake, _now),
+        ReservationReconciler(cluster, gates, PostgresStock(pool), wake, _now),
+        PaymentReconciler(cluster, gates, PostgresPayments(pool), gateway, wake, _now),
+        ShipmentReconciler(cluster, gates, parcels, carrier, wake, _now, settle),
+    )
+    for reconciler in reconcilers:
+        if reconciler.kind in kinds:
+            controllers[reconciler.kind] = Controller(
+                reconciler, workers=WORKERS[reconciler.kind], reporters=REPORTERS
+            )
+    watch = ParcelWatch(parcels, carrier, wake, _now, first=first_poll, longest=longest_poll)
+    return Operator(cluster, gates, controllers, watch if Kind.SHIPMENT in kinds else None)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
