@@ -1,0 +1,85 @@
+"""Exceptions to problems: the one place where failures of other rooms become answers."""
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+
+from orderplane.controllers.errors import Transient
+from orderplane.crds.api_errors import ApiError, Conflict, NamespaceTerminating, Overloaded, Unavailable
+from orderplane.gateway.problems import Problem, response_of, unavailable
+
+log = structlog.get_logger(__name__)
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(Transient, _transient)
+    app.add_exception_handler(ApiError, _api_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(RequestValidationError, _query_error)
+
+
+def problem_of(error: ApiError) -> Problem:
+    """What an API server's refusal means to a client that could do nothing about it."""
+    if isinstance(error, Overloaded):
+        return unavailable(
+            "The API server sheds load. Repeat the request.", error.retry_after, code="overloaded"
+        )
+    if isinstance(error, Unavailable):
+        return unavailable("The API server did not answer. Repeat the request.", error.retry_after)
+    if isinstance(error, NamespaceTerminating):
+        return unavailable("This merchant is being closed; nothing new can be made.", 60)
+    if isinstance(error, Conflict):
+        return Problem("write_conflict", "The order was changed at the same moment. Repeat the request.")
+    return Problem("internal_error", "It was logged. Quote `traceId` when you ask about it.")
+
+
+def allowed_methods(routes: list[BaseRoute], request: Request) -> list[str]:
+    """Of all routes at this path: the framework itself only tells of the first one."""
+    methods: set[str] = set()
+    for route in routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return response_of(error)
+
+
+async def _transient(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Transient)
+    log.warning("dependency unavailable", reason=error.reason, detail=error.message)
+    return response_of(unavailable("The database did not answer. Repeat the request.", error.retry_after))
+
+
+async def _api_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    problem = problem_of(error)
+    if problem.type.status >= 500:
+        log.warning("API server refused", status=error.status, reason=error.reason, detail=error.message)
+    return response_of(problem)
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return response_of(Problem("route_not_found", "See /openapi.json for what there is."))
+    if error.status_code == 405:
+        allow = ", ".join(allowed_methods(request.app.router.routes, request))
+        return response_of(Problem("method_not_allowed", f"Use {allow}.", headers={"Allow": allow}))
+    return response_of(Problem("bad_request", "See /openapi.json for what this address takes."))
+
+
+async def _query_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"parameter": str(detail["loc"][-1]), "detail": str(detail["msg"])} for detail in error.errors()
+    ]
+    return response_of(Problem("validation_failed", "Correct the parameters in `errors`.", errors=errors))

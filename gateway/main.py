@@ -1,0 +1,69 @@
+"""`python -m orderplane.gateway.main`: the front door as a process. Configured by the environment alone."""
+
+import asyncio
+import signal
+import sys
+
+import structlog
+import uvicorn
+import uvloop
+
+from orderplane.adapters.telemetry.http import serve_telemetry
+from orderplane.adapters.telemetry.logs import set_up_logs
+from orderplane.adapters.telemetry.traces import set_up_traces
+from orderplane.gateway.app import create_app
+from orderplane.gateway.settings import HOST, Settings, SettingsError
+
+DRAIN_SECONDS = 15
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; answers the exit code."""
+    set_up_logs("gateway")
+    set_up_traces("gateway")
+    try:
+        settings = Settings.from_environment()
+    except SettingsError as error:
+        log.error("cannot start", reason=str(error))
+        return 2
+    # uvicorn raises the signal again after its shutdown; by default that would end us before ours.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(settings),
+            host=HOST,
+            port=settings.http_port,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            backlog=512,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+            h11_max_incomplete_event_size=16 * 1024,
+        )
+    )
+    ready = lambda: server.started and not server.should_exit  # noqa: E731
+    async with serve_telemetry(settings.metrics_port, is_ready=ready):
+        log.info(
+            "listening on loopback only, because there is no authentication yet",
+            address=f"http://{HOST}:{settings.http_port}",
+            merchant=settings.merchant,
+        )
+        await server.serve()
+    return 0 if server.started else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

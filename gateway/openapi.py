@@ -1,0 +1,58 @@
+"""The OpenAPI document. `python -m orderplane.gateway.openapi` writes it to standard output."""
+
+import sys
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from orderplane.gateway.order_request import OrderRequest
+from orderplane.gateway.views import ProblemView
+
+ABOUT: dict[str, Any] = {
+    "title": "Orderplane",
+    "version": "v1alpha1",
+    "summary": "Place orders, follow them, cancel them.",
+    "description": (
+        "The front door of one merchant. **There is no authentication yet: it listens on 127.0.0.1 only.**"
+        "\n\n"
+        "Amounts are integers in minor units of their currency. Errors are `application/problem+json` "
+        "(RFC 9457): decide by `code`, show `detail`, look up `errors` for the places. They never repeat a "
+        "value that was sent. Every answer of 503 has a `Retry-After`."
+    ),
+}
+
+_REF = "#/components/schemas/{model}"
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document of `app`, built once."""
+    if not app.openapi_schema:
+        schema = get_openapi(**ABOUT, openapi_version="3.1.0", routes=app.routes)
+        schemas = schema["components"]["schemas"]
+        for model in (
+            OrderRequest.model_json_schema(by_alias=True, ref_template=_REF),
+            TypeAdapter(ProblemView).json_schema(ref_template=_REF),
+        ):
+            schemas.update(model.pop("$defs", {}))
+            schemas[model["title"]] = model
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        schema["components"]["schemas"] = dict(sorted(schemas.items()))
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def rendered() -> bytes:
+    """The document as it is kept in docs/openapi.json."""
+    from orderplane.gateway.app import create_app  # noqa: PLC0415 - the app needs this module first
+    from orderplane.gateway.settings import Settings  # noqa: PLC0415
+
+    app = create_app(Settings(postgres_dsn="unused"))
+    return orjson.dumps(document(app), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(rendered())

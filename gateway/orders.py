@@ -1,0 +1,220 @@
+"""Place, read, list and cancel orders."""
+
+import re
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from orderplane.adapters.postgres.idempotency import KeyRef
+from orderplane.crds.api_errors import Gone, Invalid, NotFound
+from orderplane.crds.meta import MAX_ORDER_NAME, Kind
+from orderplane.crds.order import OrderPhase
+from orderplane.gateway import cancelling, etags, keys, views
+from orderplane.gateway.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
+from orderplane.gateway.order_request import read_body
+from orderplane.gateway.pricing import price
+from orderplane.gateway.principal import PrincipalDep
+from orderplane.gateway.problems import Problem
+from orderplane.gateway.responses import json_response, problem_docs, tagged_response
+from orderplane.gateway.services import Services, ServicesDep
+
+router = APIRouter(tags=["orders"])
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
+_CURSOR = "orders"
+_BODY_DOC = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OrderRequest"}}},
+    },
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": True,
+            "description": "1 to 255 visible ASCII characters, as a structured-field string or bare. "
+            "The same key never makes a second order.",
+            "schema": {"type": "string"},
+            "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+        }
+    ],
+}
+_ACCEPTED_HEADERS = {
+    "Location": {"description": "The order.", "schema": {"type": "string"}},
+    "Idempotent-Replayed": {
+        "description": "`true` where this is the stored answer to an earlier request with the same key.",
+        "schema": {"type": "string"},
+    },
+}
+
+
+@router.post(
+    "/api/orders",
+    status_code=202,
+    summary="Place an order",
+    responses={
+        202: {
+            "model": views.AcceptedView,
+            "description": "It will be carried out.",
+            "headers": _ACCEPTED_HEADERS,
+        },
+        **problem_docs(
+            "invalid_json", "idempotency_key_missing", "idempotency_key_invalid", "request_timeout",
+            "price_changed", "request_in_progress", "order_name_taken", "body_too_large",
+            "unsupported_media_type", "validation_failed", "idempotency_key_reused", "order_refused",
+            "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency", "unsupported_currency",
+            "too_many_items", "too_heavy", "amount_too_large",
+        ),
+    },
+    openapi_extra=_BODY_DOC,
+)  # fmt: skip
+async def place_order(request: Request, caller: PrincipalDep, services: ServicesDep) -> Response:
+    """Price the items, and have the order carried out.
+
+    Repeat a request that was not answered with the same key and body: there will be one order, and the
+    answer is the same, byte for byte. A refused request leaves its key unused.
+    """
+    key = keys.parse_key(request.headers.getlist("Idempotency-Key"))
+    check_media_type(request.headers.get("Content-Type"))
+    body = read_body(await request.body())
+    name = keys.order_name(caller.merchant, caller.name, key)
+    accepted = await services.acceptance.accept(
+        KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
+        keys.fingerprint(body.document),
+        name,
+        partial(price, services.catalogue, caller.merchant, name, body.request),
+    )
+    headers = {"Location": f"/api/orders/{name}", "Cache-Control": "no-store"}
+    if accepted.is_replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(accepted.answer.body, accepted.answer.status, headers, "application/json")
+
+
+@router.get(
+    "/api/orders/{order_id}",
+    summary="Read an order",
+    responses={
+        200: {"model": views.OrderView},
+        304: {"description": "It is still the version of If-None-Match."},
+        **problem_docs("order_not_found"),
+    },
+)
+async def read_order(
+    order_id: str,
+    caller: PrincipalDep,
+    services: ServicesDep,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The order as it is now; at most a moment old."""
+    try:
+        order = await _get(services, caller.merchant, order_id, from_cache=True)
+    except Problem:
+        # The watch cache can be behind a create that was answered already; the quorum is not.
+        order = await _get(services, caller.merchant, order_id, from_cache=False)
+    tag = etags.tag_of(order["metadata"]["resourceVersion"])
+    return tagged_response(if_none_match, views.order_view(order), tag)
+
+
+@router.get(
+    "/api/orders",
+    summary="List orders",
+    responses={
+        200: {"model": views.OrderListView},
+        **problem_docs("invalid_cursor", "cursor_expired", "validation_failed"),
+    },
+)
+async def list_orders(
+    caller: PrincipalDep,
+    services: ServicesDep,
+    limit: Annotated[int, Query(ge=1, le=200, description="Orders per page.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
+    ] = None,
+    phase: Annotated[OrderPhase | None, Query(description="Only orders in this phase.")] = None,
+) -> Response:
+    """All orders of the merchant, by id: ids are hashes, so this is no order of time.
+
+    The pages of one walk are one snapshot. A walk that was left for some minutes expires (410): begin anew.
+    """
+    token = read_cursor(_CURSOR, cursor) if cursor else {"token": None, "phase": phase}
+    if token["phase"] != phase:
+        raise invalid_cursor()
+    try:
+        page = await services.api.list_page(
+            Kind.ORDER,
+            caller.merchant,
+            limit=limit,
+            continue_token=token["token"],
+            field_selector=f"status.phase={phase.value}" if phase else None,
+        )
+    except Gone:
+        raise Problem("cursor_expired", "The list has moved on. Begin anew, without `cursor`.") from None
+    except Invalid:
+        raise invalid_cursor() from None
+    following = {"token": page.continue_token, "phase": phase}
+    return json_response(
+        {
+            "items": [views.order_view(order) for order in page.items],
+            "next": write_cursor(_CURSOR, following) if page.continue_token else None,
+        }
+    )
+
+
+@router.post(
+    "/api/orders/{order_id}/cancel",
+    status_code=202,
+    summary="Cancel an order",
+    responses={
+        200: {"model": views.OrderView, "description": "It is cancelled already."},
+        202: {"model": views.OrderView, "description": "The wish is written down; the order will be undone."},
+        **problem_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
+    },
+)
+async def cancel_order(order_id: str, caller: PrincipalDep, services: ServicesDep) -> Response:
+    """Ask for an order to be undone; asking twice is asking once.
+
+    It is possible until the carrier has scanned the parcel. A scan that is faster than the undoing still
+    wins: the order is then delivered, and its condition `Cancelled=False` says why.
+    """
+    order = await _get(services, caller.merchant, order_id, from_cache=False)
+    uid = order["metadata"]["uid"]
+    verdict = cancelling.decide(order, await services.gates.read(caller.merchant, uid))
+    if verdict is cancelling.Cancel.ASK:
+        # The uid makes it an error to cancel another order that was made under this name meanwhile.
+        wish = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
+        try:
+            order = await services.api.merge_patch(Kind.ORDER, caller.merchant, order_id, wish)
+        except NotFound:
+            raise _not_found() from None
+    status = 200 if verdict is cancelling.Cancel.DONE else 202
+    location = {"Location": f"/api/orders/{order_id}"}
+    return json_response(views.order_view(order), status=status, headers=location)
+
+
+def check_media_type(content_type: str | None) -> None:
+    """See that the body is JSON in UTF-8.
+
+    Raises:
+        Problem: `unsupported_media_type`.
+    """
+    media, _, parameters = (content_type or "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise Problem(
+            "unsupported_media_type", "Send the body with Content-Type: application/json, in UTF-8."
+        )
+
+
+async def _get(services: Services, merchant: str, order_id: str, *, from_cache: bool) -> dict[str, Any]:
+    if len(order_id) > MAX_ORDER_NAME or not _NAME.fullmatch(order_id):
+        raise _not_found()
+    try:
+        return await services.api.get(Kind.ORDER, merchant, order_id, from_cache=from_cache)
+    except NotFound:
+        raise _not_found() from None
+
+
+def _not_found() -> Problem:
+    return Problem("order_not_found", "No order of yours has this id. It is in the answer to the POST.")

@@ -1,0 +1,51 @@
+"""From a client's request to the Order resource to be made: prices, the total it expects, the presets."""
+
+from typing import Any
+
+from orderplane.adapters.telemetry.traces import current_traceparent
+from orderplane.crds.money import format_minor
+from orderplane.crds.order import Quote
+from orderplane.gateway.order_request import ExpectedTotal, OrderRequest
+from orderplane.gateway.problems import Problem
+from orderplane.intake.preset import draw_shard, order_manifest
+from orderplane.intake.quote import Catalogue, QuoteRefused, quote_from
+
+
+async def price(catalogue: Catalogue, merchant: str, name: str, request: OrderRequest) -> dict[str, Any]:
+    """The manifest of the order `name`.
+
+    Raises:
+        Problem: `price_changed`, or one of the codes of `QuoteRefused`.
+        Transient: the catalogue did not answer.
+    """
+    try:
+        quote = await quote_from(catalogue, merchant, request.items)
+    except QuoteRefused as refusal:
+        raise _refused(refusal, request) from refusal
+    if request.expected_total is not None:
+        check_total(request.expected_total, quote)
+    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"expected_total"})
+    return order_manifest(merchant, name, spec, quote, current_traceparent(), draw_shard())
+
+
+def check_total(expected: ExpectedTotal, quote: Quote) -> None:
+    """See that the customer pays what was shown.
+
+    Raises:
+        Problem: `price_changed`, with the total as it is now.
+    """
+    total, currency = quote.amounts.total, quote.currency
+    if (expected.amount, expected.currency) != (total, currency):
+        raise Problem(
+            "price_changed",
+            f"The total is {format_minor(total, currency)} now. Nothing was ordered; show it to the customer "
+            "and send it as expectedTotal.",
+            extra={"total": {"amount": total, "currency": currency}},
+        )
+
+
+def _refused(refusal: QuoteRefused, request: OrderRequest) -> Problem:
+    message = f"{refusal.message[:1].upper()}{refusal.message[1:]}."
+    lines = [index for index, item in enumerate(request.items) if item.sku == refusal.sku]
+    errors = [{"pointer": f"#/items/{index}/sku", "detail": message} for index in lines[-1:]]
+    return Problem(refusal.code, message, errors=errors)

@@ -1,0 +1,121 @@
+"""Every problem this API can answer with, as RFC 9457 `application/problem+json`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from opentelemetry import trace
+from starlette.responses import Response
+
+BASE = "https://orderplane.dev/problems/"
+MEDIA_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem: its stable code, HTTP status, and a title that never varies."""
+
+    code: str
+    status: int
+    title: str
+
+    @property
+    def uri(self) -> str:
+        """The `type` member."""
+        return BASE + self.code
+
+
+_TYPES = (
+    ProblemType("invalid_json", 400, "The body is not JSON that can be read"),
+    ProblemType("idempotency_key_missing", 400, "The Idempotency-Key header is missing"),
+    ProblemType("idempotency_key_invalid", 400, "The Idempotency-Key header is malformed"),
+    ProblemType("invalid_cursor", 400, "The cursor is not one that this list gave out"),
+    ProblemType("order_not_found", 404, "There is no such order"),
+    ProblemType("route_not_found", 404, "There is nothing at this address"),
+    ProblemType("method_not_allowed", 405, "This address does not take that method"),
+    ProblemType("request_timeout", 408, "The body did not arrive in time"),
+    ProblemType("price_changed", 409, "The total is not the expected one"),
+    ProblemType("request_in_progress", 409, "The first request with this key is still running"),
+    ProblemType("too_late_to_cancel", 409, "The carrier has the parcel"),
+    ProblemType("already_finished", 409, "The order is over already"),
+    ProblemType("order_name_taken", 409, "Another order holds the name that belongs to this key"),
+    ProblemType("write_conflict", 409, "The order was changed at the same moment"),
+    ProblemType("cursor_expired", 410, "The list was left for too long"),
+    ProblemType("body_too_large", 413, "The body is too large"),
+    ProblemType("unsupported_media_type", 415, "The body is not application/json"),
+    ProblemType("validation_failed", 422, "Some fields are wrong"),
+    ProblemType("idempotency_key_reused", 422, "The Idempotency-Key belongs to another request"),
+    ProblemType("order_refused", 422, "The order breaks a rule of the cluster"),
+    ProblemType("unknown_sku", 422, "There is no such product"),
+    ProblemType("inactive_sku", 422, "The product is not sold any more"),
+    ProblemType("duplicate_sku", 422, "A product is listed twice"),
+    ProblemType("mixed_currency", 422, "The products are priced in different currencies"),
+    ProblemType("unsupported_currency", 422, "Orders cannot be placed in this currency"),
+    ProblemType("too_many_items", 422, "The order has too many lines"),
+    ProblemType("too_heavy", 422, "The order is too heavy to ship"),
+    ProblemType("amount_too_large", 422, "The order costs more than one order may"),
+    ProblemType("bad_request", 400, "The request cannot be understood"),
+    ProblemType("internal_error", 500, "Something went wrong on our side"),
+    ProblemType("overloaded", 503, "There is too much to do at the moment"),
+    ProblemType("unavailable", 503, "A part of the system cannot be reached"),
+)
+
+TYPES: Mapping[str, ProblemType] = {kind.code: kind for kind in _TYPES}
+
+
+class Problem(Exception):  # noqa: N818 - it is an answer, and not always an error of ours
+    """An answer that is not the wished one.
+
+    Args:
+        code: A key of `TYPES`.
+        detail: What happened, to what, and what to do; never a value that the client sent.
+        errors: `{pointer, detail}` for a place in the body, `{parameter, detail}` for one in the query.
+        extra: More members of the problem document.
+        headers: More headers of the answer.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        extra: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.type = TYPES[code]
+        self.detail = detail
+        self.errors = errors
+        self.extra = extra or {}
+        self.headers = headers or {}
+
+
+def unavailable(detail: str, retry_after: float | None = None, *, code: str = "unavailable") -> Problem:
+    """A 503 that says when to come back; a second where nobody knows better."""
+    return Problem(code, detail, headers={"Retry-After": str(max(1, round(retry_after or 1)))})
+
+
+def render(problem: Problem) -> tuple[bytes, dict[str, str]]:
+    """The document and the headers of the answer; one that is our fault names the trace to ask about."""
+    document: dict[str, Any] = {
+        "type": problem.type.uri,
+        "title": problem.type.title,
+        "status": problem.type.status,
+        "detail": problem.detail,
+        "code": problem.type.code,
+        **problem.extra,
+    }
+    if problem.errors:
+        document["errors"] = list(problem.errors)
+    context = trace.get_current_span().get_span_context()
+    if problem.type.status >= 500 and context.is_valid:
+        document["traceId"] = format(context.trace_id, "032x")
+    return orjson.dumps(document), {"Content-Type": MEDIA_TYPE, **problem.headers}
+
+
+def response_of(problem: Problem) -> Response:
+    """The same, as a response."""
+    body, headers = render(problem)
+    return Response(body, status_code=problem.type.status, headers=headers)
