@@ -121,7 +121,8 @@ def quote(items: Sequence[Item], products: Mapping[str, Product], rule: PriceRul
         raise QuoteRefused(
             RefusalCode.AMOUNT_TOO_LARGE,
             f"{format_minor(total, currency)} is more than one order may cost (a piece at most "
-            f"{format_minor(MAX_UNIT_AMOUNT, currency)}, all of it {format_minor(MAX_TOTAL, currency)}); split it",
+            f"{format_minor(MAX_UNIT_AMOUNT, currency)}, all of it {format_minor(MAX_TOTAL, currency)}); "
+            "split it",
         )
     return Quote(
         currency=currency,

@@ -1,0 +1,187 @@
+"""What becomes of an object that somebody creates: what is added to it, or why it is refused.
+
+Nothing here knows Kopf, HTTP or a clock. The object has been through defaulting and pruning, not through
+validation: anything may be in it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, SHARDS, TRACEPARENT_ANNOTATION
+from orderplane.crds.money import format_minor
+from orderplane.crds.order import Item, OrderSpec, Quote
+from orderplane.crds.reservation import ReservationSpec
+from orderplane.intake.preset import (
+    Preset,
+    is_shard,
+    looks_like_card_number,
+    order_preset,
+    reservation_preset,
+)
+from orderplane.intake.quote import Catalogue, QuoteRefused, quote_from
+
+_ITEMS = TypeAdapter(tuple[Item, ...])
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_MOST_PROBLEMS = 5
+
+
+class Denied(Exception):  # noqa: N818
+    """The object is refused.
+
+    Args:
+        code: An HTTP status, for the API server to hand on.
+        reason: A stable word, for logs and metrics.
+        message: What to change, for the person; never a value that was given for a payment method or an
+            address.
+    """
+
+    def __init__(self, code: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """What the object gets: whole lists and single keys, never a change of what its author wrote."""
+
+    finalizers: list[str]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    quote: dict[str, Any] | None = None
+
+
+async def review_order(
+    merchant: str, body: Mapping[str, Any], catalogue: Catalogue, *, shard: str, traceparent: str | None
+) -> Additions:
+    """Quote and preset an Order.
+
+    Args:
+        shard: For an order that brings none.
+        traceparent: For an order that brings none.
+
+    Raises:
+        Denied: the order is wrong.
+        Transient: the catalogue cannot be reached.
+    """
+    spec = _spec_of(body)
+    _refuse_card_number(spec.get("paymentMethod"))
+    # Validated here and not left to the API server, whose messages repeat what they refuse.
+    _validate(OrderSpec, spec, may_lack="quote")
+    metadata = body.get("metadata") or {}
+    preset = order_preset(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)
+    additions = _additions(metadata, preset)
+    try:
+        quote = await quote_from(catalogue, merchant, _ITEMS.validate_python(spec["items"]))
+    except QuoteRefused as refusal:
+        raise Denied(422, refusal.code, f"spec.items: {refusal.message}") from refusal
+    if spec.get("quote") is None:
+        return replace(additions, quote=quote.model_dump(mode="json", by_alias=True))
+    _refuse_other_quote(Quote.model_validate(spec["quote"]), quote)
+    return additions
+
+
+def review_reservation(body: Mapping[str, Any], *, shard: str, traceparent: str | None) -> Additions:
+    """Preset a Reservation that a person makes.
+
+    Raises:
+        Denied: the reservation is wrong.
+    """
+    _validate(ReservationSpec, _spec_of(body))
+    metadata = body.get("metadata") or {}
+    return _additions(metadata, reservation_preset(_shard_of(metadata) or shard, traceparent))
+
+
+def _spec_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    spec = body.get("spec")
+    return spec if isinstance(spec, dict) else {}
+
+
+def _refuse_card_number(method: Any) -> None:
+    # YAML without quotes makes a number of it.
+    if looks_like_card_number(str(method)):
+        raise Denied(
+            422,
+            "card_number",
+            "spec.paymentMethod looks like a card number; never send one: give the payment provider's token "
+            "(pm_...) instead",
+        )
+
+
+def _validate(model: type[BaseModel], spec: Mapping[str, Any], may_lack: str | None = None) -> None:
+    try:
+        model.model_validate_json(orjson.dumps(spec), strict=True)
+    except ValidationError as problem:
+        found = [
+            f"{_path(error['loc'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+            for error in problem.errors(include_input=False, include_url=False, include_context=False)
+            if (error["loc"], error["type"]) != ((may_lack,), "missing")
+        ]
+        if found:
+            more = f"; and {len(found) - _MOST_PROBLEMS} more" if len(found) > _MOST_PROBLEMS else ""
+            raise Denied(422, "invalid", "; ".join(found[:_MOST_PROBLEMS]) + more) from None
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _shard_of(metadata: Mapping[str, Any]) -> str | None:
+    shard: str | None = (metadata.get("labels") or {}).get(SHARD_LABEL)
+    if shard is not None and not is_shard(shard):
+        raise Denied(
+            422,
+            "shard",
+            f"metadata.labels[{SHARD_LABEL}] must be a number from 0 to {SHARDS - 1}; leave it out to have "
+            "one drawn",
+        )
+    return shard
+
+
+def _additions(metadata: Mapping[str, Any], preset: Preset) -> Additions:
+    """What of the preset is not there yet; finalizers as a whole, because a list is replaced as a whole."""
+    labels = metadata.get("labels") or {}
+    annotations = metadata.get("annotations") or {}
+    finalizers = list(metadata.get("finalizers") or ())
+    customer = preset.labels.get(CUSTOMER_LABEL)
+    if labels.get(CUSTOMER_LABEL, customer) != customer:
+        raise Denied(
+            422,
+            "customer_label",
+            f"metadata.labels[{CUSTOMER_LABEL}] is not the one of spec.customer; leave it out to have it "
+            "written",
+        )
+    given = annotations.get(TRACEPARENT_ANNOTATION)
+    if given is not None and not _TRACEPARENT.fullmatch(given):
+        raise Denied(
+            422,
+            "traceparent",
+            f"metadata.annotations[{TRACEPARENT_ANNOTATION}] is not a W3C traceparent; leave it out to have "
+            "one made",
+        )
+    return Additions(
+        finalizers if preset.finalizer in finalizers else [*finalizers, preset.finalizer],
+        {name: value for name, value in preset.labels.items() if name not in labels},
+        {name: value for name, value in preset.annotations.items() if name not in annotations},
+    )
+
+
+def _refuse_other_quote(given: Quote, right: Quote) -> None:
+    if _comparable(given) != _comparable(right):
+        raise Denied(
+            422,
+            "price_changed",
+            "spec.quote is not what the catalogue says: the total is "
+            f"{format_minor(right.amounts.total, right.currency)} ({right.amounts.total} in minor units); "
+            "leave spec.quote out to have it written",
+        )
+
+
+def _comparable(quote: Quote) -> tuple[Any, ...]:
+    return quote.currency, sorted(tuple(line.model_dump().values()) for line in quote.lines), quote.amounts
