@@ -1,5 +1,7 @@
 """Exceptions to problems: the one place where failures of other rooms become answers."""
 
+from collections.abc import Sequence
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,6 +12,8 @@ from starlette.routing import BaseRoute, Match
 from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import ApiError, Conflict, NamespaceTerminating, Overloaded, Unavailable
 from orderplane.gateway.problems import Problem, response_of, unavailable
+
+METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 log = structlog.get_logger(__name__)
 
@@ -38,14 +42,14 @@ def problem_of(error: ApiError) -> Problem:
     return Problem("internal_error", "It was logged. Quote `traceId` when you ask about it.")
 
 
-def allowed_methods(routes: list[BaseRoute], request: Request) -> list[str]:
+def allowed_methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
     """Of all routes at this path: the framework itself only tells of the first one."""
-    methods: set[str] = set()
-    for route in routes:
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
-    return sorted(methods)
+    return [method for method in METHODS if any(_is_taken(route, path, method) for route in routes)]
+
+
+def _is_taken(route: BaseRoute, path: str, method: str) -> bool:
+    scope = {"type": "http", "path": path, "method": method, "root_path": "", "headers": []}
+    return route.matches(scope)[0] is Match.FULL
 
 
 async def _problem(_: Request, error: Exception) -> Response:
@@ -72,7 +76,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return response_of(Problem("route_not_found", "See /openapi.json for what there is."))
     if error.status_code == 405:
-        allow = ", ".join(allowed_methods(request.app.router.routes, request))
+        allow = ", ".join(allowed_methods(request.app.router.routes, request.url.path))
         return response_of(Problem("method_not_allowed", f"Use {allow}.", headers={"Allow": allow}))
     return response_of(Problem("bad_request", "See /openapi.json for what this address takes."))
 

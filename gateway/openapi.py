@@ -38,11 +38,21 @@ def document(app: FastAPI) -> dict[str, Any]:
         ):
             schemas.update(model.pop("$defs", {}))
             schemas[model["title"]] = model
-        for unused in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(unused, None)
+        _drop_foreign_errors(schema)
         schema["components"]["schemas"] = dict(sorted(schemas.items()))
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _drop_foreign_errors(schema: dict[str, Any]) -> None:
+    """The framework documents an error format of its own, which this API never sends."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+    for path in schema["paths"].values():
+        for operation in path.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in content:
+                del operation["responses"]["422"]
 
 
 def rendered() -> bytes:

@@ -1,0 +1,309 @@
+"""At most one order per key, whatever happens: decisions as a table, and the flow in a small world."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orderplane.adapters.postgres.idempotency import Answer, Claim, Entry, KeyRef
+from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
+from orderplane.crds.meta import Kind
+from orderplane.gateway.acceptance import (
+    LEASE_SECONDS,
+    SETTLE_SECONDS,
+    Acceptance,
+    Accepted,
+    Verdict,
+    decide,
+    field_pointer,
+    is_same_order,
+)
+from orderplane.gateway.problems import Problem
+
+REF = KeyRef("demo", "demo", b"key")
+NAME = "o-1"
+QUOTE = {"currency": "EUR", "lines": [], "amounts": {"total": 1}}
+MANIFEST = {"metadata": {"name": NAME}, "spec": {"customer": "c", "items": [], "quote": QUOTE}}
+ENTRY = Entry(b"mine", NAME, MANIFEST, None, 1, is_claimed=False)
+
+
+@pytest.mark.parametrize(
+    ("entry", "fingerprint", "verdict"),
+    [
+        (None, b"mine", Verdict.BEGIN),
+        (ENTRY, b"mine", Verdict.FINISH),
+        (replace(ENTRY, is_claimed=True), b"mine", Verdict.WAIT),
+        (replace(ENTRY, answer=Answer(202, "{}")), b"mine", Verdict.REPLAY),
+        (ENTRY, b"other", Verdict.REFUSE),
+        (replace(ENTRY, is_claimed=True), b"other", Verdict.REFUSE),
+        (replace(ENTRY, answer=Answer(202, "{}")), b"other", Verdict.REFUSE),
+    ],
+)
+def test_what_the_row_of_a_key_asks_for(entry: Entry | None, fingerprint: bytes, verdict: Verdict) -> None:
+    assert decide(entry, fingerprint) is verdict
+
+
+def test_an_order_is_the_same_whatever_its_owner_may_change() -> None:
+    found = {"spec": {**MANIFEST["spec"], "cancel": True, "ttlSecondsAfterFinished": 5}}
+    assert is_same_order(found, MANIFEST)
+    assert not is_same_order({"spec": {**MANIFEST["spec"], "customer": "other"}}, MANIFEST)
+
+
+def test_a_place_in_the_resource_becomes_one_in_the_body() -> None:
+    assert field_pointer("spec.items[0].sku") == "#/items/0/sku"
+    assert field_pointer("metadata.name") == "#/metadata/name"
+
+
+class Crash(BaseException):
+    """The process is gone."""
+
+
+@dataclass
+class World:
+    """A database, an API server and an operator, with a clock; a `fate` for each call that is made."""
+
+    now: float = 0.0
+    row: Entry | None = None
+    claimed_until: float = 0.0
+    live: dict[str, Any] | None = None
+    gate: str | None = None
+    made: int = 0
+    landing: float | None = None
+    fates: list[str] = field(default_factory=list)
+
+    def fate(self) -> str:
+        return self.fates.pop(0) if self.fates else "well"
+
+    async def step(self) -> str:
+        await asyncio.sleep(0)
+        fate = self.fate()
+        if fate == "crash before":
+            raise Crash
+        return fate
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        if self.landing is not None and self.landing <= self.now:
+            self.landing = None
+            self.land()
+
+    def land(self) -> dict[str, Any] | None:
+        """A create reaches the API server; None where the name is taken."""
+        if self.live is not None:
+            return None
+        self.made += 1
+        self.live = {"metadata": {"name": NAME, "uid": f"uid-{self.made}"}, "spec": MANIFEST["spec"]}
+        return self.live
+
+    def delete_order(self) -> None:
+        """The operator opens the gate first: the finalizer does not let an order go unseen."""
+        if self.live is not None:
+            self.gate = self.gate or self.live["metadata"]["uid"]
+            self.live = None
+
+    # Keys
+
+    async def find(self, ref: KeyRef) -> Entry | None:
+        await self.step()
+        return replace(self.row, is_claimed=self.claimed_until > self.now) if self.row else None
+
+    async def claim(
+        self, ref: KeyRef, *, fingerprint: bytes, order_name: str, manifest: Any, seconds: float
+    ) -> Claim | None:
+        fate = await self.step()
+        if self.row is not None:
+            return None
+        self.row = Entry(fingerprint, order_name, manifest, None, 1, is_claimed=True)
+        self.claimed_until = self.now + seconds
+        self._after(fate)
+        return Claim(ref, 1)
+
+    async def take_over(self, ref: KeyRef, attempt: int, *, seconds: float) -> Claim | None:
+        fate = await self.step()
+        if not self._holds(attempt) or self.claimed_until > self.now:
+            return None
+        assert self.row is not None
+        self.row = replace(self.row, attempt=attempt + 1)
+        self.claimed_until = self.now + seconds
+        self._after(fate)
+        return Claim(ref, attempt + 1)
+
+    async def give_up(self, claim: Claim, *, seconds: float) -> None:
+        fate = await self.step()
+        if self._holds(claim.attempt):
+            self.claimed_until = self.now + seconds
+        self._after(fate)
+
+    async def forget(self, claim: Claim) -> None:
+        fate = await self.step()
+        if self._holds(claim.attempt):
+            self.row = None
+        self._after(fate)
+
+    async def store(self, ref: KeyRef, answer: Answer) -> Answer:
+        fate = await self.step()
+        if self.row is None:
+            return answer
+        self.row = replace(self.row, answer=self.row.answer or answer)
+        self._after(fate)
+        assert self.row.answer is not None
+        return self.row.answer
+
+    async def made_uid(self, merchant: str, order_name: str) -> str | None:
+        await self.step()
+        return self.gate
+
+    # Orders
+
+    async def create(self, kind: Kind, namespace: str, body: Any) -> Any:
+        fate = await self.step()
+        if fate == "overloaded":
+            raise Overloaded(429, "TooManyRequests", "later")
+        if fate == "invalid":
+            raise Invalid(422, "Invalid", "no", ({"field": "spec.items[0].sku"},))
+        if fate == "lost":
+            raise Unavailable(0, "NoAnswer", "time-out")
+        if fate == "lands late":
+            self.landing = self.now + SETTLE_SECONDS
+            raise Unavailable(0, "NoAnswer", "time-out")
+        made = self.land()
+        self._after(fate)
+        if fate == "answer lost":
+            raise Unavailable(0, "NoAnswer", "time-out")
+        if made is None:
+            raise AlreadyExists(409, "AlreadyExists", NAME)
+        return made
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Any:
+        await self.step()
+        if self.live is None:
+            raise NotFound(404, "NotFound", name)
+        return self.live
+
+    def _holds(self, attempt: int) -> bool:
+        return self.row is not None and self.row.answer is None and self.row.attempt == attempt
+
+    def _after(self, fate: str) -> None:
+        if fate == "crash after":
+            raise Crash
+
+
+async def request(world: World, fingerprint: bytes = b"mine") -> Accepted | str:
+    """One request; the answer, a problem's code, or `crash`."""
+
+    async def price() -> Any:
+        return MANIFEST
+
+    try:
+        return await Acceptance(world, world).accept(REF, fingerprint, NAME, price)
+    except Problem as problem:
+        return problem.type.code
+    except Crash:
+        return "crash"
+
+
+FATES = st.sampled_from(
+    ["well"] * 4 + ["crash before", "crash after", "overloaded", "lost", "lands late", "answer lost"]
+)
+STEPS = st.one_of(
+    st.tuples(st.just("request"), st.integers(1, 3), st.lists(FATES, max_size=12)),
+    st.tuples(st.just("delete"), st.just(0), st.just([])),
+    st.tuples(st.just("wait"), st.sampled_from([1, 3, 25]), st.just([])),
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(STEPS, max_size=12))
+def test_one_key_never_makes_two_orders_and_always_gets_its_answer(steps: list[Any]) -> None:
+    asyncio.run(_live_through(steps))
+
+
+async def _live_through(steps: list[Any]) -> None:
+    world = World()
+    bodies: set[str] = set()
+    for kind, number, fates in steps:
+        if kind == "request":
+            world.fates = list(fates)
+            for answer in await asyncio.gather(*(request(world) for _ in range(number))):
+                if isinstance(answer, Accepted):
+                    bodies.add(answer.answer.body)
+        elif kind == "delete":
+            world.delete_order()
+        else:
+            world.pass_time(number)
+        assert world.made <= 1
+    world.fates = []
+    world.pass_time(LEASE_SECONDS)
+    last = await request(world)
+    assert isinstance(last, Accepted)
+    assert world.made == 1
+    assert bodies <= {last.answer.body}
+
+
+async def test_the_second_of_two_waits_and_a_third_is_answered_the_same() -> None:
+    world = World()
+    first, second = await asyncio.gather(request(world), request(world))
+    assert isinstance(first, Accepted)
+    assert second == "request_in_progress"
+    third = await request(world)
+    assert isinstance(third, Accepted)
+    assert third.is_replayed
+    assert third.answer == first.answer
+
+
+async def test_another_body_is_refused_even_while_the_first_is_unfinished() -> None:
+    world = World(fates=["well", "well", "crash before"])
+    assert await request(world) == "crash"
+    assert await request(world, b"other") == "idempotency_key_reused"
+
+
+async def test_an_order_that_was_made_and_is_gone_is_answered_and_not_made_again() -> None:
+    world = World(fates=["well", "well", "crash after"])
+    assert await request(world) == "crash"
+    world.delete_order()
+    assert await request(world) == "request_in_progress"
+    world.pass_time(LEASE_SECONDS)
+    answer = await request(world)
+    assert isinstance(answer, Accepted)
+    assert orjson.loads(answer.answer.body)["uid"] == "uid-1"
+    assert world.made == 1
+    assert world.live is None
+
+
+async def test_what_the_cluster_refuses_leaves_the_key_unused() -> None:
+    world = World(fates=["well", "well", "invalid"])
+    assert await request(world) == "order_refused"
+    assert world.row is None
+
+
+async def test_a_busy_server_keeps_the_row_and_the_next_request_finishes_it() -> None:
+    world = World(fates=["well", "well", "overloaded"])
+    assert await request(world) == "overloaded"
+    assert isinstance(await request(world), Accepted)
+    assert world.made == 1
+
+
+async def test_somebody_elses_order_under_our_name_is_not_ours() -> None:
+    world = World()
+    world.live = {"metadata": {"name": NAME, "uid": "theirs"}, "spec": {"customer": "other"}}
+    assert await request(world) == "order_name_taken"
+    assert world.row is None
+
+
+async def test_nothing_is_created_long_after_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 6.0))
+    monkeypatch.setattr("orderplane.gateway.acceptance.time", _Clock(lambda: next(clock)))
+    world = World()
+    assert await request(world) == "unavailable"
+    assert world.made == 0
+    assert world.row is not None
+
+
+@dataclass
+class _Clock:
+    monotonic: Callable[[], float]

@@ -1,0 +1,289 @@
+"""The application without its servers: every error is a problem document, limits hold, the docs are true."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from fastapi import FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+
+from orderplane.controllers.errors import Transient
+from orderplane.crds.api_errors import Forbidden, Gone, Invalid, NotFound, Overloaded, Unavailable
+from orderplane.gateway import limits, openapi, telemetry
+from orderplane.gateway.app import create_app
+from orderplane.gateway.limits import Limits
+from orderplane.gateway.problems import BASE, TYPES
+from orderplane.gateway.settings import Settings, SettingsError
+from orderplane.intake.quote import RefusalCode
+
+DOCS = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+class BrokenApi:
+    """An API server client that fails in one way."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def get(self, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+    async def list_page(self, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+
+def app_with(error: Exception) -> FastAPI:
+    app = create_app(Settings(postgres_dsn="unused"))
+    app.state.services = SimpleNamespace(api=BrokenApi(error))
+    return app
+
+
+def client_of(app: Any) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+
+
+def check(response: httpx.Response, code: str) -> dict[str, Any]:
+    document: dict[str, Any] = response.json()
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert document["type"] == BASE + code
+    assert document["code"] == code
+    assert response.status_code == document["status"] == TYPES[code].status
+    assert document["title"]
+    assert document["detail"]
+    return document
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app_with(NotFound(404, "NotFound", "no"))) as client:
+        yield client
+
+
+async def test_an_unknown_address(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/nope", "/api/orders/", "/docs", "/redoc"):
+        check(await client.get(path), "route_not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/api/orders", "GET, POST"),
+        ("DELETE", "/api/orders/o-1", "GET"),
+        ("GET", "/api/orders/o-1/cancel", "POST"),
+        ("POST", "/api/products", "GET"),
+        ("OPTIONS", "/api/orders", "GET, POST"),
+        ("BREW", "/api/products", "GET"),
+    ],
+)
+async def test_a_wrong_method(client: httpx.AsyncClient, method: str, path: str, allow: str) -> None:
+    response = await client.request(method, path)
+    check(response, "method_not_allowed")
+    assert response.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFound(404, "NotFound", "no"), "order_not_found"),
+        (Overloaded(429, "TooManyRequests", "no", retry_after=7), "overloaded"),
+        (Unavailable(0, "NoAnswer", "no"), "unavailable"),
+        (Transient("LedgerUnavailable", "no"), "unavailable"),
+        (Forbidden(403, "Forbidden", "secret reason"), "internal_error"),
+        (RuntimeError("secret reason"), "internal_error"),
+    ],
+)
+async def test_failures_of_other_systems(error: Exception, code: str) -> None:
+    async with client_of(app_with(error)) as client:
+        response = await client.get("/api/orders/o-1")
+    check(response, code)
+    assert "secret" not in response.text
+    if response.status_code == 503:
+        assert int(response.headers["Retry-After"]) == (7 if isinstance(error, Overloaded) else 1)
+
+
+async def test_an_internal_error_names_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "_tracer", TracerProvider().get_tracer("test"))
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    async with client_of(app_with(RuntimeError("x"))) as client:
+        headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+        response = await client.get("/api/orders/o-1", headers=headers)
+    assert check(response, "internal_error")["traceId"] == trace_id
+
+
+@pytest.mark.parametrize("error", [Gone(410, "Expired", "x"), Invalid(400, "BadRequest", "x")])
+async def test_a_list_token_that_the_server_does_not_take(error: Exception) -> None:
+    async with client_of(app_with(error)) as client:
+        response = await client.get("/api/orders")
+    check(response, "cursor_expired" if isinstance(error, Gone) else "invalid_cursor")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "phase=Nope", f"cursor={'x' * 5000}"])
+async def test_a_wrong_parameter_is_named_and_its_value_is_not(client: httpx.AsyncClient, query: str) -> None:
+    response = await client.get(f"/api/orders?{query}")
+    parameter, _, value = query.partition("=")
+    assert check(response, "validation_failed")["errors"][0]["parameter"] == parameter
+    assert len(value) == 1 or value not in response.text
+
+
+@pytest.mark.parametrize("order_id", ["O-1", "a%2Fb", "..", "x" * 51, "-a", "a-", "a%00", "é"])
+async def test_what_cannot_be_a_name_is_not_even_looked_up(order_id: str) -> None:
+    async with client_of(app_with(RuntimeError("asked"))) as client:
+        response = await client.get(f"/api/orders/{order_id}")
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/json; charset=latin-1", "multipart/form-data"]
+)
+async def test_another_media_type(client: httpx.AsyncClient, content_type: str | None) -> None:
+    headers = {"Idempotency-Key": "k"} | ({"Content-Type": content_type} if content_type else {})
+    check(await client.post("/api/orders", content=b"{}", headers=headers), "unsupported_media_type")
+
+
+async def test_every_answer_forbids_sniffing(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/nope")).headers["X-Content-Type-Options"] == "nosniff"
+
+
+# Limits
+
+
+async def swallow(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers with the number of bytes it was sent."""
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(len(message["body"])).encode()})
+
+
+async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * size
+
+
+async def test_a_body_up_to_the_limit_passes_whole() -> None:
+    async with client_of(Limits(swallow)) as client:
+        assert (await client.post("/", content=b"x" * limits.MAX_BODY)).text == str(limits.MAX_BODY)
+        assert (await client.post("/", content=chunks(8, 8192))).text == str(limits.MAX_BODY)
+
+
+async def test_a_body_beyond_the_limit_is_refused_with_and_without_a_length() -> None:
+    async with client_of(Limits(swallow)) as client:
+        check(await client.post("/", content=b"x" * (limits.MAX_BODY + 1)), "body_too_large")
+        check(await client.post("/", content=chunks(9, 8192)), "body_too_large")
+
+
+async def test_a_declared_length_is_enough_to_refuse() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        assert sent, "the body was asked for before the answer"
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", b"1000000")]}
+    await Limits(swallow)(scope, receive, send)
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert sent[-1]["more_body"] is False
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "_LINGER_SECONDS", 0.01)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await Limits(swallow)({"type": "http", "headers": [(b"content-length", b"5")]}, receive, send)
+    assert sent[0]["status"] == 408
+
+
+async def test_too_many_requests_at_once_are_refused() -> None:
+    gate = asyncio.Event()
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        await gate.wait()
+        await swallow(scope, receive, send)
+
+    async with client_of(Limits(wait, max_in_flight=1)) as client:
+        first = asyncio.create_task(client.get("/"))
+        await asyncio.sleep(0)
+        while True:
+            second = await asyncio.wait_for(client.get("/"), 5) if not first.done() else None
+            if second is not None and second.status_code == 503:
+                break
+        check(second, "overloaded")
+        gate.set()
+        assert (await first).status_code == 200
+        assert (await client.get("/")).status_code == 200
+
+
+# Settings
+
+
+def test_settings_come_from_the_environment() -> None:
+    settings = Settings.from_environment({"ORDERPLANE_POSTGRES_DSN": "x", "ORDERPLANE_HTTP_PORT": "81"})
+    assert settings == Settings("x", "demo", 81, 9090)
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"ORDERPLANE_POSTGRES_DSN": "x", "ORDERPLANE_HTTP_PORT": "http"},
+     {"ORDERPLANE_POSTGRES_DSN": "x", "ORDERPLANE_METRICS_PORT": "65536"}],
+)  # fmt: skip
+def test_wrong_settings_are_named(environment: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="ORDERPLANE_"):
+        Settings.from_environment(environment)
+
+
+# Documents
+
+
+def test_every_refusal_of_a_quote_is_a_known_problem() -> None:
+    assert {code.value for code in RefusalCode} <= set(TYPES)
+
+
+def test_the_committed_document_is_the_generated_one() -> None:
+    assert DOCS.read_bytes() == openapi.rendered(), (
+        "docs/openapi.json is not what the code says. "
+        "Write it anew: python -m orderplane.gateway.openapi > docs/openapi.json"
+    )
+
+
+def test_the_document_is_complete() -> None:
+    document = orjson.loads(openapi.rendered())
+    assert document["openapi"].startswith("3.1")
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert {value for key, value in _walk(document) if key == "$ref"} <= known
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert len(operations) == 5
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["description"]
+        assert {"500", "503"} <= set(operation["responses"])
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert set(response["content"]) == {"application/problem+json"}, (
+                    operation["summary"],
+                    status,
+                )
+
+
+def _walk(part: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield key, value
+            yield from _walk(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _walk(value)
