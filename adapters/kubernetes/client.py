@@ -45,18 +45,25 @@ class ApiClient:
 
     @classmethod
     async def connect(
-        cls, *, user_agent: str, context: str | None = None, connections: int = 64, seconds: float = 10.0
+        cls,
+        *,
+        user_agent: str,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        connections: int = 64,
+        seconds: float = 10.0,
     ) -> Self:
         """Read `KUBECONFIG`, `~/.kube/config` or the pod's service account, and open a session.
 
         Args:
+            kubeconfig: A file to read in place of those.
             connections: The cap on open connections.
             seconds: The most that one request may take, all of it.
 
         Raises:
             kubernetes.config.ConfigException: there is no usable configuration.
         """
-        settings = await asyncio.to_thread(_load_configuration, context)
+        settings = await asyncio.to_thread(_load_configuration, kubeconfig, context)
         headers = {"User-Agent": user_agent, "Accept": "application/json"}
         if authorization := (settings.api_key or {}).get("authorization"):
             headers["Authorization"] = authorization
@@ -187,12 +194,18 @@ def _decode(raw: bytes) -> Any:
         return raw.decode(errors="replace")[:500]
 
 
-def _load_configuration(context: str | None) -> Any:
+def _load_configuration(kubeconfig: str | None, context: str | None) -> Any:
     settings = kubernetes_client.Configuration()
-    try:
-        kubernetes_config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-    except kubernetes_config.ConfigException:
-        kubernetes_config.load_kube_config(context=context, client_configuration=settings)  # type: ignore[no-untyped-call]
+    if kubeconfig is None:
+        try:
+            kubernetes_config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+        except kubernetes_config.ConfigException:
+            pass
+        else:
+            return settings
+    kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
+        config_file=kubeconfig, context=context, client_configuration=settings
+    )
     return settings
 
 

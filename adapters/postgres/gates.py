@@ -85,8 +85,10 @@ async def tell(
 async def seal_as(connection: Connection, row: Any, outcome: Outcome) -> None:
     """Nothing moves after this; `row` is locked by this transaction."""
     await connection.execute(
-        "UPDATE orders SET state = 'Sealed', outcome = $3, sealed_at = coalesce(sealed_at, now()), "
-        "finished_at = CASE WHEN $3 = 'Shipped' THEN NULL ELSE now() END WHERE merchant = $1 AND uid = $2",
+        "UPDATE orders SET state = 'Sealed', outcome = $3, "
+        "sealed_at = coalesce(sealed_at, clock_timestamp()), "
+        "finished_at = CASE WHEN $3 = 'Shipped' THEN NULL ELSE now() END "
+        "WHERE merchant = $1 AND uid = $2",
         row["merchant"], row["uid"], outcome.value,
     )  # fmt: skip
 

@@ -90,12 +90,7 @@ class PostgresParcels:
             )  # fmt: skip
             is_open = row is not None and gate["state"] == GateState.OPEN
             if is_open and await commit_lines(connection, merchant, order_uid):
-                await tell(connection, gate, EventType.ORDER_SHIPPED, {
-                    "carrier": label.carrier,
-                    "service": label.service,
-                    "trackingCode": label.tracking_code,
-                    "trackingUrl": label.tracking_url,
-                })  # fmt: skip
+                await _tell_shipped(connection, gate, row)
             return await _reread(connection, merchant, order_uid)
 
     async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ParcelEntry:
@@ -136,6 +131,8 @@ class PostgresParcels:
             if gate["state"] == GateState.UNDOING:
                 # The parcel was faster than the wish to undo: goods that travel are goods that left.
                 await _commit_what_left(connection, merchant, order_uid)
+                if not row["is_shipped"]:
+                    await _tell_shipped(connection, gate, row)
             is_delivered = whereabouts is Whereabouts.DELIVERED
             if gate["state"] != GateState.SEALED or is_delivered:
                 await seal_as(connection, gate, Outcome.DELIVERED if is_delivered else Outcome.SHIPPED)
@@ -202,6 +199,20 @@ class PostgresParcels:
                 merchant, order_uid, state.value, reason, message,
             )  # fmt: skip
             return await _reread(connection, merchant, order_uid)
+
+
+async def _tell_shipped(connection: Connection, gate: Any, row: Any) -> None:
+    await connection.execute(
+        "UPDATE shipments SET is_shipped = true WHERE merchant = $1 AND order_uid = $2",
+        row["merchant"], row["order_uid"],
+    )  # fmt: skip
+    data = {
+        "carrier": row["carrier"],
+        "service": row["service"],
+        "trackingCode": row["tracking_code"],
+        "trackingUrl": row["tracking_url"],
+    }
+    await tell(connection, gate, EventType.ORDER_SHIPPED, data)
 
 
 async def _commit_what_left(connection: Connection, merchant: str, order_uid: str) -> None:

@@ -85,7 +85,7 @@ class PostgresPayments:
         async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
             row = await connection.fetchrow(
-                "UPDATE payments SET state = 'Captured', captured = $3, reason = NULL, message = NULL "
+                "UPDATE payments SET state = 'Captured', captured = $3 "
                 "WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING *",
                 merchant, order_uid, received,
             )  # fmt: skip

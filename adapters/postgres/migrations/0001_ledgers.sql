@@ -96,7 +96,8 @@ CREATE TABLE movements (
         ('Hold', 'Release', 'Expire', 'Lose', 'Commit', 'Return', 'Recount')),
     holder         uuid,
     note           text,
-    at             timestamptz NOT NULL DEFAULT now()
+    -- The wall clock under the gate's lock: transactions' own times would not be in the order of effects.
+    at             timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX movements_by_sku ON movements (merchant, sku, id);
 CREATE INDEX movements_by_holder ON movements (merchant, holder);
@@ -170,6 +171,8 @@ CREATE TABLE shipments (
     message       text,
     made_at       timestamptz NOT NULL DEFAULT now(),
     bought_at     timestamptz,
+    -- Whether order.shipped was told; a label that came only while undoing ships nothing.
+    is_shipped    boolean NOT NULL DEFAULT false,
     PRIMARY KEY (merchant, order_uid)
 );
 CREATE INDEX shipments_by_name ON shipments (merchant, name);
@@ -193,7 +196,7 @@ CREATE TABLE history (
     traceparent  text,
     -- Which relay worker publishes it; all rows of one subject share a lane.
     lane         smallint NOT NULL,
-    at           timestamptz NOT NULL DEFAULT now(),
+    at           timestamptz NOT NULL DEFAULT clock_timestamp(),
     published_at timestamptz,
     UNIQUE (subject, seq)
 );

@@ -1,0 +1,301 @@
+"""EasyPost as a carrier, through its own SDK.
+
+The SDK is synchronous, so it runs in threads of its own: a slow carrier takes those, and nothing else.
+Sources: https://docs.easypost.com/docs/shipments, /trackers, /batches, /pickups, /errors
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Self, TypeVar
+
+import requests
+from easypost.easypost_client import EasyPostClient
+from easypost.errors.api.api_error import ApiError
+from easypost.errors.api.http_error import HttpError
+from easypost.errors.api.timeout_error import TimeoutError as EasyPostTimeout
+from easypost.errors.general.easypost_error import EasyPostError
+from requests.adapters import HTTPAdapter
+
+from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.controllers.errors import Refused, Transient, Unclear
+from orderplane.controllers.gate import Whereabouts
+from orderplane.controllers.shipment.ports import (
+    CarrierShipment,
+    Label,
+    Pickup,
+    TrackingUpdate,
+    VoidState,
+)
+from orderplane.crds.order import Address
+from orderplane.crds.shipment import Parcel, Service
+
+T = TypeVar("T")
+
+PAGE = 100
+WAREHOUSE = {
+    "company": "Orderplane",
+    "street1": "1 Dock Street",
+    "city": "Rotterdam",
+    "zip": "3011",
+    "country": "NL",
+    "phone": "0000000000",
+}
+_GRAMS_PER_OUNCE = 28.349523125
+_MILLIMETRES_PER_INCH = 25.4
+_VOIDS = {
+    None: VoidState.NONE,
+    "submitted": VoidState.SUBMITTED,
+    "refunded": VoidState.REFUNDED,
+    "rejected": VoidState.REJECTED,
+    "not_applicable": VoidState.NOT_APPLICABLE,
+}
+_WHEREABOUTS = {
+    "in_transit": Whereabouts.IN_TRANSIT,
+    "out_for_delivery": Whereabouts.IN_TRANSIT,
+    "available_for_pickup": Whereabouts.IN_TRANSIT,
+    "delivered": Whereabouts.DELIVERED,
+    "return_to_sender": Whereabouts.RETURNED,
+}
+
+
+class EasyPostCarrier:
+    """Implements `controllers.shipment.ports.Carrier`; an async context manager.
+
+    Args:
+        seconds: The most that one call may take.
+        threads: How many calls are under way at once; as many again may wait for a thread.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        url: str,
+        *,
+        seconds: float = 10.0,
+        threads: int = 8,
+        threshold: int = 8,
+        recovery_seconds: float = 5.0,
+    ) -> None:
+        self._key = key
+        self._url = f"{url}/v2"
+        self._seconds = seconds
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="easypost")
+        self._places = asyncio.Semaphore(threads * 2)
+        self._local = threading.local()
+        self._calls = ProviderCalls(
+            "carrier", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def create(
+        self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
+    ) -> CarrierShipment:
+        params = {
+            "reference": reference,
+            "from_address": WAREHOUSE,
+            "to_address": address_of(address),
+            "parcel": parcel_of(parcels),
+            "options": {"print_custom_1": merchant},
+        }
+        made = await self._once("create", lambda client: client.shipment.create(**params))
+        return shipment_of(made, service)
+
+    async def buy(self, shipment_id: str, rate_id: str) -> CarrierShipment:
+        bought = await self._once(
+            "buy", lambda client: client.shipment.buy(shipment_id, rate={"id": rate_id})
+        )
+        return shipment_of(bought)
+
+    async def get(self, shipment_id: str) -> CarrierShipment:
+        return shipment_of(await self._safe("get", lambda client: client.shipment.retrieve(shipment_id)))
+
+    async def void(self, shipment_id: str) -> CarrierShipment:
+        try:
+            return shipment_of(await self._once("void", lambda client: client.shipment.refund(shipment_id)))
+        except Refused:
+            return await self.get(shipment_id)
+
+    async def schedule_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> Pickup:
+        shipments = [{"id": shipment_id} for shipment_id in shipment_ids]
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        batch = await self._once(
+            "create_batch", lambda client: client.batch.create(shipments=shipments, reference=reference)
+        )
+        made = await self._once(
+            "create_pickup",
+            lambda client: client.pickup.create(
+                address=WAREHOUSE,
+                batch={"id": batch.id},
+                reference=reference,
+                min_datetime=tomorrow.replace(hour=9).isoformat(timespec="seconds"),
+                max_datetime=tomorrow.replace(hour=17).isoformat(timespec="seconds"),
+                is_account_address=False,
+                instructions="",
+            ),
+        )
+        rate = made.pickup_rates[0]
+        bought = await self._once(
+            "buy_pickup",
+            lambda client: client.pickup.buy(made.id, carrier=rate.carrier, service=rate.service),
+        )
+        return Pickup(id=bought.id, confirmation=bought.confirmation)
+
+    async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
+        answer = await self._safe(
+            "track", lambda client: client.tracker.retrieve_batch(tracking_codes=list(tracking_codes))
+        )
+        return [
+            TrackingUpdate(
+                tracking_code=tracker.tracking_code,
+                whereabouts=_WHEREABOUTS.get(tracker.status, Whereabouts.PRE_TRANSIT),
+                at=_time(tracker.updated_at),
+            )
+            for tracker in answer.trackers
+        ]
+
+    async def shipments(self) -> AsyncIterator[CarrierShipment]:
+        before: dict[str, str] = {}
+        while True:
+            page = await self._safe("list", partial(_list, {"page_size": PAGE, "purchased": True, **before}))
+            for found in page.shipments:
+                yield shipment_of(found)
+            if not page.has_more:
+                return
+            before = {"before_id": page.shipments[-1].id}
+
+    async def _once(self, operation: str, call: Callable[[Any], T]) -> T:
+        return await self._calls.once(operation, lambda: self._in_thread(call))
+
+    async def _safe(self, operation: str, call: Callable[[Any], T]) -> T:
+        return await self._calls.safe(operation, lambda: self._in_thread(call))
+
+    async def _in_thread(self, call: Callable[[Any], T]) -> T:
+        if self._places.locked():
+            raise Transient("CarrierBusy", "too many calls to the carrier are under way", retry_after=0.2)
+        async with self._places:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, lambda: call(self._client()))
+
+    def _client(self) -> Any:
+        """One SDK client per thread: its session is not made to be shared."""
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = EasyPostClient(self._key, self._url, self._seconds)  # type: ignore[arg-type]
+            # The SDK mounts an adapter that retries on its own; there is no public way to ask for another.
+            client._requests_session.mount(self._url.removesuffix("/v2"), HTTPAdapter(max_retries=0))
+            client._requests_session.trust_env = False
+            self._local.client = client
+        return client
+
+
+def address_of(address: Address) -> dict[str, str | None]:
+    """In the carrier's words."""
+    return {
+        "name": address.name,
+        "street1": address.line1,
+        "street2": address.line2,
+        "city": address.city,
+        "state": address.region,
+        "zip": address.postal_code,
+        "country": address.country,
+    }
+
+
+def parcel_of(parcels: Sequence[Parcel]) -> dict[str, float]:
+    """One parcel for the carrier: all the weight, the largest box; it prices one label per shipment."""
+    return {
+        "weight": round(sum(parcel.weight_grams for parcel in parcels) / _GRAMS_PER_OUNCE, 1),
+        "length": round(max(p.length_millimetres for p in parcels) / _MILLIMETRES_PER_INCH, 1),
+        "width": round(max(p.width_millimetres for p in parcels) / _MILLIMETRES_PER_INCH, 1),
+        "height": round(max(p.height_millimetres for p in parcels) / _MILLIMETRES_PER_INCH, 1),
+    }
+
+
+def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipment:
+    """Read a Shipment; `service` chooses the rate where none was bought yet."""
+    rate = found.selected_rate or _choose(found.rates or [], service)
+    tracker = getattr(found, "tracker", None)
+    label = None
+    if getattr(found, "postage_label", None) is not None and found.tracking_code:
+        label = Label(
+            tracking_code=found.tracking_code,
+            tracker_id=tracker.id if tracker else "",
+            tracking_url=tracker.public_url if tracker else "",
+            carrier=rate.carrier,
+            service=rate.service,
+            cost=minor_of(rate.rate),
+            currency=rate.currency,
+        )
+    return CarrierShipment(
+        id=found.id,
+        reference=found.reference or "",
+        rate_id=rate.id if rate else None,
+        label=label,
+        void=_VOIDS.get(found.refund_status, VoidState.NONE),
+        whereabouts=_WHEREABOUTS.get(tracker.status if tracker else "", Whereabouts.PRE_TRANSIT),
+    )
+
+
+def minor_of(amount: str) -> int:
+    """The carrier prices in decimal strings with two places: `"7.58"` is 758."""
+    whole, _, part = amount.partition(".")
+    return int(whole) * 100 + int((part + "00")[:2])
+
+
+def verdict_on(problem: Exception) -> Transient | Refused | None:
+    """What an exception of the SDK means for the effect that was tried."""
+    match problem:
+        case EasyPostTimeout():
+            # Its own class, and also what a 408 answer is mapped to.
+            return Unclear("CarrierUnclear", "the carrier did not answer")
+        case HttpError():
+            if _was_never_sent(problem):
+                return Transient("CarrierUnavailable", "the carrier cannot be reached")
+            return Unclear("CarrierUnclear", "the connection to the carrier broke off")
+        case ApiError() if problem.http_status == 429:
+            return Transient("CarrierBusy", "the carrier asks to wait", retry_after=1.0)
+        case ApiError() if problem.http_status and 400 <= problem.http_status < 500:
+            return _refusal(problem)
+        case EasyPostError():
+            return Unclear("CarrierUnclear", "the carrier failed")
+        case _:
+            return None
+
+
+def _refusal(problem: ApiError) -> Refused:
+    code = problem.code or "UNKNOWN"
+    if code == "SHIPMENT.POSTAGE.EXISTS":
+        return Refused("AlreadyBought", "The label was bought already.")
+    if code.startswith("ADDRESS."):
+        return Refused("AddressRejected", "The carrier does not deliver to this address.")
+    return Refused("ShipmentRejected", f"The carrier rejected the shipment ({code}).")
+
+
+def _list(query: dict[str, Any], client: Any) -> Any:
+    return client.shipment.all(**query)
+
+
+def _was_never_sent(problem: HttpError) -> bool:
+    cause = problem.__context__
+    return isinstance(cause, requests.exceptions.ConnectionError) and "NewConnectionError" in repr(cause)
+
+
+def _choose(rates: Sequence[Any], service: Service) -> Any:
+    if not rates:
+        return None
+    if service is Service.EXPRESS:
+        return min(rates, key=lambda rate: (rate.delivery_days or 99, minor_of(rate.rate), rate.id))
+    return min(rates, key=lambda rate: (minor_of(rate.rate), rate.id))
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

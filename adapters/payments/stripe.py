@@ -1,0 +1,252 @@
+"""Stripe as a payment gateway, through its own SDK.
+
+Sources: https://docs.stripe.com/payments/paymentintents/lifecycle,
+https://docs.stripe.com/api/idempotent_requests, https://docs.stripe.com/declines/codes
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import aiohttp
+import stripe
+from stripe import StripeClient
+
+from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.controllers.errors import Refused, Transient, Unclear
+from orderplane.controllers.payment.ports import Intent, IntentState, Refund, RefundState
+
+PAGE = 100
+
+_STATES = {
+    "requires_confirmation": IntentState.UNCONFIRMED,
+    "requires_action": IntentState.REFUSED,
+    "processing": IntentState.PROCESSING,
+    "requires_capture": IntentState.PROCESSING,
+    "succeeded": IntentState.CAPTURED,
+    "canceled": IntentState.CANCELLED,
+}
+_REASONS = {
+    "insufficient_funds": "InsufficientFunds",
+    "expired_card": "ExpiredCard",
+    "incorrect_cvc": "IncorrectCvc",
+    "lost_card": "CardDeclined",
+    "stolen_card": "CardDeclined",
+    "fraudulent": "CardDeclined",
+    "authentication_required": "AuthenticationRequired",
+}
+_REFUND_STATES = {
+    "succeeded": RefundState.SUCCEEDED,
+    "pending": RefundState.PENDING,
+    "requires_action": RefundState.PENDING,
+    "failed": RefundState.FAILED,
+    "canceled": RefundState.FAILED,
+}
+
+
+class StripeGateway:
+    """Implements `controllers.payment.ports.PaymentGateway`; an async context manager.
+
+    Args:
+        seconds: The most that one call may take.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        url: str,
+        *,
+        seconds: float = 10.0,
+        connections: int = 32,
+        threshold: int = 8,
+        recovery_seconds: float = 5.0,
+    ) -> None:
+        self._key = key
+        self._url = url
+        self._timeout = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, 3.0))
+        self._connections = connections
+        self._calls = ProviderCalls(
+            "payments", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
+        )
+        self._session: aiohttp.ClientSession | None = None
+        self._client: StripeClient | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30)
+        self._session = aiohttp.ClientSession(connector=connector)
+        self._client = StripeClient(
+            self._key,
+            base_addresses={"api": self._url},
+            max_network_retries=0,
+            http_client=stripe.AIOHTTPClient(timeout=self._timeout, session=self._session),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def create_intent(
+        self, *, key: str, amount: int, currency: str, method: str, merchant: str, reference: str
+    ) -> Intent:
+        params: Any = {
+            "amount": amount,
+            "currency": currency.lower(),
+            "payment_method": method,
+            "payment_method_types": ["card"],
+            "metadata": {"merchant": merchant, "order": reference},
+        }
+        return intent_of(
+            await self._calls.once(
+                "create_intent",
+                lambda: self._intents.create_async(params, {"idempotency_key": key}),
+            )
+        )
+
+    async def confirm(self, intent_id: str, *, key: str) -> Intent:
+        async def work() -> Any:
+            try:
+                return await self._intents.confirm_async(intent_id, {}, {"idempotency_key": key})
+            except stripe.CardError as decline:
+                # A decline is an answer, and carries the intent as it is now.
+                return _declined(decline)
+
+        return intent_of(await self._calls.once("confirm", work))
+
+    async def get_intent(self, intent_id: str) -> Intent:
+        return intent_of(
+            await self._calls.safe("get_intent", lambda: self._intents.retrieve_async(intent_id))
+        )
+
+    async def cancel_intent(self, intent_id: str) -> Intent:
+        try:
+            return intent_of(
+                await self._calls.once("cancel_intent", lambda: self._intents.cancel_async(intent_id))
+            )
+        except Refused:
+            # It was cancelled already, or the money was faster.
+            return await self.get_intent(intent_id)
+
+    async def refund(self, intent_id: str, *, key: str, amount: int, reference: str) -> Refund:
+        params: Any = {"payment_intent": intent_id, "amount": amount, "metadata": {"refund": reference}}
+        return refund_of(
+            await self._calls.once(
+                "refund", lambda: self._refunds.create_async(params, {"idempotency_key": key})
+            )
+        )
+
+    async def get_refund(self, refund_id: str) -> Refund:
+        return refund_of(
+            await self._calls.safe("get_refund", lambda: self._refunds.retrieve_async(refund_id))
+        )
+
+    async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
+        async for refund in self._pages("find_refund", self._refunds, {"payment_intent": intent_id}):
+            found = refund_of(refund)
+            if found.reference == reference and found.state is not RefundState.FAILED:
+                return found
+        return None
+
+    async def intents(self) -> AsyncIterator[Intent]:
+        async for intent in self._pages("list_intents", self._intents, {}):
+            yield intent_of(intent)
+
+    async def refunds(self) -> AsyncIterator[Refund]:
+        async for refund in self._pages("list_refunds", self._refunds, {}):
+            yield refund_of(refund)
+
+    @property
+    def _intents(self) -> Any:
+        assert self._client is not None, "the gateway is not open"
+        return self._client.v1.payment_intents
+
+    @property
+    def _refunds(self) -> Any:
+        assert self._client is not None, "the gateway is not open"
+        return self._client.v1.refunds
+
+    async def _pages(self, operation: str, service: Any, query: dict[str, Any]) -> AsyncIterator[Any]:
+        after: dict[str, str] = {}
+        while True:
+            params = {"limit": PAGE, **query, **after}
+            page = await self._calls.safe(operation, lambda params=params: service.list_async(params))
+            for item in page.data:
+                yield item
+            if not page.has_more:
+                return
+            after = {"starting_after": page.data[-1].id}
+
+
+def intent_of(found: Any) -> Intent:
+    """Read a PaymentIntent."""
+    error = found.last_payment_error
+    status = str(found.status)
+    state = _STATES.get(status)
+    if state is None:
+        # requires_payment_method: new, or sent back by a decline.
+        state = IntentState.REFUSED if error else IntentState.UNCONFIRMED
+    reason, message = _why(status, error) if state is IntentState.REFUSED else (None, None)
+    return Intent(
+        id=found.id,
+        state=state,
+        amount=found.amount,
+        currency=found.currency.upper(),
+        received=found.amount_received or 0,
+        reference=found.metadata["order"] if found.metadata and "order" in found.metadata else "",
+        reason=reason,
+        message=message,
+    )
+
+
+def refund_of(found: Any) -> Refund:
+    """Read a Refund."""
+    intent = found.payment_intent
+    return Refund(
+        id=found.id,
+        intent_id=intent if isinstance(intent, str) else intent.id,
+        state=_REFUND_STATES.get(str(found.status), RefundState.PENDING),
+        amount=found.amount,
+        currency=found.currency.upper(),
+        reference=found.metadata["refund"] if found.metadata and "refund" in found.metadata else "",
+        reason=found.get("failure_reason"),
+    )
+
+
+def verdict_on(problem: Exception) -> Transient | Refused | None:
+    """What an exception of the SDK means for the effect that was tried."""
+    match problem:
+        case stripe.APIConnectionError():
+            if isinstance(problem.__cause__, aiohttp.ClientConnectorError):
+                return Transient("PaymentsUnavailable", "the payment provider cannot be reached")
+            return Unclear("PaymentsUnclear", "the payment provider did not answer")
+        case stripe.RateLimitError():
+            return Transient("PaymentsBusy", "the payment provider asks to wait", retry_after=1.0)
+        case stripe.IdempotencyError():
+            return Refused("PaymentRejected", "The payment provider saw another request under the same key.")
+        case stripe.StripeError() if problem.http_status == 409:
+            return Transient("PaymentsBusy", "the payment provider works on the same request", 0.5)
+        case stripe.StripeError() if problem.http_status and problem.http_status < 500:
+            code = getattr(problem, "code", None) or type(problem).__name__
+            return Refused("PaymentRejected", f"The payment provider rejected the request ({code}).")
+        case stripe.StripeError():
+            return Unclear("PaymentsUnclear", "the payment provider failed")
+        case aiohttp.ClientError() | asyncio.TimeoutError() | OSError():
+            # The body of an answer broke off: what it said is not known.
+            return Unclear("PaymentsUnclear", "the payment provider's answer broke off")
+        case _:
+            return None
+
+
+def _why(status: str, error: Any) -> tuple[str, str]:
+    if status == "requires_action":
+        return "AuthenticationRequired", "The bank asks the customer to confirm the payment."
+    code = error.get("decline_code") or error.get("code") or ""
+    reason = _REASONS.get(code) or _REASONS.get(error.get("code") or "") or "CardDeclined"
+    return reason, str(error.get("message") or "The card was declined.")[:200]
+
+
+def _declined(decline: stripe.CardError) -> Any:
+    document = (decline.json_body or {}).get("error", {}).get("payment_intent") if decline.json_body else None
+    if document is None:
+        raise decline
+    return stripe.PaymentIntent.construct_from(document, None)

@@ -1,0 +1,82 @@
+"""Read everything that the audit compares."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kubernetes.client import ApiClient, Json
+from orderplane.adapters.postgres.pool import Pool, session
+from orderplane.audit.snapshot import Message, Row, Snapshot
+from orderplane.controllers.payment.ports import PaymentGateway
+from orderplane.controllers.shipment.ports import Carrier
+from orderplane.crds.meta import Kind
+
+T = TypeVar("T")
+
+TABLES = (
+    "orders", "stock", "reservations", "reservation_lines", "movements", "payments", "refunds",
+    "shipments", "history", "idempotency",
+)  # fmt: skip
+
+
+async def collect(
+    api: ApiClient, pool: Pool, gateway: PaymentGateway, carrier: Carrier, kafka: str
+) -> Snapshot:
+    """Take a snapshot. The systems are read one after another, so what is in flight may look torn.
+
+    Args:
+        kafka: Bootstrap servers; empty leaves the topics out.
+
+    Raises:
+        ApiError, Transient, Unclear, KafkaError: one of the systems cannot be read.
+    """
+    taken_at = datetime.now(UTC)
+    tables = await _tables(pool)
+    resources = {kind: await _resources(api, kind) for kind in Kind}
+    intents, refunds, parcels = await asyncio.gather(
+        _all(gateway.intents()), _all(gateway.refunds()), _all(carrier.shipments())
+    )
+    messages = [_message(record) async for record in read_all(kafka)] if kafka else None
+    return Snapshot(taken_at, tables, resources, intents, refunds, parcels, messages)
+
+
+async def _tables(pool: Pool) -> dict[str, list[Row]]:
+    async with (
+        session(pool) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        return {
+            table: await connection.fetch(f"SELECT * FROM {table}", timeout=60)  # noqa: S608
+            for table in TABLES
+        }
+
+
+async def _resources(api: ApiClient, kind: Kind) -> list[Json]:
+    found: list[Json] = []
+    token: str | None = None
+    while True:
+        page = await api.list_page(kind, continue_token=token)
+        found += page.items
+        token = page.continue_token
+        if token is None:
+            return found
+
+
+async def _all(items: AsyncIterator[T]) -> list[T]:
+    return [item async for item in items]
+
+
+def _message(record: Any) -> Message:
+    headers = {name: value.decode() for name, value in record.headers}
+    return Message(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=(record.key or b"").decode(),
+        event_id=headers.get("ce_id", ""),
+        sequence=int(headers.get("ce_sequence", 0)),
+        appended_at=record.timestamp,
+        value=record.value,
+    )

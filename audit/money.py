@@ -1,0 +1,114 @@
+"""Money: taken once or not at all, given back in full, and every cent known on both sides."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from orderplane.audit.snapshot import Snapshot, Violation
+from orderplane.controllers.payment.ports import IntentState, RefundState
+
+_DONE = ("Succeeded", "SettledByHand")
+
+
+def orders_are_paid_exactly(snapshot: Snapshot) -> Iterator[Violation]:
+    """captured - refunded = total where the goods went out, 0 where the order was undone."""
+    refunded: dict[str, int] = defaultdict(int)
+    for row in snapshot.tables["refunds"]:
+        if row["state"] in _DONE:
+            refunded[str(row["order_uid"])] += row["amount"]
+    payments = snapshot.of_order("payments", "order_uid")
+    for order in snapshot.tables["orders"]:
+        if order["outcome"] is None:
+            continue
+        payment = payments.get(str(order["uid"]))
+        kept = (payment["captured"] if payment else 0) - refunded[str(order["uid"])]
+        owed = order["total"] if order["outcome"] in ("Shipped", "Delivered") else 0
+        subject = f"{order['merchant']}/{order['name']}"
+        if kept != owed:
+            yield Violation("money-kept", subject, f"{order['outcome']}: {kept} kept, {owed} owed")
+        if payment and payment["currency"] != order["currency"]:
+            yield Violation(
+                "money-currency", subject, f"paid in {payment['currency']}, priced in {order['currency']}"
+            )
+
+
+def intents_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
+    """Every intent that could take money is in the ledger, and both say the same."""
+    by_intent = {row["intent_id"]: row for row in snapshot.tables["payments"] if row["intent_id"]}
+    seen = set()
+    for intent in snapshot.intents:
+        row = by_intent.get(intent.id)
+        seen.add(intent.id)
+        if row is None:
+            # A create whose answer was lost leaves an intent that nobody can confirm any more.
+            if intent.state not in (IntentState.UNCONFIRMED, IntentState.CANCELLED):
+                yield Violation(
+                    "intent-unknown",
+                    intent.id,
+                    f"{intent.state} at the provider for order {intent.reference}, not in the ledger",
+                )
+            continue
+        if intent.state is IntentState.CAPTURED and intent.received != row["captured"]:
+            yield Violation(
+                "intent-captured",
+                intent.id,
+                f"{intent.received} taken at the provider, {row['captured']} in the ledger",
+            )
+        if intent.state is not IntentState.CAPTURED and row["captured"]:
+            yield Violation(
+                "intent-captured",
+                intent.id,
+                f"{row['captured']} captured in the ledger, {intent.state} at the provider",
+            )
+        if row["state"] == "Cancelled" and intent.state is not IntentState.CANCELLED:
+            yield Violation(
+                "intent-cancelled", intent.id, f"Cancelled in the ledger, {intent.state} at the provider"
+            )
+        if (intent.amount, intent.currency) != (row["amount"], row["currency"]):
+            yield Violation(
+                "intent-amount",
+                intent.id,
+                f"{intent.amount} {intent.currency} at the provider, {row['amount']} {row['currency']} here",
+            )
+    for intent_id, row in by_intent.items():
+        if intent_id not in seen:
+            yield Violation(
+                "intent-missing", intent_id, f"in the ledger as {row['state']}, not at the provider"
+            )
+
+
+def no_order_is_charged_twice(snapshot: Snapshot) -> Iterator[Violation]:
+    """At most one intent of an order has taken money."""
+    captured: dict[str, list[str]] = defaultdict(list)
+    for intent in snapshot.intents:
+        if intent.received:
+            captured[intent.reference].append(intent.id)
+    for order, intents in captured.items():
+        if len(intents) > 1:
+            yield Violation("charged-twice", order, f"captured by {', '.join(sorted(intents))}")
+
+
+def refunds_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
+    """Every refund stands on both sides, with the same amount and the same end."""
+    ours = {str(row["id"]): row for row in snapshot.tables["refunds"]}
+    seen: dict[str, str] = {}
+    for refund in snapshot.refunds:
+        row = ours.get(refund.reference)
+        if row is None:
+            yield Violation("refund-unknown", refund.id, "at the provider, not in the ledger")
+            continue
+        if refund.state is not RefundState.FAILED:
+            if refund.reference in seen:
+                yield Violation(
+                    "refunded-twice", refund.reference, f"{seen[refund.reference]} and {refund.id}"
+                )
+            seen[refund.reference] = refund.id
+        if refund.amount != row["amount"]:
+            yield Violation(
+                "refund-amount", refund.id, f"{refund.amount} at the provider, {row['amount']} in the ledger"
+            )
+        is_settled = row["state"] == "Succeeded" and row["provider_id"] == refund.id
+        if is_settled and refund.state is not RefundState.SUCCEEDED:
+            yield Violation("refund-state", refund.id, f"Succeeded in the ledger, {refund.state} there")
+    for reference, row in ours.items():
+        if row["state"] == "Succeeded" and reference not in seen:
+            yield Violation("refund-missing", reference, "Succeeded in the ledger, not at the provider")

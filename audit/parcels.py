@@ -1,0 +1,55 @@
+"""Parcels: one label where goods went out, none where they did not."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from orderplane.audit.snapshot import Snapshot, Violation
+from orderplane.controllers.shipment.ports import VoidState
+
+
+def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
+    """Every label is in the ledger, and every label of the ledger is at the carrier."""
+    by_provider = {row["provider_id"]: row for row in snapshot.tables["shipments"] if row["provider_id"]}
+    at_carrier = {parcel.id: parcel for parcel in snapshot.parcels}
+    for parcel in snapshot.parcels:
+        if parcel.label is None:
+            continue
+        row = by_provider.get(parcel.id)
+        if row is None or row["tracking_code"] is None:
+            yield Violation(
+                "label-unknown",
+                parcel.id,
+                f"label {parcel.label.tracking_code} was bought for order {parcel.reference}, "
+                "the ledger does not know it",
+            )
+        elif row["tracking_code"] != parcel.label.tracking_code:
+            yield Violation(
+                "label-code",
+                parcel.id,
+                f"{parcel.label.tracking_code} at the carrier, {row['tracking_code']} in the ledger",
+            )
+    for provider_id, row in by_provider.items():
+        if row["state"] not in ("Bought", "Voided"):
+            continue
+        found = at_carrier.get(provider_id)
+        if found is None or found.label is None:
+            yield Violation("label-missing", provider_id, f"{row['state']} in the ledger, no label there")
+        elif row["state"] == "Voided" and found.void is VoidState.NONE:
+            yield Violation("label-void", provider_id, "Voided in the ledger, alive at the carrier")
+
+
+def orders_have_one_label(snapshot: Snapshot) -> Iterator[Violation]:
+    """Exactly one live label where the order went out, none where it was undone."""
+    live: dict[str, list[str]] = defaultdict(list)
+    for parcel in snapshot.parcels:
+        if parcel.label is not None and parcel.void is VoidState.NONE:
+            live[parcel.reference].append(parcel.label.tracking_code)
+    for order in snapshot.tables["orders"]:
+        codes = live[str(order["uid"])]
+        subject = f"{order['merchant']}/{order['name']}"
+        if order["outcome"] in ("Shipped", "Delivered") and len(codes) != 1:
+            yield Violation(
+                "one-label", subject, f"{order['outcome']} with {len(codes)} live labels: {codes}"
+            )
+        if order["outcome"] in ("Failed", "Cancelled") and codes:
+            yield Violation("no-label", subject, f"{order['outcome']} with live labels: {codes}")

@@ -1,0 +1,66 @@
+"""What the audit looks at: everything that every system says, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from orderplane.controllers.payment.ports import Intent, Refund
+from orderplane.controllers.shipment.ports import CarrierShipment
+from orderplane.crds.meta import Kind
+
+Row = Mapping[str, Any]
+"""One row of a table, by column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One Kafka message. `appended_at` is the broker's time, in milliseconds."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    event_id: str
+    sequence: int
+    appended_at: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Read from both ends: what was promised and what was done.
+
+    Args:
+        taken_at: When the reading began.
+        tables: Rows of each ledger table, by the table's name, read in one transaction.
+        resources: Live objects of each kind, as the API server tells them.
+        intents, refunds, parcels: All that the providers know.
+        messages: All that is in the topics; None where there is no Kafka to look into.
+    """
+
+    taken_at: datetime
+    tables: Mapping[str, Sequence[Row]]
+    resources: Mapping[Kind, Sequence[Mapping[str, Any]]]
+    intents: Sequence[Intent]
+    refunds: Sequence[Refund]
+    parcels: Sequence[CarrierShipment]
+    messages: Sequence[Message] | None = None
+    _by_order: dict[str, dict[str, Row]] = field(default_factory=dict, compare=False)
+
+    def of_order(self, table: str, column: str) -> Mapping[str, Row]:
+        """The one row of `table` per order, by the order's uid in `column`."""
+        known = self._by_order.get(table)
+        if known is None:
+            known = {str(row[column]): row for row in self.tables[table] if row[column] is not None}
+            self._by_order[table] = known
+        return known
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Violation:
+    """One promise that is not kept: which, about what, and how it looks."""
+
+    invariant: str
+    subject: str
+    detail: str

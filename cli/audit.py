@@ -1,0 +1,69 @@
+"""`orderplane audit`: prove that nothing was lost."""
+
+import json
+import os
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from orderplane.audit.verdict import Verdict, audit
+from orderplane.cli.console import console, need, run
+from orderplane.cli.world import open_world
+
+_VARIABLES = (
+    "ORDERPLANE_POSTGRES_DSN", "ORDERPLANE_PAYMENTS_URL", "ORDERPLANE_PAYMENTS_KEY",
+    "ORDERPLANE_CARRIER_URL", "ORDERPLANE_CARRIER_KEY",
+)  # fmt: skip
+
+
+def audit_command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> None:
+    """Compare orders, stock, money, labels and events from both ends; exit 1 on any violation.
+
+    Orders that are still under way are listed as open; nothing is held against them.
+
+    Example:
+
+        eval "$(orderplane dev env)" && orderplane audit
+    """
+    for variable in _VARIABLES:
+        need(variable)
+    verdict = run(_audit())
+    if as_json:
+        typer.echo(json.dumps(as_document(verdict), indent=2))
+    else:
+        show(verdict)
+    raise typer.Exit(0 if verdict.is_clean else 1)
+
+
+def as_document(verdict: Verdict) -> dict[str, object]:
+    """The verdict for programs."""
+    return {
+        "clean": verdict.is_clean,
+        "violations": [
+            {"invariant": v.invariant, "subject": v.subject, "detail": v.detail} for v in verdict.violations
+        ],
+        "open": list(verdict.open),
+        "counts": verdict.counts,
+    }
+
+
+def show(verdict: Verdict) -> None:
+    """The verdict for people."""
+    looked_at = ", ".join(f"{count} {what}" for what, count in verdict.counts.items())
+    if verdict.violations:
+        table = Table("invariant", "about", "what is wrong", title=f"{len(verdict.violations)} violations")
+        for violation in verdict.violations:
+            table.add_row(violation.invariant, violation.subject, violation.detail)
+        console.print(table)
+    else:
+        console.print(f"[green]Audit clean[/]: {looked_at}.")
+    if verdict.open:
+        console.print(f"{len(verdict.open)} orders still open: {', '.join(verdict.open[:10])}")
+
+
+async def _audit() -> Verdict:
+    async with open_world(dict(os.environ)) as world:
+        return await audit(world.snapshot)

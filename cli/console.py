@@ -1,0 +1,46 @@
+"""What all commands share: the console, the environment, and how failures are said."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, NoReturn, TypeVar
+
+import asyncpg
+import typer
+from aiokafka.errors import KafkaError
+from rich.console import Console
+
+from orderplane.controllers.errors import Refused, Transient
+from orderplane.crds.api_errors import ApiError
+
+T = TypeVar("T")
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+_EXPECTED = (ApiError, Transient, Refused, KafkaError, OSError, asyncpg.PostgresError, ValueError)
+
+
+def need(variable: str) -> str:
+    """A variable of the environment; without it the command ends with 2 and says what to do."""
+    value = os.environ.get(variable)
+    if not value:
+        fail(f'{variable} is not set. For the local plane: eval "$(orderplane dev env)"', code=2)
+    return value
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Say what is wrong, and end."""
+    errors.print(f"[red]{message}[/]" if errors.is_terminal else message)
+    raise typer.Exit(code)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work; what can be expected to fail is said in one line, without a traceback."""
+    try:
+        return asyncio.run(work)
+    except _EXPECTED as problem:
+        fail(f"{type(problem).__name__}: {problem}")
+    except KeyboardInterrupt:
+        sys.exit(130)

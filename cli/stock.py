@@ -1,0 +1,43 @@
+"""`orderplane stock`: what is really on the shelf."""
+
+from typing import Annotated
+
+import typer
+
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.adapters.postgres.recount import Recount, recount
+from orderplane.cli.console import console, need, run
+
+app = typer.Typer(help="Stock counts.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Stock counts."""
+
+
+@app.command("set")
+def set_command(
+    sku: Annotated[str, typer.Argument(help="Which product.")],
+    on_hand: Annotated[int, typer.Argument(min=0, help="How many were counted.")],
+    merchant: Annotated[str, typer.Option(help="The merchant's namespace.")] = "demo",
+    note: Annotated[str, typer.Option(help="Why, for the ledger.")] = "recount",
+) -> None:
+    """Set what was counted. Orders whose stock is not there any more are undone, the newest first.
+
+    Example:
+
+        orderplane stock set TEA-EARL-GREY-100 40 --note "water damage"
+    """
+    result = run(_set(merchant, sku, on_hand, note))
+    console.print(f"{sku}: {result.before} before, {result.after} now.")
+    for name in result.lost:
+        console.print(f"lost its stock: {name}")
+
+
+async def _set(merchant: str, sku: str, on_hand: int, note: str) -> Recount:
+    pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
+    try:
+        return await recount(pool, merchant, sku, on_hand, note=note)
+    finally:
+        await pool.close()
