@@ -118,14 +118,21 @@ def _validate(model: type[BaseModel], spec: Mapping[str, Any], may_lack: str | N
     try:
         model.model_validate_json(orjson.dumps(spec), strict=True)
     except ValidationError as problem:
-        found = [
-            f"{_path(error['loc'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
-            for error in problem.errors(include_input=False, include_url=False, include_context=False)
-            if (error["loc"], error["type"]) != ((may_lack,), "missing")
-        ]
+        found = _problems(problem, may_lack)
         if found:
             more = f"; and {len(found) - _MOST_PROBLEMS} more" if len(found) > _MOST_PROBLEMS else ""
             raise Denied(422, "invalid", "; ".join(found[:_MOST_PROBLEMS]) + more) from None
+
+
+def _problems(problem: ValidationError, may_lack: str | None) -> list[str]:
+    """One sentence each, without the values; a list is not "too short" because its elements are wrong."""
+    errors = problem.errors(include_input=False, include_url=False, include_context=False)
+    outer = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
+    return [
+        f"{_path(error['loc'])}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+        for error in errors
+        if error["loc"] not in outer and (error["loc"], error["type"]) != ((may_lack,), "missing")
+    ]
 
 
 def _path(location: tuple[int | str, ...]) -> str:

@@ -1,0 +1,181 @@
+"""What a review adds and what it refuses, without Kopf or a server."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, TRACEPARENT_ANNOTATION
+from orderplane.intake.preset import customer_hash
+from orderplane.intake.quote import PriceRule, Product
+from orderplane.webhook.review import Additions, Denied, review_order, review_reservation
+
+TRACEPARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+QUOTE = {
+    "currency": "EUR",
+    "lines": [
+        {"sku": "TEA", "quantity": 2, "unitAmount": 650, "weightGrams": 120},
+        {"sku": "MUG", "quantity": 1, "unitAmount": 1490, "weightGrams": 400},
+    ],
+    "amounts": {"items": 2790, "shipping": 490, "tax": 623, "discount": 0, "total": 3903},
+}
+ADDRESS = {"name": "Ada Secret", "line1": "Weg 1", "city": "Berlin", "postalCode": "10115", "country": "DE"}
+SPEC = {
+    "customer": "c-1001",
+    "items": [{"sku": "TEA", "quantity": 2}, {"sku": "MUG", "quantity": 1}],
+    "address": ADDRESS,
+    "paymentMethod": "pm_card_visa",
+    "cancel": False,
+}
+
+
+class Shelf:
+    """A catalogue of two products in euros and one in dollars."""
+
+    async def products(self, merchant: str, skus: Sequence[str]) -> Mapping[str, Product]:
+        known = {
+            "TEA": Product("TEA", "Tea", "EUR", 650, 120),
+            "MUG": Product("MUG", "Mug", "EUR", 1490, 400),
+            "USD": Product("USD", "Dollar", "USD", 100, 1),
+        }
+        return {sku: known[sku] for sku in skus if sku in known}
+
+    async def price_rule(self, merchant: str, currency: str) -> PriceRule | None:
+        return PriceRule(490, 1900)
+
+
+async def review(spec: Any = None, **metadata: Any) -> Additions:
+    body = {"metadata": metadata, "spec": {**SPEC, **(spec or {})}}
+    return await review_order("demo", body, Shelf(), shard="5", traceparent=TRACEPARENT)
+
+
+async def test_an_order_is_quoted_and_preset() -> None:
+    assert await review() == Additions(
+        finalizers=["orderplane.dev/compensate"],
+        labels={SHARD_LABEL: "5", CUSTOMER_LABEL: customer_hash("demo", "c-1001")},
+        annotations={TRACEPARENT_ANNOTATION: TRACEPARENT},
+        quote=QUOTE,
+    )
+
+
+async def test_what_is_there_stays() -> None:
+    theirs = "00-" + "c" * 32 + "-" + "d" * 16 + "-00"
+    additions = await review(
+        finalizers=["example.org/mine"],
+        labels={"mine": "yes", SHARD_LABEL: "63"},
+        annotations={TRACEPARENT_ANNOTATION: theirs},
+    )
+    assert additions.finalizers == ["example.org/mine", "orderplane.dev/compensate"]
+    assert additions.labels == {CUSTOMER_LABEL: customer_hash("demo", "c-1001")}
+    assert additions.annotations == {}
+
+
+async def test_a_finalizer_is_not_added_twice() -> None:
+    assert (await review(finalizers=["orderplane.dev/compensate"])).finalizers == [
+        "orderplane.dev/compensate"
+    ]
+
+
+async def test_the_right_quote_is_left_alone_in_any_order() -> None:
+    given = {**QUOTE, "lines": QUOTE["lines"][::-1]}  # type: ignore[index]
+    assert (await review({"quote": given})).quote is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {**QUOTE, "amounts": {**QUOTE["amounts"], "total": 1}},  # type: ignore[dict-item]
+        {**QUOTE, "currency": "XAU"},
+        {**QUOTE, "lines": QUOTE["lines"][:1]},  # type: ignore[index]
+    ],
+)
+async def test_another_quote_is_refused_with_the_right_total(given: dict[str, Any]) -> None:
+    with pytest.raises(Denied, match=r"the total is 39\.03 EUR \(3903 in minor units\)"):
+        await review({"quote": given})
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "says"),
+    [
+        ({"items": [{"sku": "NOPE", "quantity": 1}]}, "unknown_sku", "no product NOPE"),
+        ({"items": [*SPEC["items"], {"sku": "USD", "quantity": 1}]}, "mixed_currency", "per currency"),  # type: ignore[misc]
+        ({"items": [{"sku": "TEA", "quantity": 1}] * 2}, "duplicate_sku", "TEA is there twice"),
+        ({"items": []}, "invalid", "spec.items: "),
+        ({"items": [{"sku": "TEA", "quantity": 0}]}, "invalid", "spec.items[0].quantity: "),
+        ({"items": [{"sku": "TEA", "quantity": -1}]}, "invalid", "spec.items[0].quantity: "),
+        ({"items": [{"sku": "TEA", "quantity": 10**12}]}, "invalid", "spec.items[0].quantity: "),
+        ({"items": [{"sku": "TEA", "quantity": "2"}]}, "invalid", "spec.items[0].quantity: "),
+        ({"items": "TEA"}, "invalid", "spec.items: "),
+        ({"items": None}, "invalid", "spec.items: "),
+        ({"address": {}}, "invalid", "spec.address.name: field required"),
+        ({"quote": None}, "invalid", "spec.quote: "),
+        ({"paymentMethod": None}, "invalid", "spec.paymentMethod: "),
+    ],
+)
+async def test_wrong_orders_are_refused(spec: dict[str, Any], reason: str, says: str) -> None:
+    with pytest.raises(Denied) as denied:
+        await review(spec)
+    assert denied.value.reason == reason
+    assert says in denied.value.message
+    assert denied.value.code == 422
+
+
+@pytest.mark.parametrize(
+    "method", ["4242424242424242", 4242424242424242, "4242 4242 4242 4242", "pm_424242424242"]
+)
+async def test_a_card_number_is_refused_and_never_repeated(method: Any) -> None:
+    with pytest.raises(Denied) as denied:
+        await review({"paymentMethod": method})
+    assert denied.value.reason == "card_number"
+    assert "4242" not in denied.value.message
+
+
+@pytest.mark.parametrize(
+    ("spec", "secret"),
+    [
+        ({"paymentMethod": "secret-token"}, "secret-token"),
+        ({"address": {**ADDRESS, "country": "Ada Secret's land"}}, "Ada Secret"),
+        ({"address": {**ADDRESS, "name": "Ada Secret" * 20}}, "Ada Secret"),
+        ({"customer": "ada@secret.example"}, "ada@"),
+    ],
+)
+async def test_refusals_do_not_repeat_what_was_given(spec: dict[str, Any], secret: str) -> None:
+    with pytest.raises(Denied) as denied:
+        await review(spec)
+    assert secret not in denied.value.message
+
+
+@pytest.mark.parametrize("body", [{}, {"spec": None}, {"spec": "x"}, {"spec": []}])
+async def test_no_spec_at_all(body: dict[str, Any]) -> None:
+    with pytest.raises(Denied, match=r"spec\.customer: field required"):
+        await review_order("demo", body, Shelf(), shard="5", traceparent=None)
+
+
+async def test_a_wrong_order_has_a_message_of_bearable_length() -> None:
+    with pytest.raises(Denied) as denied:
+        await review({"items": [{"sku": "!", "quantity": 0}] * 50})
+    assert denied.value.message.endswith("; and 95 more")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        ({"labels": {SHARD_LABEL: "64"}}, "shard"),
+        ({"labels": {CUSTOMER_LABEL: "somebody-else"}}, "customer_label"),
+        ({"annotations": {TRACEPARENT_ANNOTATION: "x"}}, "traceparent"),
+    ],
+)
+async def test_wrong_metadata_of_ours_is_refused(metadata: dict[str, Any], reason: str) -> None:
+    with pytest.raises(Denied) as denied:
+        await review(**metadata)
+    assert denied.value.reason == reason
+
+
+def test_a_reservation_is_preset() -> None:
+    spec = {"items": [{"sku": "TEA", "quantity": 1}], "expiresAt": "2030-01-01T00:00:00Z"}
+    additions = review_reservation({"metadata": {}, "spec": spec}, shard="5", traceparent=TRACEPARENT)
+    assert additions == Additions(
+        ["orderplane.dev/release-stock"], {SHARD_LABEL: "5"}, {TRACEPARENT_ANNOTATION: TRACEPARENT}
+    )
+    with pytest.raises(Denied, match="expiresAt"):
+        review_reservation({"spec": {**spec, "expiresAt": "soon"}}, shard="5", traceparent=None)
