@@ -70,6 +70,7 @@ class Plane:
         self._ports = ports
         self._context: str | None = None
         self._keys: dict[str, str] = {}
+        self._is_ready = False
 
     def kubeconfig(self, identity: str) -> Path:
         """The kubeconfig of one of `certificates.IDENTITIES`."""
@@ -140,9 +141,9 @@ class Plane:
                 starts.append(self._start_control_plane(binaries, authority, wish))
             if kafka is not None:
                 starts.append(self.supervisor.start(kafka))
-            async with asyncio.TaskGroup() as group:
-                for start in starts:
-                    group.create_task(start)
+            for problem in await asyncio.gather(*starts, return_exceptions=True):
+                if problem is not None:
+                    raise problem
             step.update("installing the resources and the database schema")
             await self._install(authority, wish)
         with (
@@ -152,6 +153,7 @@ class Plane:
         ):
             for name in wish.processes:
                 await self.start_process(name, wish.env.get(name, {}))
+        self._is_ready = True
         self._write_state()
 
     async def start_process(self, name: str, more_env: Mapping[str, str] | None = None) -> None:
@@ -264,9 +266,11 @@ class Plane:
             "kubectl": str(self.kubectl) if self.kubectl else None,
             "kafka": self.kafka_bootstrap,
             "gateway": self.url("gateway"),
+            "is_ready": self._is_ready,
+            "env": self.env("admin") if self._is_ready else {},
         }
         unfinished = self.state / ".state.json"
-        unfinished.write_text(json.dumps(document))
+        write_private(unfinished, json.dumps(document).encode())
         unfinished.rename(self.state / "state.json")
 
 

@@ -43,8 +43,12 @@ async def run(settings: Settings) -> None:
         api = await stack.enter_async_context(await ApiClient.connect(user_agent="orderplane-operator"))
         pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=32))
         stack.push_async_callback(_close_pool, pool)
-        gateway = await stack.enter_async_context(StripeGateway(settings.payments_key, settings.payments_url))
-        carrier = await stack.enter_async_context(EasyPostCarrier(settings.carrier_key, settings.carrier_url))
+        gateway = await stack.enter_async_context(
+            StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)
+        )
+        carrier = await stack.enter_async_context(
+            EasyPostCarrier(settings.carrier_key, settings.carrier_url, seconds=settings.carrier_seconds)
+        )
         operator = build(
             api,
             pool,

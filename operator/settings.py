@@ -17,6 +17,8 @@ class Settings:
     payments_key: str
     carrier_url: str
     carrier_key: str
+    payments_seconds: float
+    carrier_seconds: float
     metrics_port: int
     kinds: frozenset[Kind]
     settle: timedelta
@@ -28,6 +30,7 @@ class Settings:
         """Read `ORDERPLANE_*`.
 
         `ORDERPLANE_CONTROLLERS` is a list such as `order,payment`; without it all run.
+        `ORDERPLANE_PAYMENTS_SECONDS` and `ORDERPLANE_CARRIER_SECONDS` (10) bound one call to a provider.
         `ORDERPLANE_CARRIER_SETTLE_SECONDS` (30), `ORDERPLANE_TRACKING_FIRST_SECONDS` (60) and
         `ORDERPLANE_TRACKING_LONGEST_SECONDS` (3600) are the shipment controller's times.
 
@@ -46,6 +49,8 @@ class Settings:
             payments_key=env["ORDERPLANE_PAYMENTS_KEY"],
             carrier_url=env["ORDERPLANE_CARRIER_URL"],
             carrier_key=env["ORDERPLANE_CARRIER_KEY"],
+            payments_seconds=float(env.get("ORDERPLANE_PAYMENTS_SECONDS", "10")),
+            carrier_seconds=float(env.get("ORDERPLANE_CARRIER_SECONDS", "10")),
             metrics_port=int(env.get("ORDERPLANE_METRICS_PORT", "9090")),
             kinds=frozenset(Kind(name.capitalize()) for name in names) or frozenset(Kind),
             settle=seconds("ORDERPLANE_CARRIER_SETTLE_SECONDS", 30),

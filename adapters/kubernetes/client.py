@@ -5,6 +5,7 @@ It costs a fifth of the CPU of the generated client for each write, and knows ju
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import aiohttp
@@ -112,6 +113,32 @@ class ApiClient:
         if field_selector:
             query["fieldSelector"] = field_selector
         return Page(await self._send("GET", kind, _path(kind, namespace), query=query))
+
+    async def watch(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Json]:
+        """Every object as it is now, then again whenever it changes, until the server ends the stream."""
+        query = {"watch": "true", "resourceVersion": "0"}
+        async with self._session.get(
+            self._host + _path(kind, namespace),
+            params=query,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+        ) as response:
+            if response.status >= 400:
+                raise error_from(response.status, _decode(await response.read()))
+            buffer = b""
+            async for chunk in response.content.iter_any():
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    event = orjson.loads(line)
+                    if event["type"] in ("ADDED", "MODIFIED"):
+                        yield event["object"]
+
+    async def metrics(self) -> str:
+        """The server's own metrics, as text."""
+        async with self._session.get(self._host + "/metrics") as response:
+            text = await response.text()
+            if response.status >= 400:
+                raise error_from(response.status, text)
+            return text
 
     async def put_status(
         self, kind: Kind, namespace: str, name: str, resource_version: str, status: Json

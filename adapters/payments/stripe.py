@@ -6,6 +6,7 @@ https://docs.stripe.com/api/idempotent_requests, https://docs.stripe.com/decline
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Self
 
 import aiohttp
@@ -168,8 +169,9 @@ class StripeGateway:
     async def _pages(self, operation: str, service: Any, query: dict[str, Any]) -> AsyncIterator[Any]:
         after: dict[str, str] = {}
         while True:
-            params = {"limit": PAGE, **query, **after}
-            page = await self._calls.safe(operation, lambda params=params: service.list_async(params))
+            page = await self._calls.safe(
+                operation, partial(service.list_async, {"limit": PAGE, **query, **after})
+            )
             for item in page.data:
                 yield item
             if not page.has_more:
@@ -246,7 +248,8 @@ def _why(status: str, error: Any) -> tuple[str, str]:
 
 
 def _declined(decline: stripe.CardError) -> Any:
-    document = (decline.json_body or {}).get("error", {}).get("payment_intent") if decline.json_body else None
+    body: Any = decline.json_body or {}
+    document = body.get("error", {}).get("payment_intent")
     if document is None:
         raise decline
     return stripe.PaymentIntent.construct_from(document, None)

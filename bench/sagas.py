@@ -1,0 +1,167 @@
+"""Real orders through the real thing, beside the ceiling of the same run."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.postgres.pool import open_pool, session
+from orderplane.bench.ceiling import bare_sagas_per_second
+from orderplane.bench.server_metrics import count_writes
+from orderplane.crds.meta import Kind
+from orderplane.demo.catalogue import MERCHANT, seed
+from orderplane.demo.mix import Story, mix
+from orderplane.demo.shop import Shop
+from orderplane.demo.summary import percentile
+from orderplane.localplane.plane import Plane
+
+_WARM_UP = 20
+_LATENCIES = """
+SELECT extract(epoch FROM shipped.at - created.at)::float8 AS seconds
+FROM history created JOIN history shipped USING (merchant, subject)
+WHERE created.type = 'order.created' AND shipped.type = 'order.shipped' AND created.at >= to_timestamp($1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run has shown.
+
+    Args:
+        sagas_per_second: From the first request to the last Order that shows Shipped.
+        ceiling_per_second: The same writes by a bare client, on the same API server.
+        p50, p95: Seconds from the request's acceptance to the phase Shipped as a watcher sees it.
+        writes: API writes per saga, by verb and resource, counted by the API server.
+        cpu_ms: CPU milliseconds per saga of each process, user and system.
+    """
+
+    orders: int
+    rate: float | None
+    sagas_per_second: float
+    ceiling_per_second: float
+    p50: float
+    p95: float
+    ledger_p50: float
+    ledger_p95: float
+    writes: dict[str, float]
+    cpu_ms: dict[str, float]
+
+    @property
+    def ratio(self) -> float:
+        """How much of the ceiling is reached."""
+        return self.sagas_per_second / self.ceiling_per_second
+
+    @property
+    def writes_per_saga(self) -> float:
+        """All writes of one saga."""
+        return sum(self.writes.values())
+
+    def as_document(self) -> dict[str, Any]:
+        """For programs."""
+        return {**asdict(self), "ratio": self.ratio, "writesPerSaga": self.writes_per_saga}
+
+
+async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[str], None]) -> Result:
+    """Warm up, run the orders, then the bare writes with the operator stopped.
+
+    Raises:
+        TimeoutError: not every order was shipped.
+    """
+    pool = await open_pool(plane.postgres_dsn, size=4)
+    try:
+        async with await ApiClient.connect(
+            user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig("admin")), seconds=30
+        ) as api:
+            await seed(pool)
+            say("warming up")
+            await _run(plane, api, pool, _WARM_UP, None, seed_number=1)
+            writes_before, cpu_before = await count_writes(api), _cpu(plane)
+            began = time.time()
+            say("orders")
+            shipped_at, latencies = await _run(plane, api, pool, orders, rate, seed_number=2)
+            cpu_after = _cpu(plane)
+            writes = await count_writes(api)
+            writes.subtract(writes_before)
+            async with session(pool) as connection:
+                ledger = sorted(row["seconds"] for row in await connection.fetch(_LATENCIES, began))
+            say("the ceiling")
+            ceiling = await _ceiling(plane, api, min(orders, 300))
+    finally:
+        await pool.close()
+    return Result(
+        orders=orders,
+        rate=rate,
+        sagas_per_second=orders / shipped_at,
+        ceiling_per_second=ceiling,
+        p50=percentile(latencies, 50),
+        p95=percentile(latencies, 95),
+        ledger_p50=percentile(ledger, 50),
+        ledger_p95=percentile(ledger, 95),
+        writes={name: count / orders for name, count in sorted(writes.items()) if count},
+        cpu_ms={
+            name: 1000 * (seconds - cpu_before.get(name, 0.0)) / orders for name, seconds in cpu_after.items()
+        },
+    )
+
+
+async def _run(
+    plane: Plane, api: ApiClient, pool: Any, orders: int, rate: float | None, *, seed_number: int
+) -> tuple[float, list[float]]:
+    """Place good orders and wait until all are Shipped; answers the seconds, and each one's latency."""
+    shop = Shop(plane.url("gateway"), api, pool, rate=rate)
+    cases = mix(orders, seed_number, stories={Story.GOOD: 1})
+    started = time.monotonic()
+    placing = asyncio.create_task(shop.place_all(cases))
+    shipped: dict[str, float] = {}
+    await _watch(api, shipped, orders, placing, shop)
+    await placing
+    latencies = sorted(shipped[p.name] - p.accepted_at for p in shop.placed if p.name in shipped)
+    return max(shipped.values()) - started, latencies
+
+
+async def _watch(
+    api: ApiClient, shipped: dict[str, float], orders: int, placing: "asyncio.Task[None]", shop: Shop
+) -> None:
+    """Watch as `kubectl get orders -w` does, which costs the server little and us the truth."""
+    known = Counter[str]()
+    async for document in api.watch(Kind.ORDER, MERCHANT):
+        name = document["metadata"]["name"]
+        known[name] += 1
+        if (document.get("status") or {}).get("phase") == "Shipped" and name not in shipped:
+            shipped[name] = time.monotonic()
+        names = {placed.name for placed in shop.placed if placed.name}
+        if placing.done() and (problem := placing.exception()) is not None:
+            raise problem
+        if len(names) == orders and names <= shipped.keys():
+            for extra in shipped.keys() - names:
+                del shipped[extra]
+            return
+
+
+async def _ceiling(plane: Plane, api: ApiClient, sagas: int) -> float:
+    """With the operator down, so that nobody does anything about the bare orders."""
+    page = await api.list_page(Kind.ORDER, MERCHANT, limit=1)
+    order = page.items[0]
+    template = {
+        "apiVersion": order["apiVersion"],
+        "kind": order["kind"],
+        "metadata": {
+            "namespace": MERCHANT,
+            "labels": order["metadata"]["labels"],
+            "finalizers": order["metadata"]["finalizers"],
+        },
+        "spec": order["spec"],
+    }
+    await plane.supervisor.stop("operator")
+    async with await ApiClient.connect(
+        user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig("operator")), seconds=30
+    ) as bare:
+        await bare_sagas_per_second(bare, template, 20)
+        return await bare_sagas_per_second(bare, template, sagas)
+
+
+def _cpu(plane: Plane) -> dict[str, float]:
+    return {name: plane.supervisor.cpu_seconds(name) for name in plane.supervisor.names}

@@ -1,0 +1,159 @@
+"""The whole of Orderplane, shown once: `scripts/demo`."""
+
+import asyncio
+import json
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from orderplane.audit.verdict import Verdict, audit
+from orderplane.cli.audit import as_document, show
+from orderplane.cli.console import console, fail, run
+from orderplane.cli.dev import is_up, print_next_steps
+from orderplane.cli.world import open_world
+from orderplane.demo.catalogue import seed as seed_catalogue
+from orderplane.demo.mix import mix
+from orderplane.demo.shop import Shop
+from orderplane.demo.summary import Summary, record_of, summarise
+from orderplane.localplane.places import default_state_dir
+from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.progress import ConsoleProgress
+from orderplane.localplane.supervisor import StartFailed
+from orderplane.localplane.tools import ToolMissing
+
+PHASES = ("Pending", "Reserved", "Paid", "Shipped", "Delivered", "Compensating", "Failed", "Cancelled")
+
+TEMPO = {
+    # A carrier that takes seconds instead of days, and clients that give up before a spectator does.
+    "operator": {
+        "ORDERPLANE_PAYMENTS_SECONDS": "4",
+        "ORDERPLANE_CARRIER_SECONDS": "6",
+        "ORDERPLANE_CARRIER_SETTLE_SECONDS": "8",
+        "ORDERPLANE_TRACKING_FIRST_SECONDS": "0.5",
+        "ORDERPLANE_TRACKING_LONGEST_SECONDS": "2",
+    },
+    "carrier": {"ORDERPLANE_SANDBOX_TRANSIT_SECONDS": "4", "ORDERPLANE_SANDBOX_DELIVERY_SECONDS": "2"},
+}
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def demo(
+    orders: Annotated[int, typer.Option(min=1, help="How many orders are placed.")] = 60,
+    seed: Annotated[int, typer.Option(help="The same seed places the same orders.")] = 1,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave all of it up until Ctrl-C or `orderplane dev down`.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the summary there, one record per order.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="How long the orders may take altogether.")] = 300.0,
+    state_dir: Annotated[Path | None, typer.Option(help="Where the plane keeps its state.")] = None,
+) -> None:
+    """Start everything, place orders of every kind, watch them to their end, and prove that nothing was lost.
+
+    Exit code 0 only if every order ended as its input calls for and the audit is clean.
+
+    Examples:
+
+        scripts/demo
+
+        scripts/demo --orders 300 --seed 7
+
+        scripts/demo --keep
+    """
+    state = state_dir or default_state_dir()
+    if is_up(state):
+        fail("A plane is up already; end it with `orderplane dev down`, or give another --state-dir.", code=2)
+    remove(state)
+    try:
+        is_good = run(_demo(state, orders, seed, keep, json_file, seconds))
+    except (ToolMissing, StartFailed) as problem:
+        fail(str(problem))
+    finally:
+        remove(state)
+    raise typer.Exit(0 if is_good else 1)
+
+
+async def _demo(
+    state: Path, orders: int, seed: int, keep: bool, json_file: Path | None, seconds: float
+) -> bool:
+    started = time.monotonic()
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(Plane.start(state, Wish(env=TEMPO), ConsoleProgress(console)))
+        world = await stack.enter_async_context(open_world(plane.env("admin")))
+        await seed_catalogue(world.pool)
+        shop = Shop(plane.url("gateway"), world.api, world.pool)
+        cases = mix(orders, seed)
+        console.print(f"Placing {len(cases)} orders (seed {seed}).")
+        with Live(_table(shop, started), console=console, refresh_per_second=4, transient=True) as live:
+            async with asyncio.TaskGroup() as group:
+                placing = group.create_task(shop.place_all(cases))
+                is_over = await shop.watch(seconds, lambda: live.update(_table(shop, started)))
+                if not is_over:
+                    placing.cancel()
+        console.print(_table(shop, started))
+        verdict = await audit(world.snapshot)
+        summary = await summarise(shop.placed, world.pool, plane.kafka_bootstrap)
+        took = time.monotonic() - started
+        _print(summary, verdict, took)
+        if json_file is not None:
+            document = {
+                "orders": [record_of(placed) for placed in shop.placed],
+                "seed": seed,
+                "seconds": round(took, 1),
+                "ends": summary.ends,
+                "latency": {"p50": summary.latency_p50, "p95": summary.latency_p95},
+                "events": summary.events,
+                "audit": as_document(verdict),
+            }
+            await asyncio.to_thread(json_file.write_text, json.dumps(document, indent=2) + "\n")
+        if keep:
+            print_next_steps(state)
+            await _until_stopped()
+        return is_over and not summary.unexpected and verdict.is_clean
+
+
+def _table(shop: Shop, started: float) -> Table:
+    phases = shop.phases()
+    table = Table(*PHASES, title=f"{time.monotonic() - started:.0f} s")
+    table.add_row(*(str(phases.get(phase, 0)) for phase in PHASES))
+    return table
+
+
+def _print(summary: Summary, verdict: Verdict, took: float) -> None:
+    table = Table("ended", "orders", title=f"Summary after {took:.0f} s")
+    for end, count in summary.ends.items():
+        table.add_row(end, str(count))
+    console.print(table)
+    if summary.events:
+        topics = Table("topic", "events")
+        for topic, count in summary.events.items():
+            topics.add_row(topic, str(count))
+        console.print(topics)
+    console.print(
+        f"From created to shipped: p50 {summary.latency_p50:.2f} s, p95 {summary.latency_p95:.2f} s."
+    )
+    for line in summary.unexpected:
+        console.print(f"[red]unexpected[/] {line}", soft_wrap=True, markup=True)
+    show(verdict)
+
+
+async def _until_stopped() -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    console.print("Everything stays up; Ctrl-C or `orderplane dev down` ends it.")
+    await stopped.wait()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,182 @@
+"""Place the orders as customers would, and watch them to their end."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from orderplane.adapters.kubernetes.client import ApiClient, Json
+from orderplane.adapters.postgres.pool import Pool
+from orderplane.adapters.postgres.recount import recount
+from orderplane.crds.api_errors import ApiError
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import FINISHED
+from orderplane.demo.catalogue import MERCHANT, RECOUNTED
+from orderplane.demo.mix import Case, Story
+
+BUSY = (429, 503)
+
+
+@dataclass(slots=True)
+class Placed:
+    """One order that was placed, and what became of it."""
+
+    case: Case
+    name: str = ""
+    placed_at: float = 0.0
+    accepted_at: float = 0.0
+    ended_at: float | None = None
+    phase: str = "Pending"
+    reason: str | None = None
+    was_too_late: bool = False
+    problem: str | None = None
+    order: Json = field(default_factory=dict)
+
+    @property
+    def expected(self) -> str:
+        """The end that its input calls for; a cancel that came too late changes nothing."""
+        return "Delivered" if self.was_too_late else self.case.end
+
+    @property
+    def is_finished(self) -> bool:
+        """Nothing more will happen to it."""
+        return self.phase in FINISHED or self.problem is not None
+
+    @property
+    def is_as_expected(self) -> bool:
+        """It ended as it should, for the reason that it should."""
+        if self.problem is not None or self.phase != self.expected:
+            return False
+        return self.was_too_late or self.case.reason is None or self.reason == self.case.reason
+
+
+class Shop:
+    """The customers of one run.
+
+    Args:
+        gateway: The front door's address.
+        rate: Orders a second; None places them as fast as the front door takes them.
+    """
+
+    def __init__(self, gateway: str, api: ApiClient, pool: Pool, *, rate: float | None = 20.0) -> None:
+        self._gateway = gateway
+        self._api = api
+        self._pool = pool
+        self._rate = rate
+        self.placed: list[Placed] = []
+        self._looked = asyncio.Event()
+
+    @property
+    def is_finished(self) -> bool:
+        """Every order came to its end."""
+        return all(placed.is_finished for placed in self.placed)
+
+    def phases(self) -> Counter[str]:
+        """How many orders are where."""
+        return Counter("refused" if placed.problem else placed.phase for placed in self.placed)
+
+    async def place_all(self, cases: Sequence[Case]) -> None:
+        """Place every order, cancel those whose customers change their mind, recount when it hurts."""
+        self.placed = [Placed(case) for case in cases]
+        timeout = aiohttp.ClientTimeout(total=30)
+        connector = aiohttp.TCPConnector(limit=32)
+        async with (
+            aiohttp.ClientSession(self._gateway, timeout=timeout, connector=connector) as http,
+            asyncio.TaskGroup() as group,
+        ):
+            started = time.monotonic()
+            for number, placed in enumerate(self.placed):
+                if self._rate:
+                    await asyncio.sleep(max(0.0, started + number / self._rate - time.monotonic()))
+                group.create_task(self._place(http, placed))
+            if any(placed.case.story is Story.RECOUNTED for placed in self.placed):
+                group.create_task(self._recount_when_paid())
+
+    async def watch(self, seconds: float, on_look: Callable[[], Awaitable[None] | None]) -> bool:
+        """Look again and again until every order is finished; answers False where time ran out."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                await self.look()
+            except ApiError:
+                # The API server may be restarting; that is nothing to give up for.
+                await asyncio.sleep(1)
+            on_look()
+            if self.placed and self.is_finished:
+                return True
+            await asyncio.sleep(0.4)
+        return False
+
+    async def look(self) -> None:
+        """See where every order is now."""
+        by_name = {placed.name: placed for placed in self.placed if placed.name}
+        token: str | None = None
+        while True:
+            page = await self._api.list_page(Kind.ORDER, MERCHANT, continue_token=token)
+            for order in page.items:
+                placed = by_name.get(order["metadata"]["name"])
+                if placed is not None:
+                    self._note(placed, order)
+            token = page.continue_token
+            if token is None:
+                break
+        self._looked.set()
+
+    def _note(self, placed: Placed, order: Json) -> None:
+        status: dict[str, Any] = order.get("status", {})
+        placed.order = order
+        placed.phase = status.get("phase", "Pending")
+        placed.reason = status.get("reason")
+        conditions = {c["type"]: c for c in status.get("conditions", ())}
+        late = conditions.get("Cancelled")
+        if late is not None and late["reason"] == "AlreadyInTransit":
+            placed.was_too_late = True
+        if placed.phase in FINISHED and placed.ended_at is None:
+            placed.ended_at = time.monotonic()
+
+    async def _place(self, http: aiohttp.ClientSession, placed: Placed) -> None:
+        placed.placed_at = time.monotonic()
+        headers = {"Idempotency-Key": placed.case.key}
+        while True:
+            try:
+                async with http.post("/api/orders", json=placed.case.body, headers=headers) as answer:
+                    document = await answer.json(content_type=None)
+                    if answer.status == 202:
+                        placed.name = document["id"]
+                        placed.accepted_at = time.monotonic()
+                        break
+                    if answer.status not in (*BUSY, 409):
+                        placed.problem = f"{answer.status} {document.get('title')}: {document.get('detail')}"
+                        return
+                    pause = float(answer.headers.get("Retry-After", "0.5"))
+            except (aiohttp.ClientError, TimeoutError):
+                # The key makes it safe to ask again.
+                pause = 0.5
+            await asyncio.sleep(pause)
+        if placed.case.cancel_after is not None:
+            await asyncio.sleep(placed.case.cancel_after)
+            await self._cancel(http, placed)
+
+    async def _cancel(self, http: aiohttp.ClientSession, placed: Placed) -> None:
+        while True:
+            try:
+                async with http.post(f"/api/orders/{placed.name}/cancel") as answer:
+                    if answer.status == 409:
+                        placed.was_too_late = True
+                    if answer.status not in BUSY:
+                        return
+            except (aiohttp.ClientError, TimeoutError):
+                pass
+            await asyncio.sleep(0.5)
+
+    async def _recount_when_paid(self) -> None:
+        """Somebody counts the shelf just when orders have paid and wait for their labels."""
+        victims = [placed for placed in self.placed if placed.case.story is Story.RECOUNTED]
+        while not all(p.problem or p.phase not in ("Pending", "Reserved") for p in victims):
+            await self._looked.wait()
+            self._looked.clear()
+        await recount(self._pool, MERCHANT, RECOUNTED, 0, note="the shelf is empty")

@@ -1,0 +1,60 @@
+"""The background process that a plane lives in: `python -m orderplane.localplane.host`."""
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from orderplane.localplane.plane import ALL, Plane, Wish, remove
+from orderplane.localplane.progress import ConsoleProgress
+from orderplane.localplane.supervisor import StartFailed
+from orderplane.localplane.tools import ToolMissing
+
+
+async def host(state: Path, wish: Wish) -> None:
+    """Keep a plane up until SIGTERM."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with Plane.start(state, wish, ConsoleProgress()) as plane:
+        _leave_the_terminal(plane.state / "logs" / "host.log")
+        await stopped.wait()
+
+
+def _leave_the_terminal(log: Path) -> None:
+    """Whoever started us goes on with other things."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def main() -> int:
+    """Run a plane; 1 where it cannot be started."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--kafka")
+    parser.add_argument("--no-kafka", action="store_true")
+    parser.add_argument("--dsn")
+    parser.add_argument("--context")
+    given = parser.parse_args()
+    wish = Wish(
+        processes=ALL,
+        kafka=given.kafka or not given.no_kafka,
+        dsn=given.dsn,
+        context=given.context,
+    )
+    try:
+        asyncio.run(host(given.state_dir, wish))
+    except (ToolMissing, StartFailed) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    finally:
+        remove(given.state_dir)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
