@@ -219,7 +219,9 @@ class Acceptance:
         return await self._answer(claim.ref, name, found["metadata"]["uid"], manifest)
 
     async def _answer(self, ref: KeyRef, name: str, uid: str, manifest: Json) -> Accepted:
-        body = orjson.dumps(views.accepted(name, uid, manifest["spec"]["quote"])).decode()
+        # Sorted, for jsonb does not keep the order of members: a row finished later is answered the same.
+        view = views.accepted(name, uid, manifest["spec"]["quote"])
+        body = orjson.dumps(view, option=orjson.OPT_SORT_KEYS).decode()
         return Accepted(await self._keys.store(ref, Answer(202, body)), is_replayed=False)
 
 

@@ -18,6 +18,8 @@ MAX_ERRORS = 20
 
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+Loc = tuple[str | int, ...]
+
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -126,9 +128,12 @@ def read_body(raw: bytes) -> Body:
         return Body(OrderRequest.model_validate_json(raw), document)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
-        places = tuple(
-            _place(detail["loc"], detail["type"], detail["msg"]) for detail in details[:MAX_ERRORS]
-        )
+        inner = innermost([detail["loc"] for detail in details])
+        places = [
+            _place(detail["loc"], detail["type"], detail["msg"])
+            for detail in details
+            if detail["loc"] in inner
+        ][:MAX_ERRORS]
         raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places) from None
 
 
@@ -140,7 +145,13 @@ def is_deeper_than(limit: int, document: Any) -> bool:
     return limit == 0 or any(is_deeper_than(limit - 1, part) for part in inner)
 
 
-def pointer_to(loc: Sequence[str | int]) -> str:
+def innermost(locs: Sequence[Loc]) -> set[Loc]:
+    """The places that hold no other: a list whose only item is wrong is not also called too short."""
+    holders = {loc[:size] for loc in locs for size in range(len(loc))}
+    return set(locs) - holders
+
+
+def pointer_to(loc: Loc) -> str:
     """A JSON pointer as a URI fragment (RFC 6901, 6).
 
     It stops before a member whose name is no plain field name: such a name is the client's text, and
@@ -154,7 +165,7 @@ def pointer_to(loc: Sequence[str | int]) -> str:
     return pointer
 
 
-def _place(loc: Sequence[str | int], kind: str, message: str) -> dict[str, str]:
+def _place(loc: Loc, kind: str, message: str) -> dict[str, str]:
     detail = _WORDS.get(kind, message).removeprefix("Value error, ")
     return {"pointer": pointer_to(loc), "detail": detail}
 

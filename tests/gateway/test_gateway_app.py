@@ -11,6 +11,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
+from structlog.testing import capture_logs
 
 from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import Forbidden, Gone, Invalid, NotFound, Overloaded, Unavailable
@@ -98,9 +99,11 @@ async def test_a_wrong_method(client: httpx.AsyncClient, method: str, path: str,
     ],
 )
 async def test_failures_of_other_systems(error: Exception, code: str) -> None:
-    async with client_of(app_with(error)) as client:
-        response = await client.get("/api/orders/o-1")
+    with capture_logs() as logs:
+        async with client_of(app_with(error)) as client:
+            response = await client.get("/api/orders/o-1")
     check(response, code)
+    assert bool(logs) is (response.status_code >= 500)
     assert "secret" not in response.text
     if response.status_code == 503:
         assert int(response.headers["Retry-After"]) == (7 if isinstance(error, Overloaded) else 1)
@@ -109,9 +112,10 @@ async def test_failures_of_other_systems(error: Exception, code: str) -> None:
 async def test_an_internal_error_names_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_tracer", TracerProvider().get_tracer("test"))
     trace_id = "0af7651916cd43dd8448eb211c80319c"
-    async with client_of(app_with(RuntimeError("x"))) as client:
-        headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
-        response = await client.get("/api/orders/o-1", headers=headers)
+    headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+    with capture_logs():
+        async with client_of(app_with(RuntimeError("x"))) as client:
+            response = await client.get("/api/orders/o-1", headers=headers)
     assert check(response, "internal_error")["traceId"] == trace_id
 
 

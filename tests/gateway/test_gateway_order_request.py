@@ -87,6 +87,11 @@ def test_a_wrong_field_is_named(path: str, value: Any, pointer: str) -> None:
     assert all(error["detail"] for error in problem.errors)
 
 
+def test_a_list_of_one_wrong_item_is_not_also_too_short() -> None:
+    problem = refusal_of(changed("items", [{"sku": "TEA", "quantity": 0}]))
+    assert [error["pointer"] for error in problem.errors] == ["#/items/0/quantity"]
+
+
 def test_a_huge_quantity_beyond_any_integer_is_refused() -> None:
     raw = orjson.dumps(GOOD).replace(b'"quantity":2', b'"quantity":1' + b"0" * 40)
     assert refusal_of(raw).errors[0]["pointer"] == "#/items/0/quantity"

@@ -1,0 +1,228 @@
+"""The front door as its own process, on the real API server and PostgreSQL."""
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import sys
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import httpx
+import pytest
+from kubernetes import client, config
+
+from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.postgres.gates import PostgresGates
+from orderplane.adapters.postgres.pool import Pool, open_pool
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import Order
+from orderplane.localplane.plane import Plane
+
+MERCHANT = "front-door"
+EARL, MUG, OLD, YEN, HEAVY = "TEA-EARL", "MUG-BLUE", "TEA-OLD", "TEA-YEN", "ANVIL"
+PRODUCTS = [
+    (EARL, "EUR", 895, 120, True),
+    (MUG, "EUR", 1490, 400, True),
+    (OLD, "EUR", 100, 100, False),
+    (YEN, "JPY", 900, 100, True),
+    (HEAVY, "EUR", 100, 50_000, True),
+]
+
+
+def order_of(**changes: Any) -> dict[str, Any]:
+    """A good body."""
+    return {
+        "customer": "c-1001",
+        "items": [{"sku": EARL, "quantity": 2}, {"sku": MUG, "quantity": 1}],
+        "address": {
+            "name": "Ada Example",
+            "line1": "1 Sample Street",
+            "city": "Berlin",
+            "postalCode": "10115",
+            "country": "DE",
+        },
+        "paymentMethod": "pm_card_visa",
+        **changes,
+    }
+
+
+def new_key() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass
+class Gateway:
+    """One process of the front door."""
+
+    url: str
+    metrics_url: str
+    http: httpx.AsyncClient
+    process: asyncio.subprocess.Process
+
+    async def post(self, body: Any = None, key: str | None = None, **headers: str) -> httpx.Response:
+        """Place an order; a dict is sent as JSON, bytes as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body or order_of()).encode()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": key or new_key(), **headers}
+        return await self.http.post("/api/orders", content=content, headers=headers)
+
+
+@dataclass
+class Behind:
+    """What is behind the front door: the real systems, as their other users see them."""
+
+    plane: Plane
+    admin: ApiClient
+    operator: ApiClient
+    pool: Pool
+    gates: PostgresGates
+
+    async def orders(self) -> dict[str, Any]:
+        """Every Order of the merchant, by name."""
+        page = await self.admin.list_page(Kind.ORDER, MERCHANT, limit=5000)
+        return {order["metadata"]["name"]: order for order in page.items}
+
+    async def open_gate(self, name: str) -> Order:
+        """What the operator does first."""
+        order = Order.model_validate(await self.admin.get(Kind.ORDER, MERCHANT, name))
+        await self.gates.open(order)
+        return order
+
+    async def remove(self, name: str) -> None:
+        """Delete an order as its owner, and let it go as the operator."""
+        await self.open_gate(name)
+        await self.admin.delete(Kind.ORDER, MERCHANT, name)
+        await self.operator.merge_patch(Kind.ORDER, MERCHANT, name, {"metadata": {"finalizers": None}})
+
+    async def report(self, name: str, **status: Any) -> None:
+        """Set a status as the operator."""
+        order = await self.admin.get(Kind.ORDER, MERCHANT, name)
+        version = order["metadata"]["resourceVersion"]
+        await self.operator.put_status(Kind.ORDER, MERCHANT, name, version, status)
+
+    async def unanswered(self, name: str) -> None:
+        """As if the process had died between making the order and storing the answer."""
+        await self._row("UPDATE idempotency SET status = NULL, body = NULL WHERE order_name = $1", name)
+
+    async def end_claim(self, name: str) -> None:
+        await self._row("UPDATE idempotency SET claimed_until = now() WHERE order_name = $1", name)
+
+    async def hold_claim(self, name: str) -> None:
+        await self._row(
+            "UPDATE idempotency SET claimed_until = now() + interval '1 hour' WHERE order_name = $1", name
+        )
+
+    async def rows(self) -> int:
+        count: int = await self.pool.fetchval("SELECT count(*) FROM idempotency")
+        return count
+
+    async def _row(self, statement: str, name: str) -> None:
+        assert await self.pool.execute(statement, name) == "UPDATE 1"
+
+
+@pytest.fixture(scope="session")
+async def behind(plane: Plane) -> AsyncIterator[Behind]:
+    async with AsyncExitStack() as stack:
+        pool = await open_pool(plane.postgres_dsn, size=4)
+        stack.push_async_callback(pool.close)
+        clients = {
+            identity: await stack.enter_async_context(ApiClient(*_session(plane.kubeconfig(identity))))
+            for identity in ("admin", "operator")
+        }
+        await asyncio.to_thread(_make_namespace, plane.kubeconfig("admin"))
+        await _seed(pool)
+        yield Behind(plane, clients["admin"], clients["operator"], pool, PostgresGates(pool))
+
+
+@pytest.fixture(scope="session")
+async def gateway(behind: Behind) -> AsyncIterator[Gateway]:
+    async with running_gateway(behind.plane) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session")
+async def cut_off_gateway(behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
+    """One that reaches the database, but no API server."""
+    document = json.loads(behind.plane.kubeconfig("gateway").read_text())
+    document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{_free_port()}"
+    kubeconfig = tmp_path_factory.mktemp("cut-off") / "kubeconfig"
+    kubeconfig.write_text(json.dumps(document))
+    async with running_gateway(behind.plane, {"KUBECONFIG": str(kubeconfig)}) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = None) -> AsyncIterator[Gateway]:
+    """Start a process, wait until it is ready, and stop it after the block."""
+    port, metrics_port = _free_port(), _free_port()
+    env = {
+        **os.environ,
+        **plane.env("gateway"),
+        "ORDERPLANE_MERCHANT": MERCHANT,
+        "ORDERPLANE_HTTP_PORT": str(port),
+        "ORDERPLANE_METRICS_PORT": str(metrics_port),
+        "ORDERPLANE_LOG_FORMAT": "json",
+        **(more_env or {}),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-m", "orderplane.gateway.main", env=env
+    )
+    url, metrics_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}"
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+            async with asyncio.timeout(30):
+                while not await _is_ready(http, metrics_url):
+                    assert process.returncode is None, "the front door ended at its start"
+                    await asyncio.sleep(0.05)
+            yield Gateway(url, metrics_url, http, process)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await asyncio.wait_for(process.wait(), 20)
+
+
+async def _is_ready(http: httpx.AsyncClient, metrics_url: str) -> bool:
+    try:
+        return (await http.get(f"{metrics_url}/readyz")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+async def _seed(pool: Pool) -> None:
+    async with pool.acquire() as connection:
+        await connection.executemany(
+            "INSERT INTO products (merchant, sku, name, currency, unit_amount, weight_grams, is_active) "
+            "VALUES ($1, $2, $2, $3, $4, $5, $6)",
+            [(MERCHANT, *product) for product in PRODUCTS],
+        )
+        await connection.execute(
+            "INSERT INTO stock (merchant, sku, opening, on_hand, reserved) VALUES ($1, $2, 10, 10, 3)",
+            MERCHANT, EARL,
+        )  # fmt: skip
+        await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", MERCHANT)
+
+
+def _make_namespace(kubeconfig: Path) -> None:
+    with config.new_client_from_config(config_file=str(kubeconfig)) as api:
+        client.CoreV1Api(api).create_namespace({"metadata": {"name": MERCHANT}})
+
+
+def _session(kubeconfig: Path) -> tuple[aiohttp.ClientSession, str]:
+    settings: Any = client.Configuration()
+    config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
+    tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
+    tls.load_cert_chain(settings.cert_file, settings.key_file)
+    timeout = aiohttp.ClientTimeout(total=15)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), timeout=timeout), settings.host
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    return port
