@@ -95,7 +95,7 @@ def quote_with(**changes: Any) -> dict[str, Any]:
         ({"items": [{"sku": "TEA", "quantity": 0}, {"sku": "MUG", "quantity": 1}]}, "spec.items[0].quantity"),
         ({"items": [{"sku": "TEA", "quantity": 10_001}]}, "spec.items[0].quantity"),
         ({"paymentMethod": "pm_4242_4242_4242_4242"}, "looks like a card number"),
-        ({"paymentMethod": "card"}, "spec.paymentMethod"),
+        ({"paymentMethod": "card"}, "paymentMethod must be the payment provider's token"),
         ({"customer": "ada@example.org"}, "spec.customer"),
         ({"cancel": "yes"}, "spec.cancel"),
         ({"ttlSecondsAfterFinished": -1}, "spec.ttlSecondsAfterFinished"),
@@ -188,6 +188,19 @@ async def test_what_may_not_change_cannot_be_set_or_unset(
 ADDRESS = {
     "name": "Ada Example", "line1": "Musterweg 1", "city": "Berlin", "postalCode": "10115", "country": "DE",
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["4242424242424242", "pm_4242424242424242", 4242424242424242])
+async def test_a_card_number_is_not_repeated_where_no_webhook_stands_before(
+    as_: As, namespace: str, a_body: Make, make: Make, method: Any
+) -> None:
+    with pytest.raises(Invalid) as refused:
+        await as_("gateway").create(Kind.ORDER, namespace, a_body(Kind.ORDER, paymentMethod=method))
+    assert "4242" not in refused.value.message
+    name, patch = await make(Kind.ORDER), {"spec": {"paymentMethod": method}}
+    with pytest.raises(Invalid) as refused:
+        await as_("merchant").merge_patch(Kind.ORDER, namespace, name, patch)
+    assert "4242" not in refused.value.message
 
 
 async def test_cancel_goes_from_false_to_true_and_never_back(as_: As, namespace: str, make: Make) -> None:
