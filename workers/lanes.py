@@ -1,31 +1,35 @@
-"""Which rows may go out now, and which lanes are ours: the relay's decisions. Pure."""
+"""Which lanes a relay serves, so that several share them fairly. Pure."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Set
+from dataclasses import dataclass
 
-Row = Mapping[str, Any]
+from orderplane.events.types import LANES
 
 
-def rounds(rows: Sequence[Row]) -> list[list[Row]]:
-    """Split a batch so that each round holds at most one row of a subject, the lowest sequence first.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to do about lanes now: let go of some, and try to take others that look free."""
 
-    The acknowledgement of one round is awaited before the next is sent, so that nobody sees the second
-    event of an order before the first, whatever topics they are in.
-    """
-    by_subject: dict[Any, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_subject[row["subject"]].append(row)
-    result: list[list[Row]] = []
-    for waiting in by_subject.values():
-        waiting.sort(key=lambda row: row["seq"])
-        for number, row in enumerate(waiting):
-            if number == len(result):
-                result.append([])
-            result[number].append(row)
-    return result
+    release: tuple[int, ...] = ()
+    claim: tuple[int, ...] = ()
 
 
 def fair_share(lanes: int, relays: int) -> int:
-    """How many lanes one of `relays` relays takes, so that together they take all of them."""
+    """How many lanes one of `relays` relays takes at most, so that together they take all of them."""
     return -(-lanes // max(1, relays))
+
+
+def share_out(mine: Set[int], taken: Set[int], relays: int, lanes: int = LANES) -> Change:
+    """What a relay changes about its lanes.
+
+    Args:
+        mine: The lanes it serves.
+        taken: The lanes that anybody serves.
+        relays: How many relays there are, itself included.
+    """
+    share = fair_share(lanes, relays)
+    free = [lane for lane in range(lanes) if lane not in taken and lane not in mine]
+    return Change(
+        release=tuple(sorted(mine)[share:]),
+        claim=tuple(free[: max(0, share - len(mine))]),
+    )

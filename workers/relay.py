@@ -1,80 +1,57 @@
 """Tell Kafka what happened: `python -m orderplane.workers.relay`.
 
-The history is a queue of what is unpublished. Lanes are claimed by advisory locks of one database
-session; losing that session ends the producer with it, so that two relays never serve one lane.
+The promise is at least once, each order's events in their order, also across topics: event n+1 of an order
+is sent only after the brokers have acknowledged n. That holds whoever sends; the lanes only spare
+duplicates where there are several relays.
 """
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from uuid import UUID
 
-import asyncpg
-import orjson
 import structlog
 import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
+from orderplane.adapters.kafka.producer import MAX_VALUE_BYTES, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
-from orderplane.adapters.postgres.history import CHANNEL
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
-from orderplane.adapters.telemetry.traces import set_up_traces
+from orderplane.adapters.telemetry.traces import context_from, set_up_traces
 from orderplane.events.envelope import record_of
-from orderplane.events.types import LANES
-from orderplane.workers.lanes import fair_share, rounds
+from orderplane.workers.batch import Row, refusal, rounds
+from orderplane.workers.outbox import PROBLEMS, Outbox, open_backlog, open_outbox, read_backlog
+from orderplane.workers.settings import Settings, SettingsWrong
 
 log = structlog.get_logger(__name__)
+tracer = trace.get_tracer(__name__)
 
-BATCH = 500
+MOST_PER_LANE = 64
+GATHER_SECONDS = 0.1
+"""How long news gather before they are fetched: a batch costs hardly more than a single event."""
 POLL_SECONDS = 1.0
-SHARE_SECONDS = 5.0
+SHARE_SECONDS = 2.0
+COUNT_SECONDS = 2.0
+HOLD_SECONDS = 60.0
+MOST_HELD = 1000
 DRAIN_SECONDS = 10.0
-_LANE_LOCKS = 0x6F70_0001
-"""The first key of the lanes' advisory locks; the lane is the second."""
-_PRESENCE = 0x6F70_0002
-"""A shared lock that every relay holds, so that they can be counted."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+_MOST_LINKS = 128
 
-WAITING = Gauge("orderplane_outbox_waiting_events", "Events that Kafka was not told yet.")
+WAITING = Gauge("orderplane_outbox_waiting_events", "Events that Kafka was not told yet, in all lanes.")
 OLDEST = Gauge("orderplane_outbox_oldest_age_seconds", "How long the oldest of them waits.")
 PUBLISHED = Counter("orderplane_relay_published_total", "Events that Kafka has acknowledged.", ["topic"])
 FAILURES = Counter("orderplane_relay_failures_total", "What went wrong.", ["reason"])
 OWNED = Gauge("orderplane_relay_lanes", "Lanes that this relay serves.")
 PUBLISH_SECONDS = Histogram("orderplane_relay_publish_duration_seconds", "One batch, from row to mark.")
-
-_UNPUBLISHED = """
-SELECT id, event_id, merchant, subject, name, seq, type, data, traceparent, at FROM history
-WHERE published_at IS NULL AND lane = ANY($1) ORDER BY id LIMIT $2
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """See `from_env`."""
-
-    postgres_dsn: str
-    kafka: str
-    metrics_port: int
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Read `ORDERPLANE_POSTGRES_DSN`, `ORDERPLANE_KAFKA` (empty: only watch) and the metrics port.
-
-        Raises:
-            KeyError: the DSN is missing.
-        """
-        return cls(
-            env["ORDERPLANE_POSTGRES_DSN"],
-            env.get("ORDERPLANE_KAFKA", ""),
-            int(env.get("ORDERPLANE_METRICS_PORT", "9091")),
-        )
 
 
 class Relay:
@@ -84,12 +61,14 @@ class Relay:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._news = asyncio.Event()
-        self._is_ready = False
+        self._is_serving = False
+        self._is_counting = False
+        self._held: dict[UUID, float] = {}
 
     @property
     def is_ready(self) -> bool:
-        """It reached everything once."""
-        return self._is_ready
+        """Events flow, or, where no Kafka is configured, are seen waiting."""
+        return self._is_serving if self._settings.kafka else self._is_counting
 
     def stop(self) -> None:
         """Finish the batch in hand, then end."""
@@ -97,158 +76,169 @@ class Relay:
         self._news.set()
 
     async def run(self) -> None:
-        """Serve, and begin anew after every failure."""
-        pause = 0.2
-        while not self._stopping.is_set():
-            started = time.monotonic()
-            try:
-                await self._serve_until_stopped()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
-                FAILURES.labels("postgres").inc()
-                log.warning("lost PostgreSQL", why=str(problem))
-            except KafkaError as problem:
-                FAILURES.labels("kafka").inc()
-                log.warning("lost Kafka", why=str(problem))
-            OWNED.set(0)
-            pause = 0.2 if time.monotonic() - started > 10 else min(5.0, pause * 2)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-
-    async def _serve_until_stopped(self) -> None:
-        """A batch that hangs holds the end up for a while, not for ever."""
-        serving = asyncio.create_task(self._serve())
-        stopping = asyncio.create_task(self._stopping.wait())
-        try:
-            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait_for(serving, DRAIN_SECONDS)
-        finally:
-            stopping.cancel()
-            serving.cancel()
+        """Serve until `stop`; failures of the database or of Kafka are waited out."""
+        async with asyncio.TaskGroup() as group:
+            counting = group.create_task(self._count())
+            serving = group.create_task(self._serve())
+            await self._stopping.wait()
+            await asyncio.wait({serving}, timeout=DRAIN_SECONDS)
+            for task in (serving, counting):
+                task.cancel()
 
     async def _serve(self) -> None:
-        connection = await asyncpg.connect(self._settings.postgres_dsn, timeout=10, command_timeout=15)
-        try:
-            await connection.set_type_codec(
-                "jsonb", schema="pg_catalog", encoder=lambda v: orjson.dumps(v).decode(), decoder=orjson.loads
-            )
-            connection.add_termination_listener(lambda *_: self._news.set())
-            await connection.add_listener(CHANNEL, lambda *_: self._news.set())
-            await connection.execute("SELECT pg_advisory_lock_shared($1, 0)", _PRESENCE)
-            if not self._settings.kafka:
-                await self._only_watch(connection)
-                return
-            await ensure_topics(self._settings.kafka)
-            producer = AIOKafkaProducer(
-                bootstrap_servers=self._settings.kafka,
-                enable_idempotence=True,
-                acks="all",
-                linger_ms=2,
-                request_timeout_ms=10_000,
-                max_batch_size=65_536,
-            )
-            await producer.start()
+        if not self._settings.kafka:
+            log.warning("no Kafka is configured: events wait in the outbox")
+            return
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            began = time.monotonic()
             try:
-                await self._relay(connection, producer)
+                await self._serve_session()
+            except PROBLEMS as problem:
+                FAILURES.labels("postgres").inc()
+                log.warning("PostgreSQL was lost; events wait until it is back", why=repr(problem))
+            except KafkaError as problem:
+                FAILURES.labels("kafka").inc()
+                log.warning("Kafka was lost; events wait until it is back", why=repr(problem))
             finally:
-                with contextlib.suppress(KafkaError, TimeoutError):
-                    async with asyncio.timeout(5):
-                        await producer.stop()
-        finally:
-            with contextlib.suppress(Exception):
-                await connection.close(timeout=2)
+                self._is_serving = False
+                OWNED.set(0)
+            pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(LONGEST_PAUSE, pause * 2)
+            await _happens(self._stopping, within=pause)
 
-    async def _relay(self, connection: asyncpg.Connection, producer: AIOKafkaProducer) -> None:
-        lanes: set[int] = set()
-        shared_at = 0.0
-        while not self._stopping.is_set():
-            self._news.clear()
-            if time.monotonic() - shared_at > SHARE_SECONDS or not lanes:
-                lanes = await self._share(connection, lanes)
-                OWNED.set(len(lanes))
-                await self._measure(connection)
-                shared_at = time.monotonic()
-            self._is_ready = True
-            started = time.monotonic()
-            rows = await connection.fetch(_UNPUBLISHED, sorted(lanes), BATCH) if lanes else []
-            if rows:
-                await self._publish(connection, producer, rows)
-                PUBLISH_SECONDS.observe(time.monotonic() - started)
-                # A moment for more to gather: a batch costs hardly more than a single event.
-                await asyncio.sleep(0.01 if len(rows) == BATCH else 0.05)
-                self._news.set()
-            await self._wait_for_news()
+    async def _serve_session(self) -> None:
+        """One database session, one producer: whichever fails takes the other with it, and the lanes."""
+        settings = self._settings
+        await ensure_topics(settings.kafka, replication=settings.kafka_replication)
+        async with (
+            open_outbox(settings.postgres_dsn, self._news.set) as outbox,
+            open_producer(settings.kafka) as producer,
+        ):
+            share_at = 0.0
+            while not self._stopping.is_set():
+                if time.monotonic() >= share_at:
+                    await outbox.share()
+                    OWNED.set(len(outbox.lanes))
+                    share_at = time.monotonic() + SHARE_SECONDS
+                    self._is_serving = True
+                self._news.clear()
+                rows = await outbox.waiting(MOST_PER_LANE, self._still_held())
+                if rows:
+                    await self._publish(outbox, producer, rows)
+                if len(rows) < MOST_PER_LANE:
+                    await _happens(self._news, within=POLL_SECONDS)
+                    await _happens(self._stopping, within=GATHER_SECONDS)
 
-    async def _publish(
-        self, connection: asyncpg.Connection, producer: AIOKafkaProducer, rows: Sequence[Any]
-    ) -> None:
-        """Send a batch round by round; what was acknowledged is marked even where a later one fails."""
+    async def _publish(self, outbox: Outbox, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
+        """Send a batch round by round; what was acknowledged is marked even where something else failed.
+
+        Raises:
+            KafkaError: something was not acknowledged; nothing that comes after it was sent.
+        """
+        sendable = self._sendable(rows)
         acknowledged: list[int] = []
+        failure: KafkaError | None = None
+        with tracer.start_as_current_span("publish", kind=SpanKind.PRODUCER) as span, PUBLISH_SECONDS.time():
+            if span.is_recording():
+                _link(span, sendable)
+            try:
+                for batch in rounds(sendable):
+                    answers = await _send(producer, batch)
+                    for row, answer in zip(batch, answers, strict=True):
+                        if answer is None:
+                            acknowledged.append(row["id"])
+                            PUBLISHED.labels(row["type"]).inc()
+                        else:
+                            failure = failure or answer
+                    if failure is not None or outbox.is_lost:
+                        break
+            finally:
+                if acknowledged:
+                    await outbox.mark(acknowledged)
+        if failure is not None:
+            raise failure
+
+    def _sendable(self, rows: Sequence[Row]) -> list[Row]:
+        """Leave out, for a while, the subjects of rows that cannot go out; others need not wait for them."""
+        for row in rows:
+            reason = refusal(row, MAX_VALUE_BYTES)
+            if reason is None or row["subject"] in self._held:
+                continue
+            FAILURES.labels(reason).inc()
+            log.error(
+                "an event cannot be published; it and what follows it wait. Upgrade the relay where it does "
+                "not know the type, else find what wrote the event",
+                reason=reason,
+                event_id=str(row["event_id"]),
+                type=row["type"],
+                order=f"{row['merchant']}/{row['name']}",
+            )
+            if len(self._held) >= MOST_HELD:
+                del self._held[next(iter(self._held))]
+            self._held[row["subject"]] = time.monotonic() + HOLD_SECONDS
+        return [row for row in rows if row["subject"] not in self._held]
+
+    def _still_held(self) -> list[UUID]:
+        now = time.monotonic()
+        self._held = {subject: until for subject, until in self._held.items() if until > now}
+        return list(self._held)
+
+    async def _count(self) -> None:
+        """Keep the gauges true, also while Kafka is down and a batch waits for it."""
+        while True:
+            try:
+                async with open_backlog(self._settings.postgres_dsn) as connection:
+                    while True:
+                        backlog = await read_backlog(connection)
+                        WAITING.set(backlog.events)
+                        OLDEST.set(backlog.oldest_seconds)
+                        self._is_counting = True
+                        await asyncio.sleep(COUNT_SECONDS)
+            except PROBLEMS as problem:
+                self._is_counting = False
+                log.debug("the outbox cannot be counted", why=repr(problem))
+                await asyncio.sleep(COUNT_SECONDS)
+
+
+async def _send(producer: AIOKafkaProducer, rows: Sequence[Row]) -> list[KafkaError | None]:
+    """Send all rows and wait for every answer; None is an acknowledgement."""
+    sent: list[asyncio.Future[object] | KafkaError] = []
+    for row in rows:
+        record = record_of(row)
         try:
-            for batch in rounds(rows):
-                sent = []
-                for row in batch:
-                    record = record_of(row)
-                    sent.append(
-                        await producer.send(
-                            record.topic, record.value, key=record.key, headers=record.headers
-                        )
-                    )
-                answers = await asyncio.gather(*sent, return_exceptions=True)
-                for row, answer in zip(batch, answers, strict=True):
-                    if not isinstance(answer, BaseException):
-                        acknowledged.append(row["id"])
-                        PUBLISHED.labels(row["type"]).inc()
-                failed = next((answer for answer in answers if isinstance(answer, BaseException)), None)
-                if failed is not None:
-                    raise failed
-        finally:
-            if acknowledged:
-                await connection.execute(
-                    "UPDATE history SET published_at = clock_timestamp() WHERE id = ANY($1)", acknowledged
-                )
+            sent.append(
+                await producer.send(record.topic, record.value, key=record.key, headers=record.headers)
+            )
+        except KafkaError as problem:
+            sent.append(problem)
+    answers: list[KafkaError | None] = []
+    for each in sent:
+        if isinstance(each, KafkaError):
+            answers.append(each)
+            continue
+        try:
+            await each
+        except KafkaError as problem:
+            answers.append(problem)
+        else:
+            answers.append(None)
+    return answers
 
-    async def _share(self, connection: asyncpg.Connection, lanes: set[int]) -> set[int]:
-        """Claim free lanes up to a fair share, give back what is above it."""
-        relays = await connection.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::int8::oid "
-            "AND mode = 'ShareLock' AND granted AND database = "
-            "(SELECT oid FROM pg_database WHERE datname = current_database())",
-            _PRESENCE,
-        )
-        share = fair_share(LANES, relays)
-        kept = set(sorted(lanes)[:share])
-        for lane in lanes - kept:
-            await connection.execute("SELECT pg_advisory_unlock($1, $2)", _LANE_LOCKS, lane)
-        for lane in range(LANES):
-            if len(kept) >= share:
-                break
-            if lane not in kept and await connection.fetchval(
-                "SELECT pg_try_advisory_lock($1, $2)", _LANE_LOCKS, lane
-            ):
-                kept.add(lane)
-        return kept
 
-    async def _only_watch(self, connection: asyncpg.Connection) -> None:
-        log.warning("no Kafka is configured: events wait in the outbox")
-        while not self._stopping.is_set():
-            await self._measure(connection)
-            self._is_ready = True
-            self._news.clear()
-            await self._wait_for_news()
+def _link(span: trace.Span, rows: Sequence[Row]) -> None:
+    """Tie a batch's span to the traces that its events came from."""
+    span.set_attribute("messaging.batch.message_count", len(rows))
+    for traceparent in list(dict.fromkeys(row["traceparent"] for row in rows))[:_MOST_LINKS]:
+        context = context_from(traceparent)
+        if context is not None:
+            span.add_link(trace.get_current_span(context).get_span_context())
 
-    async def _measure(self, connection: asyncpg.Connection) -> None:
-        row = await connection.fetchrow(
-            "SELECT count(*) AS waiting, extract(epoch FROM clock_timestamp() - min(at)) AS age "
-            "FROM history WHERE published_at IS NULL"
-        )
-        WAITING.set(row["waiting"])
-        OLDEST.set(float(row["age"] or 0))
 
-    async def _wait_for_news(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._news.wait()
+async def _happens(event: asyncio.Event, *, within: float) -> None:
+    """Wait for an event, but not longer than `within` seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            await event.wait()
 
 
 async def run(settings: Settings) -> None:
@@ -262,14 +252,15 @@ async def run(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Run the relay."""
+    """Run the relay; answers the exit status."""
     set_up_logs("relay")
     set_up_traces("relay")
     try:
-        uvloop.run(run(Settings.from_env()))
-    except KeyError as problem:
-        log.error("wrong settings", missing=str(problem))
+        settings = Settings.from_env()
+    except SettingsWrong as problem:
+        log.error("the relay cannot start", why=str(problem))
         return 2
+    uvloop.run(run(settings))
     return 0
 
 

@@ -1,7 +1,8 @@
 """Read all that is in our topics now."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -9,40 +10,58 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from orderplane.events.types import EventType
 
 
-async def read_all(bootstrap: str, *, seconds: float = 30.0) -> AsyncIterator[Any]:
-    """Every record from the beginning to what is the end when this is called (aiokafka ConsumerRecord).
+async def read_all(
+    bootstrap: str, *, seconds: float = 30.0, types: Sequence[EventType] = tuple(EventType)
+) -> AsyncIterator[Any]:
+    """Every record from the beginning to what is the end when this is called.
+
+    Yields:
+        aiokafka ConsumerRecord: topic, partition, offset, key, value, headers (pairs of name and bytes),
+        timestamp (milliseconds, the broker's). In order within a partition only.
 
     Raises:
         TimeoutError: the end was not reached in time.
         aiokafka.errors.KafkaError: the brokers cannot be reached.
     """
+    deadline = time.monotonic() + seconds
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap, enable_auto_commit=False, request_timeout_ms=10_000
     )
-    async with asyncio.timeout(seconds):
-        await consumer.start()
-        try:
-            topics = await consumer.topics()
-            partitions = [
-                TopicPartition(type_.value, number)
-                for type_ in EventType
-                if type_.value in topics
-                for number in consumer.partitions_for_topic(type_.value) or ()
-            ]
-            if not partitions:
-                return
-            consumer.assign(partitions)
-            await consumer.seek_to_beginning(*partitions)
-            ends = await consumer.end_offsets(partitions)
-            left = {partition for partition in partitions if ends[partition] > 0}
-            while left:
-                batches = await consumer.getmany(*left, timeout_ms=500)
-                for partition, records in batches.items():
-                    for record in records:
-                        if record.offset < ends[partition]:
-                            yield record
+    try:
+        # The time-outs stand around our own waits only: the code between two records is the caller's.
+        async with asyncio.timeout(seconds):
+            await consumer.start()
+            left = await _unread(consumer, types)
+        while left:
+            for partition, records in (await consumer.getmany(*left, timeout_ms=500)).items():
+                for record in records:
+                    if record.offset < left[partition]:
+                        yield record
+            async with asyncio.timeout(max(0.5, deadline - time.monotonic())):
                 for partition in tuple(left):
-                    if await consumer.position(partition) >= ends[partition]:
-                        left.discard(partition)
-        finally:
-            await consumer.stop()
+                    if await consumer.position(partition) >= left[partition]:
+                        del left[partition]
+            if left and time.monotonic() > deadline:
+                raise TimeoutError(f"{len(left)} partitions were not read to their end in {seconds:g} s")
+    finally:
+        await consumer.stop()
+
+
+async def _unread(consumer: AIOKafkaConsumer, types: Sequence[EventType]) -> dict[TopicPartition, int]:
+    """Go to the beginning of everything; answers where each partition that has something ends now."""
+    topics = await consumer.topics()
+    partitions = [
+        TopicPartition(type_.value, number)
+        for type_ in types
+        if type_.value in topics
+        for number in consumer.partitions_for_topic(type_.value) or ()
+    ]
+    if not partitions:
+        return {}
+    starts = await consumer.beginning_offsets(partitions)
+    ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
+    left = {partition: ends[partition] for partition in partitions if ends[partition] > starts[partition]}
+    if left:
+        consumer.assign(list(left))
+        await consumer.seek_to_beginning(*left)
+    return left

@@ -1,6 +1,7 @@
 """Make the topics that are missing."""
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
 from orderplane.events.types import EventType
 
@@ -10,25 +11,47 @@ _SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
     "retention.ms": "604800000",
 }
+_TIMEOUT_MS = 10_000
 
 
 async def ensure_topics(bootstrap: str, *, replication: int = 1) -> list[str]:
     """Create every topic of ours that does not exist; answers those that were made.
 
+    Several may do this at once. Topics that exist are left as they are.
+
+    Args:
+        bootstrap: Brokers to ask first, `host:port` with commas between.
+        replication: How many brokers keep each event.
+
     Raises:
         aiokafka.errors.KafkaError: the brokers cannot be reached or refuse.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
-    await admin.start()
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_TIMEOUT_MS)
     try:
+        await admin.start()
         known = set(await admin.list_topics())
         missing = [
             NewTopic(type_.value, PARTITIONS, replication, topic_configs=_SETTINGS)
             for type_ in EventType
             if type_.value not in known
         ]
-        if missing:
-            await admin.create_topics(missing, timeout_ms=10_000)
-        return [topic.name for topic in missing]
+        if not missing:
+            return []
+        answer = await admin.create_topics(missing, timeout_ms=_TIMEOUT_MS)
+    except TimeoutError as problem:
+        raise KafkaTimeoutError(f"no answer from {bootstrap} while topics were being made") from problem
     finally:
         await admin.close()
+    made = []
+    for topic, code, *more in answer.topic_errors:
+        error = for_code(code)
+        if code == 0:
+            made.append(topic)
+        elif error is not TopicAlreadyExistsError:
+            raise _refusal(error, topic, more)
+    return made
+
+
+def _refusal(error: type[KafkaError], topic: str, more: list[str | None]) -> KafkaError:
+    told = more[0] if more and more[0] else "no reason given"
+    return error(f"the brokers would not make topic {topic}: {told}")
