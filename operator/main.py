@@ -98,6 +98,7 @@ async def _serve(operator: Operator, watch: Watch, settings: Settings) -> None:
 async def _stream(watch: Watch) -> None:
     """Kopf's part: logins, watch streams, signals."""
     registry = kopf.OperatorRegistry()
+    kopf.on.login(registry=registry, id="login")(kopf.login_via_client)
     watch.register(registry)
     settings = kopf.OperatorSettings()
     settings.persistence.diffbase_storage = NoDiffBase()

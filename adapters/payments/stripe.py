@@ -210,7 +210,7 @@ def refund_of(found: Any) -> Refund:
         amount=found.amount,
         currency=found.currency.upper(),
         reference=found.metadata["refund"] if found.metadata and "refund" in found.metadata else "",
-        reason=found.get("failure_reason"),
+        reason=getattr(found, "failure_reason", None),
     )
 
 
@@ -242,9 +242,9 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
 def _why(status: str, error: Any) -> tuple[str, str]:
     if status == "requires_action":
         return "AuthenticationRequired", "The bank asks the customer to confirm the payment."
-    code = error.get("decline_code") or error.get("code") or ""
-    reason = _REASONS.get(code) or _REASONS.get(error.get("code") or "") or "CardDeclined"
-    return reason, str(error.get("message") or "The card was declined.")[:200]
+    codes = (getattr(error, "decline_code", None), getattr(error, "code", None))
+    reason = next((_REASONS[code] for code in codes if code in _REASONS), "CardDeclined")
+    return reason, str(getattr(error, "message", None) or "The card was declined.")[:200]
 
 
 def _declined(decline: stripe.CardError) -> Any:

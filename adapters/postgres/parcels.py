@@ -144,7 +144,7 @@ class PostgresParcels:
     async def due_for_tracking(self, now: datetime, limit: int, lease: float) -> Sequence[ParcelRef]:
         async with session(self._pool) as connection:
             rows = await connection.fetch(
-                "UPDATE shipments SET poll_at = $1::timestamptz + $3, polls = polls + 1 "
+                "UPDATE shipments SET poll_at = $1::timestamptz + $3::interval, polls = polls + 1 "
                 "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
                 "  WHERE poll_at <= $1 ORDER BY poll_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
                 now, limit, timedelta(seconds=lease),
@@ -170,7 +170,7 @@ class PostgresParcels:
                 "UPDATE shipments SET pickup_batch = $4, pickup_claimed_at = $1 "
                 "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
                 "  WHERE state = 'Bought' AND pickup IS NULL AND tracking = 'PreTransit' "
-                "  AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $1::timestamptz - $3) "
+                "  AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $1::timestamptz - $3::interval) "
                 "  LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
                 now, limit, timedelta(seconds=lease), batch,
             )  # fmt: skip

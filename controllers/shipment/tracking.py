@@ -57,6 +57,10 @@ class ParcelWatch:
             except (Transient, Refused, GateClosed) as problem:
                 log.warning("the carrier could not be asked", why=str(problem))
                 is_busy = False
+            except Exception:
+                # One bad answer must not stop the following of every other parcel.
+                log.exception("following parcels failed")
+                is_busy = False
             if not is_busy:
                 await asyncio.sleep(pause)
 
