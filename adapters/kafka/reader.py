@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from orderplane.events.types import EventType
+
+_TIMEOUT_MS = 10_000
 
 
 async def read_all(
@@ -24,14 +27,18 @@ async def read_all(
         aiokafka.errors.KafkaError: the brokers cannot be reached.
     """
     deadline = time.monotonic() + seconds
+    # The time-outs stand around our own waits only: the code between two records is the caller's.
+    async with asyncio.timeout(seconds):
+        partitions = await _partitions(bootstrap, types)
+    if not partitions:
+        return
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, request_timeout_ms=10_000
+        bootstrap_servers=bootstrap, enable_auto_commit=False, request_timeout_ms=_TIMEOUT_MS
     )
     try:
-        # The time-outs stand around our own waits only: the code between two records is the caller's.
         async with asyncio.timeout(seconds):
             await consumer.start()
-            left = await _unread(consumer, types)
+            left = await _unread(consumer, partitions)
         while left:
             for partition, records in (await consumer.getmany(*left, timeout_ms=500)).items():
                 for record in records:
@@ -47,17 +54,27 @@ async def read_all(
         await consumer.stop()
 
 
-async def _unread(consumer: AIOKafkaConsumer, types: Sequence[EventType]) -> dict[TopicPartition, int]:
+async def _partitions(bootstrap: str, types: Sequence[EventType]) -> list[TopicPartition]:
+    """A consumer knows the partitions only of what it is subscribed to, so somebody else is asked."""
+    wanted = {type_.value for type_ in types}
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_TIMEOUT_MS)
+    try:
+        await admin.start()
+        return [
+            TopicPartition(topic["topic"], partition["partition"])
+            for topic in await admin.describe_topics()
+            if topic["topic"] in wanted
+            for partition in topic["partitions"]
+        ]
+    finally:
+        await admin.close()
+
+
+async def _unread(
+    consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]
+) -> dict[TopicPartition, int]:
     """Go to the beginning of everything; answers where each partition that has something ends now."""
-    topics = await consumer.topics()
-    partitions = [
-        TopicPartition(type_.value, number)
-        for type_ in types
-        if type_.value in topics
-        for number in consumer.partitions_for_topic(type_.value) or ()
-    ]
-    if not partitions:
-        return {}
+    consumer.assign(list(partitions))
     starts = await consumer.beginning_offsets(partitions)
     ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
     left = {partition: ends[partition] for partition in partitions if ends[partition] > starts[partition]}
