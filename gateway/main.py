@@ -12,6 +12,8 @@ from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.gateway.app import create_app
+from orderplane.gateway.retention import purging
+from orderplane.gateway.services import Services, StartError, open_services
 from orderplane.gateway.settings import HOST, Settings, SettingsError
 
 DRAIN_SECONDS = 15
@@ -20,30 +22,44 @@ log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; answers the exit code."""
+    """Serve until SIGTERM or SIGINT; answers the exit code (1 not started, 2 wrong settings)."""
     set_up_logs("gateway")
     set_up_traces("gateway")
     try:
         settings = Settings.from_environment()
-    except SettingsError as error:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except (SettingsError, StartError) as error:
         log.error("cannot start", reason=str(error))
-        return 2
-    # uvicorn raises the signal again after its shutdown; by default that would end us before ours.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
+        return 2 if isinstance(error, SettingsError) else 1
+    return 0
 
 
-async def _serve(settings: Settings) -> int:
-    server = uvicorn.Server(
+async def _serve(settings: Settings) -> None:
+    async with open_services(settings) as services, purging(services.keys):
+        server = _server(settings, services)
+        ready = lambda: server.started and not server.should_exit  # noqa: E731
+        async with serve_telemetry(settings.metrics_port, is_ready=ready):
+            log.info(
+                "serving on loopback only, because there is no authentication yet",
+                address=f"http://{HOST}:{settings.http_port}",
+                merchant=settings.merchant,
+            )
+            # uvicorn raises the signal again after its shutdown; by default that would end us before ours.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: None)
+            await server.serve()
+
+
+def _server(settings: Settings, services: Services) -> uvicorn.Server:
+    return uvicorn.Server(
         uvicorn.Config(
-            create_app(settings),
+            create_app(settings, services),
             host=HOST,
             port=settings.http_port,
             http="h11",
             ws="none",
-            lifespan="on",
+            lifespan="off",
             access_log=False,
             log_config=None,
             server_header=False,
@@ -54,15 +70,6 @@ async def _serve(settings: Settings) -> int:
             h11_max_incomplete_event_size=16 * 1024,
         )
     )
-    ready = lambda: server.started and not server.should_exit  # noqa: E731
-    async with serve_telemetry(settings.metrics_port, is_ready=ready):
-        log.info(
-            "listening on loopback only, because there is no authentication yet",
-            address=f"http://{HOST}:{settings.http_port}",
-            merchant=settings.merchant,
-        )
-        await server.serve()
-    return 0 if server.started else 1
 
 
 if __name__ == "__main__":

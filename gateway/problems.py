@@ -44,6 +44,7 @@ _TYPES = (
     ProblemType("cursor_expired", 410, "The list was left for too long"),
     ProblemType("body_too_large", 413, "The body is too large"),
     ProblemType("unsupported_media_type", 415, "The body is not application/json"),
+    ProblemType("misdirected_request", 421, "This address is not for callers from elsewhere"),
     ProblemType("validation_failed", 422, "Some fields are wrong"),
     ProblemType("idempotency_key_reused", 422, "The Idempotency-Key belongs to another request"),
     ProblemType("order_refused", 422, "The order breaks a rule of the cluster"),

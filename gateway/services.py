@@ -5,13 +5,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
+import asyncpg
 from fastapi import Depends, Request
+from kubernetes.config import ConfigException
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.catalogue import PostgresCatalogue
 from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.idempotency import PostgresIdempotency
-from orderplane.adapters.postgres.pool import open_pool
+from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.adapters.postgres.shelf import PostgresShelf
 from orderplane.controllers.order.ports import Gates
 from orderplane.gateway.acceptance import Acceptance
@@ -20,6 +22,10 @@ from orderplane.intake.quote import Catalogue
 
 API_SECONDS = 5.0
 """The most that one request to the API server may take; `acceptance.LEASE_SECONDS` counts on it."""
+
+
+class StartError(Exception):
+    """A part that is needed cannot be had; the message says which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +45,12 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Open the connections, and close them after the block.
 
     Raises:
-        OSError, asyncpg.PostgresError: the database cannot be reached.
-        kubernetes.config.ConfigException: there is no usable kubeconfig.
+        StartError: the database cannot be reached, or there is no usable kubeconfig.
     """
     async with AsyncExitStack() as stack:
-        pool = await open_pool(settings.postgres_dsn)
+        pool = await _open_pool(settings.postgres_dsn)
         stack.push_async_callback(pool.close)
-        api = await stack.enter_async_context(
-            await ApiClient.connect(user_agent="orderplane-gateway", seconds=API_SECONDS)
-        )
+        api = await stack.enter_async_context(await _connect())
         keys = PostgresIdempotency(pool)
         yield Services(
             api=api,
@@ -57,6 +60,25 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             shelf=PostgresShelf(pool),
             acceptance=Acceptance(keys, api),
         )
+
+
+async def _open_pool(dsn: str) -> Pool:
+    try:
+        return await open_pool(dsn)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StartError(
+            f"PostgreSQL cannot be reached ({type(error).__name__}). "
+            "See that it runs, and that ORDERPLANE_POSTGRES_DSN is right."
+        ) from error
+
+
+async def _connect() -> ApiClient:
+    try:
+        return await ApiClient.connect(user_agent="orderplane-gateway", seconds=API_SECONDS)
+    except ConfigException as error:
+        raise StartError(
+            f"There is no usable kubeconfig ({error}). Set KUBECONFIG, or run in a cluster."
+        ) from error
 
 
 async def services(request: Request) -> Services:

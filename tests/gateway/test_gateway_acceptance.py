@@ -82,6 +82,9 @@ class World:
     async def step(self) -> str:
         await asyncio.sleep(0)
         fate = self.fate()
+        if fate == "deleted meanwhile":
+            self.delete_order()
+            return "well"
         if fate == "crash before":
             raise Crash
         return fate
@@ -208,7 +211,8 @@ async def request(world: World, fingerprint: bytes = b"mine") -> Accepted | str:
 
 
 FATES = st.sampled_from(
-    ["well"] * 4 + ["crash before", "crash after", "overloaded", "lost", "lands late", "answer lost"]
+    ["well"] * 4
+    + ["crash before", "crash after", "overloaded", "lost", "lands late", "answer lost", "deleted meanwhile"]
 )
 STEPS = st.one_of(
     st.tuples(st.just("request"), st.integers(1, 3), st.lists(FATES, max_size=12)),
@@ -273,6 +277,16 @@ async def test_an_order_that_was_made_and_is_gone_is_answered_and_not_made_again
     assert orjson.loads(answer.answer.body)["uid"] == "uid-1"
     assert world.made == 1
     assert world.live is None
+
+
+@pytest.mark.parametrize("call", range(6))
+async def test_an_order_that_goes_while_it_is_looked_for_is_not_made_again(call: int) -> None:
+    world = World(fates=["well", "well", "crash after"])
+    assert await request(world) == "crash"
+    world.pass_time(LEASE_SECONDS)
+    world.fates = ["well"] * call + ["deleted meanwhile"]
+    assert isinstance(await request(world), Accepted)
+    assert world.made == 1
 
 
 async def test_what_the_cluster_refuses_leaves_the_key_unused() -> None:

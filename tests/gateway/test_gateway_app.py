@@ -18,6 +18,7 @@ from orderplane.crds.api_errors import Forbidden, Gone, Invalid, NotFound, Overl
 from orderplane.gateway import limits, openapi, telemetry
 from orderplane.gateway.app import create_app
 from orderplane.gateway.limits import Limits
+from orderplane.gateway.loopback import is_loopback
 from orderplane.gateway.problems import BASE, TYPES
 from orderplane.gateway.settings import Settings, SettingsError
 from orderplane.intake.quote import RefusalCode
@@ -39,13 +40,12 @@ class BrokenApi:
 
 
 def app_with(error: Exception) -> FastAPI:
-    app = create_app(Settings(postgres_dsn="unused"))
-    app.state.services = SimpleNamespace(api=BrokenApi(error))
-    return app
+    services: Any = SimpleNamespace(api=BrokenApi(error))
+    return create_app(Settings(postgres_dsn="unused"), services)
 
 
 def client_of(app: Any) -> httpx.AsyncClient:
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080")
 
 
 def check(response: httpx.Response, code: str) -> dict[str, Any]:
@@ -147,6 +147,19 @@ async def test_what_cannot_be_a_name_is_not_even_looked_up(order_id: str) -> Non
 async def test_another_media_type(client: httpx.AsyncClient, content_type: str | None) -> None:
     headers = {"Idempotency-Key": "k"} | ({"Content-Type": content_type} if content_type else {})
     check(await client.post("/api/orders", content=b"{}", headers=headers), "unsupported_media_type")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:8080", "LOCALHOST", "[::1]:8080", "[::1]"])
+def test_this_machine_has_these_names(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["", "evil.example", "127.0.0.1.evil.example", "localhost:80:80", "::1"])
+async def test_a_web_page_that_was_made_to_point_here_is_refused(
+    client: httpx.AsyncClient, host: str
+) -> None:
+    response = await client.get("/api/orders", headers={"Host": host})
+    check(response, "misdirected_request")
 
 
 async def test_every_answer_forbids_sniffing(client: httpx.AsyncClient) -> None:

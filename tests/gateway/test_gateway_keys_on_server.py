@@ -7,6 +7,7 @@ import signal
 import httpx
 import pytest
 
+from orderplane.adapters.postgres.idempotency import PostgresIdempotency
 from orderplane.crds.meta import Kind
 from orderplane.gateway.keys import order_name
 
@@ -127,6 +128,18 @@ async def test_reads_without_an_api_server_say_so(cut_off_gateway: Gateway) -> N
         assert response.headers["Retry-After"]
 
 
+async def test_without_the_database_it_says_so_and_recovers(gateway: Gateway, behind: Behind) -> None:
+    key = new_key()
+    await behind.plane.supervisor.stop("postgres")
+    try:
+        for response in (await gateway.post(key=key), await gateway.http.get("/api/products")):
+            assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+            assert response.headers["Retry-After"]
+    finally:
+        await behind.plane.supervisor.start("postgres")
+    assert (await answered(gateway, key)).status_code == 202
+
+
 @pytest.mark.parametrize("is_answered", [True, False])
 async def test_a_key_never_makes_a_second_order_after_the_first_was_deleted(
     gateway: Gateway, behind: Behind, is_answered: bool
@@ -164,8 +177,6 @@ async def test_keys_are_kept_for_thirty_days_and_a_day_beyond_the_end(
             order.metadata.uid, hours,
         )  # fmt: skip
     await behind.open_gate(names["running"])
-    from orderplane.adapters.postgres.idempotency import PostgresIdempotency  # noqa: PLC0415
-
     assert await PostgresIdempotency(behind.pool).purge() == 1
     left = await behind.pool.fetch("SELECT order_name FROM idempotency")
     assert {names[case] for case in ages} - {row["order_name"] for row in left} == {names["old"]}
