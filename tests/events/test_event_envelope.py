@@ -1,0 +1,83 @@
+"""A row as a CloudEvent in Kafka's binary mode."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from importlib import resources
+from uuid import UUID
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from orderplane.events.envelope import record_of
+from orderplane.events.types import LANES, EventType, event_id, lane_of
+
+SUBJECT = UUID("6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11")
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+ROW = {
+    "event_id": UUID("0b0a6a52-6c0e-4c8b-8f55-7c9d21f0a3b4"),
+    "merchant": "demo",
+    "subject": SUBJECT,
+    "name": "order-3f9ac1d27b",
+    "seq": 10,
+    "type": "order.created",
+    "data": '{"merchant": "demo", "note": "Grüße"}',
+    "traceparent": TRACEPARENT,
+    "at": datetime(2026, 3, 1, 13, 15, 0, 250000, tzinfo=timezone(timedelta(hours=1))),
+}
+
+
+def headers_schema():
+    document = yaml.safe_load(
+        (resources.files("orderplane.events") / "asyncapi.yaml").read_text(encoding="utf-8")
+    )
+    return document["components"]["messageTraits"]["cloudEvent"]["headers"]
+
+
+def test_a_row_becomes_one_record():
+    record = record_of(ROW)
+    assert record.topic == "order.created"
+    assert record.key == b"6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11"
+    assert record.value == '{"merchant": "demo", "note": "Grüße"}'.encode()
+    assert dict(record.headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": b"0b0a6a52-6c0e-4c8b-8f55-7c9d21f0a3b4",
+        "ce_type": b"order.created",
+        "ce_source": b"/orderplane/demo",
+        "ce_subject": b"order-3f9ac1d27b",
+        "ce_time": b"2026-03-01T12:15:00.250000Z",
+        "ce_sequence": b"10",
+        "ce_sequencetype": b"Integer",
+        "content-type": b"application/json",
+        "traceparent": TRACEPARENT.encode(),
+    }
+
+
+def test_no_trace_no_header():
+    assert "traceparent" not in dict(record_of({**ROW, "traceparent": None}).headers)
+
+
+@pytest.mark.parametrize("traceparent", [TRACEPARENT, None])
+def test_headers_are_what_the_document_says(traceparent):
+    headers = {name: value.decode() for name, value in record_of({**ROW, "traceparent": traceparent}).headers}
+    schema = headers_schema()
+    Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(headers)
+    assert headers.keys() <= schema["properties"].keys()
+
+
+def test_the_same_row_is_the_same_record_wherever_it_is_read():
+    assert record_of({**ROW, "at": ROW["at"].astimezone(UTC)}) == record_of(ROW)
+
+
+@given(st.uuids())
+def test_a_subject_stays_in_its_lane(subject):
+    assert lane_of(subject) == lane_of(UUID(str(subject)))
+    assert 0 <= lane_of(subject) < LANES
+
+
+@given(st.uuids())
+def test_each_effect_has_one_id_for_each_type(effect):
+    ids = {event_id(effect, type_) for type_ in EventType}
+    assert len(ids) == len(EventType)
+    assert ids == {event_id(UUID(str(effect)), type_) for type_ in EventType}
