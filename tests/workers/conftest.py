@@ -88,6 +88,8 @@ class Stage:
         finally:
             await connection.close(timeout=5)
 
+    until = staticmethod(until)
+
     async def start_relay(self, name: str, *, kafka: str | None = None) -> None:
         await self.supervisor.start(self.relay(name, kafka=kafka))
 
