@@ -13,17 +13,21 @@ from orderplane.crds.order import Order
 WORKERS = 24
 
 
-async def bare_sagas_per_second(api: ApiClient, template: dict[str, Any], sagas: int) -> float:
+async def bare_sagas_per_second(
+    front_door: ApiClient, operator: ApiClient, template: dict[str, Any], sagas: int
+) -> float:
     """Make every write of `sagas` orders, as a saga does, as fast as the server takes them.
 
     Args:
+        front_door: May create orders.
+        operator: May do the rest.
         template: A manifest of an Order; names are made up.
     """
     numbers = iter(range(sagas))
 
     async def work() -> None:
         for _ in numbers:
-            await _one(api, template)
+            await _one(front_door, operator, template)
 
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -32,11 +36,11 @@ async def bare_sagas_per_second(api: ApiClient, template: dict[str, Any], sagas:
     return sagas / (time.monotonic() - started)
 
 
-async def _one(api: ApiClient, template: dict[str, Any]) -> None:
+async def _one(front_door: ApiClient, api: ApiClient, template: dict[str, Any]) -> None:
     namespace = template["metadata"]["namespace"]
     name = f"bare-{uuid4().hex[:12]}"
     # The operator of the plane is stopped meanwhile, so nobody answers these.
-    made = await api.create(
+    made = await front_door.create(
         Kind.ORDER, namespace, {**template, "metadata": {**template["metadata"], "name": name}}
     )
     order = Order.model_validate(made)

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,9 +73,7 @@ async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[
     """
     pool = await open_pool(plane.postgres_dsn, size=4)
     try:
-        async with await ApiClient.connect(
-            user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig("admin")), seconds=30
-        ) as api:
+        async with _client(plane, "admin") as api:
             await seed(pool)
             say("warming up")
             await _run(plane, api, pool, _WARM_UP, None, seed_number=1)
@@ -156,11 +155,18 @@ async def _ceiling(plane: Plane, api: ApiClient, sagas: int) -> float:
         "spec": order["spec"],
     }
     await plane.supervisor.stop("operator")
-    async with await ApiClient.connect(
-        user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig("operator")), seconds=30
-    ) as bare:
-        await bare_sagas_per_second(bare, template, 20)
-        return await bare_sagas_per_second(bare, template, sagas)
+    async with _client(plane, "gateway") as front_door, _client(plane, "operator") as bare:
+        await bare_sagas_per_second(front_door, bare, template, 20)
+        return await bare_sagas_per_second(front_door, bare, template, sagas)
+
+
+@asynccontextmanager
+async def _client(plane: Plane, identity: str) -> AsyncIterator[ApiClient]:
+    connecting = ApiClient.connect(
+        user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig(identity)), seconds=30
+    )
+    async with await connecting as api:
+        yield api
 
 
 def _cpu(plane: Plane) -> dict[str, float]:
