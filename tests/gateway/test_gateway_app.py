@@ -11,6 +11,8 @@ import orjson
 import pytest
 from fastapi import FastAPI
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
 from orderplane.controllers.errors import Transient
@@ -117,6 +119,23 @@ async def test_an_internal_error_names_its_trace(monkeypatch: pytest.MonkeyPatch
         async with client_of(app_with(RuntimeError("x"))) as client:
             response = await client.get("/api/orders/o-1", headers=headers)
     assert check(response, "internal_error")["traceId"] == trace_id
+
+
+async def test_a_request_is_one_span_within_the_callers_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    parent = "b7ad6b7169203331"
+    headers = {"traceparent": f"00-0af7651916cd43dd8448eb211c80319c-{parent}-01"}
+    async with client_of(app_with(NotFound(404, "NotFound", "no"))) as client:
+        await client.get("/api/orders/o-1", headers=headers)
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "GET /api/orders/{order_id}"
+    assert span.parent is not None
+    assert format(span.parent.span_id, "016x") == parent
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == 404
 
 
 @pytest.mark.parametrize("error", [Gone(410, "Expired", "x"), Invalid(400, "BadRequest", "x")])

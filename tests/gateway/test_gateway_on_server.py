@@ -247,7 +247,7 @@ async def test_products_are_listed_with_prices_and_what_is_left(gateway: Gateway
 
 async def test_requests_are_counted_by_route(gateway: Gateway) -> None:
     await placed(gateway)
-    await gateway.http.get("/nope/4711")
+    await gateway.http.get("/nope/planted-path")
     text = (await gateway.http.get(f"{gateway.metrics_url}/metrics")).text
     samples = {
         (sample.name, *sorted(sample.labels.items())): sample.value
@@ -262,7 +262,7 @@ async def test_requests_are_counted_by_route(gateway: Gateway) -> None:
         "orderplane_http_request_duration_seconds_count", ("method", "POST"), ("route", "/api/orders")
     ]
     assert samples["orderplane_http_requests_in_flight",] == 0
-    assert "4711" not in text
+    assert "planted-path" not in text
 
 
 async def test_the_document_is_served(gateway: Gateway) -> None:
