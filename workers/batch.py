@@ -32,14 +32,31 @@ def rounds(rows: Sequence[Row]) -> list[list[Row]]:
     return result
 
 
-def refusal(row: Row, largest: int) -> str | None:
-    """Why a row cannot go out as it is; None where it can.
+def sendable(rows: Sequence[Row], largest: int) -> tuple[list[Row], list[tuple[Row, str]]]:
+    """Take out the rows that cannot go out as they are, and what comes after them in their subjects.
 
     Args:
         largest: The most bytes that a message's value may have.
+
+    Returns:
+        What can go out, and of each subject that is cut short the first row that cannot, with why.
     """
+    fit: list[Row] = []
+    refused: dict[UUID, tuple[Row, str]] = {}
+    for row in sorted(rows, key=lambda row: row["seq"]):
+        if row["subject"] in refused:
+            continue
+        if reason := _refusal(row, largest):
+            refused[row["subject"]] = (row, reason)
+        else:
+            fit.append(row)
+    return fit, list(refused.values())
+
+
+def _refusal(row: Row, largest: int) -> str | None:
     if row["type"] not in _KNOWN:
         return "unknown_type"
-    if len(row["data"].encode()) > largest:
+    # A character takes four bytes at most: only what is suspiciously long is encoded to be measured.
+    if len(row["data"]) * 4 > largest and len(row["data"].encode()) > largest:
         return "too_large"
     return None

@@ -7,6 +7,7 @@ duplicates where there are several relays.
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import context_from, set_up_traces
 from orderplane.events.envelope import record_of
-from orderplane.workers.batch import Row, refusal, rounds
+from orderplane.workers.batch import Row, rounds, sendable
 from orderplane.workers.outbox import PROBLEMS, Outbox, open_backlog, open_outbox, read_backlog
 from orderplane.workers.settings import Settings, SettingsWrong
 
@@ -135,14 +136,16 @@ class Relay:
         Raises:
             KafkaError: something was not acknowledged; nothing that comes after it was sent.
         """
-        sendable = self._sendable(rows)
+        fit, refused = sendable(rows, MAX_VALUE_BYTES)
+        for row, reason in refused:
+            self._hold(row, reason)
         acknowledged: list[int] = []
         failure: KafkaError | None = None
         with tracer.start_as_current_span("publish", kind=SpanKind.PRODUCER) as span, PUBLISH_SECONDS.time():
             if span.is_recording():
-                _link(span, sendable)
+                _link(span, fit)
             try:
-                for batch in rounds(sendable):
+                for batch in rounds(fit):
                     answers = await _send(producer, batch)
                     for row, answer in zip(batch, answers, strict=True):
                         if answer is None:
@@ -158,25 +161,20 @@ class Relay:
         if failure is not None:
             raise failure
 
-    def _sendable(self, rows: Sequence[Row]) -> list[Row]:
-        """Leave out, for a while, the subjects of rows that cannot go out; others need not wait for them."""
-        for row in rows:
-            reason = refusal(row, MAX_VALUE_BYTES)
-            if reason is None or row["subject"] in self._held:
-                continue
-            FAILURES.labels(reason).inc()
-            log.error(
-                "an event cannot be published; it and what follows it wait. Upgrade the relay where it does "
-                "not know the type, else find what wrote the event",
-                reason=reason,
-                event_id=str(row["event_id"]),
-                type=row["type"],
-                order=f"{row['merchant']}/{row['name']}",
-            )
-            if len(self._held) >= MOST_HELD:
-                del self._held[next(iter(self._held))]
-            self._held[row["subject"]] = time.monotonic() + HOLD_SECONDS
-        return [row for row in rows if row["subject"] not in self._held]
+    def _hold(self, row: Row, reason: str) -> None:
+        """Leave out for a while the subject of a row that cannot go out; others need not wait for it."""
+        FAILURES.labels(reason).inc()
+        log.error(
+            "an event cannot be published; it and what follows it wait. Upgrade the relay where it does "
+            "not know the type, else find what wrote the event",
+            reason=reason,
+            event_id=str(row["event_id"]),
+            type=row["type"],
+            order=f"{row['merchant']}/{row['name']}",
+        )
+        if len(self._held) >= MOST_HELD:
+            del self._held[next(iter(self._held))]
+        self._held[row["subject"]] = time.monotonic() + HOLD_SECONDS
 
     def _still_held(self) -> list[UUID]:
         now = time.monotonic()
@@ -254,6 +252,8 @@ async def run(settings: Settings) -> None:
 def main() -> int:
     """Run the relay; answers the exit status."""
     set_up_logs("relay")
+    # It would write twenty lines a second while a broker is away; its failures reach us as exceptions.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     set_up_traces("relay")
     try:
         settings = Settings.from_env()

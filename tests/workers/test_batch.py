@@ -2,10 +2,11 @@
 
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderplane.workers.batch import refusal, rounds
+from orderplane.workers.batch import rounds, sendable
 
 rows = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 12)), unique=True, max_size=40).map(
     lambda pairs: [{"subject": UUID(int=subject), "seq": seq} for subject, seq in pairs]
@@ -32,8 +33,21 @@ def test_no_more_rounds_than_the_longest_subject_needs(batch):
     assert len(rounds(batch)) == longest
 
 
-def test_what_cannot_be_sent():
-    assert refusal({"type": "order.created", "data": "{}"}, 10) is None
-    assert refusal({"type": "order.unheard", "data": "{}"}, 10) == "unknown_type"
-    assert refusal({"type": "order.created", "data": '"ééé"'}, 7) == "too_large"
-    assert refusal({"type": "order.created", "data": '"ééé"'}, 8) is None
+def a_row(seq, *, subject=1, type_="order.created", data="{}"):
+    return {"subject": UUID(int=subject), "seq": seq, "type": type_, "data": data}
+
+
+def test_what_cannot_go_out_cuts_only_its_own_subject_short():
+    first, unheard, third = a_row(1), a_row(2, type_="order.unheard"), a_row(3)
+    other = a_row(1, subject=2)
+    fit, refused = sendable([third, unheard, first, other], 100)
+    assert first in fit
+    assert other in fit
+    assert len(fit) == 2
+    assert refused == [(unheard, "unknown_type")]
+
+
+@pytest.mark.parametrize(("largest", "is_refused"), [(7, True), (8, False)])
+def test_size_is_counted_in_bytes(largest, is_refused):
+    row = a_row(1, data='"ééé"')
+    assert sendable([row], largest) == (([], [(row, "too_large")]) if is_refused else ([row], []))
