@@ -19,6 +19,9 @@ from orderplane.controllers.payment.ports import Intent, IntentState, Refund, Re
 
 PAGE = 100
 
+_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""The SDK wraps every network failure in one exception; only its cause tells whether anything was sent."""
+
 _STATES = {
     "requires_confirmation": IntentState.UNCONFIRMED,
     "requires_action": IntentState.REFUSED,
@@ -73,6 +76,8 @@ class StripeGateway:
         self._client: StripeClient | None = None
 
     async def __aenter__(self) -> Self:
+        # Telemetry would keep an id in the user's home and describe this machine in every request.
+        stripe.enable_telemetry = False
         connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30)
         self._session = aiohttp.ClientSession(connector=connector)
         self._client = StripeClient(
@@ -101,6 +106,7 @@ class StripeGateway:
             await self._calls.once(
                 "create_intent",
                 lambda: self._intents.create_async(params, {"idempotency_key": key}),
+                order=reference,
             )
         )
 
@@ -112,17 +118,21 @@ class StripeGateway:
                 # A decline is an answer, and carries the intent as it is now.
                 return _declined(decline)
 
-        return intent_of(await self._calls.once("confirm", work))
+        return intent_of(await self._calls.once("confirm", work, intent=intent_id))
 
     async def get_intent(self, intent_id: str) -> Intent:
         return intent_of(
-            await self._calls.safe("get_intent", lambda: self._intents.retrieve_async(intent_id))
+            await self._calls.safe(
+                "get_intent", lambda: self._intents.retrieve_async(intent_id), intent=intent_id
+            )
         )
 
     async def cancel_intent(self, intent_id: str) -> Intent:
         try:
             return intent_of(
-                await self._calls.once("cancel_intent", lambda: self._intents.cancel_async(intent_id))
+                await self._calls.once(
+                    "cancel_intent", lambda: self._intents.cancel_async(intent_id), intent=intent_id
+                )
             )
         except Refused:
             # It was cancelled already, or the money was faster.
@@ -132,13 +142,18 @@ class StripeGateway:
         params: Any = {"payment_intent": intent_id, "amount": amount, "metadata": {"refund": reference}}
         return refund_of(
             await self._calls.once(
-                "refund", lambda: self._refunds.create_async(params, {"idempotency_key": key})
+                "refund",
+                lambda: self._refunds.create_async(params, {"idempotency_key": key}),
+                intent=intent_id,
+                refund=reference,
             )
         )
 
     async def get_refund(self, refund_id: str) -> Refund:
         return refund_of(
-            await self._calls.safe("get_refund", lambda: self._refunds.retrieve_async(refund_id))
+            await self._calls.safe(
+                "get_refund", lambda: self._refunds.retrieve_async(refund_id), refund=refund_id
+            )
         )
 
     async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
@@ -218,16 +233,21 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK means for the effect that was tried."""
     match problem:
         case stripe.APIConnectionError():
-            if isinstance(problem.__cause__, aiohttp.ClientConnectorError):
+            if isinstance(problem.__cause__, _NEVER_SENT):
                 return Transient("PaymentsUnavailable", "the payment provider cannot be reached")
             return Unclear("PaymentsUnclear", "the payment provider did not answer")
         case stripe.RateLimitError():
             return Transient("PaymentsBusy", "the payment provider asks to wait", retry_after=1.0)
+        case stripe.AuthenticationError() | stripe.PermissionError():
+            # Our fault, not the customer's: no order is to fail for it.
+            return Transient(
+                "PaymentsUnauthorized", "the payment provider refuses our API key; check the key it is given"
+            )
         case stripe.IdempotencyError():
             return Refused("PaymentRejected", "The payment provider saw another request under the same key.")
         case stripe.StripeError() if problem.http_status == 409:
             return Transient("PaymentsBusy", "the payment provider works on the same request", 0.5)
-        case stripe.StripeError() if problem.http_status and problem.http_status < 500:
+        case stripe.StripeError() if problem.http_status and 400 <= problem.http_status < 500:
             code = getattr(problem, "code", None) or type(problem).__name__
             return Refused("PaymentRejected", f"The payment provider rejected the request ({code}).")
         case stripe.StripeError():
