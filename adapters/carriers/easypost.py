@@ -5,9 +5,11 @@ Sources: https://docs.easypost.com/docs/shipments, /trackers, /batches, /pickups
 """
 
 import asyncio
+import math
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -19,6 +21,7 @@ from easypost.errors.api.http_error import HttpError
 from easypost.errors.api.timeout_error import TimeoutError as EasyPostTimeout
 from easypost.errors.general.easypost_error import EasyPostError
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import NewConnectionError
 
 from orderplane.adapters.provider_calls import ProviderCalls
 from orderplane.controllers.errors import Refused, Transient, Unclear
@@ -67,7 +70,8 @@ class EasyPostCarrier:
 
     Args:
         seconds: The most that one call may take.
-        threads: How many calls are under way at once; as many again may wait for a thread.
+        threads: How many calls are under way at once.
+        line: How many more may wait for a thread; the next is turned away.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class EasyPostCarrier:
         *,
         seconds: float = 10.0,
         threads: int = 8,
+        line: int = 64,
         threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
@@ -84,8 +89,9 @@ class EasyPostCarrier:
         self._url = f"{url}/v2"
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="easypost")
-        self._places = asyncio.Semaphore(threads * 2)
+        self._places = threads + line
         self._local = threading.local()
+        self._clients: list[Any] = []
         self._calls = ProviderCalls(
             "carrier", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
         )
@@ -94,7 +100,10 @@ class EasyPostCarrier:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        # What is under way ends within its time-out; its connections can be closed only then.
+        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        for client in self._clients:
+            client._requests_session.close()
 
     async def create(
         self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
@@ -106,21 +115,31 @@ class EasyPostCarrier:
             "parcel": parcel_of(parcels),
             "options": {"print_custom_1": merchant},
         }
-        made = await self._once("create", lambda client: client.shipment.create(**params))
+        made = await self._once("create", lambda client: client.shipment.create(**params), order=reference)
         return shipment_of(made, service)
 
     async def buy(self, shipment_id: str, rate_id: str) -> CarrierShipment:
         bought = await self._once(
-            "buy", lambda client: client.shipment.buy(shipment_id, rate={"id": rate_id})
+            "buy",
+            lambda client: client.shipment.buy(shipment_id, rate={"id": rate_id}),
+            shipment=shipment_id,
         )
         return shipment_of(bought)
 
     async def get(self, shipment_id: str) -> CarrierShipment:
-        return shipment_of(await self._safe("get", lambda client: client.shipment.retrieve(shipment_id)))
+        return shipment_of(
+            await self._safe(
+                "get", lambda client: client.shipment.retrieve(shipment_id), shipment=shipment_id
+            )
+        )
 
     async def void(self, shipment_id: str) -> CarrierShipment:
         try:
-            return shipment_of(await self._once("void", lambda client: client.shipment.refund(shipment_id)))
+            return shipment_of(
+                await self._once(
+                    "void", lambda client: client.shipment.refund(shipment_id), shipment=shipment_id
+                )
+            )
         except Refused:
             return await self.get(shipment_id)
 
@@ -142,6 +161,8 @@ class EasyPostCarrier:
                 instructions="",
             ),
         )
+        if not made.pickup_rates:
+            raise Refused("NoPickup", "No carrier offers to collect these parcels.")
         rate = made.pickup_rates[0]
         bought = await self._once(
             "buy_pickup",
@@ -150,17 +171,12 @@ class EasyPostCarrier:
         return Pickup(id=bought.id, confirmation=bought.confirmation)
 
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
-        answer = await self._safe(
-            "track", lambda client: client.tracker.retrieve_batch(tracking_codes=list(tracking_codes))
-        )
-        return [
-            TrackingUpdate(
-                tracking_code=tracker.tracking_code,
-                whereabouts=_WHEREABOUTS.get(tracker.status, Whereabouts.PRE_TRANSIT),
-                at=_time(tracker.updated_at),
-            )
-            for tracker in answer.trackers
-        ]
+        updates: list[TrackingUpdate] = []
+        for start in range(0, len(tracking_codes), PAGE):
+            codes = list(tracking_codes[start : start + PAGE])
+            answer = await self._safe("track", partial(_track, codes))
+            updates += [update_of(tracker) for tracker in answer.trackers]
+        return updates
 
     async def shipments(self) -> AsyncIterator[CarrierShipment]:
         before: dict[str, str] = {}
@@ -172,18 +188,28 @@ class EasyPostCarrier:
                 return
             before = {"before_id": page.shipments[-1].id}
 
-    async def _once(self, operation: str, call: Callable[[Any], T]) -> T:
-        return await self._calls.once(operation, lambda: self._in_thread(call))
+    async def _once(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
+        with self._place():
+            return await self._calls.once(operation, lambda: self._in_thread(call), **ids)
 
-    async def _safe(self, operation: str, call: Callable[[Any], T]) -> T:
-        return await self._calls.safe(operation, lambda: self._in_thread(call))
+    async def _safe(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
+        with self._place():
+            return await self._calls.safe(operation, lambda: self._in_thread(call), **ids)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Outside the breaker: that we are busy says nothing about the carrier."""
+        if self._places == 0:
+            raise Transient("CarrierBusy", "too many calls to the carrier are under way", retry_after=0.2)
+        self._places -= 1
+        try:
+            yield
+        finally:
+            self._places += 1
 
     async def _in_thread(self, call: Callable[[Any], T]) -> T:
-        if self._places.locked():
-            raise Transient("CarrierBusy", "too many calls to the carrier are under way", retry_after=0.2)
-        async with self._places:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, lambda: call(self._client()))
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: call(self._client()))
 
     def _client(self) -> Any:
         """One SDK client per thread: its session is not made to be shared."""
@@ -194,6 +220,7 @@ class EasyPostCarrier:
             client._requests_session.mount(self._url.removesuffix("/v2"), HTTPAdapter(max_retries=0))
             client._requests_session.trust_env = False
             self._local.client = client
+            self._clients.append(client)
         return client
 
 
@@ -211,13 +238,25 @@ def address_of(address: Address) -> dict[str, str | None]:
 
 
 def parcel_of(parcels: Sequence[Parcel]) -> dict[str, float]:
-    """One parcel for the carrier: all the weight, the largest box; it prices one label per shipment."""
+    """One parcel for the carrier, which takes one a shipment: all the weight, in a box that holds all boxes.
+
+    Each is turned on its largest side, and they are stacked. Ounces and inches, rounded up to a tenth:
+    nothing weighs nothing.
+    """
+    sides = [
+        sorted((p.length_millimetres, p.width_millimetres, p.height_millimetres), reverse=True)
+        for p in parcels
+    ]
     return {
-        "weight": round(sum(parcel.weight_grams for parcel in parcels) / _GRAMS_PER_OUNCE, 1),
-        "length": round(max(p.length_millimetres for p in parcels) / _MILLIMETRES_PER_INCH, 1),
-        "width": round(max(p.width_millimetres for p in parcels) / _MILLIMETRES_PER_INCH, 1),
-        "height": round(max(p.height_millimetres for p in parcels) / _MILLIMETRES_PER_INCH, 1),
+        "weight": _tenths_up(sum(p.weight_grams for p in parcels) / _GRAMS_PER_OUNCE),
+        "length": _tenths_up(max(side[0] for side in sides) / _MILLIMETRES_PER_INCH),
+        "width": _tenths_up(max(side[1] for side in sides) / _MILLIMETRES_PER_INCH),
+        "height": _tenths_up(sum(side[2] for side in sides) / _MILLIMETRES_PER_INCH),
     }
+
+
+def _tenths_up(value: float) -> float:
+    return math.ceil(value * 10 - 1e-9) / 10
 
 
 def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipment:
@@ -254,15 +293,20 @@ def minor_of(amount: str) -> int:
 def verdict_on(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK means for the effect that was tried."""
     match problem:
+        case EasyPostTimeout() | HttpError() if _was_never_sent(problem):
+            return Transient("CarrierUnavailable", "the carrier cannot be reached")
         case EasyPostTimeout():
             # Its own class, and also what a 408 answer is mapped to.
             return Unclear("CarrierUnclear", "the carrier did not answer")
         case HttpError():
-            if _was_never_sent(problem):
-                return Transient("CarrierUnavailable", "the carrier cannot be reached")
             return Unclear("CarrierUnclear", "the connection to the carrier broke off")
         case ApiError() if problem.http_status == 429:
             return Transient("CarrierBusy", "the carrier asks to wait", retry_after=1.0)
+        case ApiError() if problem.http_status in (401, 402, 403):
+            # Our key or our account, not the customer's address: no order is to fail for it.
+            return Transient(
+                "CarrierUnauthorized", "the carrier refuses our account; check its key and funds"
+            )
         case ApiError() if problem.http_status and 400 <= problem.http_status < 500:
             return _refusal(problem)
         case EasyPostError():
@@ -280,13 +324,31 @@ def _refusal(problem: ApiError) -> Refused:
     return Refused("ShipmentRejected", f"The carrier rejected the shipment ({code}).")
 
 
+def update_of(found: Any) -> TrackingUpdate:
+    """Read a Tracker."""
+    scans = found.get("tracking_details") or []
+    return TrackingUpdate(
+        tracking_code=found.tracking_code,
+        whereabouts=_WHEREABOUTS.get(found.status, Whereabouts.PRE_TRANSIT),
+        at=_time(scans[-1].datetime if scans else None),
+    )
+
+
+def _track(codes: list[str], client: Any) -> Any:
+    return client.tracker.retrieve_batch(tracking_codes=codes)
+
+
 def _list(query: dict[str, Any], client: Any) -> Any:
     return client.shipment.all(**query)
 
 
-def _was_never_sent(problem: HttpError) -> bool:
+def _was_never_sent(problem: Exception) -> bool:
+    """No connection came to be. The SDK raises its own exceptions while it handles those of requests."""
     cause = problem.__context__
-    return isinstance(cause, requests.exceptions.ConnectionError) and "NewConnectionError" in repr(cause)
+    if isinstance(cause, requests.exceptions.ConnectTimeout):
+        return True
+    reason = getattr(cause.args[0], "reason", None) if cause is not None and cause.args else None
+    return isinstance(cause, requests.exceptions.ConnectionError) and isinstance(reason, NewConnectionError)
 
 
 def _choose(rates: Sequence[Any], service: Service) -> Any:
