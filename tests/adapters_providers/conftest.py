@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -128,8 +129,6 @@ async def start_sandbox(
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    import socket
-
     def take() -> int:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

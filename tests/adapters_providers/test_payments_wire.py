@@ -129,17 +129,19 @@ async def test_what_was_answered_survives_sigkill(start_sandbox, eventually):
 async def test_no_answer_is_lost_when_it_is_killed_under_load(start_sandbox):
     sandbox = await start_sandbox("payments")
     answered: list[str] = []
+    enough = asyncio.Event()
 
     async def load() -> None:
         while True:
             try:
                 answered.append((await make(sandbox))[1]["id"])
+                if len(answered) == 100:
+                    enough.set()
             except aiohttp.ClientError:
                 return
 
     loads = [asyncio.create_task(load()) for _ in range(8)]
-    while len(answered) < 100:
-        await asyncio.sleep(0.01)
+    await enough.wait()
     await sandbox.kill()
     await asyncio.gather(*loads)
     await sandbox.start()
@@ -148,15 +150,17 @@ async def test_no_answer_is_lost_when_it_is_killed_under_load(start_sandbox):
         assert status == 200
 
 
-async def test_sigterm_is_prompt_and_lets_a_slow_charge_end(start_sandbox):
+async def test_sigterm_is_prompt_and_lets_a_slow_charge_end(start_sandbox, eventually):
     sandbox = await start_sandbox("payments", ORDERPLANE_SANDBOX_SLOW_SECONDS="0.5")
     _, slow, _ = await make(sandbox, payment_method="pm_sandbox_slowCharge")
     _, silent, _ = await make(sandbox, payment_method="pm_sandbox_timeoutAfterCharge")
     confirm = "/v1/payment_intents/{}/confirm"
     charge = asyncio.create_task(sandbox.call("POST", confirm.format(slow["id"]), form={}))
     hung = asyncio.create_task(sandbox.call("POST", confirm.format(silent["id"]), form={}))
-    while (await sandbox.call("GET", f"/v1/payment_intents/{silent['id']}"))[1]["status"] != "succeeded":
-        await asyncio.sleep(0.01)
+    await eventually(
+        lambda: sandbox.call("GET", f"/v1/payment_intents/{silent['id']}"),
+        lambda answer: answer[1]["status"] == "succeeded",
+    )
     assert await sandbox.stop() == 0
     assert (await charge)[1]["status"] == "succeeded"
     with pytest.raises(aiohttp.ClientError):
