@@ -108,11 +108,12 @@ def kafka(java: Path, classpath: str, state: Path, port: int, controller_port: i
     config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     id_file = folder / "cluster-id"
     if not id_file.exists():
-        id_file.write_text(secrets.token_urlsafe(16)[:22])
+        # 16 bytes in base64; a leading dash would look like an option to Kafka's tool.
+        id_file.write_text("o" + secrets.token_urlsafe(16)[1:21] + "A")
     format_storage(java, classpath, config, id_file.read_text())
     log4j = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     command = (
-        str(java), "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", log4j,
+        str(java), "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", log4j,
         "-cp", classpath, "kafka.Kafka", str(config),
     )  # fmt: skip
     return Component("kafka", command, lambda: _listens(port), grace=10, patience=90)

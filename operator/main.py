@@ -41,7 +41,7 @@ async def run(settings: Settings) -> None:
     """
     async with AsyncExitStack() as stack:
         api = await stack.enter_async_context(await ApiClient.connect(user_agent="orderplane-operator"))
-        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=32))
+        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=12))
         stack.push_async_callback(_close_pool, pool)
         gateway = await stack.enter_async_context(
             StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)

@@ -61,10 +61,6 @@ async def tell(
     connection: Connection, row: Any, type_: EventType, data: dict[str, Any], *, effect: UUID | None = None
 ) -> None:
     """Record an event of an order whose row is locked here; `effect` is the order itself unless given."""
-    seq = await connection.fetchval(
-        "UPDATE orders SET seq = seq + 1 WHERE merchant = $1 AND uid = $2 RETURNING seq",
-        row["merchant"], row["uid"],
-    )  # fmt: skip
     await record(
         connection,
         type_=type_,
@@ -72,7 +68,7 @@ async def tell(
         merchant=row["merchant"],
         subject=row["uid"],
         name=row["name"],
-        seq=seq,
+        seq=None,
         data={
             "merchant": row["merchant"],
             "order": {"name": row["name"], "uid": str(row["uid"])},

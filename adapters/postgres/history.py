@@ -10,6 +10,20 @@ CHANNEL = "outbox"
 """Whoever relays events LISTENs here; the payload is the lane."""
 
 
+_COLUMNS = "event_id, merchant, subject, name, type, data, traceparent, lane, seq"
+
+_TELL = f"""
+INSERT INTO history ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+RETURNING pg_notify('{CHANNEL}', lane::text)
+"""  # noqa: S608
+
+_TELL_OF_ORDER = f"""
+WITH told AS (UPDATE orders SET seq = seq + 1 WHERE merchant = $2 AND uid = $3 RETURNING seq)
+INSERT INTO history ({_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8::smallint, told.seq FROM told
+RETURNING pg_notify('{CHANNEL}', lane::text)
+"""  # noqa: S608
+
+
 async def record(
     connection: Connection,
     *,
@@ -18,19 +32,22 @@ async def record(
     merchant: str,
     subject: UUID,
     name: str,
-    seq: int,
+    seq: int | None,
     data: dict[str, Any],
     traceparent: str | None,
 ) -> None:
     """Add one history row; it is also the outbox row until the relay has published it.
 
+    Args:
+        seq: The event's number; None takes the next of the order's gate row.
+
     Raises:
         asyncpg.UniqueViolationError: this effect was told before: the caller's fence is broken.
     """
-    lane = lane_of(subject)
-    await connection.execute(
-        "INSERT INTO history (event_id, merchant, subject, name, seq, type, data, traceparent, lane) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        event_id(effect, type_), merchant, subject, name, seq, type_.value, data, traceparent, lane,
+    row = (
+        event_id(effect, type_), merchant, subject, name, type_.value, data, traceparent, lane_of(subject),
     )  # fmt: skip
-    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, str(lane))
+    if seq is None:
+        await connection.execute(_TELL_OF_ORDER, *row)
+    else:
+        await connection.execute(_TELL, *row, seq)

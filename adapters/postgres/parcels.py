@@ -67,15 +67,18 @@ class PostgresParcels:
     async def begin_buy(
         self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
     ) -> ParcelEntry:
-        async with transaction(self._pool) as connection:
-            await pass_gate(connection, merchant, order_uid, GateState.OPEN)
-            await connection.execute(
-                "UPDATE shipments SET provider_id = $3, rate_id = $4, buy_begun_at = $5 "
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(
+                "WITH gate AS (SELECT 1 FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' "
+                "  FOR UPDATE) "
+                "UPDATE shipments SET provider_id = $3, rate_id = $4, buy_begun_at = $5 FROM gate "
                 "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' "
-                "AND coalesce(provider_id, $3) = $3",
+                "AND coalesce(provider_id, $3) = $3 RETURNING shipments.*",
                 merchant, order_uid, provider_id, rate_id, now,
             )  # fmt: skip
-            return await _reread(connection, merchant, order_uid)
+        if row is None:
+            raise GateClosed(f"buying a label for order {merchant}/{order_uid} is not admitted any more")
+        return _entry(row)
 
     async def record_label(self, merchant: str, order_uid: str, label: Label, now: datetime) -> ParcelEntry:
         async with transaction(self._pool) as connection:

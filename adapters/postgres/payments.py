@@ -71,15 +71,20 @@ class PostgresPayments:
     async def begin_confirm(
         self, merchant: str, order_uid: str, intent_id: str, attempt: int
     ) -> PaymentEntry:
-        async with transaction(self._pool) as connection:
-            await pass_gate(connection, merchant, order_uid, GateState.OPEN)
-            await connection.execute(
-                "UPDATE payments SET intent_id = $3, confirm_attempt = $4 "
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(
+                "WITH gate AS (SELECT 1 FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' "
+                "  FOR UPDATE) "
+                "UPDATE payments SET intent_id = $3, confirm_attempt = $4 FROM gate "
                 "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' "
-                "AND coalesce(intent_id, $3) = $3 AND confirm_attempt < $4",
+                "AND coalesce(intent_id, $3) = $3 AND confirm_attempt < $4 RETURNING payments.*",
                 merchant, order_uid, intent_id, attempt,
             )  # fmt: skip
-            return await _reread(connection, merchant, order_uid)
+            if row is None:
+                raise GateClosed(
+                    f"confirm {attempt} of order {merchant}/{order_uid} is not admitted any more"
+                )
+            return _entry(row, [])
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
         async with transaction(self._pool) as connection:
@@ -193,17 +198,23 @@ async def _read(connection: Connection, merchant: str, order_uid: str) -> Paymen
     row = await connection.fetchrow(
         "SELECT * FROM payments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
     )
-    if row is None:
-        return None
+    return await _with_refunds(connection, row) if row is not None else None
+
+
+async def _with_refunds(connection: Connection, row: Any) -> PaymentEntry:
     # Only what was captured can have refunds: most reads are spared the second query.
     refunds = (
         await connection.fetch(
             "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY made_at, id",
-            merchant, order_uid,
+            row["merchant"], row["order_uid"],
         )
         if row["state"] in ("Captured", "Refunded")
         else []
     )  # fmt: skip
+    return _entry(row, refunds)
+
+
+def _entry(row: Any, refunds: list[Any]) -> PaymentEntry:
     return PaymentEntry(
         order_uid=str(row["order_uid"]),
         amount=row["amount"],

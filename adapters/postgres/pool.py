@@ -33,7 +33,7 @@ async def open_pool(dsn: str, *, size: int = 16) -> Pool:
         OSError, asyncpg.PostgresError: the database cannot be reached.
     """
     return await asyncpg.create_pool(
-        dsn, min_size=2, max_size=size, timeout=10, command_timeout=10, init=_speak_json
+        dsn, min_size=2, max_size=size, timeout=10, command_timeout=10, init=_speak_json, reset=_leave_as_is
     )
 
 
@@ -59,6 +59,10 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     """Borrow a connection for one transaction; raises as `session` does."""
     async with session(pool) as connection, connection.transaction():
         yield connection
+
+
+async def _leave_as_is(connection: asyncpg.Connection) -> None:
+    """Nobody here changes a session's settings or listens on a pooled one: no round trip to undo that."""
 
 
 async def _speak_json(connection: asyncpg.Connection) -> None:

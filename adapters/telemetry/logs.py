@@ -26,7 +26,13 @@ def set_up_logs(service: str) -> None:
         _add_trace,
     ]
     render: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)]
+        [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ,
+                # The rich one prints local variables: addresses, keys, whole requests.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
         if wish == "text"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)]
     )

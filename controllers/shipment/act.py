@@ -8,7 +8,7 @@ from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.errors import Refused, Transient
 from orderplane.controllers.family import Family
-from orderplane.controllers.gate import ParcelState, Whereabouts
+from orderplane.controllers.gate import GateState, ParcelState, Whereabouts
 from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelLedger
 from orderplane.controllers.shipment.plan import Action, plan, status_of
@@ -88,7 +88,8 @@ class ShipmentReconciler:
         self._entries[key] = entry
         if entry != before:
             self._family.wake_order(key, shipment, gate)
-            self._family.wake_siblings(key)
+            if gate is not None and gate.state is GateState.UNDOING:
+                self._family.wake_siblings(key)
         return self._settle.total_seconds() / 4 if self._is_settling(entry, is_unlabelled) else None
 
     async def report(self, key: Key, trouble: Trouble | None) -> None:
