@@ -9,6 +9,9 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from orderplane.events.types import EventType
 from orderplane.workers.relay import Relay
@@ -125,6 +128,20 @@ async def test_an_event_that_cannot_go_out_holds_only_its_subject():
     await served._publish(table, broker, rows)
     assert {subject for (subject, _), _ in broker.handed_over} == {rows[3]["subject"]}
     assert served._still_held() == [rows[0]["subject"]]
+
+
+async def test_a_batch_is_one_span_tied_to_the_traces_of_its_events(monkeypatch):
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("orderplane.workers.relay.tracer", provider.get_tracer("test"))
+    rows = rows_of([2, 1])
+    for row in rows:
+        row["traceparent"] = f"00-{row['subject'].int:032x}-b7ad6b7169203331-01"
+    await relay()._publish(Table(), Broker({}), rows)
+    (span,) = exporter.get_finished_spans()
+    assert [link.context.trace_id for link in span.links] == [1, 2]
+    assert span.attributes == {"messaging.batch.message_count": 3}
 
 
 @pytest.mark.parametrize(
