@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hmac
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -41,7 +42,12 @@ async def _plainly(_request: web.Request, _body: bytes, perform: Perform) -> Rep
 
 
 class Dialect(Protocol):
-    """How a provider words the errors that have nothing to do with the request's content."""
+    """How a provider words the errors that have nothing to do with the request's content.
+
+    `id_header` is the header in which it names each request.
+    """
+
+    id_header: str
 
     def unauthorized(self) -> Reply:
         """401."""
@@ -85,11 +91,11 @@ class Exchange:
 
         async def handler(request: web.Request) -> web.StreamResponse:
             if not self._is_authorized(request):
-                return _response(self._dialect.unauthorized())
+                return self._response(self._dialect.unauthorized())
             body = await request.read()
             reply = await self._answer(operation, around, request, body)
             await self._store.settled()
-            return await self._keep_silent(request) if reply.is_silent else _response(reply)
+            return await self._keep_silent(request) if reply.is_silent else self._response(reply)
 
         return handler
 
@@ -98,13 +104,13 @@ class Exchange:
 
         async def handler(request: web.Request) -> web.StreamResponse:
             if not self._is_authorized(request):
-                return _response(self._dialect.unauthorized())
+                return self._response(self._dialect.unauthorized())
             try:
                 document = operation(await request.read())
             except (ValueError, LookupError) as problem:
-                return _response(Reply(400, orjson.dumps({"error": str(problem)})))
+                return self._response(Reply(400, orjson.dumps({"error": str(problem)})))
             await self._store.settled()
-            return _response(Reply(200, orjson.dumps(document)))
+            return self._response(Reply(200, orjson.dumps(document)))
 
         return handler
 
@@ -140,6 +146,15 @@ class Exchange:
                     await around(request, body, lambda: operation(request, body))
                 return SILENT
 
+    def _response(self, reply: Reply) -> web.Response:
+        request_id = {self._dialect.id_header: f"req_{secrets.token_hex(8)}"}
+        return web.Response(
+            status=reply.status,
+            body=reply.body,
+            headers={**request_id, **reply.headers},
+            content_type="application/json",
+        )
+
     async def _keep_silent(self, request: web.Request) -> web.StreamResponse:
         try:
             async with asyncio.timeout(SILENCE_SECONDS):
@@ -157,9 +172,3 @@ class Exchange:
 
 async def _health(_: web.Request) -> web.Response:
     return web.Response(text="ok\n")
-
-
-def _response(reply: Reply) -> web.Response:
-    return web.Response(
-        status=reply.status, body=reply.body, headers=reply.headers, content_type="application/json"
-    )

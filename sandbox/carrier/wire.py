@@ -34,6 +34,8 @@ def error(status: int, code: str, message: str) -> Reply:
 class Dialect:
     """EasyPost's words for what any request may meet."""
 
+    id_header = "X-EP-Request-UUID"
+
     def unauthorized(self) -> Reply:
         """401."""
         return error(401, "APIKEY.INACTIVE", "This api key is no longer active.")

@@ -53,6 +53,8 @@ def error(status: int, **fields: Any) -> Reply:
 class Dialect:
     """Stripe's words for what any request may meet."""
 
+    id_header = "Request-Id"
+
     def unauthorized(self) -> Reply:
         """401."""
         return error(401, type="invalid_request_error", message="Invalid API Key provided.")

@@ -19,6 +19,7 @@ async def test_a_key_replays_status_and_body_and_says_so(payments):
     status, first, headers = await make(payments, key)
     assert status == 200
     assert "Idempotent-Replayed" not in headers
+    assert headers["Request-Id"].startswith("req_")
     again = await make(payments, key)
     assert again[:2] == (200, first)
     assert again[2]["Idempotent-Replayed"] == "true"
