@@ -80,7 +80,8 @@ class OrderReconciler:
         now = self._clock()
         children = Children.of(order, self._cluster)
         status = status_of(order, seen.gate, children, seen.compensation, trouble, now)
-        if status == order.status:
+        if status == order.status or not status.conditions:
+            # Before the first condition there is nothing to tell that the defaults do not say.
             return
         for item in news(order.status, status):
             await self._cluster.tell(order, type_=item.type, reason=item.reason, note=item.note, now=now)
