@@ -28,11 +28,11 @@ T = TypeVar("T")
 _MOST_TRACKERS = 100
 
 
-class NotFound(Exception):  # noqa: N818 - a verdict
+class NotFound(LookupError):  # noqa: N818 - a verdict
     """There is no such object."""
 
 
-class Wrong(Exception):  # noqa: N818
+class Wrong(ValueError):  # noqa: N818
     """A parameter is missing or wrong; its message says which."""
 
 
@@ -180,12 +180,12 @@ class Carrier:
 
     def scan(self, body: bytes) -> object:
         """Force a tracker's state: `{"tracking_code", "status"}`. Raises ValueError, LookupError."""
-        given = orjson.loads(body)
-        shipment = self._bought(self._by_code.get(str(given["tracking_code"])))
+        given = _document(body)
+        shipment = self._bought(self._by_code.get(_text(given, "tracking_code")))
         if shipment is None:
             raise LookupError("no label has this tracking_code")
         now = time.time()
-        shipment = parcels.scan(shipment, Tracked(given["status"]), now)
+        shipment = parcels.scan(shipment, Tracked(_text(given, "status")), now)
         return tracker_document(self._shipments.put(shipment.id, shipment), now, self._pace)
 
     def _told(self, shipment: Shipment, status: int = 200) -> Reply:

@@ -1,18 +1,26 @@
 """What the adapters make of a provider in trouble: faults, dead ports, broken answers, the breaker."""
 
 import asyncio
+import os
 import random
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
+from orderplane.adapters import provider_calls
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.payments.stripe import StripeGateway
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.payment.ports import IntentState
+from orderplane.crds.order import Address
+from orderplane.crds.shipment import Parcel, Service
 
 pytestmark = pytest.mark.usefixtures("calm")
 
@@ -214,6 +222,55 @@ async def test_reads_of_a_hanging_provider_end_soon(payments, key):
         async with asyncio.timeout(10):
             with pytest.raises(Unclear):
                 await gateway.get_intent(intent.id)
+
+
+async def test_spans_carry_ids_and_verdicts_and_nothing_personal(carrier, monkeypatch):
+    spans = InMemorySpanExporter()
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(provider_calls, "tracer", traces.get_tracer("test"))
+    address = Address(name="Ada Planted", line1="Nowhere 7", city="Delft", postal_code="2611", country="NL")
+    parcel = Parcel(weight_grams=1, length_millimetres=1, width_millimetres=1, height_millimetres=1)
+    with pytest.raises(Refused):
+        await carrier.create(
+            reference="order-7", merchant="shop", address=address, parcels=[parcel], service=Service.STANDARD
+        )
+    (span,) = spans.get_finished_spans()
+    assert span.attributes["order"] == "order-7"
+    assert span.attributes["orderplane.refused"] == "AddressRejected"
+    assert not [word for word in ("Planted", "Nowhere", "Delft", "2611") if word in span.to_json()]
+
+
+@pytest.mark.parametrize("body", [[], {"mode": "explode"}, {"mode": "hang", "seconds": "soon"}])
+async def test_wrong_faults_are_refused(payments, body):
+    status, document, _ = await payments.call("POST", "/_sandbox/faults", json=body)
+    assert status == 400
+    assert document["error"]
+
+
+@pytest.mark.parametrize(
+    "body", [[], {}, {"tracking_code": "SBX", "status": "in_transit"}, {"tracking_code": 1, "status": "x"}]
+)
+async def test_wrong_scans_are_refused(carrier_sandbox, body):
+    status, document, _ = await carrier_sandbox.call("POST", "/_sandbox/scan", json=body)
+    assert status == 400
+    assert document["error"]
+
+
+@pytest.mark.parametrize("name", ["payments", "carrier"])
+async def test_missing_settings_are_named(name, tmp_path):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ORDERPLANE_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"orderplane.sandbox.{name}",
+        env=env,
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"ORDERPLANE_STATE_DIR" in said
 
 
 async def _now(value):

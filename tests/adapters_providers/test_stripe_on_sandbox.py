@@ -194,6 +194,7 @@ async def test_a_refund_may_fail_and_leaves_its_amount_for_another(gateway, even
     )
     assert failed.state is RefundState.FAILED
     assert failed.reason
+    assert await gateway.find_refund(intent.id, reference) is None
     again = await gateway.refund(intent.id, key=f"{reference}/3", amount=1999, reference=reference)
     assert again.id != refund.id
 
