@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from orderplane.audit.verdict import Verdict, audit
@@ -142,7 +143,7 @@ def _print(summary: Summary, verdict: Verdict, took: float) -> None:
         f"From created to shipped: p50 {summary.latency_p50:.2f} s, p95 {summary.latency_p95:.2f} s."
     )
     for line in summary.unexpected:
-        console.print(f"[red]unexpected[/] {line}", soft_wrap=True, markup=True)
+        console.print(f"[red]unexpected[/] {escape(line)}", soft_wrap=True)
     show(verdict)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from orderplane.adapters.kubernetes.client import ApiClient, Json
-from orderplane.adapters.postgres.pool import Pool
+from orderplane.adapters.postgres.pool import Pool, session
 from orderplane.adapters.postgres.recount import recount
 from orderplane.crds.api_errors import ApiError
 from orderplane.crds.meta import Kind
@@ -19,6 +19,15 @@ from orderplane.demo.catalogue import MERCHANT, RECOUNTED
 from orderplane.demo.mix import Case, Story
 
 BUSY = (429, 503)
+
+_HAS_PAID = """
+SELECT EXISTS (
+    SELECT FROM reservation_lines l
+    JOIN reservations r ON r.merchant = l.merchant AND r.holder = l.holder AND r.state = 'Pinned'
+    JOIN payments p ON p.merchant = l.merchant AND p.order_uid = l.holder AND p.state = 'Captured'
+    WHERE l.merchant = $1 AND l.sku = $2
+)
+"""
 
 
 @dataclass(slots=True)
@@ -88,13 +97,13 @@ class Shop:
             aiohttp.ClientSession(self._gateway, timeout=timeout, connector=connector) as http,
             asyncio.TaskGroup() as group,
         ):
+            if any(placed.case.story is Story.RECOUNTED for placed in self.placed):
+                group.create_task(self._recount_when_paid())
             started = time.monotonic()
             for number, placed in enumerate(self.placed):
                 if self._rate:
                     await asyncio.sleep(max(0.0, started + number / self._rate - time.monotonic()))
                 group.create_task(self._place(http, placed))
-            if any(placed.case.story is Story.RECOUNTED for placed in self.placed):
-                group.create_task(self._recount_when_paid())
 
     async def watch(self, seconds: float, on_look: Callable[[], Awaitable[None] | None]) -> bool:
         """Look again and again until every order is finished; answers False where time ran out."""
@@ -174,9 +183,13 @@ class Shop:
             await asyncio.sleep(0.5)
 
     async def _recount_when_paid(self) -> None:
-        """Somebody counts the shelf just when orders have paid and wait for their labels."""
+        """Whenever orders have paid and wait for labels, the shelf is found empty; then it is filled."""
         victims = [placed for placed in self.placed if placed.case.story is Story.RECOUNTED]
-        while not all(p.problem or p.phase not in ("Pending", "Reserved") for p in victims):
+        while not all(placed.is_finished for placed in victims):
+            async with session(self._pool) as connection:
+                has_paid = await connection.fetchval(_HAS_PAID, MERCHANT, RECOUNTED)
+            if has_paid:
+                await recount(self._pool, MERCHANT, RECOUNTED, 0, note="the shelf is empty")
+                await recount(self._pool, MERCHANT, RECOUNTED, len(victims), note="a delivery came")
             await self._looked.wait()
             self._looked.clear()
-        await recount(self._pool, MERCHANT, RECOUNTED, 0, note="the shelf is empty")
