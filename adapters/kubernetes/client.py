@@ -4,7 +4,9 @@ It costs a fifth of the CPU of the generated client for each write, and knows ju
 """
 
 import asyncio
+import re
 import ssl
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
@@ -14,7 +16,7 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from prometheus_client import Counter
 
-from orderplane.adapters.kubernetes.errors import ApiError, Unavailable, error_from
+from orderplane.adapters.kubernetes.errors import ApiError, Forbidden, Unavailable, error_from
 from orderplane.crds.meta import GROUP, VERSION, Kind
 
 Json = dict[str, Any]
@@ -24,6 +26,12 @@ REQUESTS = Counter(
     "Requests to the API server.",
     ["verb", "kind", "code"],
 )
+
+YOUNG_SECONDS = 3.0
+"""So long a refusal for want of a role is not believed: a server that has just started answers requests
+before it has read its roles, and refuses everybody."""
+_YOUNG_PAUSE = 0.1
+_WANT_OF_A_ROLE = re.compile(r'forbidden: User "[^"]*" cannot ')
 
 
 class Page:
@@ -183,6 +191,24 @@ class ApiClient:
         *,
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
+    ) -> Json:
+        deadline = time.monotonic() + YOUNG_SECONDS
+        while True:
+            try:
+                return await self._send_once(method, kind, path, body, query, content_type)
+            except Forbidden as no:
+                if not _WANT_OF_A_ROLE.search(no.message) or time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(_YOUNG_PAUSE)
+
+    async def _send_once(
+        self,
+        method: str,
+        kind: str,
+        path: str,
+        body: Json | None,
+        query: dict[str, str] | None,
+        content_type: str,
     ) -> Json:
         label = kind.value if isinstance(kind, Kind) else kind
         code = "error"

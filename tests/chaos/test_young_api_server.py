@@ -1,0 +1,76 @@
+"""An API server that has just started refuses everybody until it has read its roles; nobody may notice."""
+
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from orderplane.adapters.kubernetes import client
+from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.crds.api_errors import Forbidden
+from orderplane.crds.meta import Kind
+
+WANT_OF_A_ROLE = (
+    'orders.orderplane.dev is forbidden: User "orderplane:gateway" cannot create resource "orders" in API '
+    'group "orderplane.dev" in the namespace "demo"'
+)
+A_POLICY = (
+    'orders.orderplane.dev "x" is forbidden: ValidatingAdmissionPolicy "orderplane-presets" with binding '
+    '"orderplane-presets" denied request: no'
+)
+
+
+class Young:
+    """Refuses the first `refusals` requests."""
+
+    def __init__(self) -> None:
+        self.refusals = 0
+        self.message = WANT_OF_A_ROLE
+        self.asked = 0
+
+    async def answer(self, _: web.Request) -> web.Response:
+        self.asked += 1
+        if self.asked <= self.refusals:
+            status = {"kind": "Status", "reason": "Forbidden", "message": self.message}
+            return web.json_response(status, status=403)
+        return web.json_response({"kind": "Order"}, status=201)
+
+
+@pytest.fixture
+def young() -> Young:
+    return Young()
+
+
+@pytest.fixture
+async def api(young: Young) -> AsyncIterator[ApiClient]:
+    app = web.Application()
+    app.router.add_post("/{path:.*}", young.answer)
+    async with TestServer(app) as server, aiohttp.ClientSession() as http:
+        yield ApiClient(http, str(server.make_url("")))
+
+
+async def test_a_refusal_for_want_of_a_role_is_not_believed_at_once(young: Young, api: ApiClient) -> None:
+    young.refusals = 3
+    assert await api.create(Kind.ORDER, "demo", {}) == {"kind": "Order"}
+    assert young.asked == 4
+
+
+async def test_one_that_lasts_is_believed(
+    young: Young, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "YOUNG_SECONDS", 0.3)
+    young.refusals = 1_000
+    began = time.monotonic()
+    with pytest.raises(Forbidden, match="cannot create"):
+        await api.create(Kind.ORDER, "demo", {})
+    assert 0.3 <= time.monotonic() - began < 3
+
+
+async def test_what_a_policy_refuses_is_refused_at_once(young: Young, api: ApiClient) -> None:
+    young.refusals, young.message = 1_000, A_POLICY
+    with pytest.raises(Forbidden, match="denied request"):
+        await api.create(Kind.ORDER, "demo", {})
+    assert young.asked == 1
