@@ -100,6 +100,11 @@ class Family:
         order = self._order(key)
         return order.metadata.annotations.get(RETRY_ANNOTATION) if order else None
 
+    def handled_retry(self, key: Key) -> str | None:
+        """The last such wish that the order's status says was heard."""
+        order = self._order(key)
+        return order.status.handled_retry if order else None
+
     def traceparent(self, key: Key) -> str | None:
         """The trace that the child was born with."""
         child = self._cluster.cache(self._kind).get(key)

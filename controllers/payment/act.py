@@ -84,9 +84,10 @@ class PaymentReconciler:
                         break
                 case _:
                     assert entry is not None
-                    entry = await self._undo(action, key, entry, trouble)
-                    if action is Action.CHECK_REFUND or action is Action.RETRY_REFUND:
+                    undone = await self._undo(action, key, entry, trouble)
+                    if undone == entry:
                         break
+                    entry = undone
             self._entries[key] = entry
         self._entries[key] = entry
         if entry != before or (gate and trouble):
@@ -236,7 +237,7 @@ class PaymentReconciler:
     async def _retry_refund(self, key: Key, entry: PaymentEntry) -> PaymentEntry:
         """A refund that the provider failed is tried again only when somebody asks for it."""
         wish = self._family.retry_wish(key)
-        if self._refund_retries.setdefault(key, wish) == wish:
+        if self._refund_retries.setdefault(key, self._family.handled_retry(key)) == wish:
             return entry
         self._refund_retries[key] = wish
         return await self._ledger.next_refund_attempt(key[0], entry.order_uid, entry.refunds[-1].id)
