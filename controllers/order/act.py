@@ -9,7 +9,13 @@ from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.errors import Transient
 from orderplane.controllers.gate import Gate
-from orderplane.controllers.order.children import Children, is_as_planned, is_own, manifest_of
+from orderplane.controllers.order.children import (
+    Children,
+    is_as_planned,
+    is_controlled_by,
+    is_own,
+    manifest_of,
+)
 from orderplane.controllers.order.plan import Plan, Undo, plan
 from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.order.status import news, status_of
@@ -66,8 +72,9 @@ class OrderReconciler:
             gate = await self._decide(order, step)
             step = self._plan(order, gate)
         assert gate is not None
-        await self._carry_out(order, step)
+        # Before the step, which may fail: how far the order has come is told all the same.
         await self._remember(key, order, gate)
+        await self._carry_out(order, step)
         if step.look_for or step.delete or step.finish_without or step.seal or step.release:
             # Events and pokes bring the answers; this is for those that get lost.
             return LOST_NEWS_SECONDS
@@ -177,11 +184,23 @@ class OrderReconciler:
                 continue
             why = Undo("OrderMissing", "The Order resource vanished before the order was finished.")
             after = await self._undo(gate.merchant, gate.uid, why)
-            for kind in CHILD_KINDS:
-                self._wake(kind, (gate.merchant, child_name(gate.name, gate.uid)))
-            if after.is_undone:
+            is_left = await self._delete_orphans(gate)
+            if after.is_undone and not is_left:
                 await self._gates.seal(gate.merchant, gate.uid)
         return 1.0
+
+    async def _delete_orphans(self, gate: Gate) -> bool:
+        """Have the children go whose order vanished; answers whether there are any."""
+        key = (gate.merchant, child_name(gate.name, gate.uid))
+        is_left = False
+        for kind in CHILD_KINDS:
+            child = await self._cluster.look(kind, key)
+            if child is not None and is_controlled_by(child, gate.uid):
+                is_left = True
+                if not child.is_deleting:
+                    await self._cluster.delete(kind, child)
+            self._wake(kind, key)
+        return is_left
 
     async def _remember(self, key: Key, order: Order, gate: Gate) -> None:
         before = self._seen.get(key)

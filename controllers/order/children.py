@@ -70,10 +70,12 @@ class Children:
 
 def is_own(child: Resource, order: Order) -> bool:
     """Whether this order, and not an older one of the same name or somebody else, controls the child."""
-    return any(
-        reference.controller and reference.uid == order.metadata.uid
-        for reference in child.metadata.owner_references
-    )
+    return is_controlled_by(child, order.metadata.uid)
+
+
+def is_controlled_by(child: Resource, uid: str) -> bool:
+    """Whether the object with this uid is the child's controller."""
+    return any(reference.controller and reference.uid == uid for reference in child.metadata.owner_references)
 
 
 def is_as_planned(child: Resource, manifest: dict[str, Any]) -> bool:
