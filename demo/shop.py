@@ -77,7 +77,6 @@ class Shop:
         self._pool = pool
         self._rate = rate
         self.placed: list[Placed] = []
-        self._looked = asyncio.Event()
 
     @property
     def is_finished(self) -> bool:
@@ -97,10 +96,11 @@ class Shop:
             aiohttp.ClientSession(self._gateway, timeout=timeout, connector=connector) as http,
             asyncio.TaskGroup() as group,
         ):
-            if any(placed.case.story is Story.RECOUNTED for placed in self.placed):
-                group.create_task(self._recount_when_paid())
+            victims = [placed for placed in self.placed if placed.case.story is Story.RECOUNTED]
+            group.create_task(self._recount_each(http, victims))
             started = time.monotonic()
-            for number, placed in enumerate(self.placed):
+            others = [placed for placed in self.placed if placed.case.story is not Story.RECOUNTED]
+            for number, placed in enumerate(others):
                 if self._rate:
                     await asyncio.sleep(max(0.0, started + number / self._rate - time.monotonic()))
                 group.create_task(self._place(http, placed))
@@ -133,7 +133,6 @@ class Shop:
             token = page.continue_token
             if token is None:
                 break
-        self._looked.set()
 
     def _note(self, placed: Placed, order: Json) -> None:
         status: dict[str, Any] = order.get("status", {})
@@ -182,14 +181,18 @@ class Shop:
                 pass
             await asyncio.sleep(0.5)
 
-    async def _recount_when_paid(self) -> None:
-        """Whenever orders have paid and wait for labels, the shelf is found empty; then it is filled."""
-        victims = [placed for placed in self.placed if placed.case.story is Story.RECOUNTED]
-        while not all(placed.is_finished for placed in victims):
-            async with session(self._pool) as connection:
-                has_paid = await connection.fetchval(_HAS_PAID, MERCHANT, RECOUNTED)
-            if has_paid:
-                await recount(self._pool, MERCHANT, RECOUNTED, 0, note="the shelf is empty")
-                await recount(self._pool, MERCHANT, RECOUNTED, len(victims), note="a delivery came")
-            await self._looked.wait()
-            self._looked.clear()
+    async def _recount_each(self, http: aiohttp.ClientSession, victims: Sequence[Placed]) -> None:
+        """One after the other: when an order has paid and waits for its label, the shelf is found empty.
+
+        Only here is this product ordered, so that nobody else meets the empty shelf.
+        """
+        for placed in victims:
+            await self._place(http, placed)
+            while not placed.is_finished and not await self._has_paid():  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            await recount(self._pool, MERCHANT, RECOUNTED, 0, note="the shelf is empty")
+            await recount(self._pool, MERCHANT, RECOUNTED, len(victims), note="a delivery came")
+
+    async def _has_paid(self) -> bool:
+        async with session(self._pool) as connection:
+            return bool(await connection.fetchval(_HAS_PAID, MERCHANT, RECOUNTED))
