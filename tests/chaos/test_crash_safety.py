@@ -6,6 +6,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import aiohttp
 import pytest
@@ -79,14 +80,20 @@ class Mischief:
     async def _break_the_rest(self) -> None:
         troubles: list[Callable[[], Awaitable[None]]] = [
             self._restart_apiserver, self._stop_kafka, self._restart_postgres, self._count_the_shelf,
-            lambda: self._fault("payments", "error500"),
-            lambda: self._fault("payments", "hang"),
-            lambda: self._fault("carrier", "error500"),
+            partial(self._fault, "payments", "error500"),
+            partial(self._fault, "payments", "hang"),
+            partial(self._fault, "carrier", "error500"),
+            *(partial(self._kill, name) for name in ("etcd", "gateway", "relay", "payments", "carrier")),
         ]  # fmt: skip
         self.rng.shuffle(troubles)
         for trouble in troubles:
             await asyncio.sleep(self.rng.uniform(0.5, 3.0))
             await trouble()
+
+    async def _kill(self, name: str) -> None:
+        await self.plane.supervisor.kill(name)
+        await self.plane.supervisor.wait_ready(name)
+        self.done.append(f"kill {name}")
 
     async def _restart_apiserver(self) -> None:
         await self.plane.supervisor.restart("kube-apiserver")
