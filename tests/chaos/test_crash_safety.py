@@ -1,28 +1,23 @@
 """Two hundred orders while everything they depend on dies, restarts, lies and hangs: none is lost."""
 
 import asyncio
-import os
 import random
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import aiohttp
 import pytest
 
-from orderplane.adapters.postgres.pool import session
 from orderplane.adapters.postgres.recount import StockRaced, recount
-from orderplane.audit.verdict import Verdict, audit
-from orderplane.cli.demo import TEMPO
 from orderplane.cli.world import open_world
 from orderplane.controllers.errors import Transient
 from orderplane.demo.catalogue import MERCHANT, RECOUNTED, seed
 from orderplane.demo.mix import Case, Story, mix
 from orderplane.demo.shop import Placed, Shop
-from orderplane.demo.summary import describe
-from orderplane.localplane.plane import ALL, Plane, Wish, remove
-from orderplane.localplane.progress import ConsoleProgress
+from orderplane.localplane.plane import Plane
+
+from .conftest import alarms_of, story_of, verdict_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
@@ -33,25 +28,6 @@ KILLS = 12
 RATE = 4.0
 """Orders a second, so that they are being placed for as long as the trouble lasts."""
 RECOVERY_SECONDS = 240.0
-
-
-@pytest.fixture
-def chaos_seed(capsys: pytest.CaptureFixture[str]) -> int:
-    """`CHAOS_SEED`, or another each time; said at once, so that a hung run can be repeated too."""
-    number = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
-    with capsys.disabled():
-        print(f"\nCHAOS_SEED={number}", flush=True)  # noqa: T201
-    return number
-
-
-@pytest.fixture
-async def own_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
-    state = tmp_path_factory.mktemp("chaos")
-    try:
-        async with Plane.start(state, Wish(env=TEMPO), ConsoleProgress()) as started:
-            yield started
-    finally:
-        remove(state)
 
 
 @dataclass
@@ -158,40 +134,6 @@ def is_right(placed: Placed) -> bool:
             placed.phase == "Failed" and placed.reason in ("StockLost", "OutOfStock")
         )
     return placed.is_as_expected
-
-
-async def all_told(plane: Plane) -> None:
-    """Until the outbox is empty."""
-    async with open_world(plane.env("admin")) as world, asyncio.timeout(60):
-        while True:
-            async with session(world.pool) as connection:
-                waiting = await connection.fetchval("SELECT count(*) FROM history WHERE published_at IS NULL")
-            if not waiting:
-                return
-            await asyncio.sleep(0.3)
-
-
-async def verdict_of(plane: Plane) -> Verdict:
-    await all_told(plane)
-    async with open_world(plane.env("admin")) as world:
-        return await audit(world.snapshot)
-
-
-def alarms_of(plane: Plane) -> list[str]:
-    """Failures that nobody foresaw, as the processes logged them: each is a defect, however it ended."""
-    found = []
-    for name in ALL:
-        with plane.supervisor.log_of(name).open(errors="replace") as lines:
-            found += [
-                f"{name}: {line.strip()[:2000]}"
-                for line in lines
-                if '"exception"' in line and '"level":"error"' in line
-            ]
-    return found
-
-
-def story_of(wrong: Sequence[Placed]) -> str:
-    return "\n".join(f"{describe(p)} {p.order.get('status', {}).get('conditions')}" for p in wrong)
 
 
 @pytest.mark.timeout(600)

@@ -1,0 +1,70 @@
+"""A plane of its own for each test that breaks things, and what every such test asks at the end."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from orderplane.adapters.postgres.pool import session
+from orderplane.audit.verdict import Verdict, audit
+from orderplane.cli.demo import TEMPO
+from orderplane.cli.world import open_world
+from orderplane.demo.shop import Placed
+from orderplane.demo.summary import describe
+from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.progress import ConsoleProgress
+
+
+@pytest.fixture
+def chaos_seed(capsys: pytest.CaptureFixture[str]) -> int:
+    """`CHAOS_SEED`, or another each time; said at once, so that a hung run can be repeated too."""
+    number = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
+    with capsys.disabled():
+        print(f"\nCHAOS_SEED={number}", flush=True)  # noqa: T201
+    return number
+
+
+@pytest.fixture
+async def own_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    """Everything, at the demo's tempo."""
+    state = tmp_path_factory.mktemp("chaos")
+    try:
+        async with Plane.start(state, Wish(env=TEMPO), ConsoleProgress()) as started:
+            yield started
+    finally:
+        remove(state)
+
+
+async def verdict_of(plane: Plane) -> Verdict:
+    """The audit, once the outbox is empty."""
+    async with open_world(plane.env("admin")) as world:
+        async with asyncio.timeout(60):
+            while True:
+                async with session(world.pool) as connection:
+                    unsaid = await connection.fetchval(
+                        "SELECT count(*) FROM history WHERE published_at IS NULL"
+                    )
+                if not unsaid:
+                    break
+                await asyncio.sleep(0.3)
+        return await audit(world.snapshot)
+
+
+def alarms_of(plane: Plane) -> list[str]:
+    """Failures that nobody foresaw, as the processes logged them: each is a defect, however it ended."""
+    found = []
+    for name in plane.supervisor.names:
+        with plane.supervisor.log_of(name).open(errors="replace") as lines:
+            found += [
+                f"{name}: {line.strip()[:2000]}"
+                for line in lines
+                if '"exception"' in line and '"level":"error"' in line
+            ]
+    return found
+
+
+def story_of(placed: Sequence[Placed]) -> str:
+    """What became of these, with their conditions."""
+    return "\n".join(f"{describe(p)} {p.order.get('status', {}).get('conditions')}" for p in placed)
