@@ -58,7 +58,7 @@ def alarms_of(plane: Plane) -> list[str]:
     for name in plane.supervisor.names:
         with plane.supervisor.log_of(name).open(errors="replace") as lines:
             found += [
-                f"{name}: {line.strip()[:2000]}"
+                f"{name}: {line[:300]} ... {line.strip()[-1200:]}"
                 for line in lines
                 if '"exception"' in line and '"level":"error"' in line
             ]

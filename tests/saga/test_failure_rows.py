@@ -37,7 +37,8 @@ async def test_out_of_stock(desk: Desk) -> None:
     assert conditions["Reserved"] == ("False", "OutOfStock")
     assert f"{SCARCE}: 4 wanted, 3 left" in str(ended["status"]["conditions"])
     assert undone_steps(ended) == []
-    assert await desk.events(order) == {"Failed"} or await desk.events(order) == {"Compensating", "Failed"}
+    # Undoing nothing takes no time; whether it is told on its own is a matter of load.
+    assert {"Failed"} <= await desk.events(order) <= {"Compensating", "Failed"}
     assert await desk.history(order) == ["order.created", "order.failed"]
     assert await desk.intents(order) == []
     assert await desk.stock(SCARCE) == (3, 0)
@@ -129,7 +130,6 @@ async def test_a_reservation_alone_expires_and_one_that_is_being_paid_for_does_n
     shipped = await desk.until(order, phase_is("Shipped", "Delivered"))
     assert conditions_of(shipped)["Reserved"][0] == "True"
     assert await desk.stock(MUG) == (OPENING - 2, 0)
-    await desk.until(order, phase_is("Delivered"))
 
 
 async def test_a_hold_of_an_order_expires_before_it_pays(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """Races and forgeries: whoever comes first, whoever lies, money and goods move once or not at all."""
 
 import asyncio
+import json
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -118,6 +119,12 @@ async def test_expiry_against_charge(desk: Desk) -> None:
             assert entry is not None
             if entry.state is not StockState.HELD:
                 break
+        # Whoever changes a ledger from outside the operator says so, as a recount does.
+        news = {
+            "merchant": desk.name, "order": order["metadata"]["name"],
+            "child": child_name(order["metadata"]["name"], order["metadata"]["uid"]),
+        }  # fmt: skip
+        await desk.rows("SELECT pg_notify('ledger', $2) WHERE $1 <> ''", json.dumps(news))
 
     await asyncio.gather(*(expire(order) for order in orders))
     for order in orders:
@@ -194,7 +201,7 @@ async def test_retry_after_the_provider_pruned_its_keys(desk: Desk) -> None:
 
 async def test_a_label_that_times_out_after_it_was_bought_is_one_label(desk: Desk) -> None:
     order = await desk.place([(MUG, 1)], line1="3 Ferry Road")
-    await desk.until(order, phase_is("Delivered"))
+    await desk.until(order, phase_is("Shipped", "Delivered"))
     assert len(await desk.labels(order)) == 1
     assert (await desk.history(order)).count("order.shipped") == 1
 
@@ -276,7 +283,6 @@ async def test_nobody_but_the_operator_may_forge_a_status(desk: Desk) -> None:
     payment = await desk.until_child(Kind.PAYMENT, order, lambda _: True)
     with pytest.raises(Forbidden, match="only the operator"):
         await forge_capture(desk.api, payment)
-    await desk.until(order, phase_is("Delivered"))
 
 
 async def forge_capture(api: ApiClient, payment: Json) -> None:
@@ -296,7 +302,7 @@ async def forge_capture(api: ApiClient, payment: Json) -> None:
 async def test_a_forged_capture_buys_no_label(desk: Desk) -> None:
     """Even with the operator's own rights: the ledger decides, not the resource."""
     order = await desk.place([(MUG, 1)], method="pm_card_authenticationRequired")
-    await desk.sandbox("payments", "faults", {"mode": "hang", "seconds": 5, "share": 1.0})
+    await desk.sandbox("payments", "faults", {"mode": "hang", "seconds": 3, "share": 1.0})
     async with await as_operator(desk) as forger:
         payment = await desk.until_child(Kind.PAYMENT, order, lambda _: True)
         await forge_capture(forger, payment)
@@ -314,7 +320,6 @@ async def test_no_finalizer_is_taken_off_by_hand(desk: Desk) -> None:
     order = await desk.place([(MUG, 1)])
     with pytest.raises(Forbidden, match="only the operator takes off finalizers"):
         await tear_off(desk.api, Kind.ORDER, desk.name, order["metadata"]["name"])
-    await desk.until(order, phase_is("Delivered"))
 
 
 async def tear_off(api: ApiClient, kind: Kind, namespace: str, name: str) -> None:
@@ -443,8 +448,8 @@ async def test_finished_orders_and_their_namespace_are_cleaned_up_without_a_trac
 
 
 async def test_a_running_order_deleted_in_the_foreground_is_undone_once(desk: Desk) -> None:
-    order = await desk.place([(MUG, 1)], line1=SLOW_ADDRESS)
-    await desk.until(order, phase_is("Paid"))
+    order = await desk.place([(MUG, 1)])
+    await desk.until(order, phase_is("Shipped"))
     await desk.officially(
         lambda api: client.CustomObjectsApi(api).delete_namespaced_custom_object(
             GROUP, VERSION, desk.name, "orders", order["metadata"]["name"], propagation_policy="Foreground"
@@ -454,6 +459,7 @@ async def test_a_running_order_deleted_in_the_foreground_is_undone_once(desk: De
     gate = await desk.until_sealed(order)
     assert gate["outcome"] == "Cancelled"
     await is_undone_once(desk, order)
+    assert "shipment.cancelled" in await desk.history(order)
     assert await desk.stock(MUG) == (OPENING, 0)
 
 
@@ -476,8 +482,8 @@ async def test_a_namespace_with_running_orders_is_undone_once(desk: Desk) -> Non
 
 
 async def test_an_order_made_again_under_the_same_name_shares_nothing(desk: Desk) -> None:
-    first = await desk.place([(MUG, 2)], name="again", line1=SLOW_ADDRESS)
-    await desk.until(first, phase_is("Paid"))
+    first = await desk.place([(MUG, 2)], name="again")
+    await desk.until(first, phase_is("Shipped"))
     await desk.delete(first)
     await desk.until_gone(first)
     second = await desk.place([(POT, 1)], name="again")
@@ -533,7 +539,7 @@ async def test_a_read_right_after_the_202_finds_it(front_door: aiohttp.ClientSes
 
 
 async def test_too_late_to_cancel(desk: Desk, front_door: aiohttp.ClientSession) -> None:
-    location = await post_order(front_door)
+    location, order = await post_order(front_door), await desk.place([(MUG, 1)])
     async with asyncio.timeout(60):
         while True:
             async with front_door.get(location) as answer:
@@ -543,7 +549,6 @@ async def test_too_late_to_cancel(desk: Desk, front_door: aiohttp.ClientSession)
     async with front_door.post(f"{location}/cancel") as answer:
         assert (answer.status, (await answer.json())["code"]) == (409, "too_late_to_cancel")
     # The same wish by kubectl cannot be answered with a number: the resource says it.
-    order = await desk.place([(MUG, 1)])
     await desk.until(order, phase_is("Delivered"))
     before = await moved(desk)
     await desk.cancel(order)
