@@ -1,0 +1,113 @@
+"""What has to hold when a run has come to rest: the audit's promises, on the simulated books."""
+
+from orderplane.controllers.gate import GateState, Outcome, StockState
+from orderplane.controllers.payment.ports import IntentState, RefundState
+from orderplane.controllers.shipment.ports import VoidState
+from orderplane.crds.meta import Kind
+
+from .ledgers import KEPT
+from .run import World
+
+GONE_OUT = (Outcome.SHIPPED, Outcome.DELIVERED)
+
+
+def check(world: World) -> None:
+    """Raise AssertionError on the first promise that is not kept."""
+    stock_balances(world)
+    for uid in world.orders:
+        ends_as_it_should(world, uid)
+        money_is_exact(world, uid)
+        goods_are_where_they_should(world, uid)
+        story_is_told_once(world, uid)
+    nothing_is_left_hanging(world)
+
+
+def stock_balances(world: World) -> None:
+    books = world.books
+    for sku in books.on_hand:
+        assert books.on_hand[sku] == books.opening[sku] + books.moved[sku], f"{sku} does not balance"
+        kept = sum(books.lines[uid].get(sku, 0) for uid, entry in books.stock.items() if entry.state in KEPT)
+        assert books.reserved[sku] == kept, f"{sku}: {books.reserved[sku]} reserved, {kept} kept"
+
+
+def ends_as_it_should(world: World, uid: str) -> None:
+    gate = world.books.gates.get(uid)
+    if gate is None:
+        # Its resource was torn off before anybody saw it: then nothing was promised to anybody.
+        assert uid in world.disturbed, f"{uid} was never opened"
+        return
+    assert gate.state is GateState.SEALED, f"{uid} is still {gate.state}"
+    assert gate.finished_at is not None, f"{uid} never finished"
+    if uid in world.disturbed:
+        return
+    is_refused = (
+        uid in world.gateway.declined
+        or uid in world.carrier.refused_at_create
+        or uid in world.carrier.refused_at_buy
+        or world.books.stock[uid].state is StockState.REJECTED
+    )
+    expected = Outcome.FAILED if is_refused else Outcome.DELIVERED
+    assert gate.outcome is expected, f"{uid} ended {gate.outcome} ({gate.reason}), not {expected}"
+
+
+def money_is_exact(world: World, uid: str) -> None:
+    gate = world.books.gates.get(uid)
+    intents = [i for i in world.gateway.intents_by_id.values() if i.reference == uid]
+    taken = sum(intent.received for intent in intents)
+    ids = {intent.id for intent in intents}
+    back = sum(
+        r.amount
+        for r in world.gateway.refunds_by_id.values()
+        if r.intent_id in ids and r.state is RefundState.SUCCEEDED
+    )
+    owed = world.books.totals[uid][0] if gate and gate.outcome in GONE_OUT else 0
+    assert taken - back == owed, f"{uid}: {taken} taken, {back} given back, {owed} owed"
+    payment = world.books.payments.get(uid)
+    known = payment.intent_id if payment else None
+    for intent in intents:
+        if intent.id != known:
+            # A create whose answer was lost: nobody can confirm it any more.
+            assert intent.state in (IntentState.UNCONFIRMED, IntentState.CANCELLED), f"{intent} is unknown"
+    if payment:
+        assert payment.captured == taken, f"{uid}: the ledger has {payment.captured}, {taken} were taken"
+
+
+def goods_are_where_they_should(world: World, uid: str) -> None:
+    gate = world.books.gates.get(uid)
+    live = [
+        s
+        for s in world.carrier.by_id.values()
+        if s.reference == uid and s.label is not None and s.void is VoidState.NONE
+    ]
+    has_left = gate is not None and gate.outcome in GONE_OUT
+    assert len(live) == int(has_left), f"{uid}: {len(live)} live labels"
+    entry = world.books.stock.get(uid)
+    state = entry.state if entry else None
+    if has_left:
+        assert state is StockState.COMMITTED, f"{uid} has left, but its stock is {state}"
+    else:
+        assert state not in (*KEPT, StockState.COMMITTED), f"{uid} is undone, but its stock is {state}"
+
+
+def story_is_told_once(world: World, uid: str) -> None:
+    types = [type_ for type_, _ in world.books.history.get(uid, [])]
+    assert len(types) == len(set(types)), f"{uid} was told {types}"
+    gate = world.books.gates.get(uid)
+    if gate is not None and gate.outcome is not None:
+        last = {Outcome.DELIVERED: "order.delivered", Outcome.FAILED: "order.failed",
+                Outcome.CANCELLED: "order.cancelled"}[gate.outcome]  # fmt: skip
+        assert types[-1] == last, f"{uid} ended {gate.outcome}, but the last event is {types[-1]}"
+
+
+def nothing_is_left_hanging(world: World) -> None:
+    alive = {d["metadata"]["uid"] for d in world.api.objects.values()}
+    for (kind, _, name), document in world.api.objects.items():
+        metadata = document["metadata"]
+        assert not metadata.get("deletionTimestamp"), f"{kind} {name} is still held"
+        for owner in metadata.get("ownerReferences", ()):
+            assert owner["uid"] in alive, f"{kind} {name} outlived its order"
+        if kind is Kind.ORDER:
+            outcome = world.books.gates[metadata["uid"]].outcome
+            phase = document["status"]["phase"]
+            assert outcome is not None
+            assert phase == outcome.value, f"Order {name} ended {outcome} but shows {phase}"

@@ -1,0 +1,244 @@
+"""Providers with bad manners: lost answers, late effects, stored failures, refusals."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from orderplane.controllers.errors import Refused, Transient, Unclear
+from orderplane.controllers.gate import Whereabouts
+from orderplane.controllers.payment.ports import Intent, IntentState, Refund, RefundState
+from orderplane.controllers.shipment.ports import CarrierShipment, Label, TrackingUpdate, VoidState
+
+from .steps import point
+
+SETTLE = timedelta(seconds=30)
+
+
+@dataclass
+class Manners:
+    """How a provider behaves now. `share` is how often a call goes wrong."""
+
+    rng: Random
+    now: Callable[[], datetime]
+    share: float = 0.0
+    always_late: str = ""
+    late: list[tuple[datetime, Callable[[], Any]]] = field(default_factory=list)
+
+    async def call(self, what: str, effect: Callable[[], Any]) -> Any:
+        """Carry a call out, or not, or later, and answer, or not."""
+        await point(what)
+        is_late = what == self.always_late and self.share > 0
+        if is_late or self.rng.random() < self.share:
+            match "late" if is_late else self.rng.choice(("before", "after", "late", "unreached")):
+                case "before":
+                    raise Unclear("NoAnswer", f"{what}: nothing happened, but nobody knows")
+                case "after":
+                    effect()
+                    raise Unclear("NoAnswer", f"{what}: it happened, but nobody knows")
+                case "late":
+                    # Shorter than the time after which "there is none" is believed.
+                    delay = timedelta(seconds=self.rng.uniform(0, SETTLE.total_seconds() * 0.9))
+                    self.late.append((self.now() + delay, effect))
+                    raise Unclear("NoAnswer", f"{what}: it will happen, and nobody knows")
+                case _:
+                    raise Transient("Unavailable", f"{what}: not reached")
+        answer = effect()
+        await point(f"{what} done")
+        return answer
+
+    def land(self) -> None:
+        """Carry out what is due although its client has gone."""
+        due = [effect for at, effect in self.late if at <= self.now()]
+        self.late = [(at, effect) for at, effect in self.late if at > self.now()]
+        for effect in due:
+            with contextlib.suppress(Refused):
+                effect()
+
+
+class Gateway:
+    """Implements PaymentGateway over intents that can take money once."""
+
+    def __init__(self, manners: Manners) -> None:
+        self._manners = manners
+        self.intents_by_id: dict[str, Intent] = {}
+        self.refunds_by_id: dict[str, Refund] = {}
+        self._keys: dict[str, Any] = {}
+        self.declined: set[str] = set()
+        self.pending_refunds: set[str] = set()
+
+    def _once(self, key: str, effect: Callable[[], Any]) -> Callable[[], Any]:
+        def run() -> Any:
+            if key not in self._keys:
+                self._keys[key] = effect()
+            return self._keys[key]
+
+        return run
+
+    async def create_intent(
+        self, *, key: str, amount: int, currency: str, method: str, merchant: str, reference: str
+    ) -> Intent:
+        def effect() -> Intent:
+            intent = Intent(
+                f"pi_{len(self.intents_by_id)}", IntentState.UNCONFIRMED, amount, currency, 0, reference
+            )
+            self.intents_by_id[intent.id] = intent
+            return intent
+
+        return await self._manners.call("create intent", self._once(key, effect))  # type: ignore[no-any-return]
+
+    async def confirm(self, intent_id: str, *, key: str) -> Intent:
+        def effect() -> Intent:
+            intent = self.intents_by_id[intent_id]
+            if intent.state is not IntentState.UNCONFIRMED:
+                raise Refused("PaymentRejected", "unexpected state")
+            if intent.reference in self.declined:
+                after = replace(intent, state=IntentState.REFUSED, reason="CardDeclined", message="no")
+            else:
+                after = replace(intent, state=IntentState.CAPTURED, received=intent.amount)
+                taken = [
+                    i for i in self.intents_by_id.values() if i.reference == intent.reference and i.received
+                ]
+                assert not taken, f"{intent.reference} is charged twice"
+            self.intents_by_id[intent_id] = after
+            return after
+
+        return await self._manners.call("confirm", self._once(key, effect))  # type: ignore[no-any-return]
+
+    async def get_intent(self, intent_id: str) -> Intent:
+        return await self._manners.call("get intent", lambda: self.intents_by_id[intent_id])  # type: ignore[no-any-return]
+
+    async def cancel_intent(self, intent_id: str) -> Intent:
+        def effect() -> Intent:
+            intent = self.intents_by_id[intent_id]
+            if intent.state in (IntentState.UNCONFIRMED, IntentState.REFUSED):
+                self.intents_by_id[intent_id] = replace(intent, state=IntentState.CANCELLED)
+            return self.intents_by_id[intent_id]
+
+        return await self._manners.call("cancel intent", effect)  # type: ignore[no-any-return]
+
+    async def refund(self, intent_id: str, *, key: str, amount: int, reference: str) -> Refund:
+        def effect() -> Refund:
+            intent = self.intents_by_id[intent_id]
+            back = sum(
+                r.amount
+                for r in self.refunds_by_id.values()
+                if r.intent_id == intent_id and r.state is not RefundState.FAILED
+            )
+            if back + amount > intent.received:
+                raise Refused("PaymentRejected", "more than was taken")
+            state = RefundState.PENDING if intent.reference in self.pending_refunds else RefundState.SUCCEEDED
+            refund = Refund(
+                f"re_{len(self.refunds_by_id)}", intent_id, state, amount, intent.currency, reference
+            )
+            self.refunds_by_id[refund.id] = refund
+            return refund
+
+        return await self._manners.call("refund", self._once(key, effect))  # type: ignore[no-any-return]
+
+    async def get_refund(self, refund_id: str) -> Refund:
+        def effect() -> Refund:
+            refund = self.refunds_by_id[refund_id]
+            if refund.state is RefundState.PENDING:
+                self.refunds_by_id[refund_id] = replace(refund, state=RefundState.SUCCEEDED)
+            return self.refunds_by_id[refund_id]
+
+        return await self._manners.call("get refund", effect)  # type: ignore[no-any-return]
+
+    async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
+        def effect() -> Refund | None:
+            return next(
+                (
+                    r
+                    for r in self.refunds_by_id.values()
+                    if r.intent_id == intent_id and r.reference == reference
+                ),
+                None,
+            )
+
+        return await self._manners.call("find refund", effect)  # type: ignore[no-any-return]
+
+    def prune_keys(self) -> None:
+        """A day has passed."""
+        self._keys.clear()
+
+
+class Carrier:
+    """Implements Carrier over shipments that have at most one label."""
+
+    def __init__(self, manners: Manners) -> None:
+        self._manners = manners
+        self.by_id: dict[str, CarrierShipment] = {}
+        self.refused_at_create: set[str] = set()
+        self.refused_at_buy: set[str] = set()
+        self.voids: dict[str, VoidState] = {}
+
+    async def create(self, *, reference: str, **_: Any) -> CarrierShipment:
+        def effect() -> CarrierShipment:
+            if reference in self.refused_at_create:
+                raise Refused("AddressRejected", "no such address")
+            made = CarrierShipment(
+                f"shp_{len(self.by_id)}", reference, "rate", None, VoidState.NONE, Whereabouts.PRE_TRANSIT
+            )
+            self.by_id[made.id] = made
+            return made
+
+        return await self._manners.call("create shipment", effect)  # type: ignore[no-any-return]
+
+    async def buy(self, shipment_id: str, rate_id: str) -> CarrierShipment:
+        def effect() -> CarrierShipment:
+            found = self.by_id[shipment_id]
+            if found.reference in self.refused_at_buy:
+                raise Refused("ShipmentRejected", "not there")
+            if found.label is not None:
+                raise Refused("AlreadyBought", "bought already")
+            alive = [
+                s
+                for s in self.by_id.values()
+                if s.reference == found.reference and s.label and s.void is VoidState.NONE
+            ]
+            assert not alive, f"{found.reference} has two labels"
+            label = Label(f"code-{shipment_id}", "trk", "https://track", "Post", "Ground", 500, "EUR")
+            self.by_id[shipment_id] = replace(found, label=label)
+            return self.by_id[shipment_id]
+
+        return await self._manners.call("buy", effect)  # type: ignore[no-any-return]
+
+    async def get(self, shipment_id: str) -> CarrierShipment:
+        return await self._manners.call("get shipment", lambda: self.by_id[shipment_id])  # type: ignore[no-any-return]
+
+    async def void(self, shipment_id: str) -> CarrierShipment:
+        def effect() -> CarrierShipment:
+            found = self.by_id[shipment_id]
+            if found.label is not None and found.void is VoidState.NONE:
+                if found.whereabouts is Whereabouts.PRE_TRANSIT:
+                    found = replace(found, void=self.voids.get(found.reference, VoidState.SUBMITTED))
+                self.by_id[shipment_id] = found
+            return found
+
+        return await self._manners.call("void", effect)  # type: ignore[no-any-return]
+
+    async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
+        def effect() -> list[TrackingUpdate]:
+            return [
+                TrackingUpdate(s.label.tracking_code, s.whereabouts, None)
+                for s in self.by_id.values()
+                if s.label and s.label.tracking_code in tracking_codes
+            ]
+
+        return await self._manners.call("track", effect)  # type: ignore[no-any-return]
+
+    def scan(self, shipment_id: str) -> None:
+        """The parcel moves one step on, if its label is alive."""
+        found = self.by_id[shipment_id]
+        if found.label is None or found.void is not VoidState.NONE:
+            return
+        further = {
+            Whereabouts.PRE_TRANSIT: Whereabouts.IN_TRANSIT,
+            Whereabouts.IN_TRANSIT: Whereabouts.DELIVERED,
+        }
+        self.by_id[shipment_id] = replace(
+            found, whereabouts=further.get(found.whereabouts, found.whereabouts)
+        )
