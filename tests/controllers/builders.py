@@ -1,0 +1,74 @@
+"""Orders, children and gates for tables: `an_order(cancel=True)`, `a_gate(stock=StockState.HELD)`."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from orderplane.controllers.gate import Gate, GateState
+from orderplane.controllers.order.children import Children, manifest_of
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import Order
+from orderplane.crds.payment import Payment
+from orderplane.crds.reservation import Reservation
+from orderplane.crds.shipment import Shipment
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+UID = "6ae2f075-abd2-43af-9df4-f9c7c4c8e8a2"
+
+
+def an_order(*, deleting: bool = False, status: dict[str, Any] | None = None, **spec: Any) -> Order:
+    metadata: dict[str, Any] = {
+        "name": "tea",
+        "namespace": "shop",
+        "uid": UID,
+        "resourceVersion": "7",
+        "generation": 1,
+        "creationTimestamp": NOW.isoformat(),
+        "labels": {"orderplane.dev/shard": "3"},
+        "finalizers": ["orderplane.dev/compensate"],
+    }
+    if deleting:
+        metadata["deletionTimestamp"] = NOW.isoformat()
+    return Order.model_validate(
+        {
+            "metadata": metadata,
+            "spec": {
+                "customer": "c-1",
+                "items": [{"sku": "TEA", "quantity": 2}],
+                "quote": {
+                    "currency": "EUR",
+                    "lines": [{"sku": "TEA", "quantity": 2, "unitAmount": 500, "weightGrams": 100}],
+                    "amounts": {"items": 1000, "shipping": 0, "tax": 0, "discount": 0, "total": 1000},
+                },
+                "address": {"name": "A", "line1": "1 S", "city": "C", "postalCode": "1", "country": "NL"},
+                "paymentMethod": "pm_card_visa",
+                "cancel": False,
+                **spec,
+            },
+            "status": status or {},
+        }
+    )
+
+
+def a_child(kind: Kind, *, deleting: bool = False, order: Order | None = None) -> Any:
+    manifest = manifest_of(kind, order or an_order())
+    metadata = {
+        **manifest["metadata"],
+        "uid": f"{kind}-uid",
+        "resourceVersion": "9",
+        "creationTimestamp": NOW.isoformat(),
+    }
+    if deleting:
+        metadata["deletionTimestamp"] = NOW.isoformat()
+    model = {Kind.RESERVATION: Reservation, Kind.PAYMENT: Payment, Kind.SHIPMENT: Shipment}[kind]
+    return model.model_validate({**manifest, "metadata": metadata})
+
+
+def children(*kinds: Kind, deleting: tuple[Kind, ...] = ()) -> Children:
+    made = {kind.value.lower(): a_child(kind, deleting=kind in deleting) for kind in (*kinds, *deleting)}
+    return Children(**made)
+
+
+def a_gate(state: GateState = GateState.OPEN, **facts: Any) -> Gate:
+    if state is GateState.UNDOING:
+        facts = {"reason": "CardDeclined", "message": "no", **facts}
+    return Gate("shop", UID, "tea", state, **facts)

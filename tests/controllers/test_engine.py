@@ -1,0 +1,184 @@
+"""Queue, cache, back-off, conditions: what the controllers stand on."""
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderplane.controllers.engine.backoff import (
+    LONGEST_SECONDS,
+    PATIENCE_SECONDS,
+    Trouble,
+    after_failure,
+    pause_after,
+)
+from orderplane.controllers.engine.cache import TOMBSTONE_SECONDS, Cache
+from orderplane.controllers.engine.conditions import Fact, find, with_facts
+from orderplane.controllers.engine.queue import KeyedQueue
+from orderplane.controllers.errors import Transient
+from orderplane.controllers.order.children import is_as_planned, manifest_of
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import Order
+
+from .builders import NOW, a_child, an_order
+
+A, B, C = ("ns", "a"), ("ns", "b"), ("ns", "c")
+
+
+async def test_a_key_waits_once_and_the_best_rank_goes_first() -> None:
+    queue = KeyedQueue()
+    queue.add(A, 0)
+    queue.add(B, -1)
+    queue.add(A, 0)
+    queue.add(C, 0)
+    queue.add(C, -2)
+    assert len(queue) == 3
+    assert [await queue.take() for _ in range(3)] == [C, B, A]
+
+
+async def test_a_key_that_is_worked_on_is_worked_on_once_more() -> None:
+    queue = KeyedQueue()
+    queue.add(A)
+    assert await queue.take() == A
+    for _ in range(5):
+        queue.add(A)
+    assert len(queue) == 0
+    queue.done(A)
+    assert len(queue) == 1
+    assert await queue.take() == A
+    queue.done(A)
+    assert queue.is_idle
+
+
+async def test_of_two_wishes_for_later_the_earlier_holds() -> None:
+    queue = KeyedQueue()
+    queue.add_after(A, 60)
+    queue.add_after(A, 0.01)
+    queue.add_after(A, 60)
+    assert await asyncio.wait_for(queue.take(), 5) == A
+    queue.close()
+
+
+async def test_a_closed_queue_hands_nothing_out() -> None:
+    queue = KeyedQueue()
+    waiting = [asyncio.create_task(queue.take()) for _ in range(3)]
+    await asyncio.sleep(0)
+    queue.close()
+    assert await asyncio.wait_for(asyncio.gather(*waiting), 5) == [None, None, None]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def document(version: int, *, uid: str = "u1", name: str = "tea", deleting: bool = False) -> dict[str, Any]:
+    order = an_order(deleting=deleting).model_dump(mode="json", by_alias=True)
+    order["metadata"] |= {"resourceVersion": str(version), "uid": uid, "name": name}
+    return order
+
+
+def a_cache() -> tuple[Cache[Order], Clock]:
+    clock = Clock()
+    return Cache(Order.model_validate, clock), clock
+
+
+@given(st.permutations(range(1, 7)))
+def test_the_newest_version_wins_in_whatever_order_they_come(order: list[int]) -> None:
+    cache, _ = a_cache()
+    for version in order:
+        cache.store(document(version))
+    found = cache.get(("shop", "tea"))
+    assert found is not None
+    assert found.metadata.resource_version == "6"
+
+
+def test_what_is_buried_stays_buried_until_its_time() -> None:
+    cache, clock = a_cache()
+    cache.store(document(1))
+    cache.bury(document(3, deleting=True))
+    assert cache.store(document(2)) is None
+    assert cache.get(("shop", "tea")) is None
+    clock.now = TOMBSTONE_SECONDS + 1
+    cache.sweep()
+    assert cache.store(document(2)) is not None
+
+
+def test_what_only_left_the_view_may_come_back() -> None:
+    cache, _ = a_cache()
+    cache.store(document(1))
+    cache.bury(document(2))
+    assert cache.get(("shop", "tea")) is None
+    assert cache.store(document(3)) is not None
+
+
+def test_a_name_that_is_used_again_means_the_younger() -> None:
+    cache, _ = a_cache()
+    cache.store(document(5, uid="new"))
+    cache.store(document(2, uid="old"))
+    found = cache.get(("shop", "tea"))
+    assert found is not None
+    assert found.metadata.uid == "new"
+    cache.bury(document(6, uid="old", deleting=True))
+    assert cache.get(("shop", "tea")) is not None
+
+
+def test_a_list_drops_only_what_it_could_have_seen() -> None:
+    cache, _ = a_cache()
+    cache.store(document(5, uid="seen", name="a"))
+    cache.store(document(6, uid="gone", name="b"))
+    cache.store(document(9, uid="young", name="c"))
+    assert [order.metadata.uid for order in cache.missing_from({"seen"}, 8)] == ["gone"]
+    assert len(cache) == 2
+
+
+def test_the_first_message_of_a_reason_stays_while_it_goes_on() -> None:
+    first = after_failure(None, Transient("Down", "at 1"), 1.0)
+    second = after_failure(first, Transient("Down", "at 2"), 2.0)
+    assert (second.message, second.since, second.tries) == ("at 1", 1.0, 2)
+    assert not second.is_parked
+    assert after_failure(second, Transient("Down", "x"), 2.0 + PATIENCE_SECONDS).is_parked
+
+
+def test_what_only_a_person_can_help_is_parked_at_once() -> None:
+    assert after_failure(None, Transient("ChildConflict", "x", is_final=True), 0.0).is_parked
+
+
+@given(st.integers(min_value=1, max_value=10_000), st.integers())
+def test_pauses_grow_to_a_bound(tries: int, seed: int) -> None:
+    trouble = Trouble("Down", "", 0.0, tries)
+    assert 0 < pause_after(trouble, Transient("Down", ""), random.Random(seed)) <= LONGEST_SECONDS
+    assert pause_after(trouble, Transient("Down", "", retry_after=99.0), random.Random(seed)) >= 99.0
+
+
+def test_a_condition_moves_its_time_only_with_its_status() -> None:
+    once = with_facts((), [Fact("Paid", "False", "Down", "a")], 1, NOW)
+    later = NOW + timedelta(seconds=9)
+    told_again = with_facts(once, [Fact("Paid", "False", "Slow", "b")], 1, later)
+    found = find(told_again, "Paid")
+    assert found is not None
+    assert (found.reason, found.last_transition_time) == ("Slow", NOW)
+    turned = find(with_facts(told_again, [Fact("Paid", "True", "Done")], 1, later), "Paid")
+    assert turned is not None
+    assert turned.last_transition_time == later
+
+
+def test_the_same_facts_change_nothing() -> None:
+    facts = [Fact("Paid", "True", "Done", "x"), Fact("Shipped", "False", "No", "y")]
+    once = with_facts((), facts, 1, NOW)
+    assert with_facts(once, facts, 1, NOW + timedelta(hours=1)) == once
+
+
+def test_a_child_is_as_planned_only_if_all_of_its_spec_is() -> None:
+    order = an_order()
+    for kind in (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT):
+        manifest = manifest_of(kind, order)
+        assert is_as_planned(a_child(kind), manifest)
+        assert not is_as_planned(a_child(kind, deleting=True), manifest)
+    other = an_order(paymentMethod="pm_other")
+    assert not is_as_planned(a_child(Kind.PAYMENT), manifest_of(Kind.PAYMENT, other))

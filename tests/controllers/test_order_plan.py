@@ -1,0 +1,204 @@
+"""The saga on paper: each row says why."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orderplane.controllers.gate import (
+    Gate,
+    GateState,
+    MoneyState,
+    Outcome,
+    ParcelState,
+    StockState,
+)
+from orderplane.controllers.order.children import Children
+from orderplane.controllers.order.plan import Plan, plan
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import Order
+
+from .builders import NOW, a_gate, an_order, children
+
+R, P, S = Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT
+UNDOING, SEALED = GateState.UNDOING, GateState.SEALED
+HELD, PINNED, COMMITTED = StockState.HELD, StockState.PINNED, StockState.COMMITTED
+
+
+@dataclass
+class Case:
+    why: str
+    gate: Gate | None
+    expect: dict[str, Any]
+    order: Order = field(default_factory=an_order)
+    children: Children = field(default_factory=Children)
+
+
+FORWARD = [
+    Case("the row comes before anything else", None, {"open_gate": True}),
+    Case("nothing was begun: keep the stock", a_gate(), {"create": R}),
+    Case("the stock is being asked for: wait", a_gate(), {}, children=children(R)),
+    Case("stock held: charge", a_gate(stock=HELD), {"create": P}, children=children(R)),
+    Case(
+        "the payment's answer is not known: wait, make nothing",
+        a_gate(stock=PINNED, money=MoneyState.INTENDED),
+        {},
+        children=children(R, P),
+    ),
+    Case(
+        "paid: ship", a_gate(stock=PINNED, money=MoneyState.CAPTURED), {"create": S}, children=children(R, P)
+    ),
+    Case(
+        "labelled: wait for the carrier",
+        a_gate(stock=COMMITTED, money=MoneyState.CAPTURED, parcel=ParcelState.BOUGHT),
+        {},
+        children=children(R, P, S),
+    ),
+    Case("begun, but its resource is not in the cache: look", a_gate(stock=HELD), {"look_for": R}),
+]
+
+DECISIONS = [
+    ("out of stock", a_gate(stock=StockState.REJECTED, stock_message="TEA: 2 wanted"), {}, "OutOfStock"),
+    ("held too long", a_gate(stock=StockState.EXPIRED), {}, "ReservationExpired"),
+    (
+        "a recount took what was paid for",
+        a_gate(stock=StockState.LOST, money=MoneyState.CAPTURED),
+        {},
+        "StockLost",
+    ),
+    (
+        "card declined",
+        a_gate(stock=PINNED, money=MoneyState.DECLINED, money_reason="CardDeclined", money_message="no"),
+        {},
+        "CardDeclined",
+    ),
+    (
+        "carrier refuses after payment",
+        a_gate(
+            stock=PINNED,
+            money=MoneyState.CAPTURED,
+            parcel=ParcelState.REFUSED,
+            parcel_reason="AddressRejected",
+            parcel_message="no",
+        ),
+        {},
+        "AddressRejected",
+    ),
+    ("cancelled before anything", a_gate(), {"cancel": True}, "CancelRequested"),
+    ("cancelled while charging", a_gate(stock=PINNED, money=MoneyState.INTENDED), {"cancel": True},
+     "CancelRequested"),
+    ("cancelled after the label", a_gate(stock=COMMITTED, money=MoneyState.CAPTURED,
+                                         parcel=ParcelState.BOUGHT), {"cancel": True}, "CancelRequested"),
+    ("deleted while open", a_gate(stock=HELD), {"deleting": True}, "Deleted"),
+]  # fmt: skip
+
+UNDO = [
+    Case(
+        "the label first",
+        a_gate(UNDOING, stock=COMMITTED, money=MoneyState.CAPTURED, parcel=ParcelState.BOUGHT),
+        {"delete": {S}},
+        children=children(R, P, S),
+    ),
+    Case(
+        "the label is being taken back: wait for that",
+        a_gate(UNDOING, stock=COMMITTED, money=MoneyState.CAPTURED, parcel=ParcelState.BOUGHT),
+        {},
+        children=children(R, P, deleting=(S,)),
+    ),
+    Case(
+        "then money and stock side by side",
+        a_gate(UNDOING, stock=PINNED, money=MoneyState.CAPTURED, parcel=ParcelState.VOIDED),
+        {"delete": {R, P, S}},
+        children=children(R, P, S),
+    ),
+    Case(
+        "nobody makes anything any more",
+        a_gate(UNDOING, stock=StockState.RELEASED),
+        {"seal": True},
+    ),
+    Case(
+        "the payment's resource was torn off: its ledger is settled all the same",
+        a_gate(UNDOING, stock=StockState.RELEASED, money=MoneyState.CAPTURED),
+        {"finish_without": (P,)},
+    ),
+    Case(
+        "a label whose resource was torn off",
+        a_gate(UNDOING, stock=PINNED, money=MoneyState.CAPTURED, parcel=ParcelState.INTENDED),
+        {"finish_without": (S,)},
+        children=children(R, P),
+    ),
+    Case(
+        "undone, but children are still going: wait",
+        a_gate(UNDOING, stock=StockState.RELEASED, money=MoneyState.REFUNDED),
+        {},
+        children=children(deleting=(R, P)),
+    ),
+]
+
+RETIRE = [
+    Case("over, and kept", a_gate(SEALED, outcome=Outcome.DELIVERED, finished_at=NOW), {}),
+    Case(
+        "over and deleted: clean up",
+        a_gate(SEALED, outcome=Outcome.DELIVERED, finished_at=NOW),
+        {"delete": {R, P, S}},
+        an_order(deleting=True),
+        children(R, P, S),
+    ),
+    Case(
+        "nothing is left: let it go",
+        a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW),
+        {"release": True},
+        an_order(deleting=True),
+    ),
+    Case(
+        "its time is not over",
+        a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW),
+        {"again_at": NOW + timedelta(seconds=60)},
+        an_order(ttlSecondsAfterFinished=60),
+    ),
+    Case(
+        "its time is over",
+        a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW - timedelta(seconds=61)),
+        {"delete_order": True},
+        an_order(ttlSecondsAfterFinished=60),
+    ),
+    Case(
+        "too late to cancel: money and goods stay",
+        a_gate(SEALED, stock=COMMITTED, money=MoneyState.CAPTURED, outcome=Outcome.SHIPPED),
+        {},
+        an_order(cancel=True),
+        children(R, P, S),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", [*FORWARD, *UNDO, *RETIRE], ids=lambda case: case.why)
+def test_the_next_step(case: Case) -> None:
+    found = plan(case.order, case.gate, case.children, NOW)
+    expected = dict(case.expect)
+    deleted = {kind for kind, _ in found.delete}
+    assert deleted == expected.pop("delete", set())
+    assert found == Plan(delete=found.delete, **expected)
+
+
+@pytest.mark.parametrize(("why", "gate", "wish", "reason"), DECISIONS, ids=[row[0] for row in DECISIONS])
+def test_why_an_order_is_undone(why: str, gate: Gate, wish: dict[str, Any], reason: str) -> None:
+    found = plan(an_order(**wish), gate, children(R, P, S), NOW)
+    assert found.undo is not None
+    assert found.undo.reason == reason
+    assert found.undo.is_cancel == (reason in ("CancelRequested", "Deleted"))
+    assert found == Plan(undo=found.undo), "the decision alone; deletes come once it is committed"
+
+
+@pytest.mark.parametrize("kind", [R, P, S])
+def test_a_child_that_somebody_deletes_stops_the_saga(kind: Kind) -> None:
+    found = plan(an_order(), a_gate(stock=HELD), children(*({R, P, S} - {kind}), deleting=(kind,)), NOW)
+    assert found.undo is not None
+    assert found.undo.reason == f"{kind}Deleted"
+
+
+def test_planning_twice_plans_the_same() -> None:
+    for case in (*FORWARD, *UNDO, *RETIRE):
+        first = plan(case.order, case.gate, case.children, NOW)
+        assert first == plan(case.order, case.gate, case.children, NOW)
