@@ -15,13 +15,17 @@ log = structlog.get_logger(__name__)
 CHANNEL = "ledger"
 """The payload is JSON: `{"merchant", "order", "child"}`; `order` is missing for a Reservation alone."""
 
+_LOST = (
+    OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError,
+)  # fmt: skip
+
 
 async def follow_ledgers(dsn: str, operator: Operator) -> None:
     """LISTEN until cancelled; what is missed while disconnected is found by the resync."""
     while True:
         try:
             connection = await asyncpg.connect(dsn, timeout=10)
-        except (OSError, asyncpg.PostgresError, TimeoutError) as problem:
+        except _LOST as problem:
             log.warning("cannot listen to the ledgers", why=str(problem))
             await asyncio.sleep(1)
             continue
@@ -30,7 +34,7 @@ async def follow_ledgers(dsn: str, operator: Operator) -> None:
         try:
             await connection.add_listener(CHANNEL, lambda *args: _take(operator, args[3]))
             await gone.wait()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+        except _LOST as problem:
             log.warning("lost the ledgers' news", why=str(problem))
             await asyncio.sleep(1)
         finally:

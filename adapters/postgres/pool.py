@@ -19,6 +19,8 @@ _PASSING = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.InterfaceError,
+    # What asyncpg says of a connection that the server ended while nobody used it; nothing was sent.
+    asyncpg.InternalClientError,
     OSError,
     TimeoutError,
 )
