@@ -1,0 +1,63 @@
+"""PostgreSQL restarts under load: whoever asks it is told that it may be asked again, nothing else."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
+
+from orderplane.adapters.postgres.pool import open_pool, session, transaction
+from orderplane.controllers.errors import Transient
+from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.progress import ConsoleProgress
+
+pytestmark = [pytest.mark.integration, pytest.mark.chaos]
+
+
+@pytest.fixture
+async def bare_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    state = tmp_path_factory.mktemp("ledger")
+    try:
+        async with Plane.start(state, Wish(processes=(), kafka=False), ConsoleProgress()) as started:
+            yield started
+    finally:
+        remove(state)
+
+
+async def test_a_restart_is_nothing_but_transient(bare_plane: Plane) -> None:
+    pool = await open_pool(bare_plane.postgres_dsn, size=12)
+    seen: Counter[str] = Counter()
+
+    async def work(number: int) -> None:
+        use = session if number % 2 else transaction
+        while True:
+            try:
+                async with use(pool) as connection:
+                    await connection.fetch("SELECT $1::int, pg_sleep(0.002)", number)
+                seen["done"] += 1
+            except Transient as problem:
+                assert problem.reason == "LedgerUnavailable"
+                seen["transient"] += 1
+            await asyncio.sleep(0.005)
+
+    async def trouble() -> None:
+        for _ in range(6):
+            done = seen["done"]
+            while seen["done"] < done + 200:  # noqa: ASYNC110 - it has to be under load again
+                await asyncio.sleep(0.02)
+            await bare_plane.supervisor.restart("postgres")
+
+    workers = [asyncio.create_task(work(number)) for number in range(20)]
+    try:
+        async with asyncio.timeout(90):
+            await trouble()
+            done = seen["done"]
+            while seen["done"] < done + 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert not [worker for worker in workers if worker.done()]
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        pool.terminate()
+    assert seen["transient"]
