@@ -69,14 +69,16 @@ async def _all(items: AsyncIterator[T]) -> list[T]:
 
 
 def _message(record: Any) -> Message:
-    headers = {name: value.decode() for name, value in record.headers}
+    # Anybody may have written it: what cannot be read is told as it is, and judged.
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    sequence = headers.get("ce_sequence", "")
     return Message(
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        key=(record.key or b"").decode(),
+        key=(record.key or b"").decode(errors="replace"),
         event_id=headers.get("ce_id", ""),
-        sequence=int(headers.get("ce_sequence", 0)),
+        sequence=int(sequence) if sequence.isdecimal() else 0,
         appended_at=record.timestamp,
-        value=record.value,
+        value=record.value or b"",
     )

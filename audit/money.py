@@ -47,13 +47,22 @@ def intents_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                     f"{intent.state} at the provider for order {intent.reference}, not in the ledger",
                 )
             continue
-        if intent.state is IntentState.CAPTURED and intent.received != row["captured"]:
+        if intent.reference != str(row["order_uid"]):
+            yield Violation(
+                "intent-order",
+                intent.id,
+                f"for order {intent.reference} at the provider, for {row['order_uid']} in the ledger",
+            )
+        # An answer that was lost leaves the ledger behind until it is asked for again.
+        is_behind = not row["captured"] and snapshot.is_open(str(row["order_uid"]))
+        is_captured = intent.state is IntentState.CAPTURED
+        if is_captured and intent.received != row["captured"] and not is_behind:
             yield Violation(
                 "intent-captured",
                 intent.id,
                 f"{intent.received} taken at the provider, {row['captured']} in the ledger",
             )
-        if intent.state is not IntentState.CAPTURED and row["captured"]:
+        if not is_captured and row["captured"]:
             yield Violation(
                 "intent-captured",
                 intent.id,
@@ -88,8 +97,9 @@ def no_order_is_charged_twice(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def refunds_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
-    """Every refund stands on both sides, with the same amount and the same end."""
+    """Every refund stands on both sides, of the same payment, with the same amount and the same end."""
     ours = {str(row["id"]): row for row in snapshot.tables["refunds"]}
+    payments = snapshot.of_order("payments", "order_uid")
     seen: dict[str, str] = {}
     for refund in snapshot.refunds:
         row = ours.get(refund.reference)
@@ -106,9 +116,19 @@ def refunds_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
             yield Violation(
                 "refund-amount", refund.id, f"{refund.amount} at the provider, {row['amount']} in the ledger"
             )
+        payment = payments[str(row["order_uid"])]
+        if (refund.intent_id, refund.currency) != (payment["intent_id"], payment["currency"]):
+            yield Violation(
+                "refund-payment",
+                refund.id,
+                f"{refund.currency} of {refund.intent_id} at the provider, "
+                f"{payment['currency']} of {payment['intent_id']} in the ledger",
+            )
         is_settled = row["state"] == "Succeeded" and row["provider_id"] == refund.id
         if is_settled and refund.state is not RefundState.SUCCEEDED:
             yield Violation("refund-state", refund.id, f"Succeeded in the ledger, {refund.state} there")
+        if refund.state is RefundState.SUCCEEDED and row["state"] in ("Failed", "SettledByHand"):
+            yield Violation("refund-state", refund.id, f"{row['state']} in the ledger, Succeeded there")
     for reference, row in ours.items():
         if row["state"] == "Succeeded" and reference not in seen:
             yield Violation("refund-missing", reference, "Succeeded in the ledger, not at the provider")

@@ -15,6 +15,15 @@ def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
         if parcel.label is None:
             continue
         row = by_provider.get(parcel.id)
+        if row is not None and parcel.reference != str(row["order_uid"]):
+            yield Violation(
+                "label-order",
+                parcel.id,
+                f"for order {parcel.reference} at the carrier, for {row['order_uid']} in the ledger",
+            )
+        if row is not None and row["tracking_code"] is None and snapshot.is_open(str(row["order_uid"])):
+            # The answer to the buying was lost, and will be asked for again.
+            continue
         if row is None or row["tracking_code"] is None:
             yield Violation(
                 "label-unknown",

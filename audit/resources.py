@@ -7,6 +7,9 @@ from typing import Any
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.crds.meta import Kind
 
+PATIENCE = timedelta(seconds=120)
+"""How long a deletion may take without a word."""
+
 _OURS = "orderplane.dev/"
 _CHILDREN = (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT)
 _OUTCOME_PHASES = {"Shipped": {"Shipped", "Paid"}, "Delivered": {"Delivered"}, "Failed": {"Failed"},
@@ -45,14 +48,14 @@ def children_have_their_order(snapshot: Snapshot) -> Iterator[Violation]:
                 )
 
 
-def finalizers_say_why(snapshot: Snapshot, patience: timedelta) -> Iterator[Violation]:
+def finalizers_say_why(snapshot: Snapshot) -> Iterator[Violation]:
     """What is being deleted for long has a condition that says what it waits for."""
     for kind in Kind:
         for resource in snapshot.resources[kind]:
             metadata = resource["metadata"]
             since = metadata.get("deletionTimestamp")
             ours = [name for name in metadata.get("finalizers", ()) if name.startswith(_OURS)]
-            if not since or not ours or snapshot.taken_at - _time(since) < patience:
+            if not since or not ours or snapshot.taken_at - _time(since) < PATIENCE:
                 continue
             conditions = (resource.get("status") or {}).get("conditions", ())
             if not any(c["status"] == "False" and c["reason"] for c in conditions):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from orderplane.controllers.payment.ports import Intent, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
@@ -47,6 +48,14 @@ class Snapshot:
     parcels: Sequence[CarrierShipment]
     messages: Sequence[Message] | None = None
     _by_order: dict[str, dict[str, Row]] = field(default_factory=dict, compare=False)
+    _open: set[str] = field(default_factory=set, compare=False)
+
+    def __post_init__(self) -> None:
+        self._open.update(str(row["uid"]) for row in self.tables["orders"] if row["state"] != "Sealed")
+
+    def is_open(self, order_uid: str) -> bool:
+        """Whether an order is still under way, so that the ledger may be a step behind a provider."""
+        return order_uid in self._open
 
     def of_order(self, table: str, column: str) -> Mapping[str, Row]:
         """The one row of `table` per order, by the order's uid in `column`."""
@@ -55,6 +64,10 @@ class Snapshot:
             known = {str(row[column]): row for row in self.tables[table] if row[column] is not None}
             self._by_order[table] = known
         return known
+
+    def lost(self) -> frozenset[UUID]:
+        """The holders whose stock a recount has taken."""
+        return frozenset(row["holder"] for row in self.tables["movements"] if row["kind"] == "Lose")
 
 
 @dataclass(frozen=True, slots=True, order=True)

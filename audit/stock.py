@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
+from uuid import UUID
 
 from orderplane.audit.snapshot import Snapshot, Violation
 
@@ -15,6 +16,9 @@ def stock_balances(snapshot: Snapshot) -> Iterator[Violation]:
     moved: dict[tuple[str, str], int] = defaultdict(int)
     for row in snapshot.tables["movements"]:
         moved[row["merchant"], row["sku"]] += row["on_hand_delta"]
+    counted = {(row["merchant"], row["sku"]) for row in snapshot.tables["stock"]}
+    for merchant, sku in moved.keys() - counted:
+        yield Violation("stock-balance", f"{merchant}/{sku}", "has movements, but no stock")
     for row in snapshot.tables["stock"]:
         expected = row["opening"] + moved[row["merchant"], row["sku"]]
         subject = f"{row['merchant']}/{row['sku']}"
@@ -58,6 +62,33 @@ def reservations_match_stock(snapshot: Snapshot) -> Iterator[Violation]:
                 "/".join(key),
                 f"{row['reserved']} reserved, but movements give {moved[key]}",
             )
+
+
+def movements_match_reservations(snapshot: Snapshot) -> Iterator[Violation]:
+    """Each line of a reservation has moved just what its state calls for, once."""
+    moved: dict[tuple[str, UUID, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
+    for row in snapshot.tables["movements"]:
+        if row["holder"] is not None:
+            key = row["merchant"], row["holder"], row["sku"]
+            on_hand, reserved = moved[key]
+            moved[key] = on_hand + row["on_hand_delta"], reserved + row["reserved_delta"]
+    lost = snapshot.lost()
+    reservations = {(row["merchant"], row["holder"]): row for row in snapshot.tables["reservations"]}
+    for line in snapshot.tables["reservation_lines"]:
+        row = reservations[line["merchant"], line["holder"]]
+        is_kept = row["state"] in ("Held", "Pinned")
+        # What a recount took off the shelf before it was seen to have left cannot be taken off again.
+        has_left = row["state"] == "Committed" and row["holder"] not in lost
+        expected = -line["quantity"] * has_left, line["quantity"] * is_kept
+        found = moved.pop((line["merchant"], line["holder"], line["sku"]), (0, 0))
+        if found != expected:
+            yield Violation(
+                "reservation-moved",
+                f"{row['merchant']}/{row['name']}",
+                f"{row['state']}: on hand and reserved of {line['sku']} moved by {found}, not {expected}",
+            )
+    for merchant, holder, sku in moved:
+        yield Violation("reservation-moved", f"{merchant}/{holder}", f"moved {sku} without a reservation")
 
 
 def orders_have_their_stock(snapshot: Snapshot) -> Iterator[Violation]:

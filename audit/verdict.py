@@ -3,18 +3,17 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 
 from orderplane.audit import events, money, parcels, resources, stock
 from orderplane.audit.snapshot import Snapshot, Violation
+from orderplane.crds.meta import Kind
 
 Invariant = Callable[[Snapshot], Iterator[Violation]]
-
-FINALIZER_PATIENCE = timedelta(seconds=120)
 
 INVARIANTS: tuple[Invariant, ...] = (
     stock.stock_balances,
     stock.reservations_match_stock,
+    stock.movements_match_reservations,
     stock.orders_have_their_stock,
     stock.no_hold_outlives_its_time,
     stock.nothing_moves_after_the_end,
@@ -27,11 +26,12 @@ INVARIANTS: tuple[Invariant, ...] = (
     resources.accepted_orders_exist,
     resources.gates_have_an_order_or_an_end,
     resources.children_have_their_order,
-    lambda snapshot: resources.finalizers_say_why(snapshot, FINALIZER_PATIENCE),
+    resources.finalizers_say_why,
     resources.phases_tell_the_outcome,
     events.sequences_are_dense,
     events.every_effect_is_told,
     events.nothing_happens_after_the_end,
+    events.nothing_is_done_after_the_seal,
     events.history_is_in_the_topics,
     events.first_messages_rise,
 )
@@ -59,14 +59,9 @@ class Verdict:
 def judge(snapshot: Snapshot) -> Verdict:
     """Check every invariant once."""
     found = sorted({violation for check in INVARIANTS for violation in check(snapshot)})
-    unfinished = {
-        str(row["uid"]): f"{row['merchant']}/{row['name']}"
-        for row in snapshot.tables["orders"]
-        if row["state"] != "Sealed"
-    }
     return Verdict(
         violations=tuple(found),
-        open=tuple(sorted(unfinished.values())),
+        open=tuple(sorted(set(_unfinished(snapshot)))),
         counts={
             "orders": len(snapshot.tables["orders"]),
             "events": len(snapshot.tables["history"]),
@@ -76,6 +71,18 @@ def judge(snapshot: Snapshot) -> Verdict:
             "messages": len(snapshot.messages or ()),
         },
     )
+
+
+def _unfinished(snapshot: Snapshot) -> Iterator[str]:
+    """Orders whose gate is not sealed, and those so young that they have none yet."""
+    gates = {str(row["uid"]) for row in snapshot.tables["orders"]}
+    for row in snapshot.tables["orders"]:
+        if row["state"] != "Sealed":
+            yield f"{row['merchant']}/{row['name']}"
+    for order in snapshot.resources[Kind.ORDER]:
+        metadata = order["metadata"]
+        if metadata["uid"] not in gates:
+            yield f"{metadata['namespace']}/{metadata['name']}"
 
 
 async def audit(

@@ -1,0 +1,309 @@
+"""The books of a shop in which everything is as it should be, as plain values that a test may spoil."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+import orjson
+
+from orderplane.audit.snapshot import Message, Snapshot
+from orderplane.controllers.gate import Whereabouts
+from orderplane.controllers.payment.ports import Intent, IntentState, Refund, RefundState
+from orderplane.controllers.shipment.ports import CarrierShipment, Label, VoidState
+from orderplane.crds.meta import Kind
+from orderplane.events.types import EventType, event_id
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SHOP, TEA = "shop", "TEA"
+OPENING, QUANTITY, TOTAL = 100, 2, 2500
+TABLES = (
+    "orders", "stock", "reservations", "reservation_lines", "movements", "payments", "refunds",
+    "shipments", "history", "idempotency",
+)  # fmt: skip
+_SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
+
+
+def uid_of(name: str) -> UUID:
+    return uuid5(_SPACE, name)
+
+
+def refund_of(name: str) -> UUID:
+    return uuid5(uid_of(name), "refund/1")
+
+
+@dataclass(slots=True)
+class Books:
+    """All that the audit reads, changeable; lists of dicts where the snapshot has rows."""
+
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in TABLES})
+    resources: dict[Kind, list[dict[str, Any]]] = field(default_factory=lambda: {kind: [] for kind in Kind})
+    intents: dict[str, Intent] = field(default_factory=dict)
+    refunds: dict[str, Refund] = field(default_factory=dict)
+    parcels: dict[str, CarrierShipment] = field(default_factory=dict)
+    messages: list[Message] = field(default_factory=list)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            NOW, self.tables, self.resources, tuple(self.intents.values()), tuple(self.refunds.values()),
+            tuple(self.parcels.values()), tuple(self.messages),
+        )  # fmt: skip
+
+    def row(self, table: str, name: str) -> dict[str, Any]:
+        """The one row of a table about an order."""
+        column = {"orders": "uid", "reservations": "holder", "reservation_lines": "holder"}.get(
+            table, "order_uid"
+        )
+        (found,) = (row for row in self.tables[table] if row[column] == uid_of(name))
+        return found
+
+    def told(self, name: str, type_: EventType) -> dict[str, Any]:
+        """The history row of an order's event."""
+        (found,) = (
+            row for row in self.tables["history"] if row["subject"] == uid_of(name) and row["type"] == type_
+        )
+        return found
+
+    def message(self, name: str, type_: EventType) -> int:
+        """Where the message of an order's event stands."""
+        id_ = str(self.told(name, type_)["event_id"])
+        (found,) = (number for number, message in enumerate(self.messages) if message.event_id == id_)
+        return found
+
+    def live(self, kind: Kind, name: str) -> dict[str, Any]:
+        """The custom resource of an order."""
+        (found,) = (one for one in self.resources[kind] if one["metadata"]["name"] == name)
+        return found
+
+    def forget(self, table: str, row: dict[str, Any]) -> None:
+        self.tables[table] = [other for other in self.tables[table] if other is not row]
+
+
+def clean_books() -> Books:
+    """One order in every state, a Reservation of its own, and an intent that nobody came back for."""
+    books = Books()
+    books.tables["stock"].append(
+        {"merchant": SHOP, "sku": TEA, "opening": OPENING, "on_hand": OPENING, "reserved": 0}
+    )
+    _shipped(books, "delivered", is_delivered=True)
+    _shipped(books, "shipped", is_delivered=False)
+    _declined(books, "declined")
+    _refunded(books, "refunded")
+    _voided(books, "voided")
+    _in_flight(books, "in-flight")
+    _standalone(books, "alone")
+    books.intents["pi_abandoned"] = Intent(
+        "pi_abandoned", IntentState.UNCONFIRMED, TOTAL, "EUR", 0, str(uid_of("delivered"))
+    )
+    return books
+
+
+def _shipped(books: Books, name: str, *, is_delivered: bool) -> None:
+    _open(books, name)
+    _hold(books, name, "Pinned")
+    _pay(books, name)
+    _label(books, name)
+    books.row("reservations", name)["state"] = "Committed"
+    _move(books, name, "Commit", -1, -1)
+    books.row("shipments", name)["is_shipped"] = True
+    _tell(books, name, EventType.ORDER_SHIPPED)
+    _seal(books, name, "Shipped")
+    if is_delivered:
+        books.row("orders", name)["outcome"] = "Delivered"
+        _tell(books, name, EventType.ORDER_DELIVERED)
+    books.live(Kind.ORDER, name)["status"]["phase"] = "Delivered" if is_delivered else "Shipped"
+
+
+def _declined(books: Books, name: str) -> None:
+    _open(books, name)
+    _hold(books, name, "Pinned")
+    _pay(books, name, is_declined=True)
+    row = books.row("payments", name)
+    row["state"], row["reason"] = "Cancelled", "CardDeclined"
+    _tell(books, name, EventType.PAYMENT_FAILED)
+    _tell(books, name, EventType.PAYMENT_CANCELLED)
+    _release(books, name)
+    _end(books, name, "Failed", EventType.ORDER_FAILED)
+
+
+def _refunded(books: Books, name: str) -> None:
+    _open(books, name)
+    _hold(books, name, "Pinned")
+    _pay(books, name)
+    _give_money_back(books, name)
+    _release(books, name)
+    _end(books, name, "Failed", EventType.ORDER_FAILED)
+
+
+def _voided(books: Books, name: str) -> None:
+    """Cancelled after its label was bought: everything that there is to undo."""
+    _open(books, name)
+    _hold(books, name, "Pinned")
+    _pay(books, name)
+    _label(books, name)
+    _move(books, name, "Commit", -1, -1)
+    row = books.row("shipments", name)
+    row["is_shipped"] = True
+    _tell(books, name, EventType.ORDER_SHIPPED)
+    row["state"] = "Voided"
+    parcel = books.parcels[f"shp_{name}"]
+    books.parcels[parcel.id] = CarrierShipment(
+        parcel.id, parcel.reference, parcel.rate_id, parcel.label, VoidState.SUBMITTED, parcel.whereabouts
+    )
+    _tell(books, name, EventType.SHIPMENT_CANCELLED)
+    _give_money_back(books, name)
+    books.row("reservations", name)["state"] = "Released"
+    _move(books, name, "Return", 1, 0)
+    _tell(books, name, EventType.INVENTORY_RELEASED)
+    _end(books, name, "Cancelled", EventType.ORDER_CANCELLED)
+
+
+def _in_flight(books: Books, name: str) -> None:
+    """Charged and labelled, but both answers were lost: the ledger is a step behind either provider."""
+    _open(books, name)
+    _hold(books, name, "Pinned")
+    _pay(books, name)
+    _label(books, name)
+    row = books.row("payments", name)
+    row["state"], row["captured"] = "Intended", 0
+    books.forget("history", books.told(name, EventType.PAYMENT_SUCCESS))
+    books.messages.pop()
+    books.row("orders", name)["seq"] -= 1
+    shipment = books.row("shipments", name)
+    shipment["state"], shipment["tracking_code"] = "Intended", None
+
+
+def _standalone(books: Books, name: str) -> None:
+    row = {
+        "merchant": SHOP, "holder": uid_of(name), "order_uid": None, "name": name, "state": "Held",
+        "expires_at": NOW + timedelta(minutes=5),
+    }  # fmt: skip
+    books.tables["reservations"].append(row)
+    books.tables["reservation_lines"].append(_line(name))
+    _move(books, name, "Hold", 0, 1)
+    _tell(books, name, EventType.INVENTORY_RESERVED)
+    books.resources[Kind.RESERVATION].append(_resource(name, {}))
+
+
+def _open(books: Books, name: str) -> None:
+    books.tables["idempotency"].append({"merchant": SHOP, "order_name": name, "status": 202})
+    books.tables["orders"].append({
+        "merchant": SHOP, "uid": uid_of(name), "name": name, "state": "Open", "outcome": None, "seq": 0,
+        "currency": "EUR", "total": TOTAL, "sealed_at": None,
+    })  # fmt: skip
+    books.resources[Kind.ORDER].append(_resource(name, {}, "Pending"))
+    reference = {"orderRef": {"name": name, "uid": str(uid_of(name))}}
+    for kind in (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT):
+        books.resources[kind].append(_resource(name, reference))
+    _tell(books, name, EventType.ORDER_CREATED)
+
+
+def _hold(books: Books, name: str, state: str) -> None:
+    books.tables["reservations"].append({
+        "merchant": SHOP, "holder": uid_of(name), "order_uid": uid_of(name), "name": name, "state": state,
+        "expires_at": NOW - timedelta(minutes=30),
+    })  # fmt: skip
+    books.tables["reservation_lines"].append(_line(name))
+    _move(books, name, "Hold", 0, 1)
+    _tell(books, name, EventType.INVENTORY_RESERVED)
+
+
+def _pay(books: Books, name: str, *, is_declined: bool = False) -> None:
+    id_ = f"pi_{name}"
+    state, received = (IntentState.CANCELLED, 0) if is_declined else (IntentState.CAPTURED, TOTAL)
+    books.intents[id_] = Intent(id_, state, TOTAL, "EUR", received, str(uid_of(name)))
+    books.tables["payments"].append({
+        "merchant": SHOP, "order_uid": uid_of(name), "name": name, "amount": TOTAL, "currency": "EUR",
+        "state": "Captured", "intent_id": id_, "captured": received, "reason": None,
+    })  # fmt: skip
+    if not is_declined:
+        _tell(books, name, EventType.PAYMENT_SUCCESS)
+
+
+def _give_money_back(books: Books, name: str) -> None:
+    books.tables["refunds"].append({
+        "id": refund_of(name), "merchant": SHOP, "order_uid": uid_of(name), "amount": TOTAL,
+        "state": "Succeeded", "provider_id": f"re_{name}",
+    })  # fmt: skip
+    books.row("payments", name)["state"] = "Refunded"
+    books.refunds[f"re_{name}"] = Refund(
+        f"re_{name}", f"pi_{name}", RefundState.SUCCEEDED, TOTAL, "EUR", str(refund_of(name))
+    )
+    _tell(books, name, EventType.PAYMENT_REFUNDED, effect=refund_of(name))
+
+
+def _label(books: Books, name: str) -> None:
+    label = Label(f"TRK-{name}", f"trk_{name}", "", "USPS", "Priority", 500, "USD")
+    books.parcels[f"shp_{name}"] = CarrierShipment(
+        f"shp_{name}", str(uid_of(name)), "rate", label, VoidState.NONE, Whereabouts.PRE_TRANSIT
+    )
+    books.tables["shipments"].append({
+        "merchant": SHOP, "order_uid": uid_of(name), "name": name, "state": "Bought",
+        "provider_id": f"shp_{name}", "tracking_code": f"TRK-{name}", "is_shipped": False,
+    })  # fmt: skip
+
+
+def _release(books: Books, name: str) -> None:
+    books.row("reservations", name)["state"] = "Released"
+    _move(books, name, "Release", 0, -1)
+    _tell(books, name, EventType.INVENTORY_RELEASED)
+
+
+def _end(books: Books, name: str, outcome: str, type_: EventType) -> None:
+    _seal(books, name, outcome)
+    _tell(books, name, type_)
+    books.live(Kind.ORDER, name)["status"]["phase"] = outcome
+    for kind in (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT):
+        books.resources[kind].remove(books.live(kind, name))
+
+
+def _seal(books: Books, name: str, outcome: str) -> None:
+    row = books.row("orders", name)
+    row["state"], row["outcome"], row["sealed_at"] = "Sealed", outcome, NOW - timedelta(minutes=1)
+
+
+def _move(books: Books, name: str, kind: str, on_hand: int, reserved: int) -> None:
+    books.tables["movements"].append({
+        "merchant": SHOP, "sku": TEA, "on_hand_delta": on_hand * QUANTITY,
+        "reserved_delta": reserved * QUANTITY, "kind": kind, "holder": uid_of(name),
+        "at": NOW - timedelta(minutes=2),
+    })  # fmt: skip
+    (stock,) = books.tables["stock"]
+    stock["on_hand"] += on_hand * QUANTITY
+    stock["reserved"] += reserved * QUANTITY
+
+
+def _tell(books: Books, name: str, type_: EventType, *, effect: UUID | None = None) -> None:
+    uid = uid_of(name)
+    gates = [row for row in books.tables["orders"] if row["uid"] == uid]
+    for gate in gates:
+        gate["seq"] += 1
+    sequence = gates[0]["seq"] if gates else 1
+    data = {"merchant": SHOP, "order": {"name": name, "uid": str(uid)}}
+    row = {
+        "event_id": event_id(effect or uid, type_), "merchant": SHOP, "subject": uid, "name": name,
+        "seq": sequence, "type": type_.value, "data": data, "at": NOW - timedelta(minutes=2),
+    }  # fmt: skip
+    books.tables["history"].append(row)
+    number = len(books.messages)
+    books.messages.append(
+        Message(
+            type_.value,
+            0,
+            number,
+            str(uid),
+            str(row["event_id"]),
+            sequence,
+            1000 + number,
+            orjson.dumps(data),
+        )
+    )
+
+
+def _line(name: str) -> dict[str, Any]:
+    return {"merchant": SHOP, "holder": uid_of(name), "sku": TEA, "quantity": QUANTITY}
+
+
+def _resource(name: str, spec: dict[str, Any], phase: str = "") -> dict[str, Any]:
+    metadata = {"namespace": SHOP, "name": name, "uid": str(uid_of(name)), "finalizers": []}
+    return {"metadata": metadata, "spec": spec, "status": {"phase": phase, "conditions": []}}
