@@ -28,9 +28,6 @@ def up(
     kafka: Annotated[str | None, typer.Option(help="Bootstrap servers to use instead of our own.")] = None,
     no_kafka: Annotated[bool, typer.Option(help="Start none: events wait in the outbox.")] = False,
     dsn: Annotated[str | None, typer.Option(help="A PostgreSQL to use instead of our own.")] = None,
-    context: Annotated[
-        str | None, typer.Option(help="Use this context of your kubeconfig's cluster.")
-    ] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Start etcd, kube-apiserver, PostgreSQL, Kafka and every process of Orderplane in the background.
@@ -39,7 +36,7 @@ def up(
 
         orderplane dev up
 
-        orderplane dev up --context kind-kind --dsn postgresql://localhost/orders
+        orderplane dev up --dsn postgresql://localhost/orders --kafka localhost:9092
     """
     state = state_dir or default_state_dir()
     if is_up(state):
@@ -47,7 +44,7 @@ def up(
         return
     remove(state)
     options = ["--state-dir", str(state)]
-    for name, value in (("--kafka", kafka), ("--dsn", dsn), ("--context", context)):
+    for name, value in (("--kafka", kafka), ("--dsn", dsn)):
         if value:
             options += [name, value]
     if no_kafka:

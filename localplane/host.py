@@ -38,13 +38,11 @@ def main() -> int:
     parser.add_argument("--kafka")
     parser.add_argument("--no-kafka", action="store_true")
     parser.add_argument("--dsn")
-    parser.add_argument("--context")
     given = parser.parse_args()
     wish = Wish(
         processes=ALL,
         kafka=given.kafka or not given.no_kafka,
         dsn=given.dsn,
-        context=given.context,
     )
     try:
         asyncio.run(host(given.state_dir, wish))

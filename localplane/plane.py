@@ -43,7 +43,6 @@ class Wish:
         processes: Which of the product's processes run, in this order.
         kafka: True for a broker of our own, False for none, or bootstrap servers.
         dsn: A PostgreSQL to use instead of our own.
-        context: A context of the user's kubeconfig to use instead of our own control plane.
         with_garbage_collection: Run a kube-controller-manager too.
         namespaces: Made where they are missing.
         env: More environment for single processes, by name.
@@ -52,7 +51,6 @@ class Wish:
     processes: tuple[str, ...] = ALL
     kafka: bool | str = True
     dsn: str | None = None
-    context: str | None = None
     with_garbage_collection: bool = False
     namespaces: tuple[str, ...] = ("demo",)
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -61,14 +59,13 @@ class Wish:
 class Plane:
     """What runs, and where to find it."""
 
-    def __init__(self, state: Path, supervisor: Supervisor, ports: Mapping[str, int]) -> None:
+    def __init__(self, state: Path, ports: Mapping[str, int]) -> None:
         self.state = state
-        self.supervisor = supervisor
+        self.supervisor = Supervisor(state / "logs", self._write_state)
         self.postgres_dsn = ""
         self.kafka_bootstrap = ""
         self.kubectl: Path | None = None
         self._ports = ports
-        self._context: str | None = None
         self._keys: dict[str, str] = {}
         self._is_ready = False
 
@@ -116,29 +113,26 @@ class Plane:
             ToolMissing, StartFailed: something cannot be had or does not start; the message says what.
         """
         await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
-        plane = cls(state, Supervisor(state / "logs"), _ports(state))
-        plane.supervisor = Supervisor(state / "logs", plane._write_state)
+        plane = cls(state, _ports(state))
         async with plane.supervisor:
             await plane._start(wish, progress)
             yield plane
 
     async def _start(self, wish: Wish, progress: Progress) -> None:
-        self._context = wish.context
         self._keys = _keys(self.state)
-        binaries = None
-        if wish.context is None:
-            names = ["etcd", "kube-apiserver", "kubectl"]
-            if wish.with_garbage_collection:
-                names.append("kube-controller-manager")
-            binaries = await control_plane_binaries(progress, tuple(names))
-            self.kubectl = binaries["kubectl"]
+        names = ["etcd", "kube-apiserver", "kubectl"]
+        if wish.with_garbage_collection:
+            names.append("kube-controller-manager")
+        binaries = await control_plane_binaries(progress, tuple(names))
+        self.kubectl = binaries["kubectl"]
         kafka = await self._prepare_kafka(wish, progress)
         with progress.step("Starting etcd, kube-apiserver, PostgreSQL and Kafka") as step:
             authority = Authority(self.state / "pki")
             authority.serving("webhook")
-            starts = [self._start_postgres(wish.dsn)]
-            if binaries is not None:
-                starts.append(self._start_control_plane(binaries, authority, wish))
+            starts = [
+                self._start_postgres(wish.dsn),
+                self._start_control_plane(binaries, authority, wish),
+            ]
             if kafka is not None:
                 starts.append(self.supervisor.start(kafka))
             for problem in await asyncio.gather(*starts, return_exceptions=True):
@@ -146,13 +140,10 @@ class Plane:
                     raise problem
             step.update("installing the resources and the database schema")
             await self._install(authority, wish)
-        with (
-            progress.step(f"Starting {', '.join(wish.processes)}")
-            if wish.processes
-            else progress.step("Ready")
-        ):
-            for name in wish.processes:
-                await self.start_process(name, wish.env.get(name, {}))
+        if wish.processes:
+            with progress.step(f"Starting {', '.join(wish.processes)}"):
+                for name in wish.processes:
+                    await self.start_process(name, wish.env.get(name, {}))
         self._is_ready = True
         self._write_state()
 
@@ -223,8 +214,7 @@ class Plane:
         root = project_root()
         await install(
             [*sorted((root / "crds").glob("*.yaml")), *sorted((root / "manifests").glob("*.yaml"))],
-            kubeconfig=None if wish.context else self.kubeconfig("admin"),
-            context=wish.context,
+            kubeconfig=self.kubeconfig("admin"),
             webhook=target,
             namespaces=wish.namespaces,
         )

@@ -5,10 +5,8 @@ from typing import Any
 
 import orjson
 
-from orderplane.adapters.postgres.gates import tell
-from orderplane.adapters.postgres.history import record
 from orderplane.adapters.postgres.pool import Connection, Pool, transaction
-from orderplane.adapters.postgres.stock import lines_of, move
+from orderplane.adapters.postgres.stock import about, lines_of, move, tell_of_stock
 from orderplane.events.types import EventType
 
 _MOST_TRIES = 10
@@ -129,31 +127,12 @@ async def _skus_of(connection: Connection, merchant: str, holders: set[Any]) -> 
 
 async def _lose(connection: Connection, merchant: str, row: Any, gate: Any) -> None:
     lines = await lines_of(connection, merchant, row["holder"])
-    await move(connection, {"merchant": merchant, **row}, lines, kind="Lose", on_hand=0, reserved=-1)
+    lost = {"merchant": merchant, **row}
+    await move(connection, lost, lines, kind="Lose", on_hand=0, reserved=-1)
     await connection.execute(
         "UPDATE reservations SET state = 'Lost' WHERE merchant = $1 AND holder = $2", merchant, row["holder"]
     )
-    data = {
-        "reservation": {"name": row["name"], "uid": str(row["holder"])},
-        "items": [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(lines.items())],
-        "reason": "Lost",
-    }
-    if gate is not None:
-        await tell(connection, gate, EventType.INVENTORY_RELEASED, data)
-    else:
-        seq = await connection.fetchval(
-            "SELECT coalesce(max(seq), 0) + 1 FROM history WHERE subject = $1", row["holder"]
-        )
-        await record(
-            connection,
-            type_=EventType.INVENTORY_RELEASED,
-            effect=row["holder"],
-            merchant=merchant,
-            subject=row["holder"],
-            name=row["name"],
-            seq=seq,
-            data={"merchant": merchant, **data},
-            traceparent=None,
-        )
+    data = {**about(row, lines), "reason": "Lost"}
+    await tell_of_stock(connection, gate, lost, EventType.INVENTORY_RELEASED, data, None)
     news = {"merchant": merchant, "child": row["name"], "order": row["order_name"]}
     await connection.execute("SELECT pg_notify('ledger', $1)", orjson.dumps(news).decode())

@@ -78,8 +78,8 @@ class PostgresStock:
                 )  # fmt: skip
                 return _entry(rejected)
             await move(connection, row, wanted, kind="Hold", on_hand=0, reserved=1)
-            data = {**_about(row, wanted), "expiresAt": expires_at.isoformat()}
-            await _tell(connection, gate, row, EventType.INVENTORY_RESERVED, data, traceparent)
+            data = {**about(row, wanted), "expiresAt": expires_at.isoformat()}
+            await tell_of_stock(connection, gate, row, EventType.INVENTORY_RESERVED, data, traceparent)
             return _entry(row)
 
     async def expire(self, merchant: str, holder: str, now: datetime) -> StockEntry | None:
@@ -198,12 +198,12 @@ async def _give_back(
         "UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2 RETURNING *",
         row["merchant"], row["holder"], state.value,
     )  # fmt: skip
-    data = {**_about(row, lines), "reason": reason}
-    await _tell(connection, gate, row, EventType.INVENTORY_RELEASED, data, None)
+    data = {**about(row, lines), "reason": reason}
+    await tell_of_stock(connection, gate, row, EventType.INVENTORY_RELEASED, data, None)
     return _entry(after)
 
 
-async def _tell(
+async def tell_of_stock(
     connection: Connection,
     gate: Any,
     row: Any,
@@ -231,7 +231,8 @@ async def _tell(
     )
 
 
-def _about(row: Any, lines: Mapping[str, int]) -> dict[str, Any]:
+def about(row: Any, lines: Mapping[str, int]) -> dict[str, Any]:
+    """What an event says of a reservation."""
     return {
         "reservation": {"name": row["name"], "uid": str(row["holder"])},
         "items": [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(lines.items())],
