@@ -1,7 +1,7 @@
 """How long to wait after a failure, and when to stop trying."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orderplane.controllers.errors import Transient
 
@@ -16,17 +16,24 @@ QUIET_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a key does not get on. `since` is the monotonic time of the first failure in a row."""
+    """Why a key does not get on.
+
+    Args:
+        since: The monotonic time of the first failure in a row.
+        is_parked: Said to be stalled, and tried only now and then.
+        is_quiet: Too young for a condition; but whatever was said before is not taken back either.
+    """
 
     reason: str
     message: str
     since: float
     tries: int
     is_parked: bool = False
+    is_quiet: bool = False
 
-    def is_worth_telling(self, now: float) -> bool:
-        """Old enough, or final enough, for a condition."""
-        return self.is_parked or now - self.since >= QUIET_SECONDS
+    def as_told_at(self, now: float) -> "Trouble":
+        """The same, quiet unless it is old enough, or final enough, for a condition."""
+        return replace(self, is_quiet=not self.is_parked and now - self.since < QUIET_SECONDS)
 
 
 def after_failure(before: Trouble | None, problem: Transient, now: float) -> Trouble:

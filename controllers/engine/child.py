@@ -21,12 +21,12 @@ def child_conditions(
         waiting_type: The condition that carries the reason of `trouble` while nothing better is known.
     """
     told = list(facts)
-    if trouble is not None:
+    if trouble is not None and not trouble.is_quiet:
         if all(fact.type != waiting_type for fact in facts):
             told.append(Fact(waiting_type, "False", trouble.reason, trouble.message))
         if trouble.is_parked:
             told.append(Fact(STALLED, "True", trouble.reason, trouble.message))
-    elif find(before, STALLED) is not None:
+    elif trouble is None and find(before, STALLED) is not None:
         told.append(Fact(STALLED, "False", "Resumed", "It goes on."))
     after = with_facts(before, told, generation, now)
     return tuple(c for c in after if not (c.type == STALLED and c.status == "False"))

@@ -193,7 +193,7 @@ class Controller:
 
     def _told(self, key: Key) -> Trouble | None:
         trouble = self._troubles.get(key)
-        return trouble if trouble and trouble.is_worth_telling(self._clock()) else None
+        return trouble.as_told_at(self._clock()) if trouble else None
 
     def _fail(self, key: Key, problem: Transient) -> None:
         before = self._troubles.get(key)

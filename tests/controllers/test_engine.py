@@ -16,6 +16,7 @@ from orderplane.controllers.engine.backoff import (
     pause_after,
 )
 from orderplane.controllers.engine.cache import TOMBSTONE_SECONDS, Cache
+from orderplane.controllers.engine.child import child_conditions
 from orderplane.controllers.engine.conditions import Fact, find, with_facts
 from orderplane.controllers.engine.queue import KeyedQueue
 from orderplane.controllers.errors import Transient
@@ -147,6 +148,16 @@ def test_the_first_message_of_a_reason_stays_while_it_goes_on() -> None:
 
 def test_what_only_a_person_can_help_is_parked_at_once() -> None:
     assert after_failure(None, Transient("ChildConflict", "x", is_final=True), 0.0).is_parked
+
+
+def test_a_young_trouble_is_not_told_but_takes_nothing_back() -> None:
+    before = with_facts((), [Fact("Stalled", "True", "Down", "x")], 1, NOW)
+    young = Trouble("Down", "x", since=10.0, tries=1)
+    assert young.as_told_at(11.0).is_quiet
+    assert child_conditions(before, [], "Captured", young.as_told_at(11.0), 1, NOW) == before
+    told = child_conditions(before, [], "Captured", young.as_told_at(20.0), 1, NOW)
+    assert find(told, "Captured") is not None
+    assert find(child_conditions(before, [], "Captured", None, 1, NOW), "Stalled") is None
 
 
 @given(st.integers(min_value=1, max_value=10_000), st.integers())

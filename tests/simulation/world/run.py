@@ -181,7 +181,7 @@ class Process:
 
     def _told(self, item: tuple[Kind, Key]) -> Trouble | None:
         trouble = self.troubles.get(item)
-        return trouble if trouble and trouble.is_worth_telling(self.world.monotonic()) else None
+        return trouble.as_told_at(self.world.monotonic()) if trouble else None
 
 
 @dataclass
