@@ -5,6 +5,7 @@ import os
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from orderplane.audit.verdict import Verdict, audit
@@ -56,7 +57,7 @@ def show(verdict: Verdict) -> None:
     if verdict.violations:
         table = Table("invariant", "about", "what is wrong", title=f"{len(verdict.violations)} violations")
         for violation in verdict.violations:
-            table.add_row(violation.invariant, violation.subject, violation.detail)
+            table.add_row(violation.invariant, escape(violation.subject), escape(violation.detail))
         console.print(table)
     else:
         console.print(f"[green]Audit clean[/]: {looked_at}.")

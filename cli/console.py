@@ -9,9 +9,13 @@ from typing import Any, NoReturn, TypeVar
 import asyncpg
 import typer
 from aiokafka.errors import KafkaError
+from kubernetes.config import ConfigException
 from rich.console import Console
+from rich.text import Text
 
+from orderplane.adapters.postgres.recount import StockRaced
 from orderplane.controllers.errors import Refused, Transient
+from orderplane.controllers.gate import GateClosed
 from orderplane.crds.api_errors import ApiError
 
 T = TypeVar("T")
@@ -19,7 +23,10 @@ T = TypeVar("T")
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
-_EXPECTED = (ApiError, Transient, Refused, KafkaError, OSError, asyncpg.PostgresError, ValueError)
+_EXPECTED = (
+    ApiError, Transient, Refused, GateClosed, StockRaced, KafkaError, OSError, asyncpg.PostgresError,
+    ValueError,
+)  # fmt: skip
 
 
 def need(variable: str) -> str:
@@ -32,7 +39,8 @@ def need(variable: str) -> str:
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
     """Say what is wrong, and end."""
-    errors.print(f"[red]{message}[/]" if errors.is_terminal else message)
+    # Not markup: what others say may have brackets in it.
+    errors.print(Text(message, style="red"), soft_wrap=True)
     raise typer.Exit(code)
 
 
@@ -40,6 +48,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; what can be expected to fail is said in one line, without a traceback."""
     try:
         return asyncio.run(work)
+    except ConfigException as problem:
+        fail(
+            f"No cluster to talk to ({problem}); set KUBECONFIG. "
+            'For the local plane: eval "$(orderplane dev env)"',
+            code=2,
+        )
     except _EXPECTED as problem:
         fail(f"{type(problem).__name__}: {problem}")
     except KeyboardInterrupt:

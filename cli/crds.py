@@ -34,4 +34,4 @@ def install_command(
     if with_policies:
         files += sorted((root / "manifests").glob("*.yaml"))
     for name in run(install(files, kubeconfig=None, context=context)):
-        console.print(name)
+        console.print(name, markup=False, soft_wrap=True)

@@ -16,13 +16,12 @@ from rich.table import Table
 from orderplane.audit.verdict import Verdict, audit
 from orderplane.cli.audit import as_document, show
 from orderplane.cli.console import console, fail, run
-from orderplane.cli.dev import is_up, print_next_steps
+from orderplane.cli.dev import check_is_free, is_up, place_of, print_next_steps
 from orderplane.cli.world import open_world
 from orderplane.demo.catalogue import seed as seed_catalogue
 from orderplane.demo.mix import mix
 from orderplane.demo.shop import Shop
 from orderplane.demo.summary import Summary, record_of, summarise
-from orderplane.localplane.places import default_state_dir
 from orderplane.localplane.plane import Plane, Wish, remove
 from orderplane.localplane.progress import ConsoleProgress
 from orderplane.localplane.supervisor import StartFailed
@@ -70,9 +69,10 @@ def demo(
 
         scripts/demo --keep
     """
-    state = state_dir or default_state_dir()
+    state = place_of(state_dir)
     if is_up(state):
         fail("A plane is up already; end it with `orderplane dev down`, or give another --state-dir.", code=2)
+    check_is_free(state)
     remove(state)
     try:
         is_good = run(_demo(state, orders, seed, keep, json_file, seconds))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import psutil
@@ -21,6 +22,9 @@ app = typer.Typer(help="A whole Orderplane on this machine, without Docker.", no
 StateDir = Annotated[Path | None, typer.Option(help="Where the plane keeps its state.")]
 
 _STOP_SECONDS = 60
+
+_MARK = "ports.json"
+"""The first file that every plane writes."""
 
 
 @app.command()
@@ -38,10 +42,11 @@ def up(
 
         orderplane dev up --dsn postgresql://localhost/orders --kafka localhost:9092
     """
-    state = state_dir or default_state_dir()
+    state = place_of(state_dir)
     if is_up(state):
         console.print("It is up already.")
         return
+    check_is_free(state)
     remove(state)
     options = ["--state-dir", str(state)]
     for name, value in (("--kafka", kafka), ("--dsn", dsn)):
@@ -54,11 +59,17 @@ def up(
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while host.poll() is None:
-        if (_state(state) or {}).get("is_ready"):
-            print_next_steps(state)
-            return
-        time.sleep(0.2)
+    try:
+        while host.poll() is None:
+            if (_state(state) or {}).get("is_ready"):
+                print_next_steps(state)
+                return
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        # It has a session of its own, so the terminal's Ctrl-C has not reached it.
+        host.terminate()
+        host.wait(_STOP_SECONDS)
+        fail("Stopped; nothing is left running.", code=130)
     fail("It did not start; the reason stands above.")
 
 
@@ -70,7 +81,7 @@ def down(state_dir: StateDir = None) -> None:
 
         orderplane dev down
     """
-    state = state_dir or default_state_dir()
+    state = place_of(state_dir)
     known = _state(state)
     if known is None:
         console.print("Nothing is up.")
@@ -96,8 +107,13 @@ def down(state_dir: StateDir = None) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False, state_dir: StateDir = None
 ) -> None:
-    """Say what runs; exit 1 where nothing does."""
-    known = _state(state_dir or default_state_dir())
+    """Say what runs; exit 1 where nothing does, or not all of it.
+
+    Example:
+
+        orderplane dev status --json
+    """
+    known = _state(place_of(state_dir))
     components = known["components"] if known else {}
     running = {name: _alive(component) is not None for name, component in components.items()}
     if as_json:
@@ -118,11 +134,22 @@ def env(state_dir: StateDir = None) -> None:
 
         eval "$(orderplane dev env)"
     """
-    known = _state(state_dir or default_state_dir())
+    known = _state(place_of(state_dir))
     if known is None or not known["is_ready"]:
         fail("Nothing is up; start it with `orderplane dev up`.")
     for line in environment(known):
         typer.echo(line)
+
+
+def place_of(state_dir: Path | None) -> Path:
+    """Where a plane's state is, whatever folder its environment is used in later."""
+    return (state_dir or default_state_dir()).absolute()
+
+
+def check_is_free(state: Path) -> None:
+    """A plane removes its folder: end the command rather than take one that holds something else."""
+    if state.is_dir() and any(state.iterdir()) and not (state / _MARK).exists():
+        fail(f"{state} holds files that are not a plane's; give --state-dir an empty or new folder.", code=2)
 
 
 def is_up(state: Path) -> bool:
@@ -147,10 +174,10 @@ def print_next_steps(state: Path) -> None:
 
 def environment(known: dict[str, Any]) -> list[str]:
     """Shell lines that point every tool at the plane."""
-    lines = [f"export {name}='{value}'" for name, value in known["env"].items()]
-    lines.append(f"export ORDERPLANE_GATEWAY='{known['gateway']}'")
+    lines = [f"export {name}={quote(value)}" for name, value in known["env"].items()]
+    lines.append(f"export ORDERPLANE_GATEWAY={quote(known['gateway'])}")
     if known["kubectl"]:
-        lines.append(f"export PATH='{Path(known['kubectl']).parent}':\"$PATH\"")
+        lines.append(f'export PATH={quote(str(Path(known["kubectl"]).parent))}:"$PATH"')
     return lines
 
 

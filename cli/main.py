@@ -39,7 +39,12 @@ def migrate() -> None:
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example:
+
+        orderplane version
+    """
     typer.echo(__version__)
 
 

@@ -24,7 +24,8 @@ def retry(order: Order, namespace: Merchant = "demo") -> None:
         orderplane retry o-4kq2 -n demo
     """
     run(_retry(namespace, order))
-    console.print(f"{namespace}/{order} is tried again; watch it: kubectl get order {order} -w")
+    text = f"{namespace}/{order} is tried again; watch it: kubectl -n {namespace} get order {order} -w"
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def resolve(
@@ -40,7 +41,8 @@ def resolve(
         orderplane resolve o-4kq2 --reason "card closed" --reference SEPA-2026-118
     """
     amount = run(_resolve(namespace, order, reason, reference))
-    console.print(f"{namespace}/{order}: {amount} noted as paid back by hand ({reference}).")
+    text = f"{namespace}/{order}: {amount} noted as paid back by hand ({reference})."
+    console.print(text, markup=False, soft_wrap=True)
 
 
 async def _retry(namespace: str, order: str) -> None:

@@ -30,9 +30,9 @@ def set_command(
         orderplane stock set TEA-EARL-GREY-100 40 --note "water damage"
     """
     result = run(_set(merchant, sku, on_hand, note))
-    console.print(f"{sku}: {result.before} before, {result.after} now.")
+    console.print(f"{sku}: {result.before} before, {result.after} now.", markup=False, soft_wrap=True)
     for name in result.lost:
-        console.print(f"lost its stock: {name}")
+        console.print(f"lost its stock: {name}", markup=False, soft_wrap=True)
 
 
 async def _set(merchant: str, sku: str, on_hand: int, note: str) -> Recount:

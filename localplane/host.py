@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -14,14 +15,20 @@ from orderplane.localplane.tools import ToolMissing
 
 
 async def host(state: Path, wish: Wish) -> None:
-    """Keep a plane up until SIGTERM."""
-    stopped = asyncio.Event()
+    """Keep a plane up until SIGTERM, which also ends one that is still starting or building."""
     loop = asyncio.get_running_loop()
+    work = asyncio.create_task(_keep_up(state, wish))
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+        # A second one must not cut the stopping short.
+        loop.add_signal_handler(number, lambda: work.cancelling() or work.cancel())
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _keep_up(state: Path, wish: Wish) -> None:
     async with Plane.start(state, wish, ConsoleProgress()) as plane:
         _leave_the_terminal(plane.state / "logs" / "host.log")
-        await stopped.wait()
+        await asyncio.Event().wait()
 
 
 def _leave_the_terminal(log: Path) -> None:
