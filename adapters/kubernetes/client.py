@@ -16,7 +16,7 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from prometheus_client import Counter
 
-from orderplane.adapters.kubernetes.errors import ApiError, Forbidden, Unavailable, error_from
+from orderplane.crds.api_errors import Forbidden, Unavailable, error_from
 from orderplane.crds.meta import GROUP, VERSION, Kind
 
 Json = dict[str, Any]
@@ -27,9 +27,9 @@ REQUESTS = Counter(
     ["verb", "kind", "code"],
 )
 
-YOUNG_SECONDS = 3.0
-"""So long a refusal for want of a role is not believed: a server that has just started answers requests
-before it has read its roles, and refuses everybody."""
+YOUNG_SECONDS = 5.0
+"""So long after it gave no answer a server's refusal for want of a role is doubted: one that has just started
+answers before it has read its roles, and refuses everybody."""
 _YOUNG_PAUSE = 0.1
 _WANT_OF_A_ROLE = re.compile(r'forbidden: User "[^"]*" cannot ')
 
@@ -46,11 +46,12 @@ class Page:
 
 
 class ApiClient:
-    """Speaks to one API server. Every method raises the types of `adapters.kubernetes.errors`."""
+    """Speaks to one API server. Every method raises the types of `crds.api_errors`."""
 
     def __init__(self, session: aiohttp.ClientSession, host: str) -> None:
         self._session = session
         self._host = host.rstrip("/")
+        self._silent_at: float | None = None
 
     @classmethod
     async def connect(
@@ -192,14 +193,16 @@ class ApiClient:
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Json:
-        deadline = time.monotonic() + YOUNG_SECONDS
         while True:
             try:
                 return await self._send_once(method, kind, path, body, query, content_type)
             except Forbidden as no:
-                if not _WANT_OF_A_ROLE.search(no.message) or time.monotonic() >= deadline:
+                if not (self._is_young() and _WANT_OF_A_ROLE.search(no.message)):
                     raise
             await asyncio.sleep(_YOUNG_PAUSE)
+
+    def _is_young(self) -> bool:
+        return self._silent_at is not None and time.monotonic() - self._silent_at < YOUNG_SECONDS
 
     async def _send_once(
         self,
@@ -227,6 +230,7 @@ class ApiClient:
                 document: Json = orjson.loads(raw)
                 return document
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
+            self._silent_at = time.monotonic()
             raise Unavailable(
                 0, "NoAnswer", f"{method} {path}: {type(problem).__name__}: {problem}"
             ) from problem
@@ -272,6 +276,3 @@ def _tls_of(settings: Any) -> ssl.SSLContext | bool:
     if settings.cert_file:
         tls.load_cert_chain(settings.cert_file, settings.key_file)
     return tls
-
-
-__all__ = ["ApiClient", "ApiError", "Json", "Page"]
