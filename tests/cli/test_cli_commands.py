@@ -1,0 +1,149 @@
+"""What the commands say without anything to talk to."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+import psutil
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from orderplane import __version__
+from orderplane.audit.snapshot import Violation
+from orderplane.audit.verdict import Verdict
+from orderplane.cli import audit as audit_module
+from orderplane.cli.dev import environment
+from orderplane.cli.main import app
+
+RUNNER = CliRunner()
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command that does something, by the words that call it."""
+    children = getattr(command, "commands", None)
+    if children is None:
+        return [path]
+    return [leaf for name, child in children.items() for leaf in leaves(child, (*path, name))]
+
+
+COMMANDS = leaves(typer.main.get_command(app))  # type: ignore[arg-type, unused-ignore]
+
+
+@pytest.fixture(autouse=True)
+def _knows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("ORDERPLANE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def test_the_commands_are_those_that_were_promised() -> None:
+    assert {" ".join(words) for words in COMMANDS} == {
+        "audit", "bench sagas", "crds install", "dev down", "dev env", "dev status", "dev up", "migrate",
+        "resolve", "retry", "stock set", "version",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_shows_how_it_is_typed(words: tuple[str, ...]) -> None:
+    result = RUNNER.invoke(app, [*words, "--help"])
+    assert result.exit_code == 0
+    examples = result.output.partition("Example")[2]
+    assert f"orderplane {' '.join(words)}" in " ".join(examples.split())
+
+
+def test_version() -> None:
+    result = RUNNER.invoke(app, ["version"])
+    assert (result.exit_code, result.output) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (["audit"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["migrate"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["stock", "set", "TEA", "3"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["resolve", "o-1", "--reason", "r", "--reference", "1"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["retry", "o-1"], "No cluster to talk to"),
+        (["crds", "install"], "No cluster to talk to"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_line(words: list[str], missing: str) -> None:
+    result = RUNNER.invoke(app, words)
+    assert result.exit_code == 2
+    assert missing in result.output
+    assert 'eval "$(orderplane dev env)"' in result.output
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["stock", "set", "TEA"], ["stock", "set", "TEA", "--", "-1"], ["audit", "--yaml"], ["resolve", "o-1"]],
+)
+def test_wrong_usage_ends_with_two(words: list[str]) -> None:
+    assert RUNNER.invoke(app, words).exit_code == 2
+
+
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_audit_answers_programs(is_clean: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    violations = () if is_clean else (Violation("money-kept", "shop/o-1", "Failed: 5 kept, 0 owed"),)
+
+    async def verdict() -> Verdict:
+        return Verdict(violations, ("shop/o-2",), {"orders": 2})
+
+    monkeypatch.setattr(audit_module, "_VARIABLES", ())
+    monkeypatch.setattr(audit_module, "_audit", verdict)
+    result = RUNNER.invoke(app, ["audit", "--json"])
+    assert result.exit_code == (0 if is_clean else 1)
+    assert json.loads(result.output) == {
+        "clean": is_clean,
+        "violations": [
+            {"invariant": v.invariant, "subject": v.subject, "detail": v.detail} for v in violations
+        ],
+        "open": ["shop/o-2"],
+        "counts": {"orders": 2},
+    }
+
+
+def test_dev_says_that_nothing_is_up(tmp_path: Path) -> None:
+    there = ["--state-dir", str(tmp_path / "none")]
+    status = RUNNER.invoke(app, ["dev", "status", "--json", *there])
+    assert (status.exit_code, json.loads(status.output)) == (1, {"up": False, "components": {}})
+    env = RUNNER.invoke(app, ["dev", "env", *there])
+    assert env.exit_code == 1
+    assert "orderplane dev up" in env.output
+    down = RUNNER.invoke(app, ["dev", "down", *there])
+    assert (down.exit_code, down.output) == (0, "Nothing is up.\n")
+
+
+def test_dev_up_takes_no_folder_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "letters.txt").write_text("dear")
+    result = RUNNER.invoke(app, ["dev", "up", "--state-dir", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "empty or new folder" in result.output
+    assert (tmp_path / "letters.txt").read_text() == "dear"
+
+
+def test_dev_down_ends_nobody_elses_process(tmp_path: Path) -> None:
+    """Its pid is in an old state, but the process that has it now is another."""
+    state = tmp_path / "old"
+    state.mkdir()
+    other = {"pid": os.getpid(), "created": psutil.Process().create_time() - 3600}
+    (state / "state.json").write_text(json.dumps({"host": other, "components": {"etcd": other}}))
+    result = RUNNER.invoke(app, ["dev", "down", "--state-dir", str(state)])
+    assert (result.exit_code, result.output) == (0, "Everything is down.\n")
+    assert not state.exists()
+
+
+def test_the_environment_survives_a_shell() -> None:
+    lines = environment(
+        {"env": {"KUBECONFIG": "/a b/it's.yaml"}, "gateway": "http://127.0.0.1:1", "kubectl": "/a b/kubectl"}
+    )
+    assert lines == [
+        "export KUBECONFIG='/a b/it'\"'\"'s.yaml'",
+        "export ORDERPLANE_GATEWAY=http://127.0.0.1:1",
+        "export PATH='/a b':\"$PATH\"",
+    ]

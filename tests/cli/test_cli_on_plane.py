@@ -1,0 +1,93 @@
+"""The commands against everything real."""
+
+import json
+import os
+import pty
+import re
+import sys
+
+import pytest
+
+from orderplane.adapters.postgres.pool import session
+from orderplane.crds.meta import Kind
+
+from ..conftest import Merchant
+from .terminal import orderplane
+
+pytestmark = pytest.mark.integration
+
+TEA = "TEA-EARL-GREY-100"
+
+
+async def test_stock_set_tells_before_and_after(merchant: Merchant) -> None:
+    env = merchant.plane.env("admin")
+    answer = await orderplane("stock", "set", TEA, "7", "--merchant", merchant.name, env=env)
+    assert (answer.code, answer.out) == (0, f"{TEA}: 1000000 before, 7 now.\n"), answer.err
+    async with session(merchant.pool) as connection:
+        query = "SELECT on_hand FROM stock WHERE merchant = $1 AND sku = $2"
+        assert await connection.fetchval(query, merchant.name, TEA) == 7
+
+
+async def test_migrate_again_does_nothing(merchant: Merchant) -> None:
+    answer = await orderplane("migrate", env=merchant.plane.env("admin"))
+    assert (answer.code, answer.out) == (0, "Up to date.\n"), answer.err
+
+
+async def test_crds_install_again_does_no_harm(merchant: Merchant) -> None:
+    answer = await orderplane("crds", "install", env=merchant.plane.env("admin"))
+    assert answer.code == 0, answer.err
+    assert "orders.orderplane.dev" in answer.out
+    assert (await merchant.api.list_page(Kind.ORDER, merchant.name)).items == []
+
+
+async def test_retry_and_resolve_say_what_they_did_not_find(merchant: Merchant) -> None:
+    env = merchant.plane.env("admin")
+    retried = await orderplane("retry", "o-none", "-n", merchant.name, env=env)
+    assert retried.code == 1
+    assert "o-none" in retried.err
+    assert "Traceback" not in retried.err
+    resolved = await orderplane(
+        "resolve", "o-none", "-n", merchant.name, "--reason", "closed", "--reference", "SEPA-1", env=env
+    )
+    assert resolved.code == 1
+    assert "o-none" in resolved.err
+    assert "Traceback" not in resolved.err
+
+
+async def test_a_dead_database_is_one_clear_line(merchant: Merchant) -> None:
+    env = {**merchant.plane.env("admin"), "ORDERPLANE_POSTGRES_DSN": "postgresql://nobody@127.0.0.1:1/none"}
+    answer = await orderplane("stock", "set", TEA, "7", env=env)
+    assert answer.code == 1
+    assert answer.err.count("\n") == 1, answer.err
+
+
+async def test_a_pipe_gets_no_colours() -> None:
+    answer = await orderplane("audit")
+    assert answer.code == 2
+    assert "\x1b[" not in answer.out + answer.err
+
+
+@pytest.mark.parametrize("is_colourless", [True, False])
+def test_terminals_get_colours_unless_they_refuse(is_colourless: bool) -> None:
+    child, terminal = pty.fork()
+    if child == 0:
+        wish = {"NO_COLOR": "1"} if is_colourless else {"TERM": "xterm-256color"}
+        env = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", **wish}
+        os.execve(sys.executable, [sys.executable, "-m", "orderplane.cli.main", "audit"], env)  # noqa: S606
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+    except OSError:
+        pass  # Linux says so when the other side is closed.
+    finally:
+        os.close(terminal)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 2
+    assert bool(re.search(rb"\x1b\[[0-9;]*31m", shown)) is not is_colourless
+
+
+async def test_audit_json_is_json_and_nothing_else(merchant: Merchant) -> None:
+    answer = await orderplane("audit", "--json", env=merchant.plane.env("audit"))
+    assert set(json.loads(answer.out)) == {"clean", "violations", "open", "counts"}
+    assert answer.code in (0, 1)

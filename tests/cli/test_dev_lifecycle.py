@@ -1,0 +1,79 @@
+"""`orderplane dev`, as a person uses it, on a folder of its own."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from .terminal import orderplane
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+
+@pytest.fixture
+async def state(tmp_path: Path) -> AsyncIterator[Path]:
+    yield tmp_path / "with a space"
+    await orderplane("dev", "down", "--state-dir", str(tmp_path / "with a space"))
+
+
+def pids(state: Path) -> dict[str, int]:
+    document = json.loads((state / "state.json").read_text())
+    return {name: component["pid"] for name, component in document["components"].items()}
+
+
+async def until_ended(processes: list[psutil.Process]) -> None:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, processes, timeout=30)
+    assert [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+async def test_up_status_env_down(state: Path) -> None:
+    there = ("--state-dir", str(state))
+    up = await orderplane("dev", "up", "--no-kafka", *there, seconds=180)
+    assert up.code == 0, up.err
+    assert "kubectl get orders -w" in up.out
+    again = await orderplane("dev", "up", *there)
+    assert (again.code, again.out) == (0, "It is up already.\n")
+
+    status = await orderplane("dev", "status", "--json", *there)
+    document = json.loads(status.out)
+    assert (status.code, document["up"]) == (0, True)
+    assert {"etcd", "kube-apiserver", "operator", "relay", "gateway", "webhook"} <= set(
+        document["components"]
+    )
+    assert all(document["components"].values())
+
+    env = await orderplane("dev", "env", *there)
+    assert env.code == 0
+    script = f'{env.out}\nkubectl get orders && test -n "$ORDERPLANE_GATEWAY"'
+    shell = await asyncio.to_thread(
+        subprocess.run, ["bash", "-euc", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert shell.returncode == 0, shell.stderr
+
+    processes = [psutil.Process(pid) for pid in pids(state).values()]
+    down = await orderplane("dev", "down", *there)
+    assert (down.code, down.out) == (0, "Everything is down.\n")
+    assert not state.exists()
+    await until_ended(processes)
+    assert (await orderplane("dev", "status", *there)).code == 1
+
+
+async def test_down_cleans_up_after_a_host_that_was_killed(state: Path) -> None:
+    there = ("--state-dir", str(state))
+    up = await orderplane("dev", "up", "--no-kafka", *there, seconds=180)
+    assert up.code == 0, up.err
+    processes = [psutil.Process(pid) for pid in pids(state).values()]
+    host = psutil.Process(json.loads((state / "state.json").read_text())["host"]["pid"])
+    host.kill()
+    await until_ended([host])
+    assert (await orderplane("dev", "status", *there)).code == 1
+    down = await orderplane("dev", "down", *there)
+    assert (down.code, down.out) == (0, "Everything is down.\n"), down.err
+    await until_ended(processes)
+    assert not state.exists()
+    again = await orderplane("dev", "up", "--no-kafka", *there, seconds=180)
+    assert again.code == 0, again.err

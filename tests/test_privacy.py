@@ -1,0 +1,114 @@
+"""Names, addresses and card numbers stay in the Order and at the carrier; nothing else ever tells them."""
+
+import asyncio
+import json
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from kubernetes import client, config
+
+from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kubernetes.client import Json
+from orderplane.adapters.postgres.pool import session
+from orderplane.cli.world import open_world
+from orderplane.crds.meta import Kind
+from orderplane.demo.catalogue import MERCHANT, seed
+from orderplane.demo.mix import Case, Story, mix
+from orderplane.demo.shop import Shop
+from orderplane.localplane.plane import Plane
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
+
+STORIES = {
+    Story.GOOD: 1, Story.OUT_OF_STOCK: 1, Story.DECLINED: 1, Story.CHARGE_UNCLEAR: 1,
+    Story.ADDRESS_REFUSED: 1, Story.LABEL_REFUSED: 1, Story.CANCELLED: 1,
+}  # fmt: skip
+
+CARD = "4242424242424242"
+_MARK = secrets.token_hex(4)
+NAME, CITY, LINE2, POSTCODE = f"Zoe-{_MARK}", f"Town-{_MARK}", f"Flat-{_MARK}", f"Z{_MARK}"
+PLANTED = (NAME, CITY, LINE2, POSTCODE, CARD)
+
+
+def with_planted(case: Case) -> Case:
+    """The same case for a customer whom we would recognise anywhere."""
+    address = case.body["address"] | {
+        "name": NAME, "city": CITY, "line2": LINE2, "postalCode": POSTCODE,
+    }  # fmt: skip
+    return replace(case, key=f"{case.key}-{_MARK}", body=case.body | {"address": address})
+
+
+def leaks(text: str) -> list[str]:
+    return [planted for planted in PLANTED if planted in text]
+
+
+async def refused(plane: Plane, body: Json) -> str:
+    """What the front door answers to an order that it does not take."""
+    headers = {"Idempotency-Key": secrets.token_hex(16)}
+    async with (
+        aiohttp.ClientSession(plane.url("gateway")) as http,
+        http.post("/api/orders", json=body, headers=headers) as answer,
+    ):
+        assert 400 <= answer.status < 500
+        return await answer.text()
+
+
+async def told_by_kubernetes(plane: Plane) -> str:
+    """Every Event of the cluster, in full."""
+
+    def listed() -> Any:
+        with config.new_client_from_config(str(plane.kubeconfig("admin"))) as api:
+            found = client.EventsV1Api(api).list_event_for_all_namespaces()
+            return api.sanitize_for_serialization(found)
+
+    return json.dumps(await asyncio.to_thread(listed))
+
+
+def logged(folder: Path) -> dict[str, str]:
+    """What each process has written, by the log's name."""
+    return {file.name: file.read_bytes().decode(errors="replace") for file in folder.glob("*.log")}
+
+
+async def test_nobody_tells_who_the_customer_is(running: Plane) -> None:
+    async with open_world(running.env("admin")) as world:
+        await seed(world.pool)
+        shop = Shop(running.url("gateway"), world.api, world.pool)
+        cases = [with_planted(case) for case in mix(len(STORIES), 11, stories=STORIES)]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(shop.place_all(cases))
+            assert await shop.watch(150, lambda: None), shop.phases()
+        assert [placed.problem for placed in shop.placed if placed.problem] == []
+
+        # Whoever sends a card number, in whatever field, is refused without hearing it again.
+        for method in (CARD, f"pm_{CARD}"):
+            assert leaks(await refused(running, cases[0].body | {"paymentMethod": method})) == []
+        wrong = cases[0].body | {"items": [{"sku": "NO-SUCH-THING", "quantity": 1}]}
+        assert leaks(await refused(running, wrong)) == []
+
+        # The search can find something: the Orders themselves do have it.
+        orders = await world.api.list_page(Kind.ORDER, MERCHANT)
+        assert NAME in json.dumps(orders.items)
+
+        subjects = {placed.order["metadata"]["uid"] for placed in shop.placed}
+        records = [record async for record in read_all(running.kafka_bootstrap)]
+        ours = [record for record in records if record.key.decode() in subjects]
+        assert {record.topic for record in ours} >= {"order.created", "order.failed", "order.delivered"}
+        for record in records:
+            assert leaks(f"{record.key!r} {record.value!r} {record.headers!r}") == [], record.topic
+
+        async with session(world.pool) as connection:
+            history = await connection.fetch("SELECT * FROM history WHERE merchant = $1", MERCHANT)
+        assert leaks(repr([dict(row) for row in history])) == []
+
+    events = await told_by_kubernetes(running)
+    assert "Failed" in events
+    assert leaks(events) == []
+
+    logs = await asyncio.to_thread(logged, running.state / "logs")
+    assert {"operator.log", "gateway.log", "relay.log", "webhook.log", "kube-apiserver.log"} <= set(logs)
+    assert any(shop.placed[0].name in text for text in logs.values())
+    assert {name: leaks(text) for name, text in logs.items() if leaks(text)} == {}
