@@ -1,0 +1,98 @@
+"""`orderplane audit` on a plane of its own, because what is spoiled here cannot be mended."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from orderplane.adapters.postgres.pool import session
+from orderplane.cli.demo import TEMPO
+from orderplane.cli.world import World, open_world
+from orderplane.demo.catalogue import seed
+from orderplane.demo.mix import Story, mix
+from orderplane.demo.shop import Shop
+from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.progress import ConsoleProgress
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
+
+STORIES = {Story.GOOD: 3, Story.DECLINED: 1, Story.ADDRESS_REFUSED: 1, Story.OUT_OF_STOCK: 1}
+
+
+@pytest.fixture(scope="module")
+async def sold(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Plane, World]]:
+    """A plane on which six orders came to their ends."""
+    state = tmp_path_factory.mktemp("spoiled")
+    try:
+        async with (
+            Plane.start(state, Wish(env=TEMPO), ConsoleProgress()) as plane,
+            open_world(plane.env("admin")) as world,
+        ):
+            await seed(world.pool)
+            shop = Shop(plane.url("gateway"), world.api, world.pool)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(shop.place_all(mix(6, 1, stories=STORIES)))
+                assert await shop.watch(120, lambda: None), shop.phases()
+            yield plane, world
+    finally:
+        remove(state)
+
+
+async def audited(plane: Plane) -> tuple[int, dict[str, Any]]:
+    """The exit code and the verdict of the real command."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "orderplane.cli.main", "audit", "--json",
+        env={**os.environ, **plane.env("audit")},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode is not None
+    return process.returncode, json.loads(out)
+
+
+async def violations(plane: Plane) -> set[tuple[str, str]]:
+    code, verdict = await audited(plane)
+    found = {(violation["invariant"], violation["subject"]) for violation in verdict["violations"]}
+    assert (code, verdict["clean"]) == ((1, False) if found else (0, True))
+    return found
+
+
+async def test_it_is_clean_until_somebody_meddles(sold: tuple[Plane, World]) -> None:
+    plane, world = sold
+    code, verdict = await audited(plane)
+    assert (code, verdict["violations"], verdict["open"]) == (0, [], [])
+    assert verdict["counts"]["orders"] == 6
+    assert verdict["counts"]["messages"] == verdict["counts"]["events"] > 20
+
+    # Somebody corrects the shelf with SQL instead of a recount.
+    sku = "TEA-SENCHA-100"
+    async with session(world.pool) as connection:
+        await connection.execute("UPDATE stock SET on_hand = on_hand - 5 WHERE sku = $1", sku)
+    expected = {("stock-balance", f"demo/{sku}")}
+    assert await violations(plane) == expected
+
+    # Somebody charges past the ledger; without a charge an intent is harmless.
+    stray = await world.gateway.create_intent(
+        key="stray/create", amount=700, currency="EUR", method="pm_card_visa", merchant="demo",
+        reference="nobody",
+    )  # fmt: skip
+    assert await violations(plane) == expected
+    await world.gateway.confirm(stray.id, key="stray/confirm")
+    expected |= {("intent-unknown", stray.id)}
+    assert await violations(plane) == expected
+
+    # Somebody else writes into a topic, without any of the headers.
+    producer = AIOKafkaProducer(bootstrap_servers=plane.kafka_bootstrap)
+    await producer.start()
+    try:
+        forged = [("ce_id", b"forged"), ("ce_sequence", b"\xff\xfe")]
+        await producer.send_and_wait("order.shipped", b"\xff", key=b"\xff", headers=forged)
+    finally:
+        await producer.stop()
+    expected |= {("message-unknown", "forged")}
+    assert await violations(plane) == expected
