@@ -10,7 +10,7 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.bench.server_metrics import count_writes
 from orderplane.crds.meta import Kind
 
-from .conftest import MUG, TEA, Desk, phase_is
+from .conftest import MUG, PATIENCE, TEA, Desk, phase_is
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +60,7 @@ async def test_a_finished_order_costs_nothing_more(desk: Desk) -> None:
     before = await settled_count(desk.api)
     await start_afresh(desk)
     # What nobody was in a hurry to tell is told: that the goods have left the stock.
+    await all_committed(desk)
     told = await settled_count(desk.api)
     assert set(cost(before, told)) <= {"PUT reservations/status"}
     # Another new process reads everything anew, and finds nothing to say.
@@ -70,3 +71,22 @@ async def test_a_finished_order_costs_nothing_more(desk: Desk) -> None:
 async def start_afresh(desk: Desk) -> None:
     await desk.plane.supervisor.kill("operator")
     await desk.plane.supervisor.wait_ready("operator")
+
+
+async def all_committed(desk: Desk) -> None:
+    """Until every reservation on the plane, those of earlier tests too, says what the ledger says."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            rows = await desk.rows(
+                "SELECT holder FROM reservations WHERE state = 'Committed' AND $1::text IS NOT NULL"
+            )
+            committed = {str(row["holder"]) for row in rows}
+            page = await desk.api.list_page(Kind.RESERVATION)
+            waiting = {
+                r["spec"]["orderRef"]["uid"]
+                for r in page.items
+                if r["status"]["phase"] != "Committed" and "orderRef" in r["spec"]
+            }
+            if not waiting & committed:
+                return
+            await asyncio.sleep(0.2)
