@@ -14,6 +14,7 @@ from orderplane.cli.world import open_world
 from orderplane.demo.shop import Placed
 from orderplane.demo.summary import describe
 from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.processes import SANDBOXES
 from orderplane.localplane.progress import ConsoleProgress
 
 _OF_THE_END = "infinite_watch"
@@ -56,9 +57,12 @@ async def verdict_of(plane: Plane) -> Verdict:
 
 
 def alarms_of(plane: Plane) -> list[str]:
-    """Failures that nobody foresaw, as the processes logged them: each is a defect, however it ended."""
+    """Failures that nobody foresaw, as the product's processes logged them: each is a defect, however it ended.
+
+    The sandboxes are left out: aiohttp's server now and then logs a connection that its client's death tore.
+    """
     found = []
-    for name in plane.supervisor.names:
+    for name in set(plane.supervisor.names) - SANDBOXES:
         with plane.supervisor.log_of(name).open(errors="replace") as lines:
             found += [
                 f"{name}: {line[:300]} ... {line.strip()[-1200:]}"
