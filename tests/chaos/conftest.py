@@ -57,7 +57,7 @@ async def verdict_of(plane: Plane) -> Verdict:
 
 
 def alarms_of(plane: Plane) -> list[str]:
-    """Failures that nobody foresaw, as the product's processes logged them: each is a defect, however it ended.
+    """Failures that nobody foresaw, as the product's processes logged them: each of them is a defect.
 
     The sandboxes are left out: aiohttp's server now and then logs a connection that its client's death tore.
     """
