@@ -79,23 +79,43 @@ class Books:
         self.tables[table] = [other for other in self.tables[table] if other is not row]
 
 
-def clean_books() -> Books:
+def clean_books(prefix: str = "") -> Books:
     """One order in every state, a Reservation of its own, and an intent that nobody came back for."""
     books = Books()
     books.tables["stock"].append(
         {"merchant": SHOP, "sku": TEA, "opening": OPENING, "on_hand": OPENING, "reserved": 0}
     )
-    _shipped(books, "delivered", is_delivered=True)
-    _shipped(books, "shipped", is_delivered=False)
-    _declined(books, "declined")
-    _refunded(books, "refunded")
-    _voided(books, "voided")
-    _in_flight(books, "in-flight")
-    _standalone(books, "alone")
-    books.intents["pi_abandoned"] = Intent(
-        "pi_abandoned", IntentState.UNCONFIRMED, TOTAL, "EUR", 0, str(uid_of("delivered"))
+    _shipped(books, f"{prefix}delivered", is_delivered=True)
+    _shipped(books, f"{prefix}shipped", is_delivered=False)
+    _declined(books, f"{prefix}declined")
+    _refunded(books, f"{prefix}refunded")
+    _voided(books, f"{prefix}voided")
+    _in_flight(books, f"{prefix}in-flight")
+    _standalone(books, f"{prefix}alone")
+    abandoned = f"pi_{prefix}abandoned"
+    books.intents[abandoned] = Intent(
+        abandoned, IntentState.UNCONFIRMED, TOTAL, "EUR", 0, str(uid_of(f"{prefix}delivered"))
     )
     return books
+
+
+def big_books(copies: int) -> Books:
+    """The clean books so many times over, each order another, all from one shelf."""
+    whole = Books()
+    for number in range(copies):
+        part = clean_books(f"{number}-")
+        for name, rows in part.tables.items():
+            whole.tables[name] += rows
+        for kind, resources in part.resources.items():
+            whole.resources[kind] += resources
+        whole.intents |= part.intents
+        whole.refunds |= part.refunds
+        whole.parcels |= part.parcels
+        whole.messages += part.messages
+    shelves = whole.tables["stock"]
+    summed = {column: sum(row[column] for row in shelves) for column in ("opening", "on_hand", "reserved")}
+    whole.tables["stock"] = [{"merchant": SHOP, "sku": TEA, **summed}]
+    return whole
 
 
 def _shipped(books: Books, name: str, *, is_delivered: bool) -> None:

@@ -6,7 +6,7 @@ from time import process_time
 from orderplane.audit.snapshot import Snapshot
 from orderplane.audit.verdict import audit, judge
 
-from .books import Books, clean_books
+from .books import Books, big_books, clean_books
 
 
 def looks(snapshots: Sequence[Snapshot]) -> tuple[Callable[[], Awaitable[Snapshot]], list[int]]:
@@ -52,16 +52,16 @@ async def test_what_stays_is_told_after_the_last_look() -> None:
     assert len(taken) == 3
 
 
-def test_the_work_grows_with_the_books_and_no_faster() -> None:
-    def seconds(orders: int) -> float:
-        books = clean_books()
-        for table, rows in books.tables.items():
-            if table not in ("stock", "movements", "reservation_lines"):
-                books.tables[table] = [row for row in rows for _ in range(orders)]
-        books.messages = [message for message in books.messages for _ in range(orders)]
+def test_the_work_grows_with_the_orders_and_no_faster() -> None:
+    def seconds(copies: int) -> float:
+        snapshot = big_books(copies).snapshot()
         started = process_time()
-        judge(books.snapshot())
-        return process_time() - started
+        verdict = judge(snapshot)
+        taken = process_time() - started
+        assert verdict.is_clean
+        assert verdict.counts["orders"] == 6 * copies
+        return taken
 
-    # Quadratic work would take a hundred times as long.
-    assert seconds(1000) < 40 * max(seconds(100), 0.005)
+    few, many = min(seconds(84) for _ in range(3)), seconds(840)
+    # 500 orders, then 5,000: quadratic work would take a hundred times as long.
+    assert many < 30 * few, f"{few:.3f} s, then {many:.3f} s"
