@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from orderplane.localplane.envtest import CONTENT, ArchiveUnavailable, fetch_envtest
 from orderplane.localplane.places import cache_dir, only_one, project_root
 from orderplane.localplane.progress import Progress
 from orderplane.localplane.tools import find_go, run_logged
@@ -31,7 +32,7 @@ class Binaries:
 
 
 async def control_plane_binaries(progress: Progress, names: tuple[str, ...] = tuple(_PROGRAMS)) -> Binaries:
-    """Find `names`: in `$KUBEBUILDER_ASSETS`, in the cache, or build them into it.
+    """Find `names`: in `$KUBEBUILDER_ASSETS`, in the cache, in the envtest archive, or build them.
 
     Raises:
         ToolMissing: no Go is to be had, or a build failed; the message says why.
@@ -45,6 +46,11 @@ async def control_plane_binaries(progress: Progress, names: tuple[str, ...] = tu
         return Binaries(folder)
     with only_one("controlplane"):
         folder.mkdir(parents=True, exist_ok=True)
+        if not CONTENT.isdisjoint(name for name in names if not (folder / name).exists()):
+            try:
+                await fetch_envtest(folder, progress)
+            except ArchiveUnavailable as problem:
+                progress.note(f"Building instead of fetching: {problem}")
         for name in _PROGRAMS:
             if name in names and not (folder / name).exists():
                 await _build(name, folder, progress)

@@ -69,11 +69,15 @@ def kube_apiserver(
 
 
 def controller_manager(binaries: Binaries, kubeconfig: Path, port: int, authority: Authority) -> Component:
-    """Only what deletes: owner references and namespaces."""
+    """Only what deletes: owner references and namespaces.
+
+    Each of the two controllers has its own service account, whose role the API server brings along.
+    """
     command = (
         str(binaries["kube-controller-manager"]), f"--kubeconfig={kubeconfig}",
         "--controllers=garbage-collector-controller,namespace-controller", "--leader-elect=false",
         f"--secure-port={port}", "--bind-address=127.0.0.1", "--namespace-sync-period=5s",
+        "--use-service-account-credentials=true",
         "--authorization-always-allow-paths=/healthz", "--v=0",
     )  # fmt: skip
     tls = ssl.create_default_context(cafile=str(authority.ca))

@@ -114,6 +114,8 @@ class Plane:
         """
         await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
         plane = cls(state, _ports(state))
+        # Before anything that takes long, so that `dev down` finds whom to stop.
+        await asyncio.to_thread(plane._write_state)
         async with plane.supervisor:
             await plane._start(wish, progress)
             yield plane

@@ -77,3 +77,19 @@ async def test_down_cleans_up_after_a_host_that_was_killed(state: Path) -> None:
     assert not state.exists()
     again = await orderplane("dev", "up", "--no-kafka", *there, seconds=180)
     assert again.code == 0, again.err
+
+
+async def test_down_ends_one_that_still_starts(state: Path) -> None:
+    there = ("--state-dir", str(state))
+    starting = asyncio.create_task(orderplane("dev", "up", "--no-kafka", *there, seconds=180))
+    async with asyncio.timeout(60):
+        while not (state / "state.json").exists():  # noqa: ASYNC110 - a file tells nobody that it is there
+            await asyncio.sleep(0.02)
+    host = psutil.Process(json.loads((state / "state.json").read_text())["host"]["pid"])
+    family = [host, *host.children(recursive=True)]
+    down = await orderplane("dev", "down", *there)
+    assert (down.code, down.out) == (0, "Everything is down.\n"), down.err
+    up = await starting
+    assert up.code == 1
+    await until_ended(family)
+    assert not state.exists()

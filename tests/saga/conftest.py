@@ -253,28 +253,6 @@ def desk(merchant: Merchant) -> Desk:
     return Desk(merchant)
 
 
-@pytest.fixture(scope="session", autouse=True)
-async def _cleaners_may_clean(running: Plane) -> None:
-    """Let the plane's controller manager do what a cluster's may: collect garbage, empty namespaces."""
-    binding = client.V1ClusterRoleBinding(
-        metadata=client.V1ObjectMeta(name="saga-tests:controller-manager"),
-        role_ref=client.V1RoleRef(
-            api_group="rbac.authorization.k8s.io", kind="ClusterRole", name="cluster-admin"
-        ),
-        subjects=[
-            client.RbacV1Subject(
-                api_group="rbac.authorization.k8s.io", kind="User", name="system:kube-controller-manager"
-            )
-        ],
-    )
-
-    def bind() -> None:
-        with config.new_client_from_config(str(running.kubeconfig("admin"))) as api:
-            client.RbacAuthorizationV1Api(api).create_cluster_role_binding(binding)
-
-    await asyncio.to_thread(bind)
-
-
 @pytest.fixture(scope="module", autouse=True)
 async def _nothing_is_lost(running: Plane) -> AsyncIterator[None]:
     """After each module, the audit of the whole plane is clean, and no order is left half-way."""
