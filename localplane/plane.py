@@ -31,6 +31,17 @@ _PORTS = (
     *(f"{name}-http" for name in MODULES), *(f"{name}-metrics" for name in MODULES),
 )  # fmt: skip
 
+_WAREHOUSE = json.dumps(
+    {
+        "company": "Orderplane demo",
+        "street1": "1 Dock Street",
+        "city": "Rotterdam",
+        "zip": "3011",
+        "country": "NL",
+        "phone": "0000000000",
+    }
+)
+
 ALL = tuple(MODULES)
 """Every process of the product."""
 
@@ -93,6 +104,7 @@ class Plane:
             "ORDERPLANE_PAYMENTS_KEY": self._keys["payments"],
             "ORDERPLANE_CARRIER_URL": self.url("carrier"),
             "ORDERPLANE_CARRIER_KEY": self._keys["carrier"],
+            "ORDERPLANE_CARRIER_SENDER": _WAREHOUSE,
         }
         if process_name == "webhook":
             pki = self.state / "pki"

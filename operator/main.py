@@ -47,7 +47,12 @@ async def run(settings: Settings) -> None:
             StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)
         )
         carrier = await stack.enter_async_context(
-            EasyPostCarrier(settings.carrier_key, settings.carrier_url, seconds=settings.carrier_seconds)
+            EasyPostCarrier(
+                settings.carrier_key,
+                settings.carrier_url,
+                seconds=settings.carrier_seconds,
+                sender=settings.sender,
+            )
         )
         operator = build(
             api,
@@ -72,8 +77,7 @@ async def _serve(operator: Operator, watch: Watch, settings: Settings) -> None:
         asyncio.create_task(watch.resync_forever(), name="resync"),
         asyncio.create_task(follow_ledgers(settings.postgres_dsn, operator), name="ledgers"),
     ]
-    if operator.parcel_watch is not None:
-        background.append(asyncio.create_task(operator.parcel_watch.run(), name="parcels"))
+    background += [asyncio.create_task(go(), name=name) for name, go in operator.rounds.items()]
     workers = [
         asyncio.create_task(controller.run(), name=kind.value)
         for kind, controller in operator.controllers.items()

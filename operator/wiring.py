@@ -1,9 +1,11 @@
 """Put the controllers together: caches, ledgers, providers, queues."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.parcels import PostgresParcels
@@ -20,7 +22,9 @@ from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.payment.ports import PaymentGateway
 from orderplane.controllers.reservation.act import ReservationReconciler
 from orderplane.controllers.shipment.act import ShipmentReconciler
+from orderplane.controllers.shipment.collection import Collections
 from orderplane.controllers.shipment.ports import Carrier
+from orderplane.controllers.shipment.rounds import go_rounds
 from orderplane.controllers.shipment.tracking import ParcelWatch
 from orderplane.crds.meta import Kind
 
@@ -35,7 +39,7 @@ class Operator:
     cluster: Cluster
     gates: Gates
     controllers: Mapping[Kind, Controller]
-    parcel_watch: ParcelWatch | None
+    rounds: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
     def wake(self, kind: Kind, key: Key) -> None:
         """Have a key looked at, where this process runs its kind."""
@@ -89,7 +93,11 @@ def build(
                 reconciler, workers=WORKERS[reconciler.kind], reporters=REPORTERS
             )
     watch = ParcelWatch(parcels, carrier, wake, _now, first=first_poll, longest=longest_poll)
-    return Operator(cluster, gates, controllers, watch if Kind.SHIPMENT in kinds else None)
+    rounds = {
+        "tracking": partial(go_rounds, watch.track, first_poll),
+        "collection": partial(go_rounds, Collections(parcels, carrier, _now).book, first_poll),
+    }
+    return Operator(cluster, gates, controllers, rounds if Kind.SHIPMENT in kinds else {})
 
 
 def _now() -> datetime:

@@ -7,10 +7,11 @@ Sources: https://docs.easypost.com/docs/shipments, /trackers, /batches, /pickups
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -29,24 +30,16 @@ from orderplane.controllers.gate import Whereabouts
 from orderplane.controllers.shipment.ports import (
     CarrierShipment,
     Label,
-    Pickup,
     TrackingUpdate,
     VoidState,
 )
+from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
 
 T = TypeVar("T")
 
 PAGE = 100
-WAREHOUSE = {
-    "company": "Orderplane",
-    "street1": "1 Dock Street",
-    "city": "Rotterdam",
-    "zip": "3011",
-    "country": "NL",
-    "phone": "0000000000",
-}
 _GRAMS_PER_OUNCE = 28.349523125
 _MILLIMETRES_PER_INCH = 25.4
 _VOIDS = {
@@ -82,10 +75,12 @@ class EasyPostCarrier:
         seconds: float = 10.0,
         threads: int = 8,
         line: int = 64,
+        sender: Mapping[str, str] | None = None,
         threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._key = key
+        self._sender = dict(sender or {})
         self._url = f"{url}/v2"
         self._seconds = seconds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="easypost")
@@ -110,7 +105,7 @@ class EasyPostCarrier:
     ) -> CarrierShipment:
         params = {
             "reference": reference,
-            "from_address": WAREHOUSE,
+            "from_address": self._sender,
             "to_address": address_of(address),
             "parcel": parcel_of(parcels),
             "options": {"print_custom_1": merchant},
@@ -143,7 +138,7 @@ class EasyPostCarrier:
         except Refused:
             return await self.get(shipment_id)
 
-    async def schedule_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> Pickup:
+    async def create_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> str:
         shipments = [{"id": shipment_id} for shipment_id in shipment_ids]
         tomorrow = datetime.now(UTC) + timedelta(days=1)
         batch = await self._once(
@@ -152,7 +147,7 @@ class EasyPostCarrier:
         made = await self._once(
             "create_pickup",
             lambda client: client.pickup.create(
-                address=WAREHOUSE,
+                address=self._sender,
                 batch={"id": batch.id},
                 reference=reference,
                 min_datetime=tomorrow.replace(hour=9).isoformat(timespec="seconds"),
@@ -161,14 +156,20 @@ class EasyPostCarrier:
                 instructions="",
             ),
         )
-        if not made.pickup_rates:
+        return str(made.id)
+
+    async def book_pickup(self, pickup_id: str) -> str:
+        found = await self._safe("get_pickup", lambda client: client.pickup.retrieve(pickup_id))
+        if found.confirmation:
+            return str(found.confirmation)
+        if not found.pickup_rates:
             raise Refused("NoPickup", "No carrier offers to collect these parcels.")
-        rate = made.pickup_rates[0]
-        bought = await self._once(
+        rate = found.pickup_rates[0]
+        booked = await self._once(
             "buy_pickup",
-            lambda client: client.pickup.buy(made.id, carrier=rate.carrier, service=rate.service),
+            lambda client: client.pickup.buy(pickup_id, carrier=rate.carrier, service=rate.service),
         )
-        return Pickup(id=bought.id, confirmation=bought.confirmation)
+        return str(booked.confirmation)
 
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
         updates: list[TrackingUpdate] = []
@@ -271,7 +272,7 @@ def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipm
             tracking_url=tracker.public_url if tracker else "",
             carrier=rate.carrier,
             service=rate.service,
-            cost=minor_of(rate.rate),
+            cost=minor_of(rate.rate, rate.currency),
             currency=rate.currency,
         )
     return CarrierShipment(
@@ -284,10 +285,9 @@ def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipm
     )
 
 
-def minor_of(amount: str) -> int:
-    """The carrier prices in decimal strings with two places: `"7.58"` is 758."""
-    whole, _, part = amount.partition(".")
-    return int(whole) * 100 + int((part + "00")[:2])
+def minor_of(amount: str, currency: str) -> int:
+    """The carrier prices in decimal strings of major units: `"7.58"` euros are 758, 758 yen are `"758"`."""
+    return int(Decimal(amount).scaleb(EXPONENTS[currency]))
 
 
 def verdict_on(problem: Exception) -> Transient | Refused | None:
@@ -354,9 +354,13 @@ def _was_never_sent(problem: Exception) -> bool:
 def _choose(rates: Sequence[Any], service: Service) -> Any:
     if not rates:
         return None
+
+    def price(rate: Any) -> tuple[int, str]:
+        return minor_of(rate.rate, rate.currency), rate.id
+
     if service is Service.EXPRESS:
-        return min(rates, key=lambda rate: (rate.delivery_days or 99, minor_of(rate.rate), rate.id))
-    return min(rates, key=lambda rate: (minor_of(rate.rate), rate.id))
+        return min(rates, key=lambda rate: (rate.delivery_days or 99, price(rate)))
+    return min(rates, key=price)
 
 
 def _time(text: str | None) -> datetime | None:

@@ -10,7 +10,7 @@ from orderplane.adapters.postgres.pool import Connection, Pool, session, transac
 from orderplane.adapters.postgres.stock import commit_lines
 from orderplane.controllers.errors import Transient
 from orderplane.controllers.gate import GateClosed, GateState, Outcome, ParcelState, Whereabouts
-from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelRef
+from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelRef, PickupClaim
 from orderplane.controllers.shipment.ports import Label, VoidState
 from orderplane.events.types import EventType
 
@@ -164,20 +164,33 @@ class PostgresParcels:
                 [parcel.merchant for parcel in parcels], [parcel.order_uid for parcel in parcels], list(at),
             )  # fmt: skip
 
-    async def claim_pickup(
-        self, now: datetime, limit: int, lease: float
-    ) -> tuple[str, Sequence[ParcelRef]] | None:
-        batch = uuid4()
-        async with session(self._pool) as connection:
+    async def claim_pickup(self, now: datetime, limit: int, lease: float) -> PickupClaim | None:
+        stale = now - timedelta(seconds=lease)
+        async with transaction(self._pool) as connection:
             rows = await connection.fetch(
+                "UPDATE shipments SET pickup_claimed_at = $1 WHERE pickup IS NULL AND pickup_batch = ("
+                "  SELECT pickup_batch FROM shipments WHERE pickup IS NULL AND pickup_id IS NOT NULL "
+                "  AND pickup_claimed_at < $2 LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING *",
+                now, stale,
+            ) or await connection.fetch(
                 "UPDATE shipments SET pickup_batch = $4, pickup_claimed_at = $1 "
                 "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
-                "  WHERE state = 'Bought' AND pickup IS NULL AND tracking = 'PreTransit' "
-                "  AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $1::timestamptz - $3::interval) "
-                "  LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
-                now, limit, timedelta(seconds=lease), batch,
+                "  WHERE state = 'Bought' AND pickup IS NULL AND pickup_id IS NULL "
+                "  AND tracking = 'PreTransit' AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $2) "
+                "  LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING *",
+                now, stale, limit, uuid4(),
             )  # fmt: skip
-        return (str(batch), [_ref(row) for row in rows]) if rows else None
+        if not rows:
+            return None
+        return PickupClaim(str(rows[0]["pickup_batch"]), [_ref(row) for row in rows], rows[0]["pickup_id"])
+
+    async def record_pickup_made(self, batch: str, pickup_id: str) -> bool:
+        async with session(self._pool) as connection:
+            done = await connection.execute(
+                "UPDATE shipments SET pickup_id = $2 WHERE pickup_batch = $1 AND pickup_id IS NULL",
+                batch, pickup_id,
+            )  # fmt: skip
+        return bool(done != "UPDATE 0")
 
     async def record_pickup(self, batch: str, confirmation: str) -> None:
         async with session(self._pool) as connection:

@@ -39,6 +39,15 @@ class ParcelRef:
     polls: int
 
 
+@dataclass(frozen=True, slots=True)
+class PickupClaim:
+    """Parcels that are to be collected together. `pickup_id` is the carrier's, once it was made there."""
+
+    batch: str
+    parcels: Sequence[ParcelRef]
+    pickup_id: str | None
+
+
 class ParcelLedger(Protocol):
     """Labels that were bought and taken back. Each method is one transaction.
 
@@ -101,10 +110,15 @@ class ParcelLedger(Protocol):
         """Say when each is asked for next."""
         ...
 
-    async def claim_pickup(
-        self, now: datetime, limit: int, lease: float
-    ) -> tuple[str, Sequence[ParcelRef]] | None:
-        """Claim bought parcels that wait for a collection, under one batch id; None where there are none."""
+    async def claim_pickup(self, now: datetime, limit: int, lease: float) -> PickupClaim | None:
+        """Claim parcels that wait for a collection, for `lease` seconds; None where there are none.
+
+        A batch whose pickup was made at the carrier and not confirmed comes again as it is, first.
+        """
+        ...
+
+    async def record_pickup_made(self, batch: str, pickup_id: str) -> bool:
+        """The carrier knows this batch's pickup; False where the batch was given up meanwhile."""
         ...
 
     async def record_pickup(self, batch: str, confirmation: str) -> None:

@@ -55,14 +55,6 @@ class TrackingUpdate:
     at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pickup:
-    """A booked collection of several parcels."""
-
-    id: str
-    confirmation: str
-
-
 class Carrier(Protocol):
     """A carrier with two-step buying.
 
@@ -88,8 +80,12 @@ class Carrier(Protocol):
         """Ask for the label back; answers how the shipment stands afterwards, whatever the carrier said."""
         ...
 
-    async def schedule_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> Pickup:
-        """Book one collection for several bought shipments."""
+    async def create_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> str:
+        """Make one collection for several bought shipments that nobody comes for yet; answers its id."""
+        ...
+
+    async def book_pickup(self, pickup_id: str) -> str:
+        """Book it and answer its confirmation; looks first, so it may be repeated after any answer."""
         ...
 
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:

@@ -1,23 +1,16 @@
-"""Follow parcels and book their collection.
+"""Follow parcels until they are delivered.
 
-Both go by the ledger, not by resources: a parcel is followed to its end even where nobody keeps its
+It goes by the ledger, not by resources: a parcel is followed to its end even where nobody keeps its
 Shipment any more.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import structlog
-
 from orderplane.controllers.engine.queue import Key
-from orderplane.controllers.errors import Refused, Transient
-from orderplane.controllers.gate import GateClosed
 from orderplane.controllers.shipment.ledger import ParcelLedger, ParcelRef
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
-
-log = structlog.get_logger(__name__)
 
 BATCH = 50
 LEASE_SECONDS = 30.0
@@ -48,24 +41,12 @@ class ParcelWatch:
         self._first = first
         self._longest = longest
 
-    async def run(self) -> None:
-        """Go on until cancelled."""
-        pause = self._first.total_seconds()
-        while True:
-            try:
-                is_busy = await self.track() | await self.collect()
-            except (Transient, Refused, GateClosed) as problem:
-                log.warning("the carrier could not be asked", why=str(problem))
-                is_busy = False
-            except Exception:
-                # One bad answer must not stop the following of every other parcel.
-                log.exception("following parcels failed")
-                is_busy = False
-            if not is_busy:
-                await asyncio.sleep(pause)
-
     async def track(self) -> bool:
-        """Ask about one batch; answers whether there may be more."""
+        """Ask about one batch; answers whether there may be more.
+
+        Raises:
+            Transient, Refused: the carrier's answer; the claims come again when their lease is over.
+        """
         now = self._clock()
         parcels = await self._ledger.due_for_tracking(now, BATCH, LEASE_SECONDS)
         if not parcels:
@@ -78,18 +59,6 @@ class ParcelWatch:
                 await self._ledger.record_whereabouts(parcel.merchant, parcel.order_uid, update.whereabouts)
                 self._announce(parcel)
         await self._ledger.track_again(parcels, [now + self.pause(parcel.polls) for parcel in parcels])
-        return len(parcels) == BATCH
-
-    async def collect(self) -> bool:
-        """Book one collection for what waits; answers whether there may be more."""
-        claim = await self._ledger.claim_pickup(self._clock(), BATCH, LEASE_SECONDS)
-        if claim is None:
-            return False
-        batch, parcels = claim
-        pickup = await self._carrier.schedule_pickup(
-            [parcel.provider_id for parcel in parcels], reference=batch
-        )
-        await self._ledger.record_pickup(batch, pickup.confirmation)
         return len(parcels) == BATCH
 
     def pause(self, polls: int) -> timedelta:

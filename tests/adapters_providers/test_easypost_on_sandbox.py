@@ -171,11 +171,13 @@ async def test_many_parcels_are_tracked_in_few_calls(carrier, carrier_sandbox, e
 
 async def test_a_collection_is_booked_for_several(carrier):
     shipments = [await bought(carrier) for _ in range(3)]
-    pickup = await carrier.schedule_pickup([one.id for one in shipments], reference="batch-1")
-    assert pickup.confirmation
+    pickup = await carrier.create_pickup([one.id for one in shipments], reference="batch-1")
+    confirmation = await carrier.book_pickup(pickup)
+    assert confirmation
+    assert await carrier.book_pickup(pickup) == confirmation, "booked once, however often it is asked"
     unlabelled = await created(carrier)
     with pytest.raises(Refused):
-        await carrier.schedule_pickup([unlabelled.id], reference="batch-2")
+        await carrier.create_pickup([unlabelled.id], reference="batch-2")
 
 
 async def test_the_list_is_complete_over_several_pages(carrier):

@@ -121,7 +121,16 @@ def test_boxes_become_one_that_holds_them(boxes, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "minor"), [("7.58", 758), ("7.5", 750), ("7", 700), ("0.05", 5), ("1234.567", 123456)]
+    ("text", "currency", "minor"),
+    [
+        ("7.58", "EUR", 758),
+        ("7.5", "USD", 750),
+        ("7", "EUR", 700),
+        ("0.05", "EUR", 5),
+        ("758", "JPY", 758),
+        ("1.234", "KWD", 1234),
+        ("1234.567", "EUR", 123456),
+    ],
 )
-def test_rates_become_minor_units(text, minor):
-    assert carriers.minor_of(text) == minor
+def test_rates_become_minor_units(text, currency, minor):
+    assert carriers.minor_of(text, currency) == minor

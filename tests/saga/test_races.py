@@ -18,6 +18,7 @@ from orderplane.adapters.postgres.stock import PostgresStock
 from orderplane.cli.world import open_world
 from orderplane.controllers.gate import StockState
 from orderplane.controllers.payment.ports import IntentState
+from orderplane.controllers.shipment.ports import VoidState
 from orderplane.crds.api_errors import Forbidden, NotFound
 from orderplane.crds.meta import (
     API_VERSION,
@@ -339,7 +340,8 @@ async def test_a_child_torn_out_is_undone_once(desk: Desk, kind: Kind) -> None:
     ended = await desk.until(order, phase_is("Failed"))
     assert ended["status"]["reason"] in (f"{kind.value}Missing", f"{kind.value}Deleted")
     await is_undone_once(desk, order)
-    assert await desk.labels(order) == []
+    # The carrier may have carried out a buy whose caller was killed; such a label is dead, too.
+    assert VoidState.NONE not in {parcel.void for parcel in await desk.labels(order)}
     assert await desk.stock(MUG) == (OPENING, 0)
 
 

@@ -527,6 +527,10 @@ class Parcels:
     async def claim_pickup(self, now: datetime, limit: int, lease: float) -> None:
         await point("claim pickup")
 
+    async def record_pickup_made(self, batch: str, pickup_id: str) -> bool:
+        await point("record pickup made")
+        return True
+
     async def record_pickup(self, batch: str, confirmation: str) -> None:
         await point("record pickup")
 

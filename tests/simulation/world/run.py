@@ -99,7 +99,7 @@ class Process:
         self.parcels = ParcelWatch(
             Parcels(world.books), world.carrier, wake, world.now, first=tick, longest=tick
         )
-        operator = Operator(cluster, gates, wakers, self.parcels)  # type: ignore[arg-type]
+        operator = Operator(cluster, gates, wakers, {})  # type: ignore[arg-type]
         self.watch = Watch(operator, Lister(world.api))  # type: ignore[arg-type]
         self.begin("resync", Kind.ORDER, ("", ""), self.watch.resync())
 
