@@ -111,6 +111,7 @@ class Books:
     def recount(self, sku: str, count: int) -> list[str]:
         """As adapters/postgres/recount.py; answers the orders that lost."""
         keepers = [uid for uid, e in self.stock.items() if e.state in KEPT and sku in self.lines[uid]]
+        keepers.reverse()
         keepers.sort(key=lambda uid: self.stock[uid].state is StockState.PINNED)
         lost = []
         while keepers and sum(self.lines[uid][sku] for uid in keepers) > count:
