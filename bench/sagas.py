@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -124,20 +123,23 @@ async def _run(
 async def _watch(
     api: ApiClient, shipped: dict[str, float], orders: int, placing: "asyncio.Task[None]", shop: Shop
 ) -> None:
-    """Watch as `kubectl get orders -w` does, which costs the server little and us the truth."""
-    known = Counter[str]()
-    async for document in api.watch(Kind.ORDER, MERCHANT):
-        name = document["metadata"]["name"]
-        known[name] += 1
-        if (document.get("status") or {}).get("phase") == "Shipped" and name not in shipped:
-            shipped[name] = time.monotonic()
-        names = {placed.name for placed in shop.placed if placed.name}
-        if placing.done() and (problem := placing.exception()) is not None:
-            raise problem
-        if len(names) == orders and names <= shipped.keys():
-            for extra in shipped.keys() - names:
-                del shipped[extra]
-            return
+    """Watch as `kubectl get orders -w` does, which costs the server little and us the truth.
+
+    A server ends the streams of watchers that do not keep up, as kubectl would see it: begin anew then.
+    """
+    while True:
+        async for document in api.watch(Kind.ORDER, MERCHANT):
+            if placing.done() and (problem := placing.exception()) is not None:
+                raise problem
+            if (document.get("status") or {}).get("phase") in ("Shipped", "Delivered"):
+                shipped.setdefault(document["metadata"]["name"], time.monotonic())
+            if len(shipped) < orders:
+                continue
+            names = {placed.name for placed in shop.placed if placed.name}
+            if len(names) == orders and names <= shipped.keys():
+                for extra in shipped.keys() - names:
+                    del shipped[extra]
+                return
 
 
 async def _ceiling(plane: Plane, api: ApiClient, sagas: int) -> float:
