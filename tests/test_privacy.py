@@ -83,7 +83,7 @@ async def test_nobody_tells_who_the_customer_is(running: Plane) -> None:
             assert await shop.watch(150, lambda: None), shop.phases()
         assert [placed.problem for placed in shop.placed if placed.problem] == []
 
-        # Whoever sends a card number, in whatever field, is refused without hearing it again.
+        # A card number in place of a token is refused without being heard again.
         for method in (CARD, f"pm_{CARD}"):
             assert leaks(await refused(running, cases[0].body | {"paymentMethod": method})) == []
         wrong = cases[0].body | {"items": [{"sku": "NO-SUCH-THING", "quantity": 1}]}
