@@ -12,7 +12,7 @@ from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.gateway.app import create_app
-from orderplane.gateway.retention import purging
+from orderplane.gateway.orders.retention import purging
 from orderplane.gateway.services import Services, StartError, open_services
 from orderplane.gateway.settings import HOST, Settings, SettingsError
 

@@ -8,8 +8,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from orderplane.gateway.order_request import OrderRequest
-from orderplane.gateway.views import ProblemView
+from orderplane.gateway.http.problems import ProblemView
+from orderplane.gateway.orders.request import OrderRequest
 
 ABOUT: dict[str, Any] = {
     "title": "Orderplane",

@@ -16,7 +16,7 @@ from orderplane.adapters.postgres.idempotency import PostgresIdempotency
 from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.adapters.postgres.shelf import PostgresShelf
 from orderplane.controllers.order.ports import Gates
-from orderplane.gateway.acceptance import Acceptance
+from orderplane.gateway.orders.acceptance import Acceptance
 from orderplane.gateway.settings import Settings
 from orderplane.intake.quote import Catalogue
 

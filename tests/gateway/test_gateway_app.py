@@ -17,11 +17,13 @@ from structlog.testing import capture_logs
 
 from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import Forbidden, Gone, Invalid, NotFound, Overloaded, Unavailable
-from orderplane.gateway import limits, openapi, telemetry
+from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app
-from orderplane.gateway.limits import Limits
-from orderplane.gateway.loopback import is_loopback
-from orderplane.gateway.problems import BASE, TYPES
+from orderplane.gateway.http import bounds as limits
+from orderplane.gateway.http import telemetry
+from orderplane.gateway.http.bounds import Limits
+from orderplane.gateway.http.loopback import is_loopback
+from orderplane.gateway.http.problems import BASE, TYPES
 from orderplane.gateway.settings import Settings, SettingsError
 from orderplane.intake.quote import RefusalCode
 

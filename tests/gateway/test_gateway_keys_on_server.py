@@ -9,7 +9,7 @@ import pytest
 
 from orderplane.adapters.postgres.idempotency import PostgresIdempotency
 from orderplane.crds.meta import Kind
-from orderplane.gateway.keys import order_name
+from orderplane.gateway.http.keys import order_name
 
 from .conftest import MERCHANT, Behind, Gateway, new_key, order_of, running_gateway
 

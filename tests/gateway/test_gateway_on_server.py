@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
-from orderplane.gateway.cursors import read_cursor, write_cursor
-from orderplane.gateway.keys import order_name
+from orderplane.gateway.http.cursors import read_cursor, write_cursor
+from orderplane.gateway.http.keys import order_name
 
 from .conftest import EARL, HEAVY, MERCHANT, MUG, OLD, YEN, Behind, Gateway, new_key, order_of
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from opentelemetry import trace
+from pydantic import Field
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 BASE = "https://orderplane.dev/problems/"
 MEDIA_TYPE = "application/problem+json"
@@ -31,6 +33,7 @@ _TYPES = (
     ProblemType("idempotency_key_missing", 400, "The Idempotency-Key header is missing"),
     ProblemType("idempotency_key_invalid", 400, "The Idempotency-Key header is malformed"),
     ProblemType("invalid_cursor", 400, "The cursor is not one that this list gave out"),
+    ProblemType("insufficient_scope", 403, "The token is not good for this"),
     ProblemType("order_not_found", 404, "There is no such order"),
     ProblemType("route_not_found", 404, "There is nothing at this address"),
     ProblemType("method_not_allowed", 405, "This address does not take that method"),
@@ -63,6 +66,18 @@ _TYPES = (
 )
 
 TYPES: Mapping[str, ProblemType] = {kind.code: kind for kind in _TYPES}
+
+
+class ProblemView(TypedDict, total=False):
+    """RFC 9457. `code` is the last part of `type`; `errors` names places, never values."""
+
+    type: Annotated[str, Field(examples=["https://orderplane.dev/problems/validation_failed"])]
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[dict[str, str]]
+    traceId: str
 
 
 class Problem(Exception):  # noqa: N818 - it is an answer, and not always an error of ours

@@ -4,26 +4,30 @@ import re
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from orderplane.adapters.postgres.idempotency import KeyRef
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
 from orderplane.crds.meta import MAX_ORDER_NAME, Kind
 from orderplane.crds.order import OrderPhase
-from orderplane.gateway import cancelling, etags, keys, views
-from orderplane.gateway.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
-from orderplane.gateway.order_request import read_body
-from orderplane.gateway.pricing import price
-from orderplane.gateway.principal import PrincipalDep
-from orderplane.gateway.problems import Problem
-from orderplane.gateway.responses import json_response, problem_docs, tagged_response
+from orderplane.gateway.http import etags, keys
+from orderplane.gateway.http.body import check_media_type, read_body
+from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import json_response, problem_docs, tagged_response
+from orderplane.gateway.orders import cancelling, views
+from orderplane.gateway.orders.pricing import price
+from orderplane.gateway.orders.request import OrderRequest
+from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
 
 router = APIRouter(tags=["orders"])
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
 _CURSOR = "orders"
+_Reader = Annotated[Principal, Depends(allowed(Scope.ORDERS_READ))]
+_Writer = Annotated[Principal, Depends(allowed(Scope.ORDERS_WRITE))]
 _BODY_DOC = {
     "requestBody": {
         "required": True,
@@ -70,7 +74,7 @@ _ACCEPTED_HEADERS = {
     },
     openapi_extra=_BODY_DOC,
 )  # fmt: skip
-async def place_order(request: Request, caller: PrincipalDep, services: ServicesDep) -> Response:
+async def place_order(request: Request, caller: _Writer, services: ServicesDep) -> Response:
     """Price the items, and have the order carried out.
 
     Repeat a request that was not answered with the same key and body: there will be one order, and the
@@ -78,7 +82,7 @@ async def place_order(request: Request, caller: PrincipalDep, services: Services
     """
     key = keys.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
-    body = read_body(await request.body())
+    body = read_body(await request.body(), OrderRequest)
     name = keys.order_name(caller.merchant, caller.name, key)
     accepted = await services.acceptance.accept(
         KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
@@ -103,7 +107,7 @@ async def place_order(request: Request, caller: PrincipalDep, services: Services
 )
 async def read_order(
     order_id: str,
-    caller: PrincipalDep,
+    caller: _Reader,
     services: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
@@ -126,7 +130,7 @@ async def read_order(
     },
 )
 async def list_orders(
-    caller: PrincipalDep,
+    caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Orders per page.")] = 50,
     cursor: Annotated[
@@ -172,7 +176,7 @@ async def list_orders(
         **problem_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
     },
 )
-async def cancel_order(order_id: str, caller: PrincipalDep, services: ServicesDep) -> Response:
+async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) -> Response:
     """Ask for an order to be undone; asking twice is asking once.
 
     It is possible until the carrier has scanned the parcel. A scan that is faster than the undoing still
@@ -191,20 +195,6 @@ async def cancel_order(order_id: str, caller: PrincipalDep, services: ServicesDe
     status = 200 if verdict is cancelling.Cancel.DONE else 202
     location = {"Location": f"/api/orders/{order_id}"}
     return json_response(views.order_view(order), status=status, headers=location)
-
-
-def check_media_type(content_type: str | None) -> None:
-    """See that the body is JSON in UTF-8.
-
-    Raises:
-        Problem: `unsupported_media_type`.
-    """
-    media, _, parameters = (content_type or "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
-        raise Problem(
-            "unsupported_media_type", "Send the body with Content-Type: application/json, in UTF-8."
-        )
 
 
 async def _get(services: Services, merchant: str, order_id: str, *, from_cache: bool) -> dict[str, Any]:

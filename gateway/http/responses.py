@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from orderplane.gateway import etags
-from orderplane.gateway.problems import MEDIA_TYPE, TYPES
+from orderplane.gateway.http import etags
+from orderplane.gateway.http.problems import MEDIA_TYPE, TYPES
 
 _JSON = "application/json"
 

@@ -7,7 +7,7 @@ same-origin rule. Its requests carry that name in `Host`. Goes when callers are 
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orderplane.gateway.problems import Problem, response_of
+from orderplane.gateway.http.problems import Problem, response_of
 
 _NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
