@@ -77,6 +77,8 @@ def _print(result: Result) -> None:
     table = Table("write", "per saga")
     for name, count in result.writes.items():
         table.add_row(name, f"{count:.2f}")
+    if result.told_later:
+        table.add_row("of these told after Shipped", f"{result.told_later:.2f}")
     console.print(table)
     cpu = Table("process", "CPU ms per saga")
     for name, milliseconds in result.cpu_ms.items():

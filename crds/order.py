@@ -6,7 +6,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from orderplane.crds.meta import ApiModel, Conditions, Currency, Minor, Quantity, Resource, Sku
+from orderplane.crds.meta import (
+    RETRY_ANNOTATION,
+    ApiModel,
+    Conditions,
+    Currency,
+    Minor,
+    Quantity,
+    Resource,
+    Sku,
+)
 
 
 class OrderPhase(StrEnum):
@@ -148,6 +157,11 @@ class Order(Resource):
     def child_name(self) -> str:
         """The one name that this order's Reservation, Payment and Shipment have."""
         return child_name(self.metadata.name, self.metadata.uid)
+
+    @property
+    def wants_retry(self) -> bool:
+        """Somebody asked that it be tried again, and the status does not say yet that it was heard."""
+        return self.metadata.annotations.get(RETRY_ANNOTATION) != self.status.handled_retry
 
 
 def child_name(order_name: str, order_uid: str) -> str:

@@ -20,9 +20,10 @@ from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import ApiError
 from orderplane.operator.ledger_news import follow_ledgers
+from orderplane.operator.resync import EtcdRestored, Resync
 from orderplane.operator.settings import Settings
 from orderplane.operator.stateless import NoDiffBase, NoProgress
-from orderplane.operator.watch import EtcdRestored, Watch
+from orderplane.operator.watch import Watch
 from orderplane.operator.wiring import Operator, build
 
 log = structlog.get_logger(__name__)
@@ -64,17 +65,17 @@ async def run(settings: Settings) -> None:
             first_poll=settings.first_poll,
             longest_poll=settings.longest_poll,
         )
-        watch = Watch(operator, api)
+        resync = Resync(operator, api)
         await stack.enter_async_context(
-            serve_telemetry(settings.metrics_port, is_ready=lambda: watch.is_synced)
+            serve_telemetry(settings.metrics_port, is_ready=lambda: resync.is_synced)
         )
-        await _patiently("the API server", watch.resync)
-        await _serve(operator, watch, settings)
+        await _patiently("the API server", resync.resync)
+        await _serve(operator, resync, settings)
 
 
-async def _serve(operator: Operator, watch: Watch, settings: Settings) -> None:
+async def _serve(operator: Operator, resync: Resync, settings: Settings) -> None:
     background = [
-        asyncio.create_task(watch.resync_forever(), name="resync"),
+        asyncio.create_task(resync.run(), name="resync"),
         asyncio.create_task(follow_ledgers(settings.postgres_dsn, operator), name="ledgers"),
     ]
     background += [asyncio.create_task(go(), name=name) for name, go in operator.rounds.items()]
@@ -82,7 +83,7 @@ async def _serve(operator: Operator, watch: Watch, settings: Settings) -> None:
         asyncio.create_task(controller.run(), name=kind.value)
         for kind, controller in operator.controllers.items()
     ]
-    streams = asyncio.create_task(_stream(watch), name="kopf")
+    streams = asyncio.create_task(_stream(Watch(operator, resync)), name="kopf")
     everything = {streams, *background, *workers}
     done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping", because=[task.get_name() for task in done])

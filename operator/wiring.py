@@ -26,7 +26,8 @@ from orderplane.controllers.shipment.collection import Collections
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.controllers.shipment.rounds import go_rounds
 from orderplane.controllers.shipment.tracking import ParcelWatch
-from orderplane.crds.meta import Kind
+from orderplane.crds.meta import Kind, Resource
+from orderplane.crds.order import Order
 
 WORKERS = {Kind.ORDER: 16, Kind.RESERVATION: 8, Kind.PAYMENT: 16, Kind.SHIPMENT: 16}
 REPORTERS = 4
@@ -41,11 +42,19 @@ class Operator:
     controllers: Mapping[Kind, Controller]
     rounds: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
-    def wake(self, kind: Kind, key: Key) -> None:
-        """Have a key looked at, where this process runs its kind."""
+    def wake(self, kind: Kind, key: Key, *, is_urgent: bool = True) -> None:
+        """Have a key looked at, where this process runs its kind; unless urgent, behind all others."""
         controller = self.controllers.get(kind)
         if controller is not None:
-            controller.wake(key)
+            controller.wake(key, is_urgent=is_urgent)
+
+    def announce(self, kind: Kind, resource: Resource) -> None:
+        """This object is new, or not what it was."""
+        reference = getattr(resource.spec, "order_ref", None)  # type: ignore[attr-defined]
+        self.wake_related(kind, resource.key, reference.name if reference else None)
+        if isinstance(resource, Order) and resource.wants_retry:
+            for child in (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT):
+                self.wake(child, (resource.metadata.namespace, resource.child_name))
 
     def wake_related(self, kind: Kind, key: Key, order_name: str | None) -> None:
         """Something of this object changed: it may concern itself and its order."""

@@ -24,6 +24,10 @@ RACE_SECONDS = 0.05
 """After losing a race there is nothing to wait for but the winner's news."""
 
 
+UNHURRIED = 1_000
+"""The rank of what is looked at only in case that news of it was lost."""
+
+
 class Reconciler(Protocol):
     """What one kind does. Both methods may be run any number of times."""
 
@@ -98,9 +102,9 @@ class Controller:
         """Nothing to do right now."""
         return self._steps.is_idle and self._reports.is_idle
 
-    def wake(self, key: Key) -> None:
-        """Have a key reconciled soon."""
-        self._steps.add(key, self._reconciler.rank(key))
+    def wake(self, key: Key, *, is_urgent: bool = True) -> None:
+        """Have a key reconciled soon, or when there is nothing urgent to do."""
+        self._steps.add(key, self._reconciler.rank(key) if is_urgent else UNHURRIED)
 
     async def run(self) -> None:
         """Work until `stop`, after which what is in hand is still finished, or until cancelled."""

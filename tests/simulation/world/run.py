@@ -24,6 +24,7 @@ from orderplane.controllers.shipment.act import ShipmentReconciler
 from orderplane.controllers.shipment.tracking import ParcelWatch
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import COMPENSATE_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
+from orderplane.operator.resync import Resync
 from orderplane.operator.watch import Watch
 from orderplane.operator.wiring import Operator
 
@@ -63,7 +64,7 @@ class Waker:
     def __init__(self, process: "Process", kind: Kind) -> None:
         self._process, self._kind = process, kind
 
-    def wake(self, key: Key) -> None:
+    def wake(self, key: Key, *, is_urgent: bool = True) -> None:
         self._process.ready[self._kind, key] = None
 
 
@@ -100,8 +101,9 @@ class Process:
             Parcels(world.books), world.carrier, wake, world.now, first=tick, longest=tick
         )
         operator = Operator(cluster, gates, wakers, {})  # type: ignore[arg-type]
-        self.watch = Watch(operator, Lister(world.api))  # type: ignore[arg-type]
-        self.begin("resync", Kind.ORDER, ("", ""), self.watch.resync())
+        self.resync = Resync(operator, Lister(world.api))  # type: ignore[arg-type]
+        self.watch = Watch(operator, self.resync)
+        self.begin("resync", Kind.ORDER, ("", ""), self.resync.resync())
 
     def begin(self, what: str, kind: Kind, key: Key, work: Coroutine[Any, Any, Any]) -> None:
         """Have a task advanced from now on; one of a name at a time."""
@@ -282,8 +284,8 @@ class World:
         children = [key for key in self.api.objects if key[0] is not Kind.ORDER]
         what = self.rng.choices(
             ("crash", "lose", "repeat", "scan", "prune", "cancel", "delete", "child", "strip", "recount",
-             "retry", "expire", "namespace"),
-            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1),
+             "retry", "expire", "namespace", "look"),
+            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3),
         )[0]  # fmt: skip
         self.note(f"! {what}")
         match what:
@@ -292,7 +294,9 @@ class World:
             case "lose":
                 process = self.rng.choice(self.processes)
                 process.streams[self.rng.choice(list(Kind))].clear()
-                process.begin("resync", Kind.ORDER, ("", ""), process.watch.resync())
+                process.begin("resync", Kind.ORDER, ("", ""), process.resync.resync())
+            case "look":
+                self.rng.choice(self.processes).resync.look_again(2)
             case "repeat" if self.api.events:
                 kind, type_, document = self.rng.choice(self.api.events)
                 self.rng.choice(self.processes).streams[kind].append((type_, document))
@@ -346,7 +350,6 @@ def play(world: World) -> None:
         world.books.reserved[sku] = world.books.moved[sku] = 0
     world.processes = [Process(world) for _ in range(rng.choice((1, 1, 2)))]
     world.manners.share = rng.choice((0.0, 0.1, 0.3))
-    is_quiet = rng.random() < 0.2
     for number in range(rng.choice((1, 1, 2, 3))):
         lines = rng.choice(({"A": 1}, {"B": 1}, {"A": 2, "B": 1}, {"B": 3}))
         uid = world.place(f"order-{number}", lines)
@@ -359,6 +362,17 @@ def play(world: World) -> None:
                 world.carrier.refused_at_buy.add(uid)
             case "pending":
                 world.gateway.pending_refunds.add(uid)
+    try:
+        disturbed_run(world)
+        rest(world)
+    finally:
+        for process in world.processes:
+            process.crash()
+
+
+def disturbed_run(world: World) -> None:
+    """Everybody works, and everything that can go wrong does."""
+    rng, is_quiet = world.rng, world.rng.random() < 0.2
     for _ in range(CHAOS_STEPS):
         roll = rng.random()
         if roll < 0.04 and not is_quiet:
@@ -370,9 +384,6 @@ def play(world: World) -> None:
         if roll > 0.93:
             process = rng.choice(world.processes)
             process.begin("track", Kind.SHIPMENT, ("", ""), process.parcels.track())
-    rest(world)
-    for process in world.processes:
-        process.crash()
 
 
 def rest(world: World) -> None:
@@ -387,8 +398,9 @@ def rest(world: World) -> None:
         for process in world.processes:
             if number % 3 == 0:
                 process.begin("track", Kind.SHIPMENT, ("", ""), process.parcels.track())
+            process.resync.look_again(3)
             if number % 10 == 0:
-                process.begin("resync", Kind.ORDER, ("", ""), process.watch.resync())
+                process.begin("resync", Kind.ORDER, ("", ""), process.resync.resync())
         world.pass_time(5)
         if number > 60 and number % 10 == 9 and is_at_rest(world):
             return
