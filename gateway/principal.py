@@ -3,8 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Annotated, Protocol
 
-from fastapi import Request
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from orderplane.gateway.http.problems import Problem
 
@@ -63,22 +65,57 @@ class Principal:
         return self.name if self.role is Role.CUSTOMER else None
 
 
-async def authenticated(request: Request) -> Principal:
-    """The caller; the fixed one until identities exist, which is why the door opens on loopback only."""
-    return Principal(request.app.state.settings.merchant, "demo", Role.ADMIN, SCOPES_OF[Role.ADMIN])
+class TokenRefused(Exception):  # noqa: N818
+    """The token is not one that is taken here; the message may be told to the client."""
 
 
-def allowed(*scopes: Scope) -> Callable[[Request], Awaitable[Principal]]:
-    """A dependency that answers the caller where their token has every one of `scopes`.
+class Authentication(Protocol):
+    """Knows callers by their tokens."""
+
+    async def caller(self, token: str) -> Principal:
+        """Who sent it.
+
+        Raises:
+            TokenRefused: the token is not taken; the message says why.
+            Problem, Transient: it cannot be said now.
+        """
+        ...
+
+
+_SCHEME = HTTPBearer(bearerFormat="JWT", description="From `POST /api/auth/login`.", auto_error=False)
+
+
+def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
+    """A dependency that answers the caller where their token has every one of `scopes` (RFC 6750).
+
+    Nothing but the bearer token says who is calling: no other header is looked at.
 
     Raises:
-        Problem: `insufficient_scope`.
+        Problem: `unauthenticated`, `invalid_token`, `insufficient_scope`.
     """
 
-    async def principal(request: Request) -> Principal:
-        caller = await authenticated(request)
-        if missing := [scope for scope in scopes if scope not in caller.scopes]:
-            raise Problem("insufficient_scope", f"The token lacks {', '.join(missing)}.")
+    async def principal(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_SCHEME)]
+    ) -> Principal:
+        if credentials is None:
+            raise Problem(
+                "unauthenticated",
+                "Send an access token as Authorization: Bearer. POST /api/auth/login gives one.",
+                headers={"WWW-Authenticate": 'Bearer realm="orderplane"'},
+            )
+        authentication: Authentication = request.app.state.services.authentication
+        try:
+            caller = await authentication.caller(credentials.credentials)
+        except TokenRefused as refusal:
+            challenge = 'Bearer realm="orderplane", error="invalid_token"'
+            raise Problem("invalid_token", str(refusal), headers={"WWW-Authenticate": challenge}) from refusal
+        if missing := [scope.value for scope in scopes if scope not in caller.scopes]:
+            challenge = f'Bearer realm="orderplane", error="insufficient_scope", scope="{" ".join(missing)}"'
+            raise Problem(
+                "insufficient_scope",
+                f"The token lacks {', '.join(missing)}.",
+                headers={"WWW-Authenticate": challenge},
+            )
         return caller
 
     return principal

@@ -15,7 +15,7 @@ from orderplane.gateway.http import etags, keys
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import json_response, problem_docs, tagged_response
+from orderplane.gateway.http.responses import guarded_docs, json_response, tagged_response
 from orderplane.gateway.orders import cancelling, views
 from orderplane.gateway.orders.pricing import price
 from orderplane.gateway.orders.request import OrderRequest
@@ -64,7 +64,7 @@ _ACCEPTED_HEADERS = {
             "description": "It will be carried out.",
             "headers": _ACCEPTED_HEADERS,
         },
-        **problem_docs(
+        **guarded_docs(
             "invalid_json", "idempotency_key_missing", "idempotency_key_invalid", "request_timeout",
             "price_changed", "request_in_progress", "order_name_taken", "body_too_large",
             "unsupported_media_type", "validation_failed", "idempotency_key_reused", "order_refused",
@@ -102,7 +102,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     responses={
         200: {"model": views.OrderView},
         304: {"description": "It is still the version of If-None-Match."},
-        **problem_docs("order_not_found"),
+        **guarded_docs("order_not_found"),
     },
 )
 async def read_order(
@@ -126,7 +126,7 @@ async def read_order(
     summary="List orders",
     responses={
         200: {"model": views.OrderListView},
-        **problem_docs("invalid_cursor", "cursor_expired", "validation_failed"),
+        **guarded_docs("invalid_cursor", "cursor_expired", "validation_failed"),
     },
 )
 async def list_orders(
@@ -173,7 +173,7 @@ async def list_orders(
     responses={
         200: {"model": views.OrderView, "description": "It is cancelled already."},
         202: {"model": views.OrderView, "description": "The wish is written down; the order will be undone."},
-        **problem_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
+        **guarded_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
     },
 )
 async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) -> Response:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from orderplane.adapters.postgres.shelf import ShelfProduct
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
-from orderplane.gateway.http.responses import problem_docs, tagged_response
+from orderplane.gateway.http.responses import guarded_docs, tagged_response
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.products import views
 from orderplane.gateway.services import ServicesDep
@@ -24,7 +24,7 @@ _Reader = Annotated[Principal, Depends(allowed(Scope.PRODUCTS_READ))]
     responses={
         200: {"model": views.ProductListView},
         304: {"description": "The page is still the one of If-None-Match."},
-        **problem_docs("invalid_cursor", "validation_failed"),
+        **guarded_docs("invalid_cursor", "validation_failed"),
     },
 )
 async def list_products(
