@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import secrets
 from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import unquote_plus
@@ -16,6 +15,7 @@ from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response, problem_docs
 from orderplane.gateway.identity.grants import GrantRefused, Tokens
+from orderplane.gateway.identity.ids import new_user_id
 from orderplane.gateway.identity.requests import RegisterRequest
 from orderplane.gateway.identity.service import Identity
 from orderplane.gateway.identity.views import TokenView, token_view
@@ -160,11 +160,6 @@ async def log_out(identity: IdentityDep, refresh_token: Annotated[str, Form(max_
 async def key_set(identity: IdentityDep) -> Response:
     """Public keys only. Keep it for a minute, and look again at a `kid` you do not know."""
     return json_response(identity.ring.public(), headers={"Cache-Control": "public, max-age=60"})
-
-
-def new_user_id() -> str:
-    """An id that says nothing and fits where customers' ids go."""
-    return "u-" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
 def _granted(tokens: Tokens) -> Response:

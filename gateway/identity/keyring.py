@@ -6,13 +6,23 @@ old file. No process is restarted, and nobody is logged out.
 
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 log = structlog.get_logger(__name__)
@@ -90,6 +100,22 @@ class KeyRing:
         # A folder that is empty for a moment is one that is being written.
         if keys:
             self._keys = keys
+
+
+def new_key(folder: Path) -> Path:
+    """Write a new P-256 key under a name that sorts last; only its owner may read it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    content = generate_private_key(SECP256R1()).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    made = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pem"
+    made.touch(mode=0o600, exist_ok=False)
+    made.write_bytes(content)
+    return made
 
 
 def algorithm_of(key: Key) -> str:

@@ -10,7 +10,8 @@ from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import guarded_docs, json_response
-from orderplane.gateway.identity.auth import IdentityDep, new_user_id
+from orderplane.gateway.identity.auth import IdentityDep
+from orderplane.gateway.identity.ids import new_user_id
 from orderplane.gateway.identity.profile import gone
 from orderplane.gateway.identity.requests import UserRequest
 from orderplane.gateway.identity.views import UserListView, UserView, user_view

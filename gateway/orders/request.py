@@ -8,6 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from orderplane.crds.meta import ApiModel, Currency, Minor
 from orderplane.crds.order import Address, Item, OrderSpec
 from orderplane.gateway.http.body import STRICT
+from orderplane.gateway.http.problems import Problem
 from orderplane.intake.preset import looks_like_card_number
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -71,10 +72,13 @@ class OrderRequest(ApiModel):
     )
 
     customer: Annotated[
-        str,
+        str | None,
         *OrderSpec.model_fields["customer"].metadata,
-        Field(description="The shop's id of its customer. No e-mail address, no name."),
-    ]
+        Field(
+            description="The shop's id of its customer, not an e-mail address or a name. Customers order "
+            "for themselves and leave it out; others have to give it.",
+        ),
+    ] = None
     items: Annotated[
         tuple[WantedItem, ...],
         Field(min_length=1, max_length=50, description="Each product at most once."),
@@ -91,3 +95,20 @@ class OrderRequest(ApiModel):
         int | None,
         Field(ge=0, le=31_536_000, description="When to remove the finished order. Without it, it stays."),
     ] = None
+
+    def of_customer(self, customer: str | None) -> "OrderRequest":
+        """The request with whose order it is: a customer's own, else the one it names.
+
+        Raises:
+            Problem: `validation_failed`.
+        """
+        if customer is None and self.customer is None:
+            raise _wrong_customer("This field is required: say whose order it is.")
+        if customer is not None and self.customer not in (None, customer):
+            raise _wrong_customer("Leave it out: customers order for themselves.")
+        return self.model_copy(update={"customer": customer or self.customer})
+
+
+def _wrong_customer(detail: str) -> Problem:
+    places = [{"pointer": "#/customer", "detail": detail}]
+    return Problem("validation_failed", "Correct the fields in `errors`.", errors=places)

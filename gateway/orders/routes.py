@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from orderplane.adapters.postgres.idempotency import KeyRef
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
-from orderplane.crds.meta import MAX_ORDER_NAME, Kind
+from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway.http import etags, keys
 from orderplane.gateway.http.body import check_media_type, read_body
@@ -21,6 +21,7 @@ from orderplane.gateway.orders.pricing import price
 from orderplane.gateway.orders.request import OrderRequest
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
+from orderplane.intake.preset import customer_hash
 
 router = APIRouter(tags=["orders"])
 
@@ -83,12 +84,13 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     key = keys.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), OrderRequest)
+    wanted = body.request.of_customer(caller.customer)
     name = keys.order_name(caller.merchant, caller.name, key)
     accepted = await services.acceptance.accept(
         KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
         keys.fingerprint(body.document),
         name,
-        partial(price, services.catalogue, caller.merchant, name, body.request),
+        partial(price, services.catalogue, caller.merchant, name, wanted),
     )
     headers = {"Location": f"/api/orders/{name}", "Cache-Control": "no-store"}
     if accepted.is_replayed:
@@ -113,10 +115,10 @@ async def read_order(
 ) -> Response:
     """The order as it is now; at most a moment old."""
     try:
-        order = await _get(services, caller.merchant, order_id, from_cache=True)
+        order = await _get(services, caller, order_id, from_cache=True)
     except Problem:
         # The watch cache can be behind a create that was answered already; the quorum is not.
-        order = await _get(services, caller.merchant, order_id, from_cache=False)
+        order = await _get(services, caller, order_id, from_cache=False)
     tag = etags.tag_of(order["metadata"]["resourceVersion"])
     return tagged_response(if_none_match, views.order_view(order), tag)
 
@@ -138,7 +140,7 @@ async def list_orders(
     ] = None,
     phase: Annotated[OrderPhase | None, Query(description="Only orders in this phase.")] = None,
 ) -> Response:
-    """All orders of the merchant, by id: ids are hashes, so this is no order of time.
+    """All orders of the merchant, or of the customer who asks, by id; ids are hashes, so in no order of time.
 
     The pages of one walk are one snapshot. A walk that was left for some minutes expires (410): begin anew.
     """
@@ -151,6 +153,7 @@ async def list_orders(
             caller.merchant,
             limit=limit,
             continue_token=token["token"],
+            label_selector=_label_of(caller),
             field_selector=f"status.phase={phase.value}" if phase else None,
         )
     except Gone:
@@ -182,7 +185,7 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     It is possible until the carrier has scanned the parcel. A scan that is faster than the undoing still
     wins: the order is then delivered, and its condition `Cancelled=False` says why.
     """
-    order = await _get(services, caller.merchant, order_id, from_cache=False)
+    order = await _get(services, caller, order_id, from_cache=False)
     uid = order["metadata"]["uid"]
     verdict = cancelling.decide(order, await services.gates.read(caller.merchant, uid))
     if verdict is cancelling.Cancel.ASK:
@@ -197,13 +200,23 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     return json_response(views.order_view(order), status=status, headers=location)
 
 
-async def _get(services: Services, merchant: str, order_id: str, *, from_cache: bool) -> dict[str, Any]:
+async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> dict[str, Any]:
     if len(order_id) > MAX_ORDER_NAME or not _NAME.fullmatch(order_id):
         raise _not_found()
     try:
-        return await services.api.get(Kind.ORDER, merchant, order_id, from_cache=from_cache)
+        order = await services.api.get(Kind.ORDER, caller.merchant, order_id, from_cache=from_cache)
     except NotFound:
         raise _not_found() from None
+    # Somebody else's is not found: not even that it exists is their business.
+    if caller.customer not in (None, order["spec"]["customer"]):
+        raise _not_found()
+    return order
+
+
+def _label_of(caller: Principal) -> str | None:
+    if caller.customer is None:
+        return None
+    return f"{CUSTOMER_LABEL}={customer_hash(caller.merchant, caller.customer)}"
 
 
 def _not_found() -> Problem:
