@@ -68,7 +68,7 @@ async def register(request: Request, identity: IdentityDep) -> Response:
     password_hash = await identity.passwords.hash(wanted.password)
     with suppress(EmailTaken):
         await identity.people.add(
-            wanted.merchant or identity.merchant, new_user_id(), email=str(wanted.email),
+            wanted.merchant or identity.merchant, new_user_id(), email=wanted.email,
             password_hash=password_hash, role=Role.CUSTOMER.value, name=wanted.name, phone=wanted.phone,
         )  # fmt: skip
     return json_response({"detail": "Log in with the address and the password."}, status=202)

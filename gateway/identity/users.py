@@ -78,7 +78,7 @@ async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> 
     password_hash = await identity.passwords.hash(wanted.password)
     try:
         person = await identity.people.add(
-            caller.merchant, new_user_id(), email=str(wanted.email), password_hash=password_hash,
+            caller.merchant, new_user_id(), email=wanted.email, password_hash=password_hash,
             role=wanted.role.value, name=wanted.name,
         )  # fmt: skip
     except EmailTaken:
