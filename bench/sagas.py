@@ -116,6 +116,7 @@ async def _run(
     """Place good orders and wait until all are Shipped; answers the seconds, and each one's latency."""
     shop = Shop(plane.url("gateway"), api, pool, rate=rate)
     cases = mix(orders, seed_number, stories={Story.GOOD: 1})
+    await shop.open()
     started = time.monotonic()
     placing = asyncio.create_task(shop.place_all(cases))
     shipped: dict[str, float] = {}

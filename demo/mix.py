@@ -96,7 +96,6 @@ def _case(number: int, story: Story, seed: int, rng: random.Random) -> Case:
         skus = rng.sample(COMMON, k=rng.randint(1, 3))
         items = [{"sku": sku, "quantity": rng.randint(1, 3)} for sku in skus]
     body = {
-        "customer": f"c-{rng.randint(1000, 1099)}",
         "items": items,
         "address": {
             "name": f"Customer {number}",

@@ -16,6 +16,7 @@ from orderplane.crds.api_errors import ApiError
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import FINISHED
 from orderplane.demo.catalogue import MERCHANT, RECOUNTED
+from orderplane.demo.customers import Customer, arrive
 from orderplane.demo.mix import Case, Story
 
 BUSY = (429, 503)
@@ -76,6 +77,7 @@ class Shop:
         self._api = api
         self._pool = pool
         self._rate = rate
+        self._customers: list[Customer] = []
         self.placed: list[Placed] = []
 
     @property
@@ -87,8 +89,20 @@ class Shop:
         """How many orders are where."""
         return Counter("refused" if placed.problem else placed.phase for placed in self.placed)
 
+    async def open(self) -> None:
+        """Let the customers in, once.
+
+        Raises:
+            RuntimeError: one is not let in.
+        """
+        if not self._customers:
+            timeout = aiohttp.ClientTimeout(total=30)
+            async with aiohttp.ClientSession(self._gateway, timeout=timeout) as http:
+                self._customers = await arrive(http)
+
     async def place_all(self, cases: Sequence[Case]) -> None:
         """Place every order, cancel those whose customers change their mind, recount when it hurts."""
+        await self.open()
         self.placed = [Placed(case) for case in cases]
         timeout = aiohttp.ClientTimeout(total=30)
         connector = aiohttp.TCPConnector(limit=32)
@@ -146,9 +160,12 @@ class Shop:
         if placed.phase in FINISHED and placed.ended_at is None:
             placed.ended_at = time.monotonic()
 
+    def _customer(self, placed: Placed) -> Customer:
+        return self._customers[placed.case.number % len(self._customers)]
+
     async def _place(self, http: aiohttp.ClientSession, placed: Placed) -> None:
         placed.placed_at = time.monotonic()
-        headers = {"Idempotency-Key": placed.case.key}
+        headers = {"Idempotency-Key": placed.case.key, **self._customer(placed).headers}
         while True:
             try:
                 async with http.post("/api/orders", json=placed.case.body, headers=headers) as answer:
@@ -172,7 +189,8 @@ class Shop:
     async def _cancel(self, http: aiohttp.ClientSession, placed: Placed) -> None:
         while True:
             try:
-                async with http.post(f"/api/orders/{placed.name}/cancel") as answer:
+                headers = self._customer(placed).headers
+                async with http.post(f"/api/orders/{placed.name}/cancel", headers=headers) as answer:
                     if answer.status == 409:
                         placed.was_too_late = True
                     if answer.status not in BUSY:

@@ -2,13 +2,15 @@
 
 from fastapi import FastAPI
 
-from orderplane.gateway import openapi, orders, products
-from orderplane.gateway.handlers import add_handlers
-from orderplane.gateway.limits import Limits
-from orderplane.gateway.loopback import LoopbackOnly
+from orderplane.gateway import openapi
+from orderplane.gateway.http.bounds import Limits
+from orderplane.gateway.http.handlers import add_handlers
+from orderplane.gateway.http.telemetry import Telemetry
+from orderplane.gateway.identity import auth, profile, users
+from orderplane.gateway.orders import routes as orders
+from orderplane.gateway.products import routes as products
 from orderplane.gateway.services import Services
 from orderplane.gateway.settings import Settings
-from orderplane.gateway.telemetry import Telemetry
 
 
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
@@ -26,9 +28,10 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.state.services = services
     app.include_router(orders.router)
     app.include_router(products.router)
+    for router in (auth.router, profile.router, users.router):
+        app.include_router(router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     add_handlers(app)
     app.add_middleware(Limits)
-    app.add_middleware(LoopbackOnly)
     app.add_middleware(Telemetry)  # added last, so it is outermost
     return app

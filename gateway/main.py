@@ -12,9 +12,9 @@ from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.gateway.app import create_app
-from orderplane.gateway.retention import purging
+from orderplane.gateway.orders.retention import purging
 from orderplane.gateway.services import Services, StartError, open_services
-from orderplane.gateway.settings import HOST, Settings, SettingsError
+from orderplane.gateway.settings import Settings, SettingsError
 
 DRAIN_SECONDS = 15
 
@@ -41,8 +41,8 @@ async def _serve(settings: Settings) -> None:
         ready = lambda: server.started and not server.should_exit  # noqa: E731
         async with serve_telemetry(settings.metrics_port, is_ready=ready):
             log.info(
-                "serving on loopback only, because there is no authentication yet",
-                address=f"http://{HOST}:{settings.http_port}",
+                "serving",
+                address=f"http://{settings.http_host}:{settings.http_port}",
                 merchant=settings.merchant,
             )
             # uvicorn raises the signal again after its shutdown; by default that would end us before ours.
@@ -55,7 +55,7 @@ def _server(settings: Settings, services: Services) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             create_app(settings, services),
-            host=HOST,
+            host=settings.http_host,
             port=settings.http_port,
             http="h11",
             ws="none",

@@ -8,21 +8,31 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from orderplane.gateway.order_request import OrderRequest
-from orderplane.gateway.views import ProblemView
+from orderplane.gateway.http.problems import ProblemView
+from orderplane.gateway.identity.requests import (
+    PasswordRequest,
+    ProfileRequest,
+    RegisterRequest,
+    UserRequest,
+)
+from orderplane.gateway.orders.request import OrderRequest
 
 ABOUT: dict[str, Any] = {
     "title": "Orderplane",
     "version": "v1alpha1",
     "summary": "Place orders, follow them, cancel them.",
     "description": (
-        "The front door of one merchant. **There is no authentication yet: it listens on 127.0.0.1 only.**"
+        "Send an access token from `POST /api/auth/login` as `Authorization: Bearer`. A token is good for "
+        "one merchant; nothing of another one can be seen or changed with it."
         "\n\n"
         "Amounts are integers in minor units of their currency. Errors are `application/problem+json` "
         "(RFC 9457): decide by `code`, show `detail`, look up `errors` for the places. They never repeat a "
         "value that was sent. Every answer of 503 has a `Retry-After`."
     ),
 }
+
+_BODIES = (OrderRequest, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest)
+"""Their routes read them themselves, so the framework does not know them."""
 
 _REF = "#/components/schemas/{model}"
 
@@ -33,7 +43,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         schema = get_openapi(**ABOUT, openapi_version="3.1.0", routes=app.routes)
         schemas = schema["components"]["schemas"]
         for model in (
-            OrderRequest.model_json_schema(by_alias=True, ref_template=_REF),
+            *(model.model_json_schema(by_alias=True, ref_template=_REF) for model in _BODIES),
             TypeAdapter(ProblemView).json_schema(ref_template=_REF),
         ):
             schemas.update(model.pop("$defs", {}))

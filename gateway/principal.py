@@ -1,22 +1,121 @@
-"""Who is asking."""
+"""Who is asking, and what they may do."""
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from orderplane.gateway.http.problems import Problem
+
+
+class Role(StrEnum):
+    """What somebody is to a merchant. An ADMIN is one merchant's too: a token is good for one namespace."""
+
+    CUSTOMER = "customer"
+    MERCHANT = "merchant"
+    ADMIN = "admin"
+    SERVICE = "service"
+
+
+class Scope(StrEnum):
+    """What a route asks for."""
+
+    PROFILE = "profile"
+    ORDERS_READ = "orders:read"
+    ORDERS_WRITE = "orders:write"
+    PRODUCTS_READ = "products:read"
+    PRODUCTS_WRITE = "products:write"
+    INVENTORY_READ = "inventory:read"
+    INVENTORY_WRITE = "inventory:write"
+    USERS_ADMIN = "users:admin"
+
+
+_CUSTOMER = frozenset({Scope.PROFILE, Scope.ORDERS_READ, Scope.ORDERS_WRITE, Scope.PRODUCTS_READ})
+_MERCHANT = _CUSTOMER | {Scope.PRODUCTS_WRITE, Scope.INVENTORY_READ, Scope.INVENTORY_WRITE}
+
+SCOPES_OF = {
+    Role.CUSTOMER: _CUSTOMER,
+    Role.MERCHANT: _MERCHANT,
+    Role.ADMIN: _MERCHANT | {Scope.USERS_ADMIN},
+    Role.SERVICE: _MERCHANT - {Scope.PROFILE},
+}
+"""The most that each role can be given; a token may carry less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """One caller of one merchant. Idempotency keys are theirs alone."""
+    """One caller of one merchant.
+
+    Args:
+        merchant: The namespace that the token is good for.
+        name: The user's or client's id. Idempotency keys are theirs alone.
+    """
 
     merchant: str
     name: str
+    role: Role = Role.CUSTOMER
+    scopes: frozenset[Scope] = field(default=_CUSTOMER)
+
+    @property
+    def customer(self) -> str | None:
+        """Whose orders alone they may see and place; None where all of the merchant's."""
+        return self.name if self.role is Role.CUSTOMER else None
 
 
-async def principal(request: Request) -> Principal:
-    """The caller; the fixed one until identities exist, which is why the door opens on loopback only."""
-    return Principal(merchant=request.app.state.settings.merchant, name="demo")
+class TokenRefused(Exception):  # noqa: N818
+    """The token is not one that is taken here; the message may be told to the client."""
 
 
-PrincipalDep = Annotated[Principal, Depends(principal)]
+class Authentication(Protocol):
+    """Knows callers by their tokens."""
+
+    async def caller(self, token: str) -> Principal:
+        """Who sent it.
+
+        Raises:
+            TokenRefused: the token is not taken; the message says why.
+            Problem, Transient: it cannot be said now.
+        """
+        ...
+
+
+_SCHEME = HTTPBearer(bearerFormat="JWT", description="From `POST /api/auth/login`.", auto_error=False)
+
+
+def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
+    """A dependency that answers the caller where their token has every one of `scopes` (RFC 6750).
+
+    Nothing but the bearer token says who is calling: no other header is looked at.
+
+    Raises:
+        Problem: `unauthenticated`, `invalid_token`, `insufficient_scope`.
+    """
+
+    async def principal(
+        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_SCHEME)]
+    ) -> Principal:
+        if credentials is None:
+            raise Problem(
+                "unauthenticated",
+                "Send an access token as Authorization: Bearer. POST /api/auth/login gives one.",
+                headers={"WWW-Authenticate": 'Bearer realm="orderplane"'},
+            )
+        authentication: Authentication = request.app.state.services.authentication
+        try:
+            caller = await authentication.caller(credentials.credentials)
+        except TokenRefused as refusal:
+            challenge = 'Bearer realm="orderplane", error="invalid_token"'
+            raise Problem("invalid_token", str(refusal), headers={"WWW-Authenticate": challenge}) from refusal
+        if missing := [scope.value for scope in scopes if scope not in caller.scopes]:
+            challenge = f'Bearer realm="orderplane", error="insufficient_scope", scope="{" ".join(missing)}"'
+            raise Problem(
+                "insufficient_scope",
+                f"The token lacks {', '.join(missing)}.",
+                headers={"WWW-Authenticate": challenge},
+            )
+        return caller
+
+    return principal

@@ -13,10 +13,21 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.catalogue import PostgresCatalogue
 from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.idempotency import PostgresIdempotency
+from orderplane.adapters.postgres.logins import PostgresLogins
+from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.adapters.postgres.shelf import PostgresShelf
 from orderplane.controllers.order.ports import Gates
-from orderplane.gateway.acceptance import Acceptance
+from orderplane.gateway.identity.authentication import OutsideTokens, OwnTokens
+from orderplane.gateway.identity.grants import Grants
+from orderplane.gateway.identity.issuer import OutsideIssuer
+from orderplane.gateway.identity.keyring import KeyRing, KeysMissing
+from orderplane.gateway.identity.passwords import Passwords
+from orderplane.gateway.identity.service import Identity
+from orderplane.gateway.identity.throttle import LoginThrottle
+from orderplane.gateway.identity.tokens import Rules
+from orderplane.gateway.orders.acceptance import Acceptance
+from orderplane.gateway.principal import Authentication
 from orderplane.gateway.settings import Settings
 from orderplane.intake.quote import Catalogue
 
@@ -38,6 +49,8 @@ class Services:
     keys: PostgresIdempotency
     shelf: PostgresShelf
     acceptance: Acceptance
+    authentication: Authentication
+    identity: Identity | None
 
 
 @asynccontextmanager
@@ -52,6 +65,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(pool.close)
         api = await stack.enter_async_context(await _connect())
         keys = PostgresIdempotency(pool)
+        authentication, identity = await _identities(stack, settings, pool)
         yield Services(
             api=api,
             catalogue=PostgresCatalogue(pool),
@@ -59,7 +73,38 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             keys=keys,
             shelf=PostgresShelf(pool),
             acceptance=Acceptance(keys, api),
+            authentication=authentication,
+            identity=identity,
         )
+
+
+async def _identities(
+    stack: AsyncExitStack, settings: Settings, pool: Pool
+) -> tuple[Authentication, Identity | None]:
+    if settings.outside_issuer is not None:
+        outside = settings.outside_issuer
+        rules = Rules(outside.issuer, settings.audience, outside.merchant_claim, outside.role_claim, types=())
+        return OutsideTokens(OutsideIssuer(outside.issuer), rules), None
+    if settings.signing_keys is None:
+        raise StartError("There are no keys to sign tokens with. Set ORDERPLANE_SIGNING_KEYS.")
+    try:
+        ring = KeyRing(settings.signing_keys)
+    except KeysMissing as error:
+        raise StartError(str(error)) from error
+    rules = Rules(settings.issuer, settings.audience)
+    people, logins, throttle = PostgresPeople(pool), PostgresLogins(pool), LoginThrottle()
+    passwords = await stack.enter_async_context(Passwords())
+    identity = Identity(
+        merchant=settings.merchant,
+        trusted_proxies=settings.trusted_proxies,
+        people=people,
+        logins=logins,
+        passwords=passwords,
+        ring=ring,
+        throttle=throttle,
+        grants=Grants(people, logins, passwords, throttle, ring, rules),
+    )
+    return OwnTokens(ring, rules, people), identity
 
 
 async def _open_pool(dsn: str) -> Pool:

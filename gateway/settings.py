@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
-HOST = "127.0.0.1"
-"""Loopback only, and not a setting: nobody is authenticated yet, so nobody else may reach it."""
-
+from orderplane.gateway.http.address import Networks, networks
 
 _MERCHANT = "demo"
+_HOST = "127.0.0.1"
+_AUDIENCE = "orderplane"
 _HTTP_PORT = 8080
 _METRICS_PORT = 9090
 
@@ -19,18 +20,48 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class OutsideIssuerSettings:
+    """Tokens come from a provider of OpenID Connect.
+
+    Args:
+        issuer: `ORDERPLANE_OIDC_ISSUER`, its address without `/.well-known/openid-configuration`.
+        merchant_claim: `ORDERPLANE_OIDC_MERCHANT_CLAIM`, `merchant` by default.
+        role_claim: `ORDERPLANE_OIDC_ROLE_CLAIM`, `role` by default.
+    """
+
+    issuer: str
+    merchant_claim: str = "merchant"
+    role_claim: str = "role"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Read once at start-up.
 
     Args:
         postgres_dsn: `ORDERPLANE_POSTGRES_DSN`.
-        merchant: `ORDERPLANE_MERCHANT`, the namespace whose orders these are; `demo` by default.
+        signing_keys: `ORDERPLANE_SIGNING_KEYS`, a folder of private keys (PEM), such as a mounted Secret.
+        outside_issuer: Instead of keys and accounts of our own.
+        issuer: `ORDERPLANE_ISSUER`, who has issued our tokens, as they say; by default the address of this
+            process.
+        audience: `ORDERPLANE_AUDIENCE`, whom tokens have to be for; `orderplane` by default.
+        merchant: `ORDERPLANE_MERCHANT`, whose accounts are meant where a request does not say; by default
+            `demo`.
+        http_host: `ORDERPLANE_HTTP_HOST`, where to listen; loopback by default.
+        trusted_proxies: `ORDERPLANE_TRUSTED_PROXIES`, networks whose X-Forwarded-For is believed; by default
+            none.
         http_port: `ORDERPLANE_HTTP_PORT`, 8080 by default; 0 takes a free one.
         metrics_port: `ORDERPLANE_METRICS_PORT`, 9090 by default; 0 takes a free one.
     """
 
     postgres_dsn: str
+    signing_keys: Path | None = None
+    outside_issuer: OutsideIssuerSettings | None = None
+    issuer: str = ""
+    audience: str = _AUDIENCE
     merchant: str = _MERCHANT
+    http_host: str = _HOST
+    trusted_proxies: Networks = ()
     http_port: int = _HTTP_PORT
     metrics_port: int = _METRICS_PORT
 
@@ -47,10 +78,24 @@ class Settings:
                 "ORDERPLANE_POSTGRES_DSN is not set. Set it to the database of this plane, "
                 "as postgresql://user:password@127.0.0.1:5432/orderplane."
             )
+        keys, outside = environment.get("ORDERPLANE_SIGNING_KEYS"), _outside_issuer(environment)
+        if bool(keys) == bool(outside):
+            raise SettingsError(
+                "Set either ORDERPLANE_SIGNING_KEYS to a folder of keys (`orderplane keys new FOLDER` makes "
+                "one), or ORDERPLANE_OIDC_ISSUER to the provider that issues tokens."
+            )
+        host = environment.get("ORDERPLANE_HTTP_HOST") or _HOST
+        port = _port(environment, "ORDERPLANE_HTTP_PORT", _HTTP_PORT)
         return cls(
             postgres_dsn=dsn,
+            signing_keys=Path(keys) if keys else None,
+            outside_issuer=outside,
+            issuer=environment.get("ORDERPLANE_ISSUER") or f"http://{host}:{port}",
+            audience=environment.get("ORDERPLANE_AUDIENCE") or _AUDIENCE,
+            http_host=host,
+            trusted_proxies=_networks(environment, "ORDERPLANE_TRUSTED_PROXIES"),
             merchant=environment.get("ORDERPLANE_MERCHANT") or _MERCHANT,
-            http_port=_port(environment, "ORDERPLANE_HTTP_PORT", _HTTP_PORT),
+            http_port=port,
             metrics_port=_port(environment, "ORDERPLANE_METRICS_PORT", _METRICS_PORT),
         )
 
@@ -60,3 +105,21 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
         raise SettingsError(f"{name} is {text!r}. Set it to a port number from 0 (any free one) to 65535.")
     return int(text)
+
+
+def _outside_issuer(environment: Mapping[str, str]) -> OutsideIssuerSettings | None:
+    issuer = environment.get("ORDERPLANE_OIDC_ISSUER")
+    if not issuer:
+        return None
+    return OutsideIssuerSettings(
+        issuer,
+        environment.get("ORDERPLANE_OIDC_MERCHANT_CLAIM") or "merchant",
+        environment.get("ORDERPLANE_OIDC_ROLE_CLAIM") or "role",
+    )
+
+
+def _networks(environment: Mapping[str, str], name: str) -> Networks:
+    try:
+        return networks(environment.get(name, ""))
+    except ValueError as problem:
+        raise SettingsError(f"{name}: {problem}. Set it to networks such as 10.0.0.0/8, 192.0.2.7.") from None

@@ -1,24 +1,33 @@
 """The control plane's programs: found, fetched, or built from pinned sources."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from orderplane.localplane.envtest import CONTENT, ArchiveUnavailable, fetch_envtest
-from orderplane.localplane.places import cache_dir, only_one, project_root
+from orderplane.localplane.go_build import Program, build, pins
+from orderplane.localplane.places import cache_dir, only_one
 from orderplane.localplane.progress import Progress
-from orderplane.localplane.tools import find_go, run_logged
 
 KUBERNETES = "1.36.2"
-_STAMPS = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+_MAJOR, _MINOR, _ = KUBERNETES.split(".")
+_STAMPS = tuple(
+    f"{place}.{key}={value}"
+    for place in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    for key, value in (("gitVersion", f"v{KUBERNETES}"), ("gitMajor", _MAJOR), ("gitMinor", _MINOR))
+)
 _PROGRAMS = {
-    # What it is built from, and about how many minutes that takes on two cores.
-    "etcd": ("etcd", "go.etcd.io/etcd/server/v3", 0.5),
-    "kube-apiserver": ("controlplane", "k8s.io/kubernetes/cmd/kube-apiserver", 7),
-    "kubectl": ("controlplane", "k8s.io/kubernetes/cmd/kubectl", 1),
-    "kube-controller-manager": ("controlplane", "k8s.io/kubernetes/cmd/kube-controller-manager", 2),
-}
+    program.name: program
+    for program in (
+        Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", 0.5),
+        Program("kube-apiserver", "controlplane", "k8s.io/kubernetes/cmd/kube-apiserver", 5, _STAMPS),
+        Program("kubectl", "controlplane", "k8s.io/kubernetes/cmd/kubectl", 0.5, _STAMPS),
+        Program(
+            "kube-controller-manager", "controlplane", "k8s.io/kubernetes/cmd/kube-controller-manager", 2,
+            _STAMPS,
+        ),
+    )
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ async def control_plane_binaries(progress: Progress, names: tuple[str, ...] = tu
     given = os.environ.get("KUBEBUILDER_ASSETS")
     if given and all((Path(given) / name).exists() for name in names):
         return Binaries(Path(given))
-    folder = cache_dir() / f"controlplane-{KUBERNETES}-{_pins()}"
+    folder = cache_dir() / f"controlplane-{KUBERNETES}-{pins(['controlplane', 'etcd'])}"
     missing = [name for name in names if not (folder / name).exists()]
     if not missing:
         return Binaries(folder)
@@ -51,42 +60,7 @@ async def control_plane_binaries(progress: Progress, names: tuple[str, ...] = tu
                 await fetch_envtest(folder, progress)
             except ArchiveUnavailable as problem:
                 progress.note(f"Building instead of fetching: {problem}")
-        for name in _PROGRAMS:
+        for name, program in _PROGRAMS.items():
             if name in names and not (folder / name).exists():
-                await _build(name, folder, progress)
+                await build(program, folder, progress)
     return Binaries(folder)
-
-
-async def _build(name: str, folder: Path, progress: Progress) -> None:
-    module, package, minutes = _PROGRAMS[name]
-    go = await find_go(progress)
-    major, minor, _ = KUBERNETES.split(".")
-    stamps = [
-        f"-X {place}.{key}={value}"
-        for place in _STAMPS
-        for key, value in (("gitVersion", f"v{KUBERNETES}"), ("gitMajor", major), ("gitMinor", minor))
-    ]
-    unfinished = folder / f".{name}.{os.getpid()}"
-    command = [
-        go, "build", "-v", "-mod=readonly", "-trimpath",
-        "-ldflags", " ".join(["-s -w", *(stamps if module == "controlplane" else [])]),
-        "-o", unfinished, package,
-    ]  # fmt: skip
-    text = f"Building {name} (once, about {minutes:g} min on two cores)"
-    with progress.step(text) as step:
-        await run_logged(
-            command,
-            cache_dir() / f"build-{name}.log",
-            step,
-            cwd=project_root() / "tools" / module,
-            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local"},
-        )
-    unfinished.rename(folder / name)
-
-
-def _pins() -> str:
-    digest = hashlib.sha256()
-    for module in ("controlplane", "etcd"):
-        for file in ("go.mod", "go.sum"):
-            digest.update((project_root() / "tools" / module / file).read_bytes())
-    return digest.hexdigest()[:12]

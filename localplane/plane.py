@@ -16,6 +16,7 @@ import psutil
 
 from orderplane.adapters.kubernetes.install import WebhookTarget, install
 from orderplane.adapters.postgres.migrate import migrate
+from orderplane.gateway.identity.keyring import new_key
 from orderplane.localplane import infrastructure
 from orderplane.localplane.certificates import IDENTITIES, Authority, write_private
 from orderplane.localplane.controlplane import Binaries, control_plane_binaries
@@ -84,6 +85,11 @@ class Plane:
         """The kubeconfig of one of `certificates.IDENTITIES`."""
         return self.state / "kubeconfigs" / f"{identity}.yaml"
 
+    @property
+    def signing_keys(self) -> Path:
+        """The folder of the keys that the front door signs with."""
+        return self.state / "signing-keys"
+
     def url(self, process_name: str) -> str:
         """Where a process serves."""
         return f"http://127.0.0.1:{self._ports[f'{process_name}-http']}"
@@ -105,6 +111,7 @@ class Plane:
             "ORDERPLANE_CARRIER_URL": self.url("carrier"),
             "ORDERPLANE_CARRIER_KEY": self._keys["carrier"],
             "ORDERPLANE_CARRIER_SENDER": _WAREHOUSE,
+            "ORDERPLANE_SIGNING_KEYS": str(self.signing_keys),
         }
         if process_name == "webhook":
             pki = self.state / "pki"
@@ -134,6 +141,8 @@ class Plane:
 
     async def _start(self, wish: Wish, progress: Progress) -> None:
         self._keys = _keys(self.state)
+        if not self.signing_keys.exists():
+            new_key(self.signing_keys)
         names = ["etcd", "kube-apiserver", "kubectl"]
         if wish.with_garbage_collection:
             names.append("kube-controller-manager")

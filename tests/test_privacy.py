@@ -17,6 +17,7 @@ from orderplane.adapters.postgres.pool import session
 from orderplane.cli.world import open_world
 from orderplane.crds.meta import Kind
 from orderplane.demo.catalogue import MERCHANT, seed
+from orderplane.demo.customers import arrive
 from orderplane.demo.mix import Case, Story, mix
 from orderplane.demo.shop import Shop
 from orderplane.localplane.plane import Plane
@@ -49,12 +50,12 @@ def leaks(text: str) -> list[str]:
 async def refused(plane: Plane, body: Json) -> str:
     """What the front door answers to an order that it does not take."""
     headers = {"Idempotency-Key": secrets.token_hex(16)}
-    async with (
-        aiohttp.ClientSession(plane.url("gateway")) as http,
-        http.post("/api/orders", json=body, headers=headers) as answer,
-    ):
-        assert 400 <= answer.status < 500
-        return await answer.text()
+    async with aiohttp.ClientSession(plane.url("gateway")) as http:
+        (customer,) = await arrive(http, 1)
+        headers |= customer.headers
+        async with http.post("/api/orders", json=body, headers=headers) as answer:
+            assert 400 <= answer.status < 500
+            return await answer.text()
 
 
 async def told_by_kubernetes(plane: Plane) -> str:

@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,9 +24,14 @@ from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
+from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.tokens import Rules, issue
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.localplane.plane import Plane
 
 MERCHANT = "front-door"
+SELLER = "u-seller"
+ISSUER = "http://front-door.test"
 EARL, MUG, OLD, YEN, HEAVY = "TEA-EARL", "MUG-BLUE", "TEA-OLD", "TEA-YEN", "ANVIL"
 PRODUCTS = [
     (EARL, "EUR", 895, 120, True),
@@ -170,12 +176,15 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
         "ORDERPLANE_LOG_FORMAT": "json",
         **(more_env or {}),
     }
+    env.setdefault("ORDERPLANE_ISSUER", ISSUER)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-m", "orderplane.gateway.main", env=env
     )
     url, metrics_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}"
     try:
-        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+        token = token_of(plane, Principal(MERCHANT, SELLER, Role.MERCHANT, SCOPES_OF[Role.MERCHANT]))
+        headers = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=url, timeout=30, headers=headers) as http:
             async with asyncio.timeout(30):
                 while not await _is_ready(http, metrics_url):
                     assert process.returncode is None, "the front door ended at its start"
@@ -185,6 +194,12 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
         if process.returncode is None:
             process.terminate()
         await asyncio.wait_for(process.wait(), 20)
+
+
+def token_of(plane: Plane, caller: Principal, **changes: Any) -> str:
+    """A token that the front doors of these tests take, as if its caller had logged in."""
+    rules = Rules(**{"issuer": ISSUER, "audience": "orderplane", **changes})
+    return issue(KeyRing(plane.signing_keys), rules, caller, client_id="tests", now=int(time.time())).token
 
 
 async def _is_ready(http: httpx.AsyncClient, metrics_url: str) -> bool:
@@ -204,6 +219,11 @@ async def _seed(pool: Pool) -> None:
         await connection.execute(
             "INSERT INTO stock (merchant, sku, opening, on_hand, reserved) VALUES ($1, $2, 10, 10, 3)",
             MERCHANT, EARL,
+        )  # fmt: skip
+        await connection.execute(
+            "INSERT INTO users (merchant, id, email, role, password_hash) "
+            "VALUES ($1, $2, 'seller@example.test', 'merchant', '')",
+            MERCHANT, SELLER,
         )  # fmt: skip
         await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", MERCHANT)
 

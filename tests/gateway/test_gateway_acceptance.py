@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from orderplane.adapters.postgres.idempotency import Answer, Claim, Entry, KeyRef
 from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
 from orderplane.crds.meta import Kind
-from orderplane.gateway.acceptance import (
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.orders.acceptance import (
     LEASE_SECONDS,
     SETTLE_SECONDS,
     Acceptance,
@@ -23,7 +24,6 @@ from orderplane.gateway.acceptance import (
     field_pointer,
     is_same_order,
 )
-from orderplane.gateway.problems import Problem
 
 REF = KeyRef("demo", "demo", b"key")
 NAME = "o-1"
@@ -311,7 +311,7 @@ async def test_somebody_elses_order_under_our_name_is_not_ours() -> None:
 
 async def test_nothing_is_created_long_after_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((0.0, 6.0))
-    monkeypatch.setattr("orderplane.gateway.acceptance.time", _Clock(lambda: next(clock)))
+    monkeypatch.setattr("orderplane.gateway.orders.acceptance.time", _Clock(lambda: next(clock)))
     world = World()
     assert await request(world) == "unavailable"
     assert world.made == 0

@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from orderplane.controllers.gate import Gate, GateState, Outcome, Whereabouts
-from orderplane.gateway.cancelling import Cancel, decide
-from orderplane.gateway.problems import Problem
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.orders.cancelling import Cancel, decide
 
 
 def order(phase: str = "Pending", *, cancel: bool = False, deleting: bool = False) -> dict[str, Any]:

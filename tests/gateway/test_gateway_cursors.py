@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderplane.gateway.cursors import read_cursor, write_cursor
-from orderplane.gateway.etags import is_match, tag_of, tag_of_body
-from orderplane.gateway.problems import Problem
+from orderplane.gateway.http.cursors import read_cursor, write_cursor
+from orderplane.gateway.http.etags import is_match, tag_of, tag_of_body
+from orderplane.gateway.http.problems import Problem
 
 STATES = st.dictionaries(st.text(max_size=10), st.none() | st.text(max_size=200), max_size=4)
 

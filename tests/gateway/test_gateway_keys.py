@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderplane.crds.meta import MAX_ORDER_NAME
-from orderplane.gateway.keys import fingerprint, hash_key, order_name, parse_key
-from orderplane.gateway.problems import Problem
+from orderplane.gateway.http.keys import fingerprint, hash_key, order_name, parse_key
+from orderplane.gateway.http.problems import Problem
 
 VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F))
 BARE = VISIBLE.replace('"', "").replace("\\", "")

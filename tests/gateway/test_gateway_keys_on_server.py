@@ -9,9 +9,9 @@ import pytest
 
 from orderplane.adapters.postgres.idempotency import PostgresIdempotency
 from orderplane.crds.meta import Kind
-from orderplane.gateway.keys import order_name
+from orderplane.gateway.http.keys import order_name
 
-from .conftest import MERCHANT, Behind, Gateway, new_key, order_of, running_gateway
+from .conftest import MERCHANT, SELLER, Behind, Gateway, new_key, order_of, running_gateway
 
 pytestmark = pytest.mark.integration
 
@@ -70,7 +70,7 @@ async def test_twenty_at_once_make_one_order(gateway: Gateway, behind: Behind) -
             assert response.json()["code"] == "request_in_progress"
             assert int(response.headers["Retry-After"]) >= 1
         new = set(await behind.orders()) - before
-        assert new == {order_name(MERCHANT, "demo", key)}
+        assert new == {order_name(MERCHANT, SELLER, key)}
         before |= new
 
 
@@ -101,7 +101,7 @@ async def test_a_row_whose_order_never_came_to_be_is_finished(
     gateway: Gateway, cut_off_gateway: Gateway, behind: Behind
 ) -> None:
     key = new_key()
-    name = order_name(MERCHANT, "demo", key)
+    name = order_name(MERCHANT, SELLER, key)
     failed = await cut_off_gateway.post(key=key)
     assert (failed.status_code, failed.json()["code"]) == (503, "unavailable")
     assert int(failed.headers["Retry-After"]) >= 1

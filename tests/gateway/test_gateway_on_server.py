@@ -12,10 +12,10 @@ from jsonschema import Draft202012Validator
 from prometheus_client.parser import text_string_to_metric_families
 
 from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
-from orderplane.gateway.cursors import read_cursor, write_cursor
-from orderplane.gateway.keys import order_name
+from orderplane.gateway.http.cursors import read_cursor, write_cursor
+from orderplane.gateway.http.keys import order_name
 
-from .conftest import EARL, HEAVY, MERCHANT, MUG, OLD, YEN, Behind, Gateway, new_key, order_of
+from .conftest import EARL, HEAVY, MERCHANT, MUG, OLD, SELLER, YEN, Behind, Gateway, new_key, order_of
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +48,7 @@ async def test_an_order_is_priced_and_made(gateway: Gateway, behind: Behind) -> 
     trace_id = "0af7651916cd43dd8448eb211c80319c"
     response = await gateway.post(key=f'"{key}"', traceparent=f"00-{trace_id}-b7ad6b7169203331-01")
     body = check(response, "/api/orders", method="post", status=202)
-    assert body["id"] == order_name(MERCHANT, "demo", key)
+    assert body["id"] == order_name(MERCHANT, SELLER, key)
     assert body["phase"] == "Pending"
     # (2 * 895 + 1490 + 490) * 1.19, rounded half up
     assert body["quote"]["amounts"] == {

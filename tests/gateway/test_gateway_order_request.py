@@ -1,12 +1,17 @@
 import copy
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
 
 from orderplane.crds.order import OrderSpec
-from orderplane.gateway.order_request import MAX_DEPTH, is_deeper_than, pointer_to, read_body
-from orderplane.gateway.problems import Problem, render
+from orderplane.gateway.http.body import MAX_DEPTH, is_deeper_than, pointer_to
+from orderplane.gateway.http.body import read_body as read_any_body
+from orderplane.gateway.http.problems import Problem, render
+from orderplane.gateway.orders.request import OrderRequest
+
+read_body = partial(read_any_body, model=OrderRequest)
 
 GOOD: dict[str, Any] = {
     "customer": "c-1001",

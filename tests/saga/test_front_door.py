@@ -9,6 +9,7 @@ import pytest
 
 from orderplane.cli.world import open_world
 from orderplane.demo.catalogue import MERCHANT, seed
+from orderplane.demo.customers import arrive
 from orderplane.localplane.plane import Plane
 
 from .conftest import MUG, TEA, Desk, conditions_of, phase_is
@@ -24,11 +25,14 @@ async def front_door(running: Plane) -> Any:
         await seed(world.pool, MERCHANT)
     timeout = aiohttp.ClientTimeout(total=30)
     async with aiohttp.ClientSession(running.url("gateway"), timeout=timeout) as http:
+        (customer,) = await arrive(http, 1)
+    async with aiohttp.ClientSession(
+        running.url("gateway"), timeout=timeout, headers=customer.headers
+    ) as http:
         yield http
 
 
 BODY = {
-    "customer": "c-1001",
     "items": [{"sku": TEA, "quantity": 1}],
     "address": {
         "name": "Ada Example", "line1": "1 Canal Street", "city": "Rotterdam", "postalCode": "3011",

@@ -9,7 +9,7 @@ from typing import Any
 
 from orderplane.controllers.gate import Gate, GateState, Outcome, Whereabouts
 from orderplane.crds.order import OrderPhase
-from orderplane.gateway.problems import Problem
+from orderplane.gateway.http.problems import Problem
 
 Json = dict[str, Any]
 

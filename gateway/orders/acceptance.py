@@ -26,8 +26,8 @@ from orderplane.crds.api_errors import (
     Unavailable,
 )
 from orderplane.crds.meta import Kind
-from orderplane.gateway import views
-from orderplane.gateway.problems import Problem, unavailable
+from orderplane.gateway.http.problems import Problem, unavailable
+from orderplane.gateway.orders import views
 
 Json = dict[str, Any]
 

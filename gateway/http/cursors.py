@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import orjson
 
-from orderplane.gateway.problems import Problem
+from orderplane.gateway.http.problems import Problem
 
 VERSION = 1
 MAX_CURSOR = 4096

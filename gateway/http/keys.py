@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from orderplane.gateway.problems import Problem
+from orderplane.gateway.http.problems import Problem
 
 MAX_KEY = 255
 

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orderplane.adapters.telemetry.traces import context_from
-from orderplane.gateway.problems import Problem, response_of
+from orderplane.gateway.http.problems import Problem, response_of
 
 REQUESTS = Counter("orderplane_http_requests_total", "Answered requests.", ["method", "route", "code"])
 DURATION = Histogram(

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 from opentelemetry import trace
+from pydantic import Field
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 BASE = "https://orderplane.dev/problems/"
 MEDIA_TYPE = "application/problem+json"
@@ -31,7 +33,16 @@ _TYPES = (
     ProblemType("idempotency_key_missing", 400, "The Idempotency-Key header is missing"),
     ProblemType("idempotency_key_invalid", 400, "The Idempotency-Key header is malformed"),
     ProblemType("invalid_cursor", 400, "The cursor is not one that this list gave out"),
+    ProblemType("invalid_request", 400, "The form lacks a field"),
+    ProblemType("invalid_grant", 400, "No token is given for this"),
+    ProblemType("unsupported_grant_type", 400, "There is no such grant"),
+    ProblemType("invalid_client", 401, "The client is not known"),
+    ProblemType("unauthenticated", 401, "An access token is needed"),
+    ProblemType("invalid_token", 401, "The access token is not taken"),
+    ProblemType("wrong_password", 403, "The current password is wrong"),
+    ProblemType("insufficient_scope", 403, "The token is not good for this"),
     ProblemType("order_not_found", 404, "There is no such order"),
+    ProblemType("user_not_found", 404, "There is no such user"),
     ProblemType("route_not_found", 404, "There is nothing at this address"),
     ProblemType("method_not_allowed", 405, "This address does not take that method"),
     ProblemType("request_timeout", 408, "The body did not arrive in time"),
@@ -40,11 +51,11 @@ _TYPES = (
     ProblemType("too_late_to_cancel", 409, "The carrier has the parcel"),
     ProblemType("already_finished", 409, "The order is over already"),
     ProblemType("order_name_taken", 409, "Another order holds the name that belongs to this key"),
+    ProblemType("email_taken", 409, "The address belongs to another user"),
     ProblemType("write_conflict", 409, "The order was changed at the same moment"),
     ProblemType("cursor_expired", 410, "The list was left for too long"),
     ProblemType("body_too_large", 413, "The body is too large"),
     ProblemType("unsupported_media_type", 415, "The body is not application/json"),
-    ProblemType("misdirected_request", 421, "This address is not for callers from elsewhere"),
     ProblemType("validation_failed", 422, "Some fields are wrong"),
     ProblemType("idempotency_key_reused", 422, "The Idempotency-Key belongs to another request"),
     ProblemType("order_refused", 422, "The order breaks a rule of the cluster"),
@@ -56,6 +67,7 @@ _TYPES = (
     ProblemType("too_many_items", 422, "The order has too many lines"),
     ProblemType("too_heavy", 422, "The order is too heavy to ship"),
     ProblemType("amount_too_large", 422, "The order costs more than one order may"),
+    ProblemType("too_many_logins", 429, "Too many logins failed"),
     ProblemType("bad_request", 400, "The request cannot be understood"),
     ProblemType("internal_error", 500, "Something went wrong on our side"),
     ProblemType("overloaded", 503, "There is too much to do at the moment"),
@@ -63,6 +75,18 @@ _TYPES = (
 )
 
 TYPES: Mapping[str, ProblemType] = {kind.code: kind for kind in _TYPES}
+
+
+class ProblemView(TypedDict, total=False):
+    """RFC 9457. `code` is the last part of `type`; `errors` names places, never values."""
+
+    type: Annotated[str, Field(examples=["https://orderplane.dev/problems/validation_failed"])]
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[dict[str, str]]
+    traceId: str
 
 
 class Problem(Exception):  # noqa: N818 - it is an answer, and not always an error of ours

@@ -5,8 +5,6 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.crds.money import format_minor
-
 Json = dict[str, Any]
 
 
@@ -117,44 +115,6 @@ class OrderListView(TypedDict):
     next: str | None
 
 
-class PriceView(TypedDict):
-    """The price of one piece."""
-
-    amount: Annotated[int, Field(description="In minor units.", examples=[895])]
-    currency: Annotated[str, Field(description="ISO 4217.", examples=["EUR"])]
-    formatted: Annotated[str, Field(examples=["8.95 EUR"])]
-
-
-class ProductView(TypedDict):
-    """One product that can be ordered now."""
-
-    sku: str
-    name: str
-    description: str
-    price: PriceView
-    weightGrams: int
-    available: Annotated[int, Field(description="On hand and not reserved, when this page was read.")]
-
-
-class ProductListView(TypedDict):
-    """A page of products, by SKU. `next` is the cursor of the following page, null on the last."""
-
-    items: list[ProductView]
-    next: str | None
-
-
-class ProblemView(TypedDict, total=False):
-    """RFC 9457. `code` is the last part of `type`; `errors` names places, never values."""
-
-    type: Annotated[str, Field(examples=["https://orderplane.dev/problems/validation_failed"])]
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: list[dict[str, str]]
-    traceId: str
-
-
 def links_of(order_id: str) -> LinksView:
     """The addresses of one order."""
     return {"self": f"/api/orders/{order_id}", "cancel": f"/api/orders/{order_id}/cancel"}
@@ -191,12 +151,3 @@ def order_view(order: Json) -> OrderView:
         "cancelRequested": spec.get("cancel", False),
         "links": links_of(metadata["name"]),
     }
-
-
-def price_view(amount: int, currency: str) -> PriceView:
-    """A price, also as people read it.
-
-    Raises:
-        KeyError: the currency is not one that can be ordered in.
-    """
-    return {"amount": amount, "currency": currency, "formatted": format_minor(amount, currency)}

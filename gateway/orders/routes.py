@@ -4,26 +4,31 @@ import re
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
 from orderplane.adapters.postgres.idempotency import KeyRef
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
-from orderplane.crds.meta import MAX_ORDER_NAME, Kind
+from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind
 from orderplane.crds.order import OrderPhase
-from orderplane.gateway import cancelling, etags, keys, views
-from orderplane.gateway.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
-from orderplane.gateway.order_request import read_body
-from orderplane.gateway.pricing import price
-from orderplane.gateway.principal import PrincipalDep
-from orderplane.gateway.problems import Problem
-from orderplane.gateway.responses import json_response, problem_docs, tagged_response
+from orderplane.gateway.http import etags, keys
+from orderplane.gateway.http.body import check_media_type, read_body
+from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import guarded_docs, json_response, tagged_response
+from orderplane.gateway.orders import cancelling, views
+from orderplane.gateway.orders.pricing import price
+from orderplane.gateway.orders.request import OrderRequest
+from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
+from orderplane.intake.preset import customer_hash
 
 router = APIRouter(tags=["orders"])
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
 _CURSOR = "orders"
+_Reader = Annotated[Principal, Depends(allowed(Scope.ORDERS_READ))]
+_Writer = Annotated[Principal, Depends(allowed(Scope.ORDERS_WRITE))]
 _BODY_DOC = {
     "requestBody": {
         "required": True,
@@ -60,7 +65,7 @@ _ACCEPTED_HEADERS = {
             "description": "It will be carried out.",
             "headers": _ACCEPTED_HEADERS,
         },
-        **problem_docs(
+        **guarded_docs(
             "invalid_json", "idempotency_key_missing", "idempotency_key_invalid", "request_timeout",
             "price_changed", "request_in_progress", "order_name_taken", "body_too_large",
             "unsupported_media_type", "validation_failed", "idempotency_key_reused", "order_refused",
@@ -70,7 +75,7 @@ _ACCEPTED_HEADERS = {
     },
     openapi_extra=_BODY_DOC,
 )  # fmt: skip
-async def place_order(request: Request, caller: PrincipalDep, services: ServicesDep) -> Response:
+async def place_order(request: Request, caller: _Writer, services: ServicesDep) -> Response:
     """Price the items, and have the order carried out.
 
     Repeat a request that was not answered with the same key and body: there will be one order, and the
@@ -78,13 +83,14 @@ async def place_order(request: Request, caller: PrincipalDep, services: Services
     """
     key = keys.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
-    body = read_body(await request.body())
+    body = read_body(await request.body(), OrderRequest)
+    wanted = body.request.of_customer(caller.customer)
     name = keys.order_name(caller.merchant, caller.name, key)
     accepted = await services.acceptance.accept(
         KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
         keys.fingerprint(body.document),
         name,
-        partial(price, services.catalogue, caller.merchant, name, body.request),
+        partial(price, services.catalogue, caller.merchant, name, wanted),
     )
     headers = {"Location": f"/api/orders/{name}", "Cache-Control": "no-store"}
     if accepted.is_replayed:
@@ -98,21 +104,21 @@ async def place_order(request: Request, caller: PrincipalDep, services: Services
     responses={
         200: {"model": views.OrderView},
         304: {"description": "It is still the version of If-None-Match."},
-        **problem_docs("order_not_found"),
+        **guarded_docs("order_not_found"),
     },
 )
 async def read_order(
     order_id: str,
-    caller: PrincipalDep,
+    caller: _Reader,
     services: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The order as it is now; at most a moment old."""
     try:
-        order = await _get(services, caller.merchant, order_id, from_cache=True)
+        order = await _get(services, caller, order_id, from_cache=True)
     except Problem:
         # The watch cache can be behind a create that was answered already; the quorum is not.
-        order = await _get(services, caller.merchant, order_id, from_cache=False)
+        order = await _get(services, caller, order_id, from_cache=False)
     tag = etags.tag_of(order["metadata"]["resourceVersion"])
     return tagged_response(if_none_match, views.order_view(order), tag)
 
@@ -122,11 +128,11 @@ async def read_order(
     summary="List orders",
     responses={
         200: {"model": views.OrderListView},
-        **problem_docs("invalid_cursor", "cursor_expired", "validation_failed"),
+        **guarded_docs("invalid_cursor", "cursor_expired", "validation_failed"),
     },
 )
 async def list_orders(
-    caller: PrincipalDep,
+    caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Orders per page.")] = 50,
     cursor: Annotated[
@@ -134,7 +140,7 @@ async def list_orders(
     ] = None,
     phase: Annotated[OrderPhase | None, Query(description="Only orders in this phase.")] = None,
 ) -> Response:
-    """All orders of the merchant, by id: ids are hashes, so this is no order of time.
+    """All orders of the merchant, or of the customer who asks, by id; ids are hashes, so in no order of time.
 
     The pages of one walk are one snapshot. A walk that was left for some minutes expires (410): begin anew.
     """
@@ -147,6 +153,7 @@ async def list_orders(
             caller.merchant,
             limit=limit,
             continue_token=token["token"],
+            label_selector=_label_of(caller),
             field_selector=f"status.phase={phase.value}" if phase else None,
         )
     except Gone:
@@ -169,16 +176,16 @@ async def list_orders(
     responses={
         200: {"model": views.OrderView, "description": "It is cancelled already."},
         202: {"model": views.OrderView, "description": "The wish is written down; the order will be undone."},
-        **problem_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
+        **guarded_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
     },
 )
-async def cancel_order(order_id: str, caller: PrincipalDep, services: ServicesDep) -> Response:
+async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) -> Response:
     """Ask for an order to be undone; asking twice is asking once.
 
     It is possible until the carrier has scanned the parcel. A scan that is faster than the undoing still
     wins: the order is then delivered, and its condition `Cancelled=False` says why.
     """
-    order = await _get(services, caller.merchant, order_id, from_cache=False)
+    order = await _get(services, caller, order_id, from_cache=False)
     uid = order["metadata"]["uid"]
     verdict = cancelling.decide(order, await services.gates.read(caller.merchant, uid))
     if verdict is cancelling.Cancel.ASK:
@@ -193,27 +200,23 @@ async def cancel_order(order_id: str, caller: PrincipalDep, services: ServicesDe
     return json_response(views.order_view(order), status=status, headers=location)
 
 
-def check_media_type(content_type: str | None) -> None:
-    """See that the body is JSON in UTF-8.
-
-    Raises:
-        Problem: `unsupported_media_type`.
-    """
-    media, _, parameters = (content_type or "").partition(";")
-    charset = parameters.strip().lower().replace('"', "")
-    if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
-        raise Problem(
-            "unsupported_media_type", "Send the body with Content-Type: application/json, in UTF-8."
-        )
-
-
-async def _get(services: Services, merchant: str, order_id: str, *, from_cache: bool) -> dict[str, Any]:
+async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> dict[str, Any]:
     if len(order_id) > MAX_ORDER_NAME or not _NAME.fullmatch(order_id):
         raise _not_found()
     try:
-        return await services.api.get(Kind.ORDER, merchant, order_id, from_cache=from_cache)
+        order = await services.api.get(Kind.ORDER, caller.merchant, order_id, from_cache=from_cache)
     except NotFound:
         raise _not_found() from None
+    # Somebody else's is not found: not even that it exists is their business.
+    if caller.customer not in (None, order["spec"]["customer"]):
+        raise _not_found()
+    return order
+
+
+def _label_of(caller: Principal) -> str | None:
+    if caller.customer is None:
+        return None
+    return f"{CUSTOMER_LABEL}={customer_hash(caller.merchant, caller.customer)}"
 
 
 def _not_found() -> Problem:

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Match
 
 from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import ApiError, Conflict, NamespaceTerminating, Overloaded, Unavailable
-from orderplane.gateway.problems import Problem, response_of, unavailable
+from orderplane.gateway.http.problems import Problem, response_of, unavailable
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orderplane.gateway.problems import Problem, render, unavailable
+from orderplane.gateway.http.problems import Problem, render, unavailable
 
 MAX_BODY = 64 * 1024
 BODY_SECONDS = 10.0

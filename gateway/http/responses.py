@@ -1,13 +1,13 @@
 """JSON answers, and what the document says about the ones that are problems."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
-from orderplane.gateway import etags
-from orderplane.gateway.problems import MEDIA_TYPE, TYPES
+from orderplane.gateway.http import etags
+from orderplane.gateway.http.problems import MEDIA_TYPE, TYPES
 
 _JSON = "application/json"
 
@@ -28,10 +28,23 @@ def tagged_response(if_none_match: str | None, content: Any, tag: str | None = N
     return Response(body or orjson.dumps(content), 200, headers, _JSON)
 
 
+_EVERYWHERE = ("overloaded", "unavailable", "internal_error")
+_WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
+
+
 def problem_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI `responses` for the problems of a route, and for those that every route has."""
+    return _docs((*codes, *_EVERYWHERE))
+
+
+def guarded_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The same for a route that needs a token."""
+    return _docs((*codes, *_WITH_TOKEN, *_EVERYWHERE))
+
+
+def _docs(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int, list[str]] = {}
-    for code in (*codes, "overloaded", "unavailable", "internal_error"):
+    for code in codes:
         by_status.setdefault(TYPES[code].status, []).append(code)
     return {status: _problem_doc(codes_of_status) for status, codes_of_status in sorted(by_status.items())}
 

@@ -5,8 +5,8 @@ from typing import Any
 from orderplane.adapters.telemetry.traces import current_traceparent
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Quote
-from orderplane.gateway.order_request import ExpectedTotal, OrderRequest
-from orderplane.gateway.problems import Problem
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.orders.request import ExpectedTotal, OrderRequest
 from orderplane.intake.preset import draw_shard, order_manifest
 from orderplane.intake.quote import Catalogue, QuoteRefused, quote_from
 

@@ -2,19 +2,20 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from starlette.responses import Response
 
 from orderplane.adapters.postgres.shelf import ShelfProduct
-from orderplane.gateway import views
-from orderplane.gateway.cursors import MAX_CURSOR, read_cursor, write_cursor
-from orderplane.gateway.principal import PrincipalDep
-from orderplane.gateway.responses import problem_docs, tagged_response
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
+from orderplane.gateway.http.responses import guarded_docs, tagged_response
+from orderplane.gateway.principal import Principal, Scope, allowed
+from orderplane.gateway.products import views
 from orderplane.gateway.services import ServicesDep
 
 router = APIRouter(tags=["products"])
 
 _CURSOR = "products"
+_Reader = Annotated[Principal, Depends(allowed(Scope.PRODUCTS_READ))]
 
 
 @router.get(
@@ -23,11 +24,11 @@ _CURSOR = "products"
     responses={
         200: {"model": views.ProductListView},
         304: {"description": "The page is still the one of If-None-Match."},
-        **problem_docs("invalid_cursor", "validation_failed"),
+        **guarded_docs("invalid_cursor", "validation_failed"),
     },
 )
 async def list_products(
-    caller: PrincipalDep,
+    caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Products per page.")] = 50,
     cursor: Annotated[

@@ -1,0 +1,108 @@
+"""`orderplane users` and `orderplane clients`: the first accounts of a merchant."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+
+from orderplane.adapters.postgres.people import EmailTaken, PostgresPeople
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.cli.console import console, fail, need, run
+from orderplane.gateway.identity.grants import new_secret
+from orderplane.gateway.identity.ids import new_client_id, new_user_id
+from orderplane.gateway.identity.passwords import Passwords
+from orderplane.gateway.identity.requests import Email, Merchant, Password
+from orderplane.gateway.principal import Role
+
+users = typer.Typer(help="People who run a shop.", no_args_is_help=True)
+clients = typer.Typer(help="Services that call on their own behalf.", no_args_is_help=True)
+
+MerchantOption = Annotated[str, typer.Option(help="Whose account it is: a namespace.")]
+
+
+@users.callback()
+def _users() -> None:
+    """People who run a shop."""
+
+
+@clients.callback()
+def _clients() -> None:
+    """Services that call on their own behalf."""
+
+
+@users.command("add")
+def add_user(
+    email: Annotated[str, typer.Argument(help="The address to log in with.")],
+    role: Annotated[Role, typer.Option(help="customer, merchant or admin.")] = Role.MERCHANT,
+    merchant: MerchantOption = "demo",
+    name: Annotated[str, typer.Option(help="How they are called.")] = "",
+) -> None:
+    """Make an account. The password is asked for, or read as one line from standard input.
+
+    Examples:
+
+        orderplane users add ada@example.org --role admin --merchant demo
+
+        printf '%s' "$PASSWORD" | orderplane users add ada@example.org
+    """
+    if role is Role.SERVICE:
+        fail("A service is a client: orderplane clients add NAME", code=2)
+    is_asked = sys.stdin.isatty()
+    password = (
+        typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        if is_asked
+        else sys.stdin.readline().rstrip("\n")
+    )
+    _check(Email, email, "the address")
+    _check(Password, password, "the password")
+    _check(Merchant, merchant, "the merchant")
+    user_id = run(_add_user(email, password, role, merchant, name))
+    console.print(f"{role.value} {user_id} of {merchant} can log in.")
+
+
+@clients.command("add")
+def add_client(
+    name: Annotated[str, typer.Argument(help="What the service is.")], merchant: MerchantOption = "demo"
+) -> None:
+    """Make a service's credentials, and print them this once.
+
+    Example:
+
+        orderplane clients add warehouse --merchant demo
+    """
+    _check(Merchant, merchant, "the merchant")
+    client_id, secret = run(_add_client(name, merchant))
+    console.print(f"client_id      {client_id}\nclient_secret  {secret}", soft_wrap=True)
+
+
+async def _add_user(email: str, password: str, role: Role, merchant: str, name: str) -> str:
+    pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
+    try:
+        async with Passwords() as passwords:
+            person = await PostgresPeople(pool).add(
+                merchant, new_user_id(), email=email, password_hash=await passwords.hash(password),
+                role=role.value, name=name,
+            )  # fmt: skip
+    except EmailTaken:
+        fail(f"A user of {merchant} has this address already. Nothing was changed.")
+    finally:
+        await pool.close()
+    return person.id
+
+
+async def _add_client(name: str, merchant: str) -> tuple[str, str]:
+    pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
+    client_id, (secret, secret_hash) = new_client_id(), new_secret()
+    try:
+        await PostgresPeople(pool).add_client(merchant, client_id, name=name, secret_hash=secret_hash)
+    finally:
+        await pool.close()
+    return client_id, secret
+
+
+def _check(kind: Any, value: str, what: str) -> None:
+    try:
+        TypeAdapter(kind).validate_python(value)
+    except ValidationError as problem:
+        fail(f"Wrong: {what}. {problem.errors()[0]['msg']}.", code=2)

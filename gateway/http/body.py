@@ -1,0 +1,108 @@
+"""Read JSON bodies: what is wrong is told by place, never by value."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from orderplane.gateway.http.problems import Problem
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+"""What every request model has: unknown members are refused, and "1" is no number."""
+
+MAX_DEPTH = 8
+MAX_ERRORS = 20
+
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
+Loc = tuple[str | int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def check_media_type(content_type: str | None) -> None:
+    """See that the body is JSON in UTF-8.
+
+    Raises:
+        Problem: `unsupported_media_type`.
+    """
+    media, _, parameters = (content_type or "").partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise Problem(
+            "unsupported_media_type", "Send the body with Content-Type: application/json, in UTF-8."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Body(Generic[Model]):
+    """A body that was read: the request, and the client's own JSON for the fingerprint."""
+
+    request: Model
+    document: Any
+
+
+def read_body(raw: bytes, model: type[Model]) -> Body[Model]:
+    """Parse and validate.
+
+    Raises:
+        Problem: `invalid_json`, `validation_failed`.
+    """
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Problem("invalid_json", f"The body is not JSON: look at {where}. It must be UTF-8.") from None
+    if is_deeper_than(MAX_DEPTH, document):
+        raise Problem("invalid_json", f"The body nests deeper than {MAX_DEPTH} levels.")
+    try:
+        return Body(model.model_validate_json(raw), document)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False, include_input=False)
+        inner = innermost([detail["loc"] for detail in details])
+        places = [
+            _place(detail["loc"], detail["type"], detail["msg"])
+            for detail in details
+            if detail["loc"] in inner
+        ][:MAX_ERRORS]
+        raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places) from None
+
+
+def is_deeper_than(limit: int, document: Any) -> bool:
+    """Whether arrays and objects nest more than `limit` deep."""
+    if not isinstance(document, dict | list):
+        return False
+    inner = document.values() if isinstance(document, dict) else document
+    return limit == 0 or any(is_deeper_than(limit - 1, part) for part in inner)
+
+
+def innermost(locs: Sequence[Loc]) -> set[Loc]:
+    """The places that hold no other: a list whose only item is wrong is not also called too short."""
+    holders = {loc[:size] for loc in locs for size in range(len(loc))}
+    return set(locs) - holders
+
+
+def pointer_to(loc: Loc) -> str:
+    """A JSON pointer as a URI fragment (RFC 6901, 6).
+
+    It stops before a member whose name is no plain field name: such a name is the client's text, and
+    may be anything.
+    """
+    pointer = "#"
+    for part in loc:
+        if isinstance(part, str) and not _FIELD_NAME.fullmatch(part):
+            break
+        pointer += f"/{part}"
+    return pointer
+
+
+def _place(loc: Loc, kind: str, message: str) -> dict[str, str]:
+    detail = _WORDS.get(kind, message).removeprefix("Value error, ")
+    return {"pointer": pointer_to(loc), "detail": detail}
+
+
+_WORDS = {
+    "extra_forbidden": "There is no such field here. Take it out.",
+    "missing": "This field is required.",
+}

@@ -1,0 +1,142 @@
+"""The three ways to a token (RFC 6749, 4.3, 4.4 and 6), without any HTTP."""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orderplane.adapters.postgres.logins import PostgresLogins
+from orderplane.adapters.postgres.people import PostgresPeople
+from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.passwords import Passwords
+from orderplane.gateway.identity.throttle import LoginThrottle
+from orderplane.gateway.identity.tokens import Granted, Rules, issue, scopes_of
+from orderplane.gateway.principal import Principal, Role
+
+FIRST_PARTY = "orderplane"
+"""The `client_id` of tokens that people get: there is one application, and it is ours."""
+
+
+class GrantRefused(Exception):  # noqa: N818
+    """No token is given; `error` is one of RFC 6749, 5.2."""
+
+    def __init__(self, error: str, message: str) -> None:
+        super().__init__(message)
+        self.error = error
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a grant gives; services get no refresh token, they have their secret."""
+
+    access: Granted
+    refresh: str | None
+
+
+class Grants:
+    """Gives tokens to who can show a password, a secret, or an unused refresh token."""
+
+    def __init__(
+        self,
+        people: PostgresPeople,
+        logins: PostgresLogins,
+        passwords: Passwords,
+        throttle: LoginThrottle,
+        ring: KeyRing,
+        rules: Rules,
+        *,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._people = people
+        self._logins = logins
+        self._passwords = passwords
+        self._throttle = throttle
+        self._ring = ring
+        self._rules = rules
+        self._wall = wall
+
+    async def password(
+        self, merchant: str, email: str, password: str, *, scope: str | None, address: str
+    ) -> Tokens:
+        """A person logs in.
+
+        Raises:
+            GrantRefused: `invalid_grant`, the same for an unknown address as for a wrong password.
+            Problem: `too_many_logins`, `overloaded`.
+        """
+        await self._throttle.check(merchant, email, address)
+        found = await self._people.credentials(merchant, email)
+        if not await self._passwords.is_right(password, found[1] if found else None) or found is None:
+            await self._throttle.failed(merchant, email, address)
+            raise GrantRefused("invalid_grant", "The address or the password is wrong.")
+        person, known = found
+        if self._passwords.is_outdated(known):
+            better = await self._passwords.hash(password)
+            await self._people.set_password(merchant, person.id, better, end_logins=False)
+        role = Role(person.role)
+        caller = Principal(merchant, person.id, role, scopes_of(scope, role))
+        refresh = _new_refresh_token(merchant)
+        await self._logins.begin(merchant, person.id, sorted(caller.scopes), _hash(refresh))
+        return Tokens(self._issue(caller, FIRST_PARTY), refresh)
+
+    async def refresh(self, token: str) -> Tokens:
+        """A refresh token is exchanged for new ones.
+
+        Raises:
+            GrantRefused: `invalid_grant`.
+        """
+        merchant = _merchant_of(token)
+        new = _new_refresh_token(merchant)
+        login = await self._logins.rotate(merchant, _hash(token), _hash(new))
+        role = await self._people.role_of(merchant, login.user_id) if login else None
+        if login is None or role is None:
+            raise GrantRefused("invalid_grant", "The refresh token is not good any more. Log in again.")
+        scopes = scopes_of(" ".join(login.scopes), Role(role))
+        caller = Principal(merchant, login.user_id, Role(role), scopes)
+        return Tokens(self._issue(caller, FIRST_PARTY), new)
+
+    async def client_credentials(
+        self, merchant: str, client_id: str, secret: str, *, scope: str | None, address: str
+    ) -> Tokens:
+        """A service calls on its own behalf.
+
+        Raises:
+            GrantRefused: `invalid_client`.
+            Problem: `too_many_logins`.
+        """
+        await self._throttle.check(merchant, client_id, address)
+        known = await self._people.client_secret(merchant, client_id)
+        if not hmac.compare_digest(_hash(secret), known or bytes(32)):
+            await self._throttle.failed(merchant, client_id, address)
+            raise GrantRefused("invalid_client", "The client or its secret is wrong.")
+        caller = Principal(merchant, client_id, Role.SERVICE, scopes_of(scope, Role.SERVICE))
+        return Tokens(self._issue(caller, client_id), None)
+
+    async def log_out(self, token: str) -> None:
+        """End the family of a refresh token; one that is not known is none of ours."""
+        await self._logins.end(_merchant_of(token), _hash(token))
+
+    def _issue(self, caller: Principal, client_id: str) -> Granted:
+        return issue(self._ring, self._rules, caller, client_id=client_id, now=int(self._wall()))
+
+
+def new_secret() -> tuple[str, bytes]:
+    """A client secret, and what is stored of it."""
+    secret = secrets.token_urlsafe(32)
+    return secret, _hash(secret)
+
+
+def _new_refresh_token(merchant: str) -> str:
+    return f"{merchant}.{secrets.token_urlsafe(32)}"
+
+
+def _merchant_of(token: str) -> str:
+    """A namespace's name has no dots."""
+    return token.partition(".")[0]
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

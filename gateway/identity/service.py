@@ -1,0 +1,29 @@
+"""Our own accounts: everything that the routes about people work with."""
+
+from dataclasses import dataclass
+
+from orderplane.adapters.postgres.logins import PostgresLogins
+from orderplane.adapters.postgres.people import PostgresPeople
+from orderplane.gateway.http.address import Networks
+from orderplane.gateway.identity.grants import Grants
+from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.passwords import Passwords
+from orderplane.gateway.identity.throttle import LoginThrottle
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """See the module.
+
+    Args:
+        merchant: Whose accounts are meant where a request does not say.
+    """
+
+    merchant: str
+    trusted_proxies: Networks
+    people: PostgresPeople
+    logins: PostgresLogins
+    passwords: Passwords
+    ring: KeyRing
+    throttle: LoginThrottle
+    grants: Grants

@@ -1,0 +1,159 @@
+"""Access tokens: JWTs after RFC 9068, short-lived, each good for one merchant."""
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jws import CompactSignature
+
+from orderplane.gateway.identity.keyring import KeyRing, VerifyingKey, algorithm_of
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role, Scope, TokenRefused
+
+ACCESS_SECONDS = 900
+LEEWAY_SECONDS = 30
+"""How far two clocks may be apart."""
+
+OWN_ALGORITHMS = ("ES256", "Ed25519", "EdDSA")
+OUTSIDE_ALGORITHMS = (*OWN_ALGORITHMS, "RS256")
+MAX_TOKEN = 8192
+_TYPES = ("at+jwt", "application/at+jwt")
+
+
+class UnknownKey(TokenRefused):
+    """The token names a key that is not known here; perhaps it is a new one."""
+
+    def __init__(self, kid: str) -> None:
+        super().__init__("The token is signed with a key that is not known here.")
+        self.kid = kid
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A token that was issued."""
+
+    token: str
+    expires_in: int
+    scopes: frozenset[Scope]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a token has to say.
+
+    Args:
+        issuer: `iss`.
+        audience: Has to be among `aud`.
+        merchant_claim, role_claim: Where another issuer keeps them.
+        types: `typ` values that are taken; empty takes any, for issuers that do not follow RFC 9068.
+    """
+
+    issuer: str
+    audience: str
+    merchant_claim: str = "merchant"
+    role_claim: str = "role"
+    types: tuple[str, ...] = _TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a token says, its signature found right. Nothing is said yet of what it is good for."""
+
+    kid: str
+    type: str
+    claims: dict[str, Any]
+
+
+def issue(ring: KeyRing, rules: Rules, caller: Principal, *, client_id: str, now: int) -> Granted:
+    """Sign a token for a caller."""
+    key = ring.signing
+    algorithm = algorithm_of(key)
+    claims = {
+        "iss": rules.issuer,
+        "aud": rules.audience,
+        "sub": caller.name,
+        "client_id": client_id,
+        "iat": now,
+        "exp": now + ACCESS_SECONDS,
+        "jti": secrets.token_urlsafe(16),
+        "merchant": caller.merchant,
+        "role": caller.role.value,
+        "scope": " ".join(sorted(caller.scopes)),
+    }
+    header = {"alg": algorithm, "kid": key.thumbprint(), "typ": "at+jwt"}
+    token = jwt.encode(header, claims, key, algorithms=[algorithm])
+    return Granted(token, ACCESS_SECONDS, caller.scopes)
+
+
+def signed(
+    token: str, key_of: Callable[[str], VerifyingKey | None], algorithms: tuple[str, ...] = OWN_ALGORITHMS
+) -> Signed:
+    """Read a token and check its signature.
+
+    The key is chosen by `kid` among those we have and by nothing else in the token: not by a key or an
+    address it carries (RFC 8725, 3.1, 3.10), and its algorithm has to be the key's own.
+
+    Raises:
+        TokenRefused: it is malformed, or not signed by a key that is known (`UnknownKey`).
+    """
+    if len(token) > MAX_TOKEN:
+        raise TokenRefused("The token is too long.")
+
+    def choose(signature: Any) -> VerifyingKey:
+        assert isinstance(signature, CompactSignature)
+        kid = signature.headers().get("kid")
+        if not isinstance(kid, str) or len(kid) > 128:
+            raise TokenRefused("The token does not name its key.")
+        key = key_of(kid)
+        if key is None:
+            raise UnknownKey(kid)
+        return key
+
+    try:
+        decoded = jwt.decode(token, choose, algorithms=algorithms)
+    except (JoseError, ValueError) as problem:
+        raise TokenRefused("The token is malformed or its signature is wrong.") from problem
+    return Signed(decoded.header["kid"], str(decoded.header.get("typ", "")), decoded.claims)
+
+
+def caller_of(token: Signed, rules: Rules, now: float) -> Principal:
+    """Who the token is about.
+
+    Raises:
+        TokenRefused: it is of another issuer, for somebody else, too old, too young, or incomplete.
+    """
+    claims = token.claims
+    if rules.types and token.type.lower() not in rules.types:
+        raise TokenRefused("The token is not an access token.")
+    if claims.get("iss") != rules.issuer:
+        raise TokenRefused("The token is of another issuer.")
+    audience = claims.get("aud")
+    if rules.audience not in (audience if isinstance(audience, list) else [audience]):
+        raise TokenRefused("The token is for another audience.")
+    if not _is_number(claims.get("exp")) or claims["exp"] + LEEWAY_SECONDS <= now:
+        raise TokenRefused("The token has expired.")
+    for name in ("nbf", "iat"):
+        if name in claims and (not _is_number(claims[name]) or claims[name] - LEEWAY_SECONDS > now):
+            raise TokenRefused("The token is not valid yet.")
+    subject, merchant = claims.get("sub"), claims.get(rules.merchant_claim)
+    if not isinstance(subject, str) or not subject or not isinstance(merchant, str) or not merchant:
+        raise TokenRefused("The token does not say who it is for.")
+    try:
+        role = Role(str(claims.get(rules.role_claim)))
+    except ValueError:
+        raise TokenRefused("The token names no role that there is.") from None
+    return Principal(merchant, subject, role, scopes_of(claims.get("scope"), role))
+
+
+def scopes_of(text: object, role: Role) -> frozenset[Scope]:
+    """What is asked for and can be given to the role; all that it can be given where nothing is asked for."""
+    if text is None:
+        return SCOPES_OF[role]
+    words = set(str(text).split())
+    return frozenset(scope for scope in SCOPES_OF[role] if scope.value in words)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

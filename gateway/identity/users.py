@@ -1,0 +1,116 @@
+"""The accounts of a merchant, for its admins."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from orderplane.adapters.postgres.people import EmailTaken
+from orderplane.gateway.http.body import check_media_type, read_body
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import guarded_docs, json_response
+from orderplane.gateway.identity.auth import IdentityDep
+from orderplane.gateway.identity.ids import new_user_id
+from orderplane.gateway.identity.profile import gone
+from orderplane.gateway.identity.requests import UserRequest
+from orderplane.gateway.identity.views import UserListView, UserView, user_view
+from orderplane.gateway.principal import Principal, Role, Scope, allowed
+
+router = APIRouter(tags=["identity"])
+
+_CURSOR = "users"
+_Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
+
+
+@router.get(
+    "/api/users",
+    summary="List users",
+    responses={
+        200: {"model": UserListView},
+        **guarded_docs("invalid_cursor", "validation_failed", "route_not_found"),
+    },
+)
+async def list_users(
+    caller: _Admin,
+    identity: IdentityDep,
+    limit: Annotated[int, Query(ge=1, le=200, description="Users per page.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
+    ] = None,
+) -> Response:
+    """Everybody of the merchant who has an account, by id."""
+    after = read_cursor(_CURSOR, cursor)["after"] if cursor else None
+    people = await identity.people.page(caller.merchant, after=after or "", limit=limit + 1)
+    page = people[:limit]
+    following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(people) > limit else None
+    return json_response(
+        {"items": [user_view(caller.merchant, person) for person in page], "next": following}
+    )
+
+
+@router.post(
+    "/api/users",
+    status_code=201,
+    summary="Make a user",
+    responses={
+        201: {
+            "model": UserView,
+            "headers": {"Location": {"description": "The user.", "schema": {"type": "string"}}},
+        },
+        **guarded_docs("email_taken", "invalid_json", "request_timeout", "body_too_large",
+                       "unsupported_media_type", "validation_failed", "route_not_found"),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/UserRequest"}}},
+        }
+    },
+)  # fmt: skip
+async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> Response:
+    """An account of any role but `service`, of the admin's own merchant."""
+    check_media_type(request.headers.get("Content-Type"))
+    wanted = read_body(await request.body(), UserRequest).request
+    if wanted.role is Role.SERVICE:
+        places = [{"pointer": "#/role", "detail": "A service is a client, not a user."}]
+        raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
+    password_hash = await identity.passwords.hash(wanted.password)
+    try:
+        person = await identity.people.add(
+            caller.merchant, new_user_id(), email=wanted.email, password_hash=password_hash,
+            role=wanted.role.value, name=wanted.name,
+        )  # fmt: skip
+    except EmailTaken:
+        raise Problem("email_taken", "A user of this merchant has this address already.") from None
+    location = {"Location": f"/api/users/{person.id}"}
+    return json_response(user_view(caller.merchant, person), status=201, headers=location)
+
+
+@router.get(
+    "/api/users/{user_id}",
+    summary="Read a user",
+    responses={200: {"model": UserView}, **guarded_docs("user_not_found", "route_not_found")},
+)
+async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
+    """One user of the merchant."""
+    person = await identity.people.find(caller.merchant, user_id)
+    if person is None:
+        raise gone()
+    return json_response(user_view(caller.merchant, person))
+
+
+@router.delete(
+    "/api/users/{user_id}",
+    status_code=204,
+    summary="Delete a user",
+    responses={
+        204: {"description": "Gone, and every token with it."},
+        **guarded_docs("user_not_found", "route_not_found"),
+    },
+)
+async def delete_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
+    """Forget a user. Their orders go on."""
+    if not await identity.people.delete(caller.merchant, user_id):
+        raise gone()
+    return Response(None, 204)

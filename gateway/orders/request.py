@@ -1,0 +1,114 @@
+"""What a client sends to place an order."""
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from orderplane.crds.meta import ApiModel, Currency, Minor
+from orderplane.crds.order import Address, Item, OrderSpec
+from orderplane.gateway.http.body import STRICT
+from orderplane.gateway.http.problems import Problem
+from orderplane.intake.preset import looks_like_card_number
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class ExpectedTotal(ApiModel):
+    """The total that the client showed its customer; another one is refused with `price_changed`."""
+
+    model_config = STRICT
+
+    amount: Annotated[Minor, Field(description="In minor units: cents, yen, fils.", examples=[2390])]
+    currency: Annotated[Currency, Field(description="ISO 4217.", examples=["EUR"])]
+
+
+class WantedItem(Item):
+    """A product and how many of it."""
+
+    model_config = STRICT
+
+
+class WantedAddress(Address):
+    """Where it goes. Plain lines of text, without control characters."""
+
+    model_config = STRICT
+
+    @model_validator(mode="after")
+    def _is_plain_text(self) -> Self:
+        for value in self.__dict__.values():
+            if value is not None and _CONTROL.search(value):
+                raise ValueError("No line of an address may contain control characters or line breaks.")
+        return self
+
+
+def _is_no_card_number(token: str) -> str:
+    if looks_like_card_number(token):
+        raise ValueError("This looks like a card number. Send the payment provider's token, as pm_....")
+    return token
+
+
+class OrderRequest(ApiModel):
+    """An order as a client places it. Prices come from the catalogue; a client cannot set them."""
+
+    model_config = ConfigDict(
+        **STRICT,
+        json_schema_extra={
+            "examples": [
+                {
+                    "customer": "c-1001",
+                    "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 2}],
+                    "address": {
+                        "name": "Ada Example",
+                        "line1": "1 Sample Street",
+                        "city": "Berlin",
+                        "postalCode": "10115",
+                        "country": "DE",
+                    },
+                    "paymentMethod": "pm_card_visa",
+                }
+            ]
+        },
+    )
+
+    customer: Annotated[
+        str | None,
+        *OrderSpec.model_fields["customer"].metadata,
+        Field(
+            description="The shop's id of its customer, not an e-mail address or a name. Customers order "
+            "for themselves and leave it out; others have to give it.",
+        ),
+    ] = None
+    items: Annotated[
+        tuple[WantedItem, ...],
+        Field(min_length=1, max_length=50, description="Each product at most once."),
+    ]
+    address: WantedAddress
+    payment_method: Annotated[
+        str,
+        *OrderSpec.model_fields["payment_method"].metadata,
+        AfterValidator(_is_no_card_number),
+        Field(description="The payment provider's token, `pm_...`. Never a card number."),
+    ]
+    expected_total: ExpectedTotal | None = None
+    ttl_seconds_after_finished: Annotated[
+        int | None,
+        Field(ge=0, le=31_536_000, description="When to remove the finished order. Without it, it stays."),
+    ] = None
+
+    def of_customer(self, customer: str | None) -> "OrderRequest":
+        """The request with whose order it is: a customer's own, else the one it names.
+
+        Raises:
+            Problem: `validation_failed`.
+        """
+        if customer is None and self.customer is None:
+            raise _wrong_customer("This field is required: say whose order it is.")
+        if customer is not None and self.customer not in (None, customer):
+            raise _wrong_customer("Leave it out: customers order for themselves.")
+        return self.model_copy(update={"customer": customer or self.customer})
+
+
+def _wrong_customer(detail: str) -> Problem:
+    places = [{"pointer": "#/customer", "detail": detail}]
+    return Problem("validation_failed", "Correct the fields in `errors`.", errors=places)

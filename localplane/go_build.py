@@ -1,0 +1,63 @@
+"""Build Go programs from the sources that tools/ pins."""
+
+import hashlib
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orderplane.localplane.places import cache_dir, project_root
+from orderplane.localplane.progress import Progress
+from orderplane.localplane.tools import find_go, run_logged
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is built from where.
+
+    Args:
+        module: The folder in tools/ with the go.mod and go.sum that pin it.
+        package: The main package.
+        minutes: About how long that takes on two cores.
+        stamps: What the linker writes into variables, `package.variable=value`.
+    """
+
+    name: str
+    module: str
+    package: str
+    minutes: float
+    stamps: tuple[str, ...] = ()
+
+
+async def build(program: Program, folder: Path, progress: Progress) -> None:
+    """Build one program into `folder`, all of it or nothing.
+
+    Raises:
+        ToolMissing: no Go is to be had, or the build failed; the message says why.
+    """
+    go = await find_go(progress)
+    unfinished = folder / f".{program.name}.{os.getpid()}"
+    flags = ["-s", "-w", *(f"-X {stamp}" for stamp in program.stamps)]
+    command = [
+        go, "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", " ".join(flags),
+        "-o", unfinished, program.package,
+    ]  # fmt: skip
+    text = f"Building {program.name} (once, about {program.minutes:g} min on two cores)"
+    with progress.step(text) as step:
+        await run_logged(
+            command,
+            cache_dir() / f"build-{program.name}.log",
+            step,
+            cwd=project_root() / "tools" / program.module,
+            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local"},
+        )
+    unfinished.rename(folder / program.name)
+
+
+def pins(modules: Iterable[str]) -> str:
+    """Twelve digits that change whenever what is built from these modules does."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for file in ("go.mod", "go.sum"):
+            digest.update((project_root() / "tools" / module / file).read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,129 @@
+"""Signing keys: rotated while tokens are out, without anybody being logged out."""
+
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from orderplane.gateway.identity.keyring import (
+    AHEAD_SECONDS,
+    LOOK_SECONDS,
+    KeyRing,
+    KeysMissing,
+    new_key,
+)
+from orderplane.gateway.identity.tokens import Rules, UnknownKey, caller_of, issue, signed
+from orderplane.gateway.principal import Principal
+
+RULES = Rules("https://orders.example", "orderplane")
+ADA = Principal("demo", "u-ada")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def token(ring: KeyRing) -> str:
+    return issue(ring, RULES, ADA, client_id="c", now=0).token
+
+
+def is_taken(ring: KeyRing, text: str) -> bool:
+    try:
+        return caller_of(signed(text, ring.verifying), RULES, 0) == ADA
+    except UnknownKey:
+        return False
+
+
+def test_a_key_is_its_owners_alone(tmp_path: Path) -> None:
+    made = new_key(tmp_path / "keys")
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert stat.S_IMODE(made.parent.stat().st_mode) == 0o700
+
+
+def test_a_rotation_logs_nobody_out(tmp_path: Path, clock: Clock) -> None:
+    old_file = new_key(tmp_path)
+    front_doors = [KeyRing(tmp_path, clock), KeyRing(tmp_path, clock)]
+    old = token(front_doors[0])
+    new_key(tmp_path)
+    clock.now += LOOK_SECONDS
+    for door in front_doors:
+        # Published at once, and not used before those who keep the key set have it.
+        assert len(door.public()["keys"]) == 2
+        assert token(door).split(".")[0] == old.split(".")[0]
+    clock.now += AHEAD_SECONDS
+    new = token(front_doors[0])
+    assert new.split(".")[0] != old.split(".")[0]
+    assert all(is_taken(door, text) for door in front_doors for text in (old, new))
+    old_file.unlink()
+    clock.now += LOOK_SECONDS
+    assert not any(is_taken(door, old) for door in front_doors)
+    assert all(is_taken(door, new) for door in front_doors)
+
+
+def test_a_key_that_another_front_door_had_first_is_looked_for_at_once(tmp_path: Path, clock: Clock) -> None:
+    new_key(tmp_path)
+    slow = KeyRing(tmp_path, clock)
+    clock.now += 2
+    new_key(tmp_path)
+    started_later = KeyRing(tmp_path, clock)
+    assert is_taken(slow, token(started_later))
+
+
+def test_unknown_keys_do_not_make_it_read_the_folder_all_the_time(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_key(tmp_path)
+    ring = KeyRing(tmp_path, clock)
+    reads: list[float] = []
+
+    def count(since: float) -> None:
+        reads.append(since)
+
+    monkeypatch.setattr(ring, "_load", count)
+    clock.now += 5
+    assert ring.verifying("unknown") is None
+    assert len(reads) == 1
+    ring._looked_at = clock.now
+    for _ in range(100):
+        assert ring.verifying("unknown") is None
+    assert len(reads) == 1
+
+
+def test_a_folder_that_is_being_written_keeps_the_keys(tmp_path: Path, clock: Clock) -> None:
+    made = new_key(tmp_path)
+    ring = KeyRing(tmp_path, clock)
+    text = token(ring)
+    made.rename(tmp_path / "moved")
+    clock.now += LOOK_SECONDS
+    assert is_taken(ring, text)
+
+
+def test_no_key_at_all_is_said_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(KeysMissing, match="orderplane keys new"):
+        KeyRing(tmp_path)
+    for name, key in (
+        ("rsa", rsa.generate_private_key(65537, 2048)),
+        ("p384", ec.generate_private_key(ec.SECP384R1())),
+    ):
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / f"{name}.pem").write_bytes(pem)
+    (tmp_path / "rubbish.pem").write_bytes(b"no key")
+    with pytest.raises(KeysMissing):
+        KeyRing(tmp_path)
+
+
+def test_the_key_set_has_no_private_part(tmp_path: Path) -> None:
+    new_key(tmp_path)
+    (key,) = KeyRing(tmp_path).public()["keys"]
+    assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
