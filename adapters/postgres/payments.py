@@ -86,6 +86,16 @@ class PostgresPayments:
                 )
             return _entry(row, [])
 
+    async def note_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
+        async with transaction(self._pool) as connection:
+            await pass_gate(connection, merchant, order_uid, *_LIVE)
+            await connection.execute(
+                "UPDATE payments SET intent_id = $3 "
+                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' AND intent_id IS NULL",
+                merchant, order_uid, intent_id,
+            )  # fmt: skip
+            return await _reread(connection, merchant, order_uid)
+
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
         async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, *_LIVE)

@@ -8,7 +8,7 @@ from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.family import Family
-from orderplane.controllers.gate import Gate, MoneyState
+from orderplane.controllers.gate import Gate, GateClosed, MoneyState
 from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.payment.ledger import PaymentEntry, PaymentLedger
 from orderplane.controllers.payment.plan import Action, plan, status_of
@@ -132,7 +132,10 @@ class PaymentReconciler:
                 intent = await self._create(merchant, entry, trouble)
             except Refused as no:
                 return await self._ledger.decline(merchant, entry.order_uid, no.reason, no.message)
-            return await self._confirm(merchant, entry, intent.id)
+            try:
+                return await self._confirm(merchant, entry, intent.id)
+            except GateClosed:
+                return await self._ledger.note_intent(merchant, entry.order_uid, intent.id)
         return await self._confirm(merchant, entry, entry.intent_id or "")
 
     async def _create(self, merchant: str, entry: PaymentEntry, trouble: Trouble | None) -> Intent:

@@ -89,6 +89,10 @@ class PaymentLedger(Protocol):
         """Write down that confirm `attempt` of this intent is about to be sent. Needs OPEN."""
         ...
 
+    async def note_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
+        """Keep the id of an intent whose confirm was not admitted, so that undoing finds it. OPEN or UNDOING."""
+        ...
+
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
         """The money was taken: `payment.success`. OPEN or UNDOING: a charge can land late."""
         ...

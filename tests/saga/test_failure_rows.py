@@ -196,7 +196,9 @@ async def test_a_customer_cancels_at_once(desk: Desk) -> None:
 
 async def test_a_customer_cancels_while_stock_is_held(desk: Desk) -> None:
     order = await desk.place([(MUG, 2)], method="pm_sandbox_timeoutBeforeCharge")
-    await desk.until(order, phase_is("Reserved"))
+    await desk.until_row(
+        "SELECT 1 FROM payments WHERE merchant = $1 AND order_uid = $2", order["metadata"]["uid"]
+    )
     await desk.cancel(order)
     ended = await desk.until(order, phase_is("Cancelled"))
     assert undone_steps(ended) == ["CancelPayment", "ReleaseStock"]

@@ -47,11 +47,11 @@ BACKWARD = (
     "next_refund", "refund_succeeded", "cancel_payment", "release", "seal",
 )  # fmt: skip
 ASIDE = (
-    "expire_early", "expire_late", "wrong_amount", "next_create", "decline", "refuse_parcel", "returned",
+    "expire_early", "expire_late", "wrong_amount", "next_create", "note_intent", "decline", "refuse_parcel", "returned",
     "recount",
 )  # fmt: skip
 NEEDS_PAYMENT = frozenset(
-    {"begin_confirm", "capture", "next_create", "decline", "cancel_payment", "request_refund"}
+    {"begin_confirm", "capture", "next_create", "note_intent", "decline", "cancel_payment", "request_refund"}
 )
 NEEDS_REFUND = frozenset({"refund_pending", "refund_succeeded", "refund_failed", "next_refund"})
 NEEDS_PARCEL = frozenset(
@@ -140,6 +140,8 @@ class Side:
                 )
             case "next_create":
                 return await payments.next_create(m, uid, 1)
+            case "note_intent":
+                return await payments.note_intent(m, uid, f"pi_{uid[:8]}")
             case "begin_confirm":
                 return await payments.begin_confirm(m, uid, f"pi_{uid[:8]}", count + 1)
             case "capture":

@@ -64,10 +64,12 @@ def money_is_exact(world: World, uid: str) -> None:
     assert taken - back == owed, f"{uid}: {taken} taken, {back} given back, {owed} owed"
     payment = world.books.payments.get(uid)
     known = payment.intent_id if payment else None
+    answers_get_lost = world.has_crashed or len(world.processes) > 1
     for intent in intents:
         if intent.id != known:
             # A create whose answer was lost: nobody can confirm it any more.
             assert intent.state in (IntentState.UNCONFIRMED, IntentState.CANCELLED), f"{intent} is unknown"
+            assert answers_get_lost or intent.id not in world.gateway.answered, f"{intent} was forgotten"
     if payment:
         assert payment.captured == taken, f"{uid}: the ledger has {payment.captured}, {taken} were taken"
 

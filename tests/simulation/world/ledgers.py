@@ -321,6 +321,15 @@ class Payments:
         await point("confirm begun")
         return self._books.payments[order_uid]
 
+    async def note_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
+        await point("note intent")
+        self._books.gate(order_uid, GateState.OPEN, GateState.UNDOING)
+        entry = self._books.payments[order_uid]
+        if entry.state is MoneyState.INTENDED and entry.intent_id is None:
+            self._put(order_uid, intent_id=intent_id)
+        await point("intent noted")
+        return self._books.payments[order_uid]
+
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
         await point("capture")
         self._books.gate(order_uid, GateState.OPEN, GateState.UNDOING)

@@ -68,6 +68,7 @@ class Gateway:
         self._keys: dict[str, Any] = {}
         self.declined: set[str] = set()
         self.pending_refunds: set[str] = set()
+        self.answered: set[str] = set()
 
     def _once(self, key: str, effect: Callable[[], Any]) -> Callable[[], Any]:
         def run() -> Any:
@@ -87,7 +88,9 @@ class Gateway:
             self.intents_by_id[intent.id] = intent
             return intent
 
-        return await self._manners.call("create intent", self._once(key, effect))  # type: ignore[no-any-return]
+        intent: Intent = await self._manners.call("create intent", self._once(key, effect))
+        self.answered.add(intent.id)
+        return intent
 
     async def confirm(self, intent_id: str, *, key: str) -> Intent:
         def effect() -> Intent:

@@ -204,6 +204,7 @@ class World:
         self.processes: list[Process] = []
         self.disturbed: set[str] = set()
         self.orders: list[str] = []
+        self.has_crashed = False
         self._delivered = 0
 
     def now(self) -> datetime:
@@ -257,6 +258,7 @@ class World:
 
     def restart(self, index: int) -> None:
         """Kill one process and start it anew."""
+        self.has_crashed = True
         self.processes[index].crash()
         self.processes[index] = Process(self)
 
