@@ -81,15 +81,13 @@ def build(
         first_poll: How soon a parcel is first asked for.
         longest_poll: The pause that the polls of a parcel grow to.
     """
-    cluster = Cluster(api, time.monotonic)
+    # The operator is made of the cluster, and the cluster tells it what answers show.
+    cluster = Cluster(api, time.monotonic, lambda kind, found: operator.announce(kind, found))  # noqa: PLW0108
     gates, parcels = PostgresGates(pool), PostgresParcels(pool)
     controllers: dict[Kind, Controller] = {}
-
-    def wake(kind: Kind, key: Key) -> None:
-        controller = controllers.get(kind)
-        if controller is not None:
-            controller.wake(key)
-
+    rounds: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+    operator = Operator(cluster, gates, controllers, rounds)
+    wake = operator.wake
     reconcilers: tuple[Reconciler, ...] = (
         OrderReconciler(cluster, gates, wake, _now),
         ReservationReconciler(cluster, gates, PostgresStock(pool), wake, _now),
@@ -101,12 +99,11 @@ def build(
             controllers[reconciler.kind] = Controller(
                 reconciler, workers=WORKERS[reconciler.kind], reporters=REPORTERS
             )
-    watch = ParcelWatch(parcels, carrier, wake, _now, first=first_poll, longest=longest_poll)
-    rounds = {
-        "tracking": partial(go_rounds, watch.track, first_poll),
-        "collection": partial(go_rounds, Collections(parcels, carrier, _now).book, first_poll),
-    }
-    return Operator(cluster, gates, controllers, rounds if Kind.SHIPMENT in kinds else {})
+    if Kind.SHIPMENT in kinds:
+        watch = ParcelWatch(parcels, carrier, wake, _now, first=first_poll, longest=longest_poll)
+        rounds["tracking"] = partial(go_rounds, watch.track, first_poll)
+        rounds["collection"] = partial(go_rounds, Collections(parcels, carrier, _now).book, first_poll)
+    return operator
 
 
 def _now() -> datetime:

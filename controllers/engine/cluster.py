@@ -25,10 +25,18 @@ MODELS: dict[Kind, type[Resource]] = {
 
 
 class Cluster:
-    """One cache per kind, and writes whose answers go into it."""
+    """One cache per kind, and reads and writes whose answers go into it.
 
-    def __init__(self, api: Api, clock: Callable[[], float]) -> None:
+    Args:
+        announce: Told of an object in which an answer shows what others did to it. The watch event that
+            comes after such an answer is no news any more, so nobody else would tell of it.
+    """
+
+    def __init__(
+        self, api: Api, clock: Callable[[], float], announce: Callable[[Kind, Resource], None]
+    ) -> None:
         self._api = api
+        self._announce = announce
         self.orders: Cache[Order] = Cache(Order.model_validate, clock)
         self.reservations: Cache[Reservation] = Cache(Reservation.model_validate, clock)
         self.payments: Cache[Payment] = Cache(Payment.model_validate, clock)
@@ -50,8 +58,9 @@ class Cluster:
         try:
             document = await self._api.create(kind, namespace, manifest)
         except AlreadyExists:
-            document = await self._api.get(kind, namespace, name)
-        return self._taken(kind, document)
+            return self._found(kind, await self._api.get(kind, namespace, name))
+        self._caches[kind].store(document)
+        return MODELS[kind].model_validate(document)
 
     async def look(self, kind: Kind, key: Key) -> Resource | None:
         """Read past the cache; None where it is really gone."""
@@ -59,7 +68,7 @@ class Cluster:
             document = await self._api.get(kind, *key)
         except NotFound:
             return None
-        return self._taken(kind, document)
+        return self._found(kind, document)
 
     async def report(self, kind: Kind, resource: R, status: Any) -> R:
         """Write a status; raises Conflict where the cache was behind."""
@@ -91,7 +100,7 @@ class Cluster:
         except NotFound:
             return
         if document.get("kind") == kind.value:
-            self._caches[kind].store(document)
+            self._found(kind, document)
 
     async def tell(self, order: Order, *, type_: str, reason: str, note: str, now: datetime) -> None:
         """Make a Kubernetes Event about an order; the same reason of the same order is told once."""
@@ -125,6 +134,8 @@ class Cluster:
         """Bring one cache entry up to date."""
         await self.look(kind, key)
 
-    def _taken(self, kind: Kind, document: Json) -> Resource:
-        self._caches[kind].store(document)
-        return MODELS[kind].model_validate(document)
+    def _found(self, kind: Kind, document: Json) -> Resource:
+        news: Resource | None = self._caches[kind].store(document)
+        if news is not None:
+            self._announce(kind, news)
+        return news or MODELS[kind].model_validate(document)

@@ -5,6 +5,7 @@ import random
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,10 +18,12 @@ from orderplane.controllers.engine.backoff import (
 )
 from orderplane.controllers.engine.cache import TOMBSTONE_SECONDS, Cache
 from orderplane.controllers.engine.child import child_conditions
+from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.conditions import Fact, find, with_facts
 from orderplane.controllers.engine.queue import KeyedQueue
 from orderplane.controllers.errors import Transient
 from orderplane.controllers.order.children import is_as_planned, manifest_of
+from orderplane.crds.api_errors import AlreadyExists
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
 
@@ -108,6 +111,53 @@ def test_what_is_buried_stays_buried_until_its_time() -> None:
     clock.now = TOMBSTONE_SECONDS + 1
     cache.sweep()
     assert cache.store(document(2)) is not None
+
+
+class OneOrder:
+    """An API server with one order in it, which somebody else has just changed."""
+
+    async def get(self, *_: Any) -> dict[str, Any]:
+        return document(7)
+
+    async def create(self, *_: Any) -> dict[str, Any]:
+        raise AlreadyExists(409, "AlreadyExists", "it is there")
+
+    async def delete(self, *_: Any, uid: str) -> dict[str, Any]:
+        return {**document(7, uid=uid, deleting=True), "kind": "Order"}
+
+    async def put_status(self, *_: Any) -> dict[str, Any]:
+        return document(7)
+
+
+@pytest.mark.parametrize("answer", ["look", "create", "delete"])
+async def test_what_an_answer_shows_of_others_is_announced(answer: str) -> None:
+    """The event that tells the same comes too late to be news: a cancel was lost that way for a minute."""
+    heard: list[Any] = []
+    cluster = Cluster(OneOrder(), Clock(), lambda kind, order: heard.append((kind, order.key)))  # type: ignore[arg-type]
+    cluster.orders.store(document(6))
+    known = cluster.orders.get(("shop", "tea"))
+    assert known is not None
+    match answer:
+        case "look":
+            await cluster.look(Kind.ORDER, known.key)
+        case "create":
+            await cluster.create(Kind.ORDER, {"metadata": {"namespace": "shop", "name": "tea"}})
+        case _:
+            await cluster.delete(Kind.ORDER, known)
+    assert heard == [(Kind.ORDER, ("shop", "tea"))]
+    assert cluster.orders.store(document(7)) is None
+    await cluster.look(Kind.ORDER, known.key)
+    assert len(heard) == 1
+
+
+async def test_our_own_report_is_no_news() -> None:
+    heard: list[Any] = []
+    cluster = Cluster(OneOrder(), Clock(), lambda kind, order: heard.append(order))  # type: ignore[arg-type]
+    cluster.orders.store(document(6))
+    known = cluster.orders.get(("shop", "tea"))
+    assert known is not None
+    await cluster.report(Kind.ORDER, known, known.status)
+    assert heard == []
 
 
 def test_what_only_left_the_view_may_come_back() -> None:

@@ -79,7 +79,7 @@ class Process:
         self.troubles: dict[tuple[Kind, Key], Trouble] = {}
         self.streams: dict[Kind, deque[tuple[str, Json]]] = {kind: deque() for kind in Kind}
         self.tasks: dict[tuple[str, Kind, Key], Coroutine[Any, Any, Any]] = {}
-        cluster = Cluster(world.api, world.monotonic)
+        cluster = Cluster(world.api, world.monotonic, lambda kind, found: operator.announce(kind, found))  # noqa: PLW0108
         gates = Gates(world.books)
         wakers = {kind: Waker(self, kind) for kind in Kind}
 
