@@ -13,6 +13,7 @@ from rich.table import Table
 from orderplane.bench.sagas import Result, measure
 from orderplane.cli.console import console, fail, run
 from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.processes import UNLIMITED
 from orderplane.localplane.progress import ConsoleProgress
 from orderplane.localplane.supervisor import StartFailed
 from orderplane.localplane.tools import ToolMissing
@@ -23,6 +24,8 @@ TEMPO = {
     # Nothing is scanned while it is measured: a saga is measured to Shipped, all 13 writes of it.
     "carrier": {"ORDERPLANE_SANDBOX_TRANSIT_SECONDS": "3600"},
     "operator": {"ORDERPLANE_TRACKING_FIRST_SECONDS": "5", "ORDERPLANE_TRACKING_LONGEST_SECONDS": "60"},
+    # Twelve customers at one address order as much as a whole town.
+    "gateway": UNLIMITED,
 }
 
 

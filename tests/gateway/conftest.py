@@ -28,6 +28,7 @@ from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import Rules, issue
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.localplane.plane import Plane
+from orderplane.localplane.processes import UNLIMITED
 
 MERCHANT = "front-door"
 SELLER = "u-seller"
@@ -174,6 +175,7 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
         "ORDERPLANE_HTTP_PORT": str(port),
         "ORDERPLANE_METRICS_PORT": str(metrics_port),
         "ORDERPLANE_LOG_FORMAT": "json",
+        **UNLIMITED,
         **(more_env or {}),
     }
     env.setdefault("ORDERPLANE_ISSUER", ISSUER)
