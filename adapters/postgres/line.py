@@ -24,8 +24,9 @@ WITH accepted AS (
     SELECT merchant, order_name, made_at FROM idempotency
     WHERE made_at >= $1 AND made_at <= now() AND (status IS NOT NULL OR claimed_until > now())
     ORDER BY made_at LIMIT $3
-), line AS (
-    SELECT a.made_at, o.uid IS NULL AS is_untouched
+), known AS (
+    SELECT a.made_at, o.uid IS NULL AS is_untouched,
+        o.uid IS NULL OR (o.state = 'Open' AND coalesce(s.state, 'Intended') = 'Intended') AS is_waiting
     FROM accepted a
     LEFT JOIN LATERAL (
         SELECT merchant, uid, state FROM orders
@@ -34,12 +35,13 @@ WITH accepted AS (
     LEFT JOIN LATERAL (
         SELECT state FROM shipments WHERE merchant = o.merchant AND order_uid = o.uid
     ) s ON true
-    WHERE o.uid IS NULL OR (o.state = 'Open' AND coalesce(s.state, 'Intended') = 'Intended')
 )
-SELECT now() AS at, count(*) AS waiting, min(made_at) AS first,
-    min(made_at) FILTER (WHERE is_untouched) AS first_untouched,
-    (SELECT count(*) FROM accepted WHERE made_at > $2) AS entered
-FROM line
+SELECT now() AS at,
+    count(*) FILTER (WHERE is_waiting) AS waiting,
+    min(made_at) FILTER (WHERE is_waiting) AS first,
+    min(made_at) FILTER (WHERE is_untouched AND made_at > coalesce(newest, '-infinity')) AS first_untouched,
+    count(*) FILTER (WHERE made_at > $2) AS entered
+FROM known, (SELECT max(made_at) AS newest FROM known WHERE NOT is_untouched) touched
 """
 
 
@@ -49,7 +51,8 @@ class Line:
 
     Args:
         waiting: How many orders have neither a label nor an end, nor are being undone.
-        untouched_seconds: How long the first of those waits that the operator has not even looked at.
+        untouched_seconds: How long the first of those waits that the operator has not even looked at. Not
+            counted is who was overtaken: that one waits for something else than its turn.
         entered: How many came since the last look.
         seconds: How long ago that was.
     """

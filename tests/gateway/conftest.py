@@ -8,7 +8,7 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +58,13 @@ def order_of(**changes: Any) -> dict[str, Any]:
         "paymentMethod": "pm_card_visa",
         **changes,
     }
+
+
+async def until(is_so: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
+    """Look again and again until it is so."""
+    async with asyncio.timeout(seconds):
+        while not await is_so():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.1)
 
 
 def new_key() -> str:
