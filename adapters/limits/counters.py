@@ -35,7 +35,7 @@ class Standing:
 
 
 class Counters(Protocol):
-    """Counts by limit and key. Neither method fails: who cannot count lets through."""
+    """Counts by limit and key. What `open_counters` gives never fails, whatever becomes of Redis."""
 
     async def hit(self, limit: Limit, *key: str) -> Standing:
         """Count one more, unless there is none left; answers where that leaves the key."""
@@ -47,7 +47,7 @@ class Counters(Protocol):
 
 
 class StoredCounters:
-    """Implements `Counters` over a storage of `limits`; what that raises passes."""
+    """Implements `Counters` over a storage of `limits`, whose exceptions pass."""
 
     def __init__(self, storage: Storage) -> None:
         assert isinstance(storage, MovingWindowSupport)

@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 
 from orderplane.adapters.postgres.pool import Pool, session
 
-LOOK_BACK = timedelta(minutes=15)
-"""Who waits for longer waits for something else than its turn, and is not in this line."""
+LOOK_BACK = timedelta(minutes=5)
+"""Who was begun and waits for longer waits for something else than its turn, and is not in this line."""
 
 MOST = 10_000
-"""So many orders are looked at, the first ones; more than that is too many in any case."""
+"""So many orders are looked at, the first ones."""
 
 _LATE = timedelta(seconds=5)
 """A row is seen when its transaction is over, which is later than the time it carries."""
@@ -86,5 +86,7 @@ class PostgresLine:
             seconds=(at - self._looked_at).total_seconds(),
         )
         self._looked_at = at
-        self._first = max(at - LOOK_BACK, (row["first"] or at) - _LATE)
+        first = max(at - LOOK_BACK, (row["first"] or at) - _LATE)
+        # Whoever was not begun stays in the line, however long that takes.
+        self._first = min(first, untouched) if untouched else first
         return line
