@@ -25,15 +25,14 @@ class Books:
         self.pool = pool
         self.merchant = f"m-{secrets.token_hex(4)}"
 
-    async def key(self, name: str, *, answered: bool = True, claimed: bool = True, ago: float = 0.0) -> None:
-        """The row of a key, made some seconds ago."""
+    async def key(self, name: str, *, answered: bool = True, claimed: bool = True) -> None:
+        """The row of a key, made now."""
         await self.pool.execute(
             "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, order_name, manifest, "
-            "  status, body, claimed_until, made_at) "
-            "VALUES ($1, 'p', $2, '', $3, '{}', $4, $5, now() + $6 * interval '1 minute', "
-            "  now() - make_interval(secs => $7))",
+            "  status, body, claimed_until) "
+            "VALUES ($1, 'p', $2, '', $3, '{}', $4, $5, now() + $6 * interval '1 minute')",
             self.merchant, secrets.token_bytes(8), name, 202 if answered else None,
-            "{}" if answered else None, 1 if claimed else -1, ago,
+            "{}" if answered else None, 1 if claimed else -1,
         )  # fmt: skip
 
     async def gate(self, name: str, state: str = "Open", *, parcel: str | None = None) -> None:
@@ -49,6 +48,11 @@ class Books:
                 "INSERT INTO shipments (merchant, order_uid, name, state) VALUES ($1, $2, $3, $4)",
                 self.merchant, uid, name, parcel,
             )  # fmt: skip
+
+    async def overtake_all(self) -> None:
+        """As if everybody else were stuck: one who came later is done."""
+        await self.key("overtakes")
+        await self.gate("overtakes", "Sealed")
 
 
 @pytest.fixture
@@ -83,15 +87,20 @@ async def test_who_waits_and_who_came(books: Books) -> None:
 
 async def test_the_age_is_that_of_the_first_whose_turn_it_is(books: Books) -> None:
     line = PostgresLine(books.pool)
-    await books.key("touched", ago=3)
-    await books.gate("touched")
-    await books.key("first", ago=2)
-    await books.key("second", ago=1)
-    assert 2 <= (await line.look()).untouched_seconds < 3
+    await books.overtake_all()
+    assert (await line.look()).untouched_seconds == 0
+    await books.key("first")
+
+    async def is_half_a_second_old() -> bool:
+        return (await line.look()).untouched_seconds > 0.5
+
+    await until(is_half_a_second_old)
+    await books.key("second")
+    age_of_first = (await line.look()).untouched_seconds
+    assert age_of_first > 0.5
     await books.gate("first")
-    assert 1 <= (await line.look()).untouched_seconds < 3
-    await books.key("overtakes", ago=0)
-    await books.gate("overtakes")
+    assert 0 < (await line.look()).untouched_seconds < age_of_first
+    await books.gate("second")
     assert (await line.look()).untouched_seconds == 0
 
 
@@ -100,20 +109,20 @@ async def test_who_is_stuck_half_way_is_passed_over_after_a_while_and_who_was_no
 ) -> None:
     monkeypatch.setattr(line_module, "LOOK_BACK", timedelta(seconds=1))
     line = PostgresLine(books.pool)
-    others = (await line.look()).waiting
-    await books.key("stuck", ago=0.5)
-    await books.gate("stuck")
-    assert (await line.look()).waiting == others + 1
 
-    async def is_passed_over() -> bool:
-        return (await line.look()).waiting <= others
-
-    await until(is_passed_over)
-    await books.key("not begun")
+    async def is_empty() -> bool:
+        return (await line.look()).waiting == 0
 
     async def is_old() -> bool:
         return (await line.look()).untouched_seconds > 2
 
+    await books.overtake_all()
+    await until(is_empty)
+    await books.key("stuck")
+    await books.gate("stuck")
+    assert (await line.look()).waiting == 1
+    await until(is_empty)
+    await books.key("not begun")
     await until(is_old)
 
 
