@@ -85,7 +85,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             timelines=PostgresTimelines(pool),
             counters=counters,
             shedding=shedding,
-            acceptance=Acceptance(keys, api, shedding),
+            acceptance=Acceptance(keys, api),
             authentication=authentication,
             identity=identity,
         )

@@ -1,6 +1,6 @@
 """How an order is accepted: at most one per key, whatever crashes in between.
 
-    admit -> price -> row with the priced order -> Order resource -> answer into the row -> 202
+    price -> row with the priced order -> Order resource -> answer into the row -> 202
 
 A row without an answer is finished by the next request with its key. It looks for the resource first and
 then for the gate row: a resource cannot leave before its gate row is there (its finalizer sees to that),
@@ -64,12 +64,6 @@ class Orders(Protocol):
     async def get(self, kind: Kind, namespace: str, name: str) -> Json: ...
 
 
-class Admission(Protocol):
-    """What is needed of `Shedding`."""
-
-    def admit(self) -> None: ...
-
-
 class Pricing(Protocol):
     """Prices the request at hand, and writes its manifest; raises `Problem` where that cannot be."""
 
@@ -113,10 +107,9 @@ def is_same_order(found: Json, manifest: Json) -> bool:
 class Acceptance:
     """Accepts orders; holds nothing but its ports."""
 
-    def __init__(self, keys: Keys, orders: Orders, admission: Admission) -> None:
+    def __init__(self, keys: Keys, orders: Orders) -> None:
         self._keys = keys
         self._orders = orders
-        self._admission = admission
 
     async def accept(self, ref: KeyRef, fingerprint: bytes, order_name: str, price: Pricing) -> Accepted:
         """Carry one request out, or say what became of it.
@@ -128,8 +121,6 @@ class Acceptance:
         entry = await self._keys.find(ref)
         verdict = decide(entry, fingerprint)
         if verdict is Verdict.BEGIN:
-            # Only here: what was begun is finished, and what was answered is answered again.
-            self._admission.admit()
             manifest = await price()
             begun_at = time.monotonic()
             claim = await self._keys.claim(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -101,11 +100,17 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     body = read_body(await request.body(), OrderRequest)
     wanted = body.request.of_customer(caller.customer)
     name = keys.order_name(caller.merchant, caller.name, key)
+
+    async def admit_and_price() -> dict[str, Any]:
+        # Only the first request of a key: what was begun is finished, what was answered is told again.
+        services.shedding.admit()
+        return await price(services.catalogue, caller.merchant, name, wanted)
+
     accepted = await services.acceptance.accept(
         KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
         keys.fingerprint(body.document),
         name,
-        partial(price, services.catalogue, caller.merchant, name, wanted),
+        admit_and_price,
     )
     headers = {"Location": f"/api/orders/{name}", "Cache-Control": "no-store"}
     if accepted.is_replayed:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orderplane.adapters.postgres.idempotency import Answer, Claim, Entry, KeyRef
 from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
 from orderplane.crds.meta import Kind
-from orderplane.gateway.http.problems import Problem, unavailable
+from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders.acceptance import (
     LEASE_SECONDS,
     SETTLE_SECONDS,
@@ -75,13 +75,6 @@ class World:
     made: int = 0
     landing: float | None = None
     fates: list[str] = field(default_factory=list)
-    is_full: bool = False
-
-    # Admission
-
-    def admit(self) -> None:
-        if self.is_full:
-            raise unavailable("later", code="overloaded")
 
     def fate(self) -> str:
         return self.fates.pop(0) if self.fates else "well"
@@ -210,7 +203,7 @@ async def request(world: World, fingerprint: bytes = b"mine") -> Accepted | str:
         return MANIFEST
 
     try:
-        return await Acceptance(world, world, world).accept(REF, fingerprint, NAME, price)
+        return await Acceptance(world, world).accept(REF, fingerprint, NAME, price)
     except Problem as problem:
         return problem.type.code
     except Crash:
@@ -292,30 +285,6 @@ async def test_an_order_that_goes_while_it_is_looked_for_is_not_made_again(call:
     assert await request(world) == "crash"
     world.pass_time(LEASE_SECONDS)
     world.fates = ["well"] * call + ["deleted meanwhile"]
-    assert isinstance(await request(world), Accepted)
-    assert world.made == 1
-
-
-async def test_what_is_not_admitted_makes_nothing() -> None:
-    world = World(is_full=True)
-    assert await request(world) == "overloaded"
-    assert (world.row, world.made) == (None, 0)
-
-
-async def test_a_full_line_is_no_reason_not_to_answer_again() -> None:
-    world = World()
-    first = await request(world)
-    world.is_full = True
-    again = await request(world)
-    assert isinstance(first, Accepted)
-    assert isinstance(again, Accepted)
-    assert (again.is_replayed, again.answer) == (True, first.answer)
-
-
-async def test_a_full_line_is_no_reason_not_to_finish_what_was_begun() -> None:
-    world = World(fates=["well", "well", "overloaded"])
-    assert await request(world) == "overloaded"
-    world.is_full = True
     assert isinstance(await request(world), Accepted)
     assert world.made == 1
 
