@@ -19,6 +19,7 @@ from orderplane.cli.demo import TEMPO as DEMO_TEMPO
 from orderplane.cli.world import open_world
 from orderplane.localplane.k6 import find_k6
 from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.processes import UNLIMITED
 from orderplane.localplane.progress import ConsoleProgress
 from orderplane.localplane.supervisor import StartFailed
 from orderplane.localplane.tools import ToolMissing
@@ -29,6 +30,8 @@ TEMPO = {
     # Nothing is scanned while it is measured: a saga is measured to Shipped, all 13 writes of it.
     "carrier": {"ORDERPLANE_SANDBOX_TRANSIT_SECONDS": "3600"},
     "operator": {"ORDERPLANE_TRACKING_FIRST_SECONDS": "5", "ORDERPLANE_TRACKING_LONGEST_SECONDS": "60"},
+    # Twelve customers at one address order as much as a whole town.
+    "gateway": UNLIMITED,
 }
 
 

@@ -11,6 +11,7 @@ from orderplane.gateway.orders import routes as orders
 from orderplane.gateway.products import routes as products
 from orderplane.gateway.services import Services
 from orderplane.gateway.settings import Settings
+from orderplane.gateway.traffic.rates import RateLimits
 
 
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
@@ -33,5 +34,12 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     add_handlers(app)
     app.add_middleware(Limits)
+    if services is not None and settings.quotas is not None:
+        app.add_middleware(
+            RateLimits,
+            quotas=settings.quotas,
+            counters=services.counters,
+            trusted=settings.trusted_proxies,
+        )
     app.add_middleware(Telemetry)  # added last, so it is outermost
     return app

@@ -12,7 +12,8 @@ from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.gateway.app import create_app
-from orderplane.gateway.orders.retention import purging
+from orderplane.gateway.background import running
+from orderplane.gateway.orders.retention import purge
 from orderplane.gateway.services import Services, StartError, open_services
 from orderplane.gateway.settings import Settings, SettingsError
 
@@ -36,7 +37,11 @@ def main() -> int:
 
 
 async def _serve(settings: Settings) -> None:
-    async with open_services(settings) as services, purging(services.keys):
+    async with (
+        open_services(settings) as services,
+        running("purge-idempotency", purge(services.keys)),
+        running("watch-backlog", services.shedding.watch()),
+    ):
         server = _server(settings, services)
         ready = lambda: server.started and not server.should_exit  # noqa: E731
         async with serve_telemetry(settings.metrics_port, is_ready=ready):

@@ -27,7 +27,11 @@ ABOUT: dict[str, Any] = {
         "\n\n"
         "Amounts are integers in minor units of their currency. Errors are `application/problem+json` "
         "(RFC 9457): decide by `code`, show `detail`, look up `errors` for the places. They never repeat a "
-        "value that was sent. Every answer of 503 has a `Retry-After`."
+        "value that was sent. Every answer of 429 and 503 has a `Retry-After`."
+        "\n\n"
+        "Requests are limited by user and by address, for each class of routes: logins, new orders, other "
+        "writes, reads. `RateLimit-Policy` says how many are allowed in how many seconds, `RateLimit` how "
+        "many are left and in how many seconds there are more (draft-ietf-httpapi-ratelimit-headers)."
     ),
 }
 

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.traffic.rates import visit_of
 
 
 class Role(StrEnum):
@@ -91,7 +92,7 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
     Nothing but the bearer token says who is calling: no other header is looked at.
 
     Raises:
-        Problem: `unauthenticated`, `invalid_token`, `insufficient_scope`.
+        Problem: `unauthenticated`, `invalid_token`, `insufficient_scope`, `rate_limited`.
     """
 
     async def principal(
@@ -109,6 +110,8 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         except TokenRefused as refusal:
             challenge = 'Bearer realm="orderplane", error="invalid_token"'
             raise Problem("invalid_token", str(refusal), headers={"WWW-Authenticate": challenge}) from refusal
+        if visit := visit_of(request.scope):
+            await visit.count_user(caller.merchant, caller.name, is_shop=caller.customer is None)
         if missing := [scope.value for scope in scopes if scope not in caller.scopes]:
             challenge = f'Bearer realm="orderplane", error="insufficient_scope", scope="{" ".join(missing)}"'
             raise Problem(

@@ -10,13 +10,17 @@ from fastapi import Depends, Request
 from kubernetes.config import ConfigException
 
 from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.limits.counters import Counters
+from orderplane.adapters.limits.shared import open_counters
 from orderplane.adapters.postgres.catalogue import PostgresCatalogue
 from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.idempotency import PostgresIdempotency
+from orderplane.adapters.postgres.line import PostgresLine
 from orderplane.adapters.postgres.logins import PostgresLogins
 from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.adapters.postgres.shelf import PostgresShelf
+from orderplane.adapters.postgres.timeline import PostgresTimelines
 from orderplane.controllers.order.ports import Gates
 from orderplane.gateway.identity.authentication import OutsideTokens, OwnTokens
 from orderplane.gateway.identity.grants import Grants
@@ -29,6 +33,7 @@ from orderplane.gateway.identity.tokens import Rules
 from orderplane.gateway.orders.acceptance import Acceptance
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.settings import Settings
+from orderplane.gateway.traffic.shedding import Shedding
 from orderplane.intake.quote import Catalogue
 
 API_SECONDS = 5.0
@@ -48,6 +53,9 @@ class Services:
     gates: Gates
     keys: PostgresIdempotency
     shelf: PostgresShelf
+    timelines: PostgresTimelines
+    counters: Counters
+    shedding: Shedding
     acceptance: Acceptance
     authentication: Authentication
     identity: Identity | None
@@ -65,13 +73,18 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         stack.push_async_callback(pool.close)
         api = await stack.enter_async_context(await _connect())
         keys = PostgresIdempotency(pool)
-        authentication, identity = await _identities(stack, settings, pool)
+        counters = await stack.enter_async_context(open_counters(settings.redis_url))
+        shedding = Shedding(PostgresLine(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds)
+        authentication, identity = await _identities(stack, settings, pool, counters)
         yield Services(
             api=api,
             catalogue=PostgresCatalogue(pool),
             gates=PostgresGates(pool),
             keys=keys,
             shelf=PostgresShelf(pool),
+            timelines=PostgresTimelines(pool),
+            counters=counters,
+            shedding=shedding,
             acceptance=Acceptance(keys, api),
             authentication=authentication,
             identity=identity,
@@ -79,7 +92,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def _identities(
-    stack: AsyncExitStack, settings: Settings, pool: Pool
+    stack: AsyncExitStack, settings: Settings, pool: Pool, counters: Counters
 ) -> tuple[Authentication, Identity | None]:
     if settings.outside_issuer is not None:
         outside = settings.outside_issuer
@@ -92,7 +105,7 @@ async def _identities(
     except KeysMissing as error:
         raise StartError(str(error)) from error
     rules = Rules(settings.issuer, settings.audience)
-    people, logins, throttle = PostgresPeople(pool), PostgresLogins(pool), LoginThrottle()
+    people, logins, throttle = PostgresPeople(pool), PostgresLogins(pool), LoginThrottle(counters)
     passwords = await stack.enter_async_context(Passwords())
     identity = Identity(
         merchant=settings.merchant,

@@ -2,17 +2,19 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from orderplane.gateway.http.address import Networks, networks
+from orderplane.gateway.traffic.quotas import DEFAULTS, Quotas, quotas_from
 
 _MERCHANT = "demo"
 _HOST = "127.0.0.1"
 _AUDIENCE = "orderplane"
 _HTTP_PORT = 8080
 _METRICS_PORT = 9090
+_SHED_AFTER_SECONDS = 120.0
 
 
 class SettingsError(Exception):
@@ -50,6 +52,12 @@ class Settings:
         http_host: `ORDERPLANE_HTTP_HOST`, where to listen; loopback by default.
         trusted_proxies: `ORDERPLANE_TRUSTED_PROXIES`, networks whose X-Forwarded-For is believed; by default
             none.
+        quotas: `ORDERPLANE_RATE_LIMITS`, such as `reads=600/6000, orders=60/600`: requests a minute of one
+            user and from one address, by class (`auth`, `orders`, `reads`, `writes`); what is left out keeps
+            its default, and `off` limits nothing.
+        redis_url: `ORDERPLANE_REDIS_URL`, where replicas count together; each counts alone without it.
+        shed_after_seconds: `ORDERPLANE_SHED_AFTER_SECONDS`, 120 by default: new orders are sent away (503)
+            while they would have to wait about that long.
         http_port: `ORDERPLANE_HTTP_PORT`, 8080 by default; 0 takes a free one.
         metrics_port: `ORDERPLANE_METRICS_PORT`, 9090 by default; 0 takes a free one.
     """
@@ -62,6 +70,9 @@ class Settings:
     merchant: str = _MERCHANT
     http_host: str = _HOST
     trusted_proxies: Networks = ()
+    quotas: Quotas | None = field(default_factory=lambda: DEFAULTS)
+    redis_url: str | None = None
+    shed_after_seconds: float = _SHED_AFTER_SECONDS
     http_port: int = _HTTP_PORT
     metrics_port: int = _METRICS_PORT
 
@@ -94,6 +105,9 @@ class Settings:
             audience=environment.get("ORDERPLANE_AUDIENCE") or _AUDIENCE,
             http_host=host,
             trusted_proxies=_networks(environment, "ORDERPLANE_TRUSTED_PROXIES"),
+            quotas=_quotas(environment),
+            redis_url=_redis_url(environment),
+            shed_after_seconds=_seconds(environment, "ORDERPLANE_SHED_AFTER_SECONDS", _SHED_AFTER_SECONDS),
             merchant=environment.get("ORDERPLANE_MERCHANT") or _MERCHANT,
             http_port=port,
             metrics_port=_port(environment, "ORDERPLANE_METRICS_PORT", _METRICS_PORT),
@@ -123,3 +137,34 @@ def _networks(environment: Mapping[str, str], name: str) -> Networks:
         return networks(environment.get(name, ""))
     except ValueError as problem:
         raise SettingsError(f"{name}: {problem}. Set it to networks such as 10.0.0.0/8, 192.0.2.7.") from None
+
+
+def _quotas(environment: Mapping[str, str]) -> Quotas | None:
+    try:
+        return quotas_from(environment.get("ORDERPLANE_RATE_LIMITS", ""))
+    except ValueError as problem:
+        raise SettingsError(
+            f"ORDERPLANE_RATE_LIMITS: {problem}. Set it to quotas such as reads=600/6000, orders=60/600 "
+            "(requests a minute of a user and of an address), or to off."
+        ) from None
+
+
+def _redis_url(environment: Mapping[str, str]) -> str | None:
+    url = environment.get("ORDERPLANE_REDIS_URL") or None
+    if url is not None and not url.startswith(("redis://", "rediss://")):
+        # It may carry a password, so it is not repeated.
+        raise SettingsError(
+            "ORDERPLANE_REDIS_URL is no address of Redis. Set it as redis://127.0.0.1:6379/0."
+        )
+    return url
+
+
+def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
+    text = environment.get(name) or str(default)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds < float("inf"):
+        raise SettingsError(f"{name} is {text!r}. Set it to a number of seconds above 0.")
+    return seconds

@@ -13,6 +13,7 @@ from orderplane.cli.demo import TEMPO
 from orderplane.cli.world import World, open_world
 from orderplane.demo.catalogue import seed
 from orderplane.localplane.plane import Plane, Wish, remove
+from orderplane.localplane.processes import UNLIMITED
 from orderplane.localplane.progress import ConsoleProgress
 
 
@@ -38,7 +39,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
     """The whole thing, Kafka, garbage collection and every process included, at the demo's tempo."""
     state = tmp_path_factory.mktemp("running")
     try:
-        wish = Wish(env=TEMPO, with_garbage_collection=True)
+        wish = Wish(env={**TEMPO, "gateway": UNLIMITED}, with_garbage_collection=True)
         async with Plane.start(state, wish, ConsoleProgress()) as started:
             yield started
     finally:

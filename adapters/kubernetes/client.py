@@ -16,7 +16,7 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from prometheus_client import Counter
 
-from orderplane.crds.api_errors import Forbidden, Unavailable, error_from
+from orderplane.crds.api_errors import ApiError, Forbidden, Overloaded, Unavailable, error_from
 from orderplane.crds.meta import GROUP, VERSION, Kind
 
 Json = dict[str, Any]
@@ -31,6 +31,10 @@ YOUNG_SECONDS = 5.0
 """So long after it gave no answer a server's refusal for want of a role is doubted: one that has just started
 answers before it has read its roles, and refuses everybody."""
 _YOUNG_PAUSE = 0.1
+
+_PUSHBACK_SECONDS = 1.0
+_LONGEST_PUSHBACK = 30.0
+"""A server that sheds load says how long to stay away; the first is for one that does not."""
 _WANT_OF_A_ROLE = re.compile(r'forbidden: User "[^"]*" cannot ')
 
 
@@ -52,6 +56,12 @@ class ApiClient:
         self._session = session
         self._host = host.rstrip("/")
         self._silent_at: float | None = None
+        self._pushed_back_until = 0.0
+
+    @property
+    def pushback(self) -> float:
+        """In how many seconds the server may be asked again, as it has said; 0 where it may be now."""
+        return max(0.0, self._pushed_back_until - time.monotonic())
 
     @classmethod
     async def connect(
@@ -226,7 +236,9 @@ class ApiClient:
                 code = str(response.status)
                 raw = await response.read()
                 if response.status >= 400:
-                    raise error_from(response.status, _decode(raw), response.headers.get("Retry-After"))
+                    raise self._heed(
+                        error_from(response.status, _decode(raw), response.headers.get("Retry-After"))
+                    )
                 document: Json = orjson.loads(raw)
                 return document
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
@@ -236,6 +248,13 @@ class ApiClient:
             ) from problem
         finally:
             REQUESTS.labels(method, label, code).inc()
+
+    def _heed(self, error: ApiError) -> ApiError:
+        """Remember for how long the server wants to be left alone."""
+        if isinstance(error, Overloaded):
+            seconds = min(error.retry_after or _PUSHBACK_SECONDS, _LONGEST_PUSHBACK)
+            self._pushed_back_until = time.monotonic() + seconds
+        return error
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:

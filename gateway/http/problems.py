@@ -67,6 +67,7 @@ _TYPES = (
     ProblemType("too_many_items", 422, "The order has too many lines"),
     ProblemType("too_heavy", 422, "The order is too heavy to ship"),
     ProblemType("amount_too_large", 422, "The order costs more than one order may"),
+    ProblemType("rate_limited", 429, "There were too many requests"),
     ProblemType("too_many_logins", 429, "Too many logins failed"),
     ProblemType("bad_request", 400, "The request cannot be understood"),
     ProblemType("internal_error", 500, "Something went wrong on our side"),

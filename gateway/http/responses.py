@@ -28,7 +28,7 @@ def tagged_response(if_none_match: str | None, content: Any, tag: str | None = N
     return Response(body or orjson.dumps(content), 200, headers, _JSON)
 
 
-_EVERYWHERE = ("overloaded", "unavailable", "internal_error")
+_EVERYWHERE = ("rate_limited", "overloaded", "unavailable", "internal_error")
 _WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
 
 

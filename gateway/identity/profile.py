@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
+from orderplane.gateway.http.address import client_address
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import guarded_docs, json_response
@@ -93,10 +94,11 @@ async def change_password(request: Request, caller: _Me, identity: IdentityDep) 
     """Needs the current one: a token alone, left on a screen, is not enough to take an account over."""
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), PasswordRequest).request
-    await identity.throttle.check(caller.merchant, caller.name, "")
+    address = client_address(request, identity.trusted_proxies)
+    await identity.throttle.check(caller.merchant, caller.name, address)
     known = await identity.people.password_hash(caller.merchant, caller.name)
     if not await identity.passwords.is_right(wanted.current_password, known):
-        await identity.throttle.failed(caller.merchant, caller.name, "")
+        await identity.throttle.failed(caller.merchant, caller.name, address)
         raise Problem("wrong_password", "The current password is another one. Nothing was changed.")
     password_hash = await identity.passwords.hash(wanted.new_password)
     await identity.people.set_password(caller.merchant, caller.name, password_hash, end_logins=True)

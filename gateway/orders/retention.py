@@ -1,8 +1,6 @@
 """Drop idempotency keys whose time is over, a batch at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 
 import structlog
 
@@ -14,19 +12,8 @@ PERIOD_SECONDS = 600.0
 log = structlog.get_logger(__name__)
 
 
-@asynccontextmanager
-async def purging(keys: PostgresIdempotency) -> AsyncIterator[None]:
-    """Purge now and then while the block runs."""
-    task = asyncio.create_task(_purge(keys), name="purge-idempotency")
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _purge(keys: PostgresIdempotency) -> None:
+async def purge(keys: PostgresIdempotency) -> None:
+    """Purge now and then, until cancelled."""
     while True:
         await asyncio.sleep(PERIOD_SECONDS)
         try:

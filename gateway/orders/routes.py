@@ -1,15 +1,17 @@
 """Place, read, list and cancel orders."""
 
 import re
-from functools import partial
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Query, Request
+from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
+from orderplane.adapters.kubernetes.client import Page
 from orderplane.adapters.postgres.idempotency import KeyRef
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
-from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind
+from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind, Sku
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway.http import etags, keys
 from orderplane.gateway.http.body import check_media_type, read_body
@@ -17,8 +19,10 @@ from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cur
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import guarded_docs, json_response, tagged_response
 from orderplane.gateway.orders import cancelling, views
+from orderplane.gateway.orders.listing import Place, Wish, state_of, walk
 from orderplane.gateway.orders.pricing import price
 from orderplane.gateway.orders.request import OrderRequest
+from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
 from orderplane.intake.preset import customer_hash
@@ -29,6 +33,16 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
 _CURSOR = "orders"
 _Reader = Annotated[Principal, Depends(allowed(Scope.ORDERS_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.ORDERS_WRITE))]
+
+
+def _is_rfc_3339(text: str) -> str:
+    """The framework would also take a number, as seconds since 1970."""
+    if "T" not in text.upper():
+        raise ValueError("Send a time as 2026-01-31T12:00:00Z.")
+    return text
+
+
+_Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339)]
 _BODY_DOC = {
     "requestBody": {
         "required": True,
@@ -86,11 +100,17 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     body = read_body(await request.body(), OrderRequest)
     wanted = body.request.of_customer(caller.customer)
     name = keys.order_name(caller.merchant, caller.name, key)
+
+    async def admit_and_price() -> dict[str, Any]:
+        # Only the first request of a key: what was begun is finished, what was answered is told again.
+        services.shedding.admit()
+        return await price(services.catalogue, caller.merchant, name, wanted)
+
     accepted = await services.acceptance.accept(
         KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
         keys.fingerprint(body.document),
         name,
-        partial(price, services.catalogue, caller.merchant, name, wanted),
+        admit_and_price,
     )
     headers = {"Location": f"/api/orders/{name}", "Cache-Control": "no-store"}
     if accepted.is_replayed:
@@ -114,13 +134,38 @@ async def read_order(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The order as it is now; at most a moment old."""
-    try:
-        order = await _get(services, caller, order_id, from_cache=True)
-    except Problem:
-        # The watch cache can be behind a create that was answered already; the quorum is not.
-        order = await _get(services, caller, order_id, from_cache=False)
+    order = await _read(services, caller, order_id)
     tag = etags.tag_of(order["metadata"]["resourceVersion"])
     return tagged_response(if_none_match, views.order_view(order), tag)
+
+
+@router.get(
+    "/api/orders/{order_id}/timeline",
+    summary="Read what happened to an order",
+    responses={
+        200: {"model": TimelineView},
+        304: {"description": "Nothing has happened since the version of If-None-Match."},
+        **guarded_docs("order_not_found"),
+    },
+)
+async def read_timeline(
+    order_id: str,
+    caller: _Reader,
+    services: ServicesDep,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Every phase and event of the order, what was undone, and the providers' ids.
+
+    It is read from the ledgers, so it can be a moment ahead of the order's own phase. A customer sees what
+    their bank and the carrier can look up, refunds and the tracking code; the ids of the payment and of the
+    shipment are for those who run the shop.
+    """
+    order = await _read(services, caller, order_id)
+    uid = order["metadata"]["uid"]
+    timeline = await services.timelines.read(caller.merchant, uid)
+    compensation = await services.gates.compensation(caller.merchant, uid)
+    view = timeline_view(order, timeline, compensation, is_customer=caller.customer is not None)
+    return tagged_response(if_none_match, view)
 
 
 @router.get(
@@ -139,32 +184,48 @@ async def list_orders(
         str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
     ] = None,
     phase: Annotated[OrderPhase | None, Query(description="Only orders in this phase.")] = None,
+    created_after: Annotated[
+        _Time | None, Query(alias="createdAfter", description="Only orders of then or later (RFC 3339).")
+    ] = None,
+    created_before: Annotated[
+        _Time | None, Query(alias="createdBefore", description="Only orders of before then (RFC 3339).")
+    ] = None,
+    sku: Annotated[Sku | None, Query(description="Only orders that have this product.")] = None,
 ) -> Response:
     """All orders of the merchant, or of the customer who asks, by id; ids are hashes, so in no order of time.
 
-    The pages of one walk are one snapshot. A walk that was left for some minutes expires (410): begin anew.
+    With `createdAfter`, `createdBefore` or `sku` at most 1,000 orders are looked at for one page. So a page
+    may have fewer orders than `limit`, or none, and `next` all the same: go on until it is null. A walk that
+    was left for some minutes expires (410): begin anew.
     """
-    token = read_cursor(_CURSOR, cursor) if cursor else {"token": None, "phase": phase}
-    if token["phase"] != phase:
-        raise invalid_cursor()
-    try:
-        page = await services.api.list_page(
+    filters = {
+        "phase": phase.value if phase else None,
+        "since": created_after.isoformat() if created_after else None,
+        "until": created_before.isoformat() if created_before else None,
+        "sku": sku,
+    }
+
+    async def read(token: str | None, size: int) -> Page:
+        return await services.api.list_page(
             Kind.ORDER,
             caller.merchant,
-            limit=limit,
-            continue_token=token["token"],
+            limit=size,
+            continue_token=token,
             label_selector=_label_of(caller),
             field_selector=f"status.phase={phase.value}" if phase else None,
         )
+
+    wish = Wish(created_after, created_before, sku)
+    try:
+        orders, following = await walk(read, wish, limit, _place(cursor, filters))
     except Gone:
         raise Problem("cursor_expired", "The list has moved on. Begin anew, without `cursor`.") from None
     except Invalid:
         raise invalid_cursor() from None
-    following = {"token": page.continue_token, "phase": phase}
     return json_response(
         {
-            "items": [views.order_view(order) for order in page.items],
-            "next": write_cursor(_CURSOR, following) if page.continue_token else None,
+            "items": [views.order_view(order) for order in orders],
+            "next": write_cursor(_CURSOR, state_of(following, filters)) if following else None,
         }
     )
 
@@ -198,6 +259,26 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     status = 200 if verdict is cancelling.Cancel.DONE else 202
     location = {"Location": f"/api/orders/{order_id}"}
     return json_response(views.order_view(order), status=status, headers=location)
+
+
+def _place(cursor: str | None, filters: Mapping[str, str | None]) -> Place:
+    """Where a cursor leads, if it was given for the same filters."""
+    if cursor is None:
+        return Place()
+    state = read_cursor(_CURSOR, cursor)
+    place = Place(state.get("token"), state.get("after"))
+    if state != state_of(place, filters):
+        raise invalid_cursor()
+    return place
+
+
+async def _read(services: Services, caller: Principal, order_id: str) -> dict[str, Any]:
+    """The caller's order, at most a moment old."""
+    try:
+        return await _get(services, caller, order_id, from_cache=True)
+    except Problem:
+        # The watch cache can be behind a create that was answered already; the quorum is not.
+        return await _get(services, caller, order_id, from_cache=False)
 
 
 async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Resources as this API shows them. The types are the documentation; the functions fill them."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -40,6 +40,12 @@ class LinksView(TypedDict):
 
     self: Annotated[str, Field(examples=["/api/orders/o-mfrggzdfmztwq2lknnwg23tpoa"])]
     cancel: Annotated[str, Field(examples=["/api/orders/o-mfrggzdfmztwq2lknnwg23tpoa/cancel"])]
+    timeline: NotRequired[
+        Annotated[str, Field(examples=["/api/orders/o-mfrggzdfmztwq2lknnwg23tpoa/timeline"])]
+    ]
+    tracking: NotRequired[
+        Annotated[str, Field(description="The carrier's page, once there is a label: an absolute address.")]
+    ]
 
 
 class AcceptedView(TypedDict):
@@ -116,7 +122,7 @@ class OrderListView(TypedDict):
 
 
 def links_of(order_id: str) -> LinksView:
-    """The addresses of one order."""
+    """The addresses that every order has from the beginning."""
     return {"self": f"/api/orders/{order_id}", "cancel": f"/api/orders/{order_id}/cancel"}
 
 
@@ -128,6 +134,10 @@ def accepted(order_id: str, uid: str, quote: QuoteView) -> AcceptedView:
 def order_view(order: Json) -> OrderView:
     """An Order resource, as the API server tells it, without what is nobody's business (the address)."""
     metadata, spec, status = order["metadata"], order["spec"], order.get("status", {})
+    links = links_of(metadata["name"])
+    links["timeline"] = f"{links['self']}/timeline"
+    if tracking := status.get("tracking"):
+        links["tracking"] = tracking["url"]
     return {
         "id": metadata["name"],
         "uid": metadata["uid"],
@@ -145,9 +155,9 @@ def order_view(order: Json) -> OrderView:
         ],
         "quote": spec["quote"],
         "items": spec["items"],
-        "tracking": status.get("tracking"),
+        "tracking": tracking,
         "compensation": status.get("compensation", []),
         "createdAt": metadata["creationTimestamp"],
         "cancelRequested": spec.get("cancel", False),
-        "links": links_of(metadata["name"]),
+        "links": links,
     }

@@ -8,7 +8,7 @@ import ssl
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import Rules, issue
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.localplane.plane import Plane
+from orderplane.localplane.processes import UNLIMITED
 
 MERCHANT = "front-door"
 SELLER = "u-seller"
@@ -57,6 +58,13 @@ def order_of(**changes: Any) -> dict[str, Any]:
         "paymentMethod": "pm_card_visa",
         **changes,
     }
+
+
+async def until(is_so: Callable[[], Awaitable[bool]], seconds: float = 60.0) -> None:
+    """Look again and again until it is so."""
+    async with asyncio.timeout(seconds):
+        while not await is_so():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.1)
 
 
 def new_key() -> str:
@@ -174,6 +182,7 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
         "ORDERPLANE_HTTP_PORT": str(port),
         "ORDERPLANE_METRICS_PORT": str(metrics_port),
         "ORDERPLANE_LOG_FORMAT": "json",
+        **UNLIMITED,
         **(more_env or {}),
     }
     env.setdefault("ORDERPLANE_ISSUER", ISSUER)

@@ -52,7 +52,7 @@ class Anybody:
 
 def app_with(error: Exception) -> FastAPI:
     services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody())
-    return create_app(Settings(postgres_dsn="unused"), services)
+    return create_app(Settings(postgres_dsn="unused", quotas=None), services)
 
 
 def client_of(app: Any) -> httpx.AsyncClient:
@@ -157,7 +157,11 @@ async def test_a_list_token_that_the_server_does_not_take(error: Exception) -> N
     check(response, "cursor_expired" if isinstance(error, Gone) else "invalid_cursor")
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=x", "phase=Nope", f"cursor={'x' * 5000}"])
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=201", "limit=x", "phase=Nope", f"cursor={'x' * 5000}",
+     "createdAfter=yesterday", "createdAfter=1767225600", "createdBefore=2026-01-31T12:00:00", "sku=a%2Fb"],
+)  # fmt: skip
 async def test_a_wrong_parameter_is_named_and_its_value_is_not(client: httpx.AsyncClient, query: str) -> None:
     response = await client.get(f"/api/orders?{query}")
     parameter, _, value = query.partition("=")
@@ -298,6 +302,10 @@ def test_tokens_may_come_from_outside() -> None:
         MINIMAL | {"ORDERPLANE_HTTP_PORT": "http"},
         MINIMAL | {"ORDERPLANE_METRICS_PORT": "65536"},
         MINIMAL | {"ORDERPLANE_TRUSTED_PROXIES": "10.0.0.0/8, everybody"},
+        MINIMAL | {"ORDERPLANE_RATE_LIMITS": "reads=many"},
+        MINIMAL | {"ORDERPLANE_REDIS_URL": "127.0.0.1:6379"},
+        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "0"},
+        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "soon"},
     ],
 )
 def test_wrong_settings_are_named(environment: dict[str, str]) -> None:
@@ -325,7 +333,7 @@ def test_the_document_is_complete() -> None:
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert {value for key, value in _walk(document) if key == "$ref"} <= known
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    assert len(operations) == 17
+    assert len(operations) == 18
     for operation in operations:
         assert operation["summary"]
         assert operation["description"]

@@ -162,7 +162,10 @@ async def test_a_list_of_one_phase(gateway: Gateway, behind: Behind) -> None:
 
 
 async def test_a_cursor_that_is_none(gateway: Gateway) -> None:
-    forged = write_cursor("orders", {"token": "bm90IGEgdG9rZW4", "phase": None})
+    await placed(gateway)
+    await placed(gateway)
+    good = (await gateway.http.get("/api/orders", params={"limit": 1})).json()["next"]
+    forged = write_cursor("orders", {**read_cursor("orders", good), "token": "bm90IGEgdG9rZW4"})
     for cursor in ("abc", forged, write_cursor("products", {"after": "x"})):
         response = await gateway.http.get("/api/orders", params={"cursor": cursor})
         assert check(response, "/api/orders", status=400)["code"] == "invalid_cursor"
@@ -172,13 +175,14 @@ async def test_a_walk_that_was_left_too_long_begins_anew(gateway: Gateway, behin
     for _ in range(2):
         await placed(gateway)
     page = (await gateway.http.get("/api/orders", params={"limit": 1})).json()
-    token = read_cursor("orders", page["next"])["token"]
+    state = read_cursor("orders", page["next"])
+    token = state["token"]
     assert token
     await _compact(behind)
     # The server's cache would still serve the newest snapshots, so the token is made to look older.
     raw = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     aged = base64.urlsafe_b64encode(json.dumps({**raw, "rv": 2}).encode()).decode().rstrip("=")
-    cursor = write_cursor("orders", {"token": aged, "phase": None})
+    cursor = write_cursor("orders", {**state, "token": aged})
     response = await gateway.http.get("/api/orders", params={"limit": 1, "cursor": cursor})
     assert check(response, "/api/orders", status=410)["code"] == "cursor_expired"
 

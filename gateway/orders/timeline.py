@@ -1,0 +1,124 @@
+"""What happened to an order, step by step, as this API shows it. Pure."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from orderplane.adapters.postgres.timeline import Timeline
+from orderplane.crds.order import Compensation, OrderPhase
+from orderplane.events.types import EventType
+from orderplane.gateway.orders.views import CompensationView
+
+Moment = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-01-31T12:00:00.123456Z"])]
+
+
+class PhaseView(TypedDict):
+    """A phase, and when the order came to it first."""
+
+    phase: Annotated[str, Field(examples=["Paid"])]
+    at: Moment
+
+
+class EventView(TypedDict):
+    """One event, as it is also told in the Kafka topic of that name."""
+
+    sequence: Annotated[int, Field(description="1, 2, 3... without a gap.", examples=[3])]
+    type: Annotated[str, Field(examples=["payment.success"])]
+    at: Moment
+    reason: Annotated[str | None, Field(description="Why, where there is a why.", examples=["CardDeclined"])]
+
+
+class ReferencesView(TypedDict):
+    """Under which names the providers know it; null, or empty, as long as there is none."""
+
+    payment: Annotated[
+        str | None,
+        Field(description="The payment provider's intent. Null for customers.", examples=["pi_3Pk0pD"]),
+    ]
+    refunds: Annotated[
+        list[str],
+        Field(description="The payment provider's refunds, oldest first: what a bank can trace."),
+    ]
+    shipment: Annotated[
+        str | None, Field(description="The carrier's shipment. Null for customers.", examples=["shp_57d1c9"])
+    ]
+    carrier: Annotated[str | None, Field(examples=["SandboxPost"])]
+    trackingCode: Annotated[str | None, Field(examples=["SBX3554B13B0DA9746FE070"])]
+
+
+class TimelineView(TypedDict):
+    """One order's past. Reasons and ids only: no address, no name, no message."""
+
+    id: str
+    uid: str
+    phases: Annotated[list[PhaseView], Field(description="Oldest first.")]
+    events: Annotated[list[EventView], Field(description="By `sequence`.")]
+    compensation: Annotated[list[CompensationView], Field(description="What was undone, oldest first.")]
+    references: ReferencesView
+
+
+_PHASE_OF = {
+    EventType.INVENTORY_RESERVED: OrderPhase.RESERVED,
+    EventType.PAYMENT_SUCCESS: OrderPhase.PAID,
+    EventType.ORDER_SHIPPED: OrderPhase.SHIPPED,
+    EventType.ORDER_DELIVERED: OrderPhase.DELIVERED,
+    EventType.ORDER_FAILED: OrderPhase.FAILED,
+    EventType.ORDER_CANCELLED: OrderPhase.CANCELLED,
+}
+
+
+def timeline_view(
+    order: dict[str, Any],
+    timeline: Timeline | None,
+    compensation: Sequence[Compensation],
+    *,
+    is_customer: bool,
+) -> TimelineView:
+    """The past of an Order resource, told from the ledgers.
+
+    Args:
+        is_customer: The reader is the order's customer. They are shown what their bank and the carrier can do
+            something with, and not the ids of the shop's own dealings with its providers.
+    """
+    metadata = order["metadata"]
+    placed_at = datetime.fromisoformat(metadata["creationTimestamp"])
+    return {
+        "id": metadata["name"],
+        "uid": metadata["uid"],
+        "phases": [{"phase": phase.value, "at": moment(at)} for phase, at in phases_of(timeline, placed_at)],
+        "events": [
+            {"sequence": event.seq, "type": event.type.value, "at": moment(event.at), "reason": event.reason}
+            for event in (timeline.events if timeline else ())
+        ],
+        "compensation": [
+            {"step": done.step.value, "reference": done.reference, "at": moment(done.at)}
+            for done in compensation
+        ],
+        "references": {
+            "payment": timeline.intent_id if timeline and not is_customer else None,
+            "refunds": list(timeline.refund_ids) if timeline else [],
+            "shipment": timeline.shipment_id if timeline and not is_customer else None,
+            "carrier": timeline.carrier if timeline else None,
+            "trackingCode": timeline.tracking_code if timeline else None,
+        },
+    }
+
+
+def phases_of(timeline: Timeline | None, placed_at: datetime) -> list[tuple[OrderPhase, datetime]]:
+    """Every phase that the order came to, and when: the ledgers know it to the moment."""
+    phases = [(OrderPhase.PENDING, placed_at)]
+    if timeline is None:
+        return phases
+    phases += [(_PHASE_OF[event.type], event.at) for event in timeline.events if event.type in _PHASE_OF]
+    if timeline.undoing_at is not None:
+        phases.append((OrderPhase.COMPENSATING, timeline.undoing_at))
+    # The resource's own time is in whole seconds, and the first phase is the first all the same.
+    return phases[:1] + sorted(phases[1:], key=lambda phase: phase[1])
+
+
+def moment(at: datetime) -> str:
+    """A point in time as RFC 3339, in UTC."""
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

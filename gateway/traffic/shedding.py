@@ -1,0 +1,177 @@
+"""New orders are sent away while they would have to wait too long; everything else goes on."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+from prometheus_client import Counter, Gauge
+
+from orderplane.adapters.postgres.line import Line
+from orderplane.controllers.errors import Transient
+from orderplane.gateway.http.problems import Problem, unavailable
+
+SHED = Counter("orderplane_orders_shed_total", "New orders that were sent away.", ["reason"])
+AGE = Gauge("orderplane_backlog_age_seconds", "How long the first order waits that nobody has looked at.")
+WAITING = Gauge("orderplane_backlog_orders", "Accepted orders without a label or an end.")
+PACE = Gauge("orderplane_backlog_orders_per_second", "How many left the backlog of late.")
+
+LOOK_SECONDS = 1.0
+STALE_SECONDS = 10.0
+"""What was seen longer ago is not believed any more."""
+PACE_SECONDS = 10.0
+"""Over about so long the pace is an average."""
+LEAST_PACE = 10.0
+"""Orders a second that the operator is trusted with before it has shown what it can."""
+RETRY_SECONDS = 5.0
+
+log = structlog.get_logger(__name__)
+
+
+class Reason(StrEnum):
+    """Why a new order is sent away."""
+
+    API_SERVER = "api_server"  # it has asked to be left alone
+    AGE = "backlog_age"  # the operator takes nothing up
+    LENGTH = "backlog_length"  # it does, but more is waiting than it gets done in time
+
+
+class LineSource(Protocol):
+    """What is needed of `PostgresLine`."""
+
+    async def look(self) -> Line: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is ahead of a new order.
+
+    Args:
+        waiting: Orders that have to be done first.
+        untouched_seconds: How long the first of those waits that the operator has not looked at.
+        pace: How many a second leave.
+    """
+
+    waiting: int = 0
+    untouched_seconds: float = 0.0
+    pace: float = 0.0
+
+
+def backlog_after(before: Backlog, line: Line) -> Backlog:
+    """What the next look at the line says; the pace moves slowly, so that one slow second changes little."""
+    if line.seconds <= 0:
+        return Backlog(line.waiting, line.untouched_seconds, before.pace)
+    left = max(0, before.waiting + line.entered - line.waiting) / line.seconds
+    weight = 1 - math.exp(-line.seconds / PACE_SECONDS)
+    return Backlog(line.waiting, line.untouched_seconds, before.pace + weight * (left - before.pace))
+
+
+def why_shed(backlog: Backlog, shed_after: float) -> Reason | None:
+    """Why a new order is to be sent away, if it is.
+
+    The line is held at what is worked off in half the time. So while it moves, one that enters for one that
+    leaves, nobody's age gets near to `shed_after`; an age that does means that it does not move.
+    """
+    if backlog.untouched_seconds > shed_after:
+        return Reason.AGE
+    if backlog.waiting >= max(backlog.pace, LEAST_PACE) * shed_after / 2:
+        return Reason.LENGTH
+    return None
+
+
+class Shedding:
+    """Knows the backlog, and whether one more order is admitted.
+
+    Args:
+        shed_after: Seconds that a new order may have to wait.
+        pushback: In how many seconds the API server may be asked again; 0 where it has nothing against it.
+    """
+
+    def __init__(
+        self,
+        source: LineSource,
+        pushback: Callable[[], float],
+        *,
+        shed_after: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._pushback = pushback
+        self._shed_after = shed_after
+        self._clock = clock
+        self._seen = Backlog()
+        self._seen_at = -math.inf
+        self._admitted = 0
+        self._refused: Reason | None = None
+        self._told: Reason | None = None
+
+    def admit(self) -> None:
+        """Let one new order in.
+
+        Raises:
+            Problem: `overloaded`; nothing was made.
+        """
+        pushback = self._pushback()
+        reason = Reason.API_SERVER if pushback > 0 else why_shed(self._ahead(), self._shed_after)
+        if reason is not None:
+            SHED.labels(reason.value).inc()
+            self._refused = reason
+            raise _overloaded(reason, pushback)
+        self._admitted += 1
+
+    async def watch(self) -> None:
+        """Look at the line again and again, until cancelled."""
+        is_known = True
+        while True:
+            try:
+                line = await self._source.look()
+            except Transient as problem:
+                if is_known:
+                    log.warning("the backlog is not known", why=problem.message)
+                is_known = False
+            else:
+                is_known = True
+                self._note(line)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _ahead(self) -> Backlog:
+        """The backlog with what was let in since it was looked at; none where that was too long ago."""
+        if self._clock() - self._seen_at > STALE_SECONDS:
+            return Backlog()
+        seen = self._seen
+        return Backlog(seen.waiting + self._admitted, seen.untouched_seconds, seen.pace)
+
+    def _note(self, line: Line) -> None:
+        self._seen = backlog_after(self._seen, line)
+        self._seen_at = self._clock()
+        self._admitted = 0
+        self._tell()
+        AGE.set(line.untouched_seconds)
+        WAITING.set(line.waiting)
+        PACE.set(self._seen.pace)
+
+    def _tell(self) -> None:
+        """Log when it begins and when it is over, by what happened since the last look."""
+        if self._refused is not self._told:
+            self._told = self._refused
+            log.info("new orders are sent away" if self._told else "no order is sent away", reason=self._told)
+        self._refused = None
+
+
+def _overloaded(reason: Reason, pushback: float) -> Problem:
+    if reason is Reason.API_SERVER:
+        return unavailable(
+            "The API server sheds load; nothing was made. Repeat the request with the same key.",
+            pushback,
+            code="overloaded",
+        )
+    return unavailable(
+        "So many orders are waiting that this one would be late; nothing was made. Repeat the request with "
+        "the same key.",
+        RETRY_SECONDS,
+        code="overloaded",
+    )

@@ -1,0 +1,119 @@
+"""What is counted, how exactly, and how much of it is kept."""
+
+import time
+
+import pytest
+from limits.aio.storage import memory as library
+
+from orderplane.adapters.limits import counters as port
+from orderplane.adapters.limits import memory
+from orderplane.adapters.limits.counters import Limit, StoredCounters
+from orderplane.adapters.limits.memory import BoundedMemory
+
+ESTIMATED, EXACT = Limit(5, 60), Limit(5, 60, is_exact=True)
+
+
+class Clock:
+    """The wall clock of everything that counts here; at the beginning of a window."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_800_000_000.0
+        for module in (port, memory, library):
+            monkeypatch.setattr(module, "time", self)
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
+async def test_so_many_are_within_and_no_more(clock: Clock, limit: Limit) -> None:
+    counters = StoredCounters(BoundedMemory())
+    standings = [await counters.hit(limit, "user", "u-1") for _ in range(7)]
+    assert [standing.is_within for standing in standings] == [True] * 5 + [False] * 2
+    assert [standing.left for standing in standings] == [4, 3, 2, 1, 0, 0, 0]
+    assert all(0 <= standing.reset_seconds <= 60 for standing in standings)
+    assert (await counters.hit(limit, "user", "u-2")).left == 4
+
+
+@pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
+async def test_to_look_counts_nothing(clock: Clock, limit: Limit) -> None:
+    counters = StoredCounters(BoundedMemory())
+    for _ in range(5):
+        assert (await counters.look(limit, "k")).is_within
+        await counters.hit(limit, "k")
+    assert not (await counters.look(limit, "k")).is_within
+
+
+async def test_an_exact_limit_holds_in_any_window(clock: Clock) -> None:
+    counters = StoredCounters(BoundedMemory())
+    clock.now += 59
+    for _ in range(5):
+        await counters.hit(EXACT, "k")
+    clock.now += 59
+    assert not (await counters.hit(EXACT, "k")).is_within
+    clock.now += 2
+    assert (await counters.hit(EXACT, "k")).is_within
+
+
+async def test_an_estimated_limit_gives_back_little_by_little(clock: Clock) -> None:
+    counters = StoredCounters(BoundedMemory())
+    for _ in range(5):
+        await counters.hit(ESTIMATED, "k")
+    clock.now += 66  # a tenth into the next window: nine tenths of the last one still count
+    assert (await counters.hit(ESTIMATED, "k")).is_within
+    assert not (await counters.hit(ESTIMATED, "k")).is_within
+    clock.now += 54
+    assert (await counters.look(ESTIMATED, "k")).left == 4
+
+
+async def test_keys_that_look_alike_are_not_the_same() -> None:
+    counters = StoredCounters(BoundedMemory())
+    assert (await counters.hit(EXACT, "a/b", "c")).left == 4
+    assert (await counters.hit(EXACT, "a", "b/c")).left == 4
+
+
+@pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
+async def test_what_is_over_is_forgotten(clock: Clock, limit: Limit) -> None:
+    storage = BoundedMemory()
+    counters = StoredCounters(storage)
+    for number in range(50):
+        await counters.hit(limit, str(number))
+    clock.now += 121
+    for number in range(50, 75):
+        await counters.hit(limit, str(number))
+    assert len(storage.storage) + len(storage.events) == 25
+    assert len(storage.expirations) == len(storage.storage)
+
+
+@pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
+async def test_there_is_a_bound_and_the_oldest_goes(limit: Limit) -> None:
+    storage = BoundedMemory(most_keys=10)
+    counters = StoredCounters(storage)
+    for number in range(1000):
+        await counters.hit(limit, str(number))
+    assert len(storage.storage) + len(storage.events) <= 10
+    assert (await counters.look(limit, "999")).left == 4
+    assert (await counters.look(limit, "0")).left == 5
+
+
+async def test_a_hit_costs_the_same_however_many_keys_there_are() -> None:
+    counters = StoredCounters(BoundedMemory())
+
+    async def best() -> float:
+        times = []
+        for _ in range(20):
+            begun_at = time.process_time()
+            for number in range(200):
+                await counters.hit(ESTIMATED, str(number))
+            times.append(time.process_time() - begun_at)
+        return min(times)
+
+    few = await best()
+    for number in range(50_000):
+        await counters.hit(ESTIMATED, str(number))
+    assert await best() < 5 * few

@@ -1,0 +1,179 @@
+"""A filtered walk shows every order that is asked for, once, whatever the sizes of its pages."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderplane.adapters.kubernetes.client import Page
+from orderplane.adapters.postgres.timeline import Happened, Timeline
+from orderplane.crds.order import Compensation, CompensationStep, OrderPhase
+from orderplane.events.types import EventType
+from orderplane.gateway.orders import listing
+from orderplane.gateway.orders.listing import CHUNK, MOST_CHUNKS, Place, Wish, walk
+from orderplane.gateway.orders.timeline import phases_of, timeline_view
+
+NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+def order(name: str, *, minutes: int = 0, skus: tuple[str, ...] = ("TEA",)) -> dict[str, Any]:
+    placed_at = (NOON + timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z")
+    return {
+        "metadata": {"name": name, "uid": f"uid-{name}", "creationTimestamp": placed_at},
+        "spec": {"items": [{"sku": sku, "quantity": 1} for sku in skus]},
+    }
+
+
+class Cluster:
+    """Lists its orders by name, a chunk at a time."""
+
+    def __init__(self, orders: list[dict[str, Any]]) -> None:
+        self.orders = sorted(orders, key=lambda order: order["metadata"]["name"])
+        self.sizes: list[int] = []
+
+    async def read(self, token: str | None, size: int) -> Page:
+        self.sizes.append(size)
+        rest = [one for one in self.orders if token is None or one["metadata"]["name"] > token]
+        items = rest[:size]
+        following = items[-1]["metadata"]["name"] if len(rest) > size else None
+        page: Any = SimpleNamespace(items=items, continue_token=following)
+        return page
+
+
+async def walk_all(cluster: Cluster, wish: Wish, limit: int) -> tuple[list[str], int]:
+    """The names that all pages show, and how many pages there were."""
+    names: list[str] = []
+    place: Place | None = Place()
+    pages = 0
+    while place is not None:
+        page, place = await walk(cluster.read, wish, limit, place)
+        assert len(page) <= limit
+        names += [order["metadata"]["name"] for order in page]
+        pages += 1
+    return names, pages
+
+
+@given(
+    wanted=st.lists(st.booleans(), max_size=60),
+    limit=st.integers(1, 12),
+    chunk=st.integers(1, 9),
+    most=st.integers(1, 4),
+)
+def test_a_walk_shows_all_that_is_wanted_once(wanted: list[bool], limit: int, chunk: int, most: int) -> None:
+    cluster = Cluster(
+        [order(f"o-{number:03}", skus=("MUG",) if is_it else ("TEA",)) for number, is_it in enumerate(wanted)]
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "CHUNK", chunk)
+        patch.setattr(listing, "MOST_CHUNKS", most)
+        names, _ = asyncio.run(walk_all(cluster, Wish(sku="MUG"), limit))
+    assert names == [f"o-{number:03}" for number, is_it in enumerate(wanted) if is_it]
+
+
+async def test_without_a_filter_nothing_is_read_twice() -> None:
+    cluster = Cluster([order(f"o-{number:03}") for number in range(25)])
+    names, pages = await walk_all(cluster, Wish(), 10)
+    assert (len(names), pages, cluster.sizes) == (25, 3, [10] * 3)
+
+
+async def test_one_request_looks_at_so_many_and_no_more() -> None:
+    total = CHUNK * MOST_CHUNKS + 1
+    cluster = Cluster([order(f"o-{number:05}") for number in range(total)])
+    page, place = await walk(cluster.read, Wish(sku="MUG"), 50, Place())
+    assert (page, cluster.sizes) == ([], [CHUNK] * MOST_CHUNKS)
+    assert place is not None
+    assert await walk(cluster.read, Wish(sku="MUG"), 50, place) == ([], None)
+
+
+async def test_what_is_placed_meanwhile_hides_nothing_and_doubles_nothing() -> None:
+    cluster = Cluster([order(f"o-{number:03}") for number in range(0, 40, 2)])
+    wish = Wish(sku="TEA")
+    first, place = await walk(cluster.read, wish, 5, Place())
+    cluster.orders = Cluster(
+        [*cluster.orders, *(order(f"o-{number:03}") for number in range(1, 40, 2))]
+    ).orders
+    assert place is not None
+    names = [one["metadata"]["name"] for one in first]
+    while place is not None:
+        page, place = await walk(cluster.read, wish, 5, place)
+        names += [one["metadata"]["name"] for one in page]
+    assert len(names) == len(set(names))
+    assert {f"o-{number:03}" for number in range(0, 40, 2)} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_kept"),
+    [
+        (Wish(), True),
+        (Wish(since=NOON), True),
+        (Wish(since=NOON + timedelta(seconds=1)), False),
+        (Wish(until=NOON), False),
+        (Wish(until=NOON + timedelta(seconds=1)), True),
+        (Wish(since=NOON, until=NOON + timedelta(hours=1), sku="MUG"), True),
+        (Wish(sku="MUG"), True),
+        (Wish(sku="mug"), False),
+        (Wish(sku="POT"), False),
+    ],
+)
+def test_which_orders_are_kept(wish: Wish, is_kept: bool) -> None:
+    assert wish.keeps(order("o-1", skus=("TEA", "MUG"))) is is_kept
+
+
+# Timeline
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+CREATED = Happened(1, EventType.ORDER_CREATED, at(0.4), None)
+RESERVED = Happened(2, EventType.INVENTORY_RESERVED, at(0.5), None)
+PAID = Happened(3, EventType.PAYMENT_SUCCESS, at(0.6), None)
+RELEASED = Happened(4, EventType.INVENTORY_RELEASED, at(2), "Released")
+CANCELLED = Happened(5, EventType.ORDER_CANCELLED, at(3), "CancelRequested")
+
+
+def timeline(*events: Happened, undoing_at: datetime | None = None) -> Timeline:
+    return Timeline(events, undoing_at, "pi_1", ("re_1",), "shp_1", "SandboxPost", "SBX1")
+
+
+@pytest.mark.parametrize(
+    ("told", "phases"),
+    [
+        (None, ["Pending"]),
+        (timeline(CREATED), ["Pending"]),
+        (timeline(CREATED, RESERVED, PAID), ["Pending", "Reserved", "Paid"]),
+        (
+            timeline(CREATED, RESERVED, PAID, RELEASED, CANCELLED, undoing_at=at(1)),
+            ["Pending", "Reserved", "Paid", "Compensating", "Cancelled"],
+        ),
+        # Its creation is known in whole seconds, which may be later than what came next.
+        (timeline(Happened(2, EventType.INVENTORY_RESERVED, at(-0.5), None)), ["Pending", "Reserved"]),
+    ],
+)
+def test_the_phases_that_an_order_came_to(told: Timeline | None, phases: list[str]) -> None:
+    assert [phase.value for phase, _ in phases_of(told, NOON)] == phases
+    assert phases_of(told, NOON)[0] == (OrderPhase.PENDING, NOON)
+
+
+def test_a_customer_is_shown_what_others_can_look_up_for_them() -> None:
+    told = timeline(CREATED, RELEASED)
+    done = [Compensation(step=CompensationStep.RELEASE_STOCK, reference="r-1", at=at(2))]
+    view = timeline_view(order("o-1"), told, done, is_customer=False)
+    assert view["references"] == {
+        "payment": "pi_1", "refunds": ["re_1"], "shipment": "shp_1", "carrier": "SandboxPost",
+        "trackingCode": "SBX1",
+    }  # fmt: skip
+    assert view["events"][1] == {
+        "sequence": 4, "type": "inventory.released", "at": "2026-01-31T12:00:02Z", "reason": "Released",
+    }  # fmt: skip
+    assert view["compensation"] == [
+        {"step": "ReleaseStock", "reference": "r-1", "at": "2026-01-31T12:00:02Z"}
+    ]
+    theirs = timeline_view(order("o-1"), told, done, is_customer=True)
+    assert theirs["references"] == {**view["references"], "payment": None, "shipment": None}
+    assert {**theirs, "references": None} == {**view, "references": None}
