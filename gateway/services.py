@@ -13,11 +13,13 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.catalogue import PostgresCatalogue
 from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.idempotency import PostgresIdempotency
+from orderplane.adapters.postgres.inventory import PostgresInventory
 from orderplane.adapters.postgres.logins import PostgresLogins
 from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.adapters.postgres.shelf import PostgresShelf
 from orderplane.controllers.order.ports import Gates
+from orderplane.gateway.acceptance import Acceptance
 from orderplane.gateway.identity.authentication import OutsideTokens, OwnTokens
 from orderplane.gateway.identity.grants import Grants
 from orderplane.gateway.identity.issuer import OutsideIssuer
@@ -26,7 +28,6 @@ from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.service import Identity
 from orderplane.gateway.identity.throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import Rules
-from orderplane.gateway.orders.acceptance import Acceptance
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.settings import Settings
 from orderplane.intake.quote import Catalogue
@@ -48,6 +49,7 @@ class Services:
     gates: Gates
     keys: PostgresIdempotency
     shelf: PostgresShelf
+    inventory: PostgresInventory
     acceptance: Acceptance
     authentication: Authentication
     identity: Identity | None
@@ -72,6 +74,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             gates=PostgresGates(pool),
             keys=keys,
             shelf=PostgresShelf(pool),
+            inventory=PostgresInventory(pool),
             acceptance=Acceptance(keys, api),
             authentication=authentication,
             identity=identity,

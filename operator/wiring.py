@@ -21,6 +21,7 @@ from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.payment.ports import PaymentGateway
 from orderplane.controllers.reservation.act import ReservationReconciler
+from orderplane.controllers.reservation.ledger import StockLedger
 from orderplane.controllers.shipment.act import ShipmentReconciler
 from orderplane.controllers.shipment.collection import Collections
 from orderplane.controllers.shipment.ports import Carrier
@@ -39,6 +40,7 @@ class Operator:
 
     cluster: Cluster
     gates: Gates
+    stock: StockLedger
     controllers: Mapping[Kind, Controller]
     rounds: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -82,7 +84,7 @@ def build(
         longest_poll: The pause that the polls of a parcel grow to.
     """
     cluster = Cluster(api, time.monotonic)
-    gates, parcels = PostgresGates(pool), PostgresParcels(pool)
+    gates, stock, parcels = PostgresGates(pool), PostgresStock(pool), PostgresParcels(pool)
     controllers: dict[Kind, Controller] = {}
 
     def wake(kind: Kind, key: Key) -> None:
@@ -92,7 +94,7 @@ def build(
 
     reconcilers: tuple[Reconciler, ...] = (
         OrderReconciler(cluster, gates, wake, _now),
-        ReservationReconciler(cluster, gates, PostgresStock(pool), wake, _now),
+        ReservationReconciler(cluster, gates, stock, wake, _now),
         PaymentReconciler(cluster, gates, PostgresPayments(pool), gateway, wake, _now),
         ShipmentReconciler(cluster, gates, parcels, carrier, wake, _now, settle),
     )
@@ -106,7 +108,7 @@ def build(
         "tracking": partial(go_rounds, watch.track, first_poll),
         "collection": partial(go_rounds, Collections(parcels, carrier, _now).book, first_poll),
     }
-    return Operator(cluster, gates, controllers, rounds if Kind.SHIPMENT in kinds else {})
+    return Operator(cluster, gates, stock, controllers, rounds if Kind.SHIPMENT in kinds else {})
 
 
 def _now() -> datetime:

@@ -9,11 +9,6 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from orderplane.adapters.postgres.idempotency import Answer, Claim, Entry, KeyRef
-from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
-from orderplane.crds.meta import Kind
-from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders.acceptance import (
     LEASE_SECONDS,
     SETTLE_SECONDS,
@@ -24,6 +19,11 @@ from orderplane.gateway.orders.acceptance import (
     field_pointer,
     is_same_order,
 )
+
+from orderplane.adapters.postgres.idempotency import Answer, Claim, Entry, KeyRef
+from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
+from orderplane.crds.meta import Kind
+from orderplane.gateway.http.problems import Problem
 
 REF = KeyRef("demo", "demo", b"key")
 NAME = "o-1"
