@@ -1,5 +1,6 @@
 """How much there is of what, how that came about, and what was found to be otherwise."""
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -20,7 +21,7 @@ from orderplane.adapters.postgres.recount import (
 from orderplane.gateway.acceptance import key_reused
 from orderplane.gateway.http import keys
 from orderplane.gateway.http.body import check_media_type, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import (
     ANSWERED_HEADERS,
@@ -107,8 +108,7 @@ async def list_movements(
     cursor: _Cursor = None,
 ) -> Response:
     """Everything that ever changed this stock, newest first; what comes in meanwhile moves no page."""
-    state = read_cursor(_MOVEMENTS, cursor) if cursor else {"before": None}
-    before = int(state["before"]) if state["before"] else None
+    before = _before(cursor) if cursor else None
     rows = await services.inventory.movements(
         caller.merchant, _countable(sku), before=before, limit=limit + 1
     )
@@ -191,6 +191,13 @@ async def recount_stock(request: Request, sku: str, caller: _Writer, services: S
         )
     except StockRaced:
         raise Problem("stock_raced", "Nothing was changed. Repeat the request.") from None
+
+
+def _before(cursor: str) -> int:
+    text = read_cursor(_MOVEMENTS, cursor).get("before") or ""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise invalid_cursor()
+    return int(text)
 
 
 async def _once(

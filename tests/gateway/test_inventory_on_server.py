@@ -17,6 +17,7 @@ from orderplane.adapters.postgres.stock import PostgresStock
 from orderplane.crds.api_errors import Forbidden
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, SHARD_LABEL, Kind
 from orderplane.crds.order import Item
+from orderplane.gateway.http.cursors import write_cursor
 from orderplane.gateway.http.keys import reservation_name
 
 from ..conftest import make_namespace
@@ -127,8 +128,14 @@ async def test_movements_tell_the_whole_story_newest_first(shop: Shop, behind: B
     assert [move["id"] for move in found] == sorted((move["id"] for move in found), reverse=True)
     missing = await shop.seller.get("/api/inventory/NOPE/movements")
     assert check(missing, MOVEMENTS, status=404)["code"] == "stock_not_found"
-    bad = await shop.seller.get("/api/inventory/TEA/movements", params={"cursor": "abc"})
-    assert check(bad, MOVEMENTS, status=400)["code"] == "invalid_cursor"
+    forged = (write_cursor("movements", {"before": text}) for text in ("x", "9" * 30, "-1", None, "\0"))
+    for cursor in ("abc", *forged, write_cursor("inventory", {"after": "TEA"})):
+        bad = await shop.seller.get("/api/inventory/TEA/movements", params={"cursor": cursor})
+        assert check(bad, MOVEMENTS, status=400)["code"] == "invalid_cursor"
+    bad = await shop.seller.get(
+        "/api/inventory", params={"cursor": write_cursor("inventory", {"after": "\0"})}
+    )
+    assert check(bad, "/api/inventory", status=400)["code"] == "invalid_cursor"
 
 
 # Corrections
