@@ -22,11 +22,9 @@ _PAGE = (
   AND p.sku > $3
   AND (p.is_active OR $5)
   AND ($6::text IS NULL OR p.search @@ websearch_to_tsquery('simple', $6))
-  AND ($7::text IS NULL OR p.currency = $7 OR p.other_prices ? $7)
-  AND ($8::bigint IS NULL
-       OR $8 <= CASE p.currency WHEN $7 THEN p.unit_amount ELSE (p.other_prices ->> $7)::bigint END)
-  AND ($9::bigint IS NULL
-       OR $9 >= CASE p.currency WHEN $7 THEN p.unit_amount ELSE (p.other_prices ->> $7)::bigint END)
+  AND ($7::text IS NULL
+       OR CASE p.currency WHEN $7 THEN p.unit_amount ELSE (p.other_prices ->> $7)::bigint END
+          BETWEEN coalesce($8::bigint, 0) AND coalesce($9::bigint, 9223372036854775807))
   AND (NOT $10 OR s.on_hand > s.reserved)
 ORDER BY p.sku LIMIT $4
 """
@@ -92,9 +90,7 @@ class PostgresShelf:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def page(
-        self, merchant: str, search: Search = Search(), *, after: str, limit: int
-    ) -> Sequence[ShelfProduct]:
+    async def page(self, merchant: str, search: Search, *, after: str, limit: int) -> Sequence[ShelfProduct]:
         """The first `limit` products whose SKU follows `after`, by SKU."""
         # PostgreSQL has no text with a zero in it.
         text = search.text.replace("\0", " ") if search.text is not None else None
