@@ -21,8 +21,8 @@ def accepted_orders_exist(snapshot: Snapshot) -> Iterator[Violation]:
     live = {_name(order) for order in snapshot.resources[Kind.ORDER]}
     ended = {(row["merchant"], row["name"]) for row in snapshot.tables["orders"] if row["outcome"]}
     for row in snapshot.tables["idempotency"]:
-        key = row["merchant"], row["order_name"]
-        if row["status"] == 202 and key not in live and key not in ended:
+        key = row["merchant"], row["name"]
+        if row["kind"] == Kind.ORDER and row["status"] == 202 and key not in live and key not in ended:
             yield Violation("accepted-lost", "/".join(key), "answered 202, but no Order and no outcome")
 
 

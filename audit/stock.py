@@ -91,6 +91,21 @@ def movements_match_reservations(snapshot: Snapshot) -> Iterator[Violation]:
         yield Violation("reservation-moved", f"{merchant}/{holder}", f"moved {sku} without a reservation")
 
 
+def corrections_move_the_shelf_alone(snapshot: Snapshot) -> Iterator[Violation]:
+    """A recount or an adjustment changes what is on hand, for a reason, and nothing that is kept; and nothing
+    else moves stock without a reservation."""
+    for row in snapshot.tables["movements"]:
+        is_correction = row["kind"] in ("Recount", "Adjust")
+        is_reasoned = row["note"] is not None and row["reserved_delta"] == 0
+        if is_correction != (row["holder"] is None) or (is_correction and not is_reasoned):
+            yield Violation(
+                "stock-correction",
+                f"{row['merchant']}/{row['sku']}",
+                f"{row['kind']} by {row['on_hand_delta']} on hand and {row['reserved_delta']} reserved, "
+                f"reservation: {row['holder']}, reason: {row['note']}",
+            )
+
+
 def orders_have_their_stock(snapshot: Snapshot) -> Iterator[Violation]:
     """Committed where the goods left, given back where the order was undone."""
     reservations = snapshot.of_order("reservations", "order_uid")

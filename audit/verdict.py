@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from orderplane.audit import events, money, parcels, resources, stock
+from orderplane.audit import events, money, parcels, reservations, resources, stock
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.crds.meta import Kind
 
@@ -14,6 +14,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     stock.stock_balances,
     stock.reservations_match_stock,
     stock.movements_match_reservations,
+    stock.corrections_move_the_shelf_alone,
     stock.orders_have_their_stock,
     stock.no_hold_outlives_its_time,
     stock.nothing_moves_after_the_end,
@@ -23,6 +24,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     money.refunds_match_the_ledger,
     parcels.labels_match_the_ledger,
     parcels.orders_have_one_label,
+    reservations.reservations_are_as_answered,
+    reservations.holds_have_their_reservation,
+    reservations.reservations_show_the_ledger,
     resources.accepted_orders_exist,
     resources.gates_have_an_order_or_an_end,
     resources.children_have_their_order,

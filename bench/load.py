@@ -187,7 +187,7 @@ async def _open(pool: Pool) -> int:
     """Orders that were accepted and are not at their end."""
     async with session(pool) as connection:
         count: int = await connection.fetchval(
-            "SELECT (SELECT count(*) FROM idempotency WHERE status = 202) "
+            "SELECT (SELECT count(*) FROM idempotency WHERE kind = 'Order' AND status = 202) "
             "- (SELECT count(*) FROM orders WHERE finished_at IS NOT NULL)"
         )
     return count
@@ -220,7 +220,7 @@ async def _sagas(pool: Pool, began: float) -> tuple[dict[str, int], float, float
             "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY s) AS p50, "
             "percentile_cont(0.95) WITHIN GROUP (ORDER BY s) AS p95 FROM ("
             "  SELECT extract(epoch FROM h.at - i.made_at)::float8 AS s "
-            "  FROM idempotency i JOIN history h ON h.merchant = i.merchant AND h.name = i.order_name "
+            "  FROM idempotency i JOIN history h ON h.merchant = i.merchant AND h.name = i.name "
             "  WHERE h.type = 'order.shipped' AND i.made_at >= to_timestamp($1)) AS each",
             began,
         )

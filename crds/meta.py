@@ -28,7 +28,8 @@ SHARDS = 64
 MAX_ORDER_NAME = 50
 """So that a child's name, the order's plus a dash and eight characters, still fits a label."""
 
-Sku = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", max_length=63)]
+SKU_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+Sku = Annotated[str, Field(pattern=SKU_PATTERN, max_length=63)]
 Quantity = Annotated[int, Field(ge=1, le=10_000)]
 Minor = Annotated[int, Field(ge=0, le=999_999_999_999)]
 """An amount of money in minor units of its currency (ISO 4217): cents, yen, fils."""

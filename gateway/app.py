@@ -7,6 +7,8 @@ from orderplane.gateway.http.bounds import Limits
 from orderplane.gateway.http.handlers import add_handlers
 from orderplane.gateway.http.telemetry import Telemetry
 from orderplane.gateway.identity import auth, profile, users
+from orderplane.gateway.inventory import reservations
+from orderplane.gateway.inventory import routes as inventory
 from orderplane.gateway.orders import routes as orders
 from orderplane.gateway.products import routes as products
 from orderplane.gateway.services import Services
@@ -29,6 +31,8 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.state.services = services
     app.include_router(orders.router)
     app.include_router(products.router)
+    app.include_router(inventory.router)
+    app.include_router(reservations.router)
     for router in (auth.router, profile.router, users.router):
         app.include_router(router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]

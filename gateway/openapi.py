@@ -15,12 +15,19 @@ from orderplane.gateway.identity.requests import (
     RegisterRequest,
     UserRequest,
 )
+from orderplane.gateway.inventory.requests import (
+    AdjustmentRequest,
+    RecountRequest,
+    ReleaseRequest,
+    ReserveRequest,
+)
 from orderplane.gateway.orders.request import OrderRequest
+from orderplane.gateway.products.requests import DetailsRequest, ProductRequest
 
 ABOUT: dict[str, Any] = {
     "title": "Orderplane",
     "version": "v1alpha1",
-    "summary": "Place orders, follow them, cancel them.",
+    "summary": "Sell products, keep stock, place orders, follow them, cancel them.",
     "description": (
         "Send an access token from `POST /api/auth/login` as `Authorization: Bearer`. A token is good for "
         "one merchant; nothing of another one can be seen or changed with it."
@@ -35,7 +42,11 @@ ABOUT: dict[str, Any] = {
     ),
 }
 
-_BODIES = (OrderRequest, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest)
+_BODIES = (
+    OrderRequest, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
+    ProductRequest, DetailsRequest,
+    ReserveRequest, ReleaseRequest, AdjustmentRequest, RecountRequest,
+)  # fmt: skip
 """Their routes read them themselves, so the framework does not know them."""
 
 _REF = "#/components/schemas/{model}"

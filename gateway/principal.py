@@ -112,13 +112,22 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
             raise Problem("invalid_token", str(refusal), headers={"WWW-Authenticate": challenge}) from refusal
         if visit := visit_of(request.scope):
             await visit.count_user(caller.merchant, caller.name, is_shop=caller.customer is None)
-        if missing := [scope.value for scope in scopes if scope not in caller.scopes]:
-            challenge = f'Bearer realm="orderplane", error="insufficient_scope", scope="{" ".join(missing)}"'
-            raise Problem(
-                "insufficient_scope",
-                f"The token lacks {', '.join(missing)}.",
-                headers={"WWW-Authenticate": challenge},
-            )
+        check_scopes(caller, *scopes)
         return caller
 
     return principal
+
+
+def check_scopes(caller: Principal, *scopes: Scope) -> None:
+    """See that a caller's token has every one of `scopes`.
+
+    Raises:
+        Problem: `insufficient_scope`.
+    """
+    if missing := [scope.value for scope in scopes if scope not in caller.scopes]:
+        challenge = f'Bearer realm="orderplane", error="insufficient_scope", scope="{" ".join(missing)}"'
+        raise Problem(
+            "insufficient_scope",
+            f"The token lacks {', '.join(missing)}.",
+            headers={"WWW-Authenticate": challenge},
+        )

@@ -15,6 +15,7 @@ from orderplane.adapters.limits.shared import open_counters
 from orderplane.adapters.postgres.catalogue import PostgresCatalogue
 from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.idempotency import PostgresIdempotency
+from orderplane.adapters.postgres.inventory import PostgresInventory
 from orderplane.adapters.postgres.line import PostgresLine
 from orderplane.adapters.postgres.logins import PostgresLogins
 from orderplane.adapters.postgres.people import PostgresPeople
@@ -22,6 +23,7 @@ from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.adapters.postgres.shelf import PostgresShelf
 from orderplane.adapters.postgres.timeline import PostgresTimelines
 from orderplane.controllers.order.ports import Gates
+from orderplane.gateway.acceptance import Acceptance
 from orderplane.gateway.identity.authentication import OutsideTokens, OwnTokens
 from orderplane.gateway.identity.grants import Grants
 from orderplane.gateway.identity.issuer import OutsideIssuer
@@ -30,7 +32,6 @@ from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.service import Identity
 from orderplane.gateway.identity.throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import Rules
-from orderplane.gateway.orders.acceptance import Acceptance
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.settings import Settings
 from orderplane.gateway.traffic.shedding import Shedding
@@ -53,6 +54,7 @@ class Services:
     gates: Gates
     keys: PostgresIdempotency
     shelf: PostgresShelf
+    inventory: PostgresInventory
     timelines: PostgresTimelines
     counters: Counters
     shedding: Shedding
@@ -82,6 +84,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             gates=PostgresGates(pool),
             keys=keys,
             shelf=PostgresShelf(pool),
+            inventory=PostgresInventory(pool),
             timelines=PostgresTimelines(pool),
             counters=counters,
             shedding=shedding,

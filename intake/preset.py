@@ -1,6 +1,6 @@
-"""What an Order carries from birth, so that no write is spent on it later.
+"""What an Order or a Reservation carries from birth, so that no write is spent on it later.
 
-The finalizer, because an order that disappears could not be undone; the shard, because a replica that
+The finalizer, because what disappears could not be undone; the shard, because a replica that
 does not see an object cannot serve it; the customer as a hash, because lists go by label and labels are
 no place for a customer's id.
 """
@@ -8,8 +8,9 @@ no place for a customer's id.
 import hashlib
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from orderplane.crds.meta import (
@@ -22,7 +23,7 @@ from orderplane.crds.meta import (
     TRACEPARENT_ANNOTATION,
     Kind,
 )
-from orderplane.crds.order import Quote
+from orderplane.crds.order import Item, Quote
 
 _CARD_NUMBER = re.compile(r"\d{12}")
 _SEPARATORS = str.maketrans("", "", "_- ")
@@ -88,9 +89,32 @@ def order_manifest(
         shard: From `draw_shard`.
     """
     preset = order_preset(namespace, spec["customer"], shard, traceparent)
+    whole = {"cancel": False, **spec, "quote": quote.model_dump(mode="json", by_alias=True)}
+    return _manifest(Kind.ORDER, namespace, name, preset, whole)
+
+
+def reservation_manifest(
+    namespace: str,
+    name: str,
+    items: Sequence[Item],
+    expires_at: datetime,
+    traceparent: str | None,
+    shard: str,
+) -> dict[str, Any]:
+    """A whole Reservation without an order, ready to be created; `expires_at` is aware, in whole seconds."""
+    spec = {
+        "items": [item.model_dump(mode="json") for item in items],
+        "expiresAt": expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    return _manifest(Kind.RESERVATION, namespace, name, reservation_preset(shard, traceparent), spec)
+
+
+def _manifest(
+    kind: Kind, namespace: str, name: str, preset: Preset, spec: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
-        "kind": Kind.ORDER.value,
+        "kind": kind.value,
         "metadata": {
             "name": name,
             "namespace": namespace,
@@ -98,7 +122,7 @@ def order_manifest(
             "labels": dict(preset.labels),
             "annotations": dict(preset.annotations),
         },
-        "spec": {"cancel": False, **spec, "quote": quote.model_dump(mode="json", by_alias=True)},
+        "spec": spec,
     }
 
 

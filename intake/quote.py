@@ -4,7 +4,7 @@ The front door and the admission webhook both ask here, so that an order costs t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -32,6 +32,7 @@ class RefusalCode(StrEnum):
     INACTIVE_SKU = "inactive_sku"
     DUPLICATE_SKU = "duplicate_sku"
     MIXED_CURRENCY = "mixed_currency"
+    NO_PRICE_IN_CURRENCY = "no_price_in_currency"
     UNSUPPORTED_CURRENCY = "unsupported_currency"
     TOO_MANY_ITEMS = "too_many_items"
     TOO_HEAVY = "too_heavy"
@@ -54,7 +55,13 @@ class QuoteRefused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What the catalogue says about one SKU; the amount is in minor units, per piece."""
+    """What the catalogue says about one SKU.
+
+    Args:
+        currency: The one in which it is sold when nobody names another.
+        unit_amount: In minor units of that, per piece.
+        other_prices: The same in further currencies, by currency.
+    """
 
     sku: str
     name: str
@@ -62,6 +69,11 @@ class Product:
     unit_amount: int
     weight_grams: int
     is_active: bool = True
+    other_prices: Mapping[str, int] = field(default_factory=dict)
+
+    def amount_in(self, currency: str) -> int | None:
+        """The price of one piece, in minor units; None where it is not sold in that currency."""
+        return self.unit_amount if currency == self.currency else self.other_prices.get(currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +104,43 @@ class Catalogue(Protocol):
         ...
 
 
-async def quote_from(catalogue: Catalogue, merchant: str, items: Sequence[Item]) -> Quote:
+async def quote_from(
+    catalogue: Catalogue, merchant: str, items: Sequence[Item], currency: str | None = None
+) -> Quote:
     """Look everything up and quote it; two questions to the catalogue.
+
+    Args:
+        currency: The one to price in; None leaves it to the products.
 
     Raises:
         QuoteRefused: it cannot be priced.
         Transient: the catalogue cannot be reached.
     """
     products = await catalogue.products(merchant, [item.sku for item in items])
-    rule = await catalogue.price_rule(merchant, currency_of(items, products))
-    return quote(items, products, rule)
+    currency = currency_of(items, products, currency)
+    rule = await catalogue.price_rule(merchant, currency)
+    return quote(items, products, rule, currency)
 
 
-def quote(items: Sequence[Item], products: Mapping[str, Product], rule: PriceRule | None) -> Quote:
-    """Price the items; `rule` is that of their currency.
+def quote(
+    items: Sequence[Item],
+    products: Mapping[str, Product],
+    rule: PriceRule | None,
+    currency: str | None = None,
+) -> Quote:
+    """Price the items in `currency`, or in their own; `rule` is that of the currency.
 
     Raises:
         QuoteRefused: they cannot be priced or carried.
     """
-    currency = currency_of(items, products)
-    pairs = [(item.quantity, products[item.sku]) for item in items]
-    _check_weight(sum(quantity * product.weight_grams for quantity, product in pairs))
+    currency = currency_of(items, products, currency)
+    priced = [(item.quantity, products[item.sku], _price(products[item.sku], currency)) for item in items]
+    _check_weight(sum(quantity * product.weight_grams for quantity, product, _ in priced))
     rule = rule or PriceRule()
-    goods = sum(quantity * product.unit_amount for quantity, product in pairs)
+    goods = sum(quantity * unit_amount for quantity, _, unit_amount in priced)
     tax = _tax(goods + rule.shipping_amount, rule.tax_basis_points)
     total = goods + rule.shipping_amount + tax
-    if total > MAX_TOTAL or any(product.unit_amount > MAX_UNIT_AMOUNT for _, product in pairs):
+    if total > MAX_TOTAL or any(unit_amount > MAX_UNIT_AMOUNT for *_, unit_amount in priced):
         raise QuoteRefused(
             RefusalCode.AMOUNT_TOO_LARGE,
             f"{format_minor(total, currency)} is more than one order may cost (a piece at most "
@@ -126,24 +149,32 @@ def quote(items: Sequence[Item], products: Mapping[str, Product], rule: PriceRul
         )
     return Quote(
         currency=currency,
-        lines=tuple(_line(quantity, product) for quantity, product in pairs),
+        lines=tuple(_line(*line) for line in priced),
         amounts=Amounts(items=goods, shipping=rule.shipping_amount, tax=tax, discount=0, total=total),
     )
 
 
-def currency_of(items: Sequence[Item], products: Mapping[str, Product]) -> str:
-    """The one currency of all items.
+def currency_of(items: Sequence[Item], products: Mapping[str, Product], wanted: str | None = None) -> str:
+    """The one currency of all items: `wanted`, or else the one in which all of them are sold first.
 
     Raises:
         QuoteRefused: there is no such currency, or the items are not all for sale.
     """
     _check_items(items, products)
+    if wanted is not None:
+        if wanted not in EXPONENTS:
+            raise QuoteRefused(
+                RefusalCode.UNSUPPORTED_CURRENCY,
+                "orders cannot be placed in this currency; name one that the products have prices in",
+            )
+        return wanted
     by_currency = {products[item.sku].currency: item.sku for item in items}
     if len(by_currency) > 1:
         told = ", ".join(f"{sku} in {currency}" for currency, sku in sorted(by_currency.items()))
         raise QuoteRefused(
             RefusalCode.MIXED_CURRENCY,
-            f"the items are priced in different currencies ({told}); make one order per currency",
+            f"the items are priced in different currencies ({told}); make one order per currency, "
+            "or name a currency that each of them has a price in",
         )
     (currency,) = by_currency
     if currency not in EXPONENTS:
@@ -195,10 +226,19 @@ def _tax(amount: int, basis_points: int) -> int:
     return (amount * basis_points + 5_000) // 10_000
 
 
-def _line(quantity: int, product: Product) -> QuoteLine:
+def _price(product: Product, currency: str) -> int:
+    amount = product.amount_in(currency)
+    if amount is None:
+        sold_in = ", ".join(sorted({product.currency, *product.other_prices}))
+        raise QuoteRefused(
+            RefusalCode.NO_PRICE_IN_CURRENCY,
+            f"{product.sku} is not sold in {currency}, only in {sold_in}; leave it out, or name another",
+            product.sku,
+        )
+    return amount
+
+
+def _line(quantity: int, product: Product, unit_amount: int) -> QuoteLine:
     return QuoteLine(
-        sku=product.sku,
-        quantity=quantity,
-        unit_amount=product.unit_amount,
-        weight_grams=product.weight_grams,
+        sku=product.sku, quantity=quantity, unit_amount=unit_amount, weight_grams=product.weight_grams
     )

@@ -8,6 +8,7 @@ import structlog
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import ApiError, Gone
 from orderplane.crds.meta import Kind
 from orderplane.operator.wiring import Operator
@@ -21,6 +22,7 @@ LOOKS_PER_SECOND = 40
 """How fast what did not change is looked at again: on every 1,000 objects, 25 s of idle time."""
 
 _TICK_SECONDS = 0.25
+_MOST_OVERDUE = 500
 
 
 class EtcdRestored(Exception):  # noqa: N818
@@ -64,7 +66,7 @@ class Resync:
             self._wanted.clear()
             try:
                 await self.resync()
-            except ApiError as problem:
+            except (ApiError, Transient) as problem:
                 log.warning("resync failed; it is tried again", why=str(problem))
                 await asyncio.sleep(random.uniform(1, 3))
                 self._wanted.set()
@@ -74,6 +76,7 @@ class Resync:
 
         Raises:
             ApiError: a list failed.
+            Transient: the ledgers did not answer.
             EtcdRestored: the cluster went back in time.
         """
         for kind in Kind:
@@ -129,7 +132,9 @@ class Resync:
         return None
 
     async def _wake_orphans(self) -> None:
-        """Rows of orders that are not over, whose resource nobody knows any more."""
+        """Rows of orders that are not over, whose resource nobody knows any more; and holds of nobody's."""
+        for key in await self._operator.stock.overdue(_MOST_OVERDUE):
+            self._operator.wake(Kind.RESERVATION, key)
         after: tuple[str, str] | None = None
         while True:
             gates = await self._operator.gates.unsealed_page(after, 500)

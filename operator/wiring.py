@@ -21,6 +21,7 @@ from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.payment.ports import PaymentGateway
 from orderplane.controllers.reservation.act import ReservationReconciler
+from orderplane.controllers.reservation.ledger import StockLedger
 from orderplane.controllers.shipment.act import ShipmentReconciler
 from orderplane.controllers.shipment.collection import Collections
 from orderplane.controllers.shipment.ports import Carrier
@@ -39,6 +40,7 @@ class Operator:
 
     cluster: Cluster
     gates: Gates
+    stock: StockLedger
     controllers: Mapping[Kind, Controller]
     rounds: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -83,14 +85,14 @@ def build(
     """
     # The operator is made of the cluster, and the cluster tells it what answers show.
     cluster = Cluster(api, time.monotonic, lambda kind, found: operator.announce(kind, found))  # noqa: PLW0108
-    gates, parcels = PostgresGates(pool), PostgresParcels(pool)
+    gates, stock, parcels = PostgresGates(pool), PostgresStock(pool), PostgresParcels(pool)
     controllers: dict[Kind, Controller] = {}
     rounds: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
-    operator = Operator(cluster, gates, controllers, rounds)
+    operator = Operator(cluster, gates, stock, controllers, rounds)
     wake = operator.wake
     reconcilers: tuple[Reconciler, ...] = (
         OrderReconciler(cluster, gates, wake, _now),
-        ReservationReconciler(cluster, gates, PostgresStock(pool), wake, _now),
+        ReservationReconciler(cluster, gates, stock, wake, _now),
         PaymentReconciler(cluster, gates, PostgresPayments(pool), gateway, wake, _now),
         ShipmentReconciler(cluster, gates, parcels, carrier, wake, _now, settle),
     )

@@ -31,7 +31,7 @@ async def plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane
 @pytest.fixture
 async def namespace(plane: Plane) -> str:
     """A namespace of this test's own."""
-    return await _make_namespace(plane)
+    return await make_namespace(plane)
 
 
 @pytest.fixture(scope="session")
@@ -68,13 +68,13 @@ class Merchant:
 @pytest.fixture
 async def merchant(running: Plane) -> AsyncIterator[Merchant]:
     """A merchant nobody else sells for."""
-    name = await _make_namespace(running)
+    name = await make_namespace(running)
     async with open_world(running.env("admin")) as world:
         await seed(world.pool, name)
         yield Merchant(name, running, world)
 
 
-async def _make_namespace(plane: Plane) -> str:
+async def make_namespace(plane: Plane) -> str:
     name = f"ns-{secrets.token_hex(4)}"
     await install([], kubeconfig=plane.kubeconfig("admin"), namespaces=[name])
     return name

@@ -60,7 +60,7 @@ class Additions:
 async def review_order(
     merchant: str, body: Mapping[str, Any], catalogue: Catalogue, *, shard: str, traceparent: str | None
 ) -> Additions:
-    """Quote and preset an Order.
+    """Quote and preset an Order; one whose quote is but a currency is quoted in that.
 
     Args:
         shard: For an order that brings none.
@@ -72,18 +72,22 @@ async def review_order(
     """
     spec = _spec_of(body)
     _refuse_card_number(spec.get("paymentMethod"))
+    given = spec.get("quote")
+    if is_wish := _is_currency_alone(given):
+        spec = {name: value for name, value in spec.items() if name != "quote"}
     # Validated here and not left to the API server, whose messages repeat what they refuse.
     _validate(OrderSpec, spec, may_lack="quote")
+    currency = given["currency"] if given is not None else None
     metadata = body.get("metadata") or {}
     preset = order_preset(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)
     additions = _additions(metadata, preset)
     try:
-        quote = await quote_from(catalogue, merchant, _ITEMS.validate_python(spec["items"]))
+        quote = await quote_from(catalogue, merchant, _ITEMS.validate_python(spec["items"]), currency)
     except QuoteRefused as refusal:
         raise Denied(422, refusal.code, f"spec.items: {refusal.message}") from refusal
-    if spec.get("quote") is None:
+    if given is None or is_wish:
         return replace(additions, quote=quote.model_dump(mode="json", by_alias=True))
-    _refuse_other_quote(Quote.model_validate(spec["quote"]), quote)
+    _refuse_other_quote(Quote.model_validate(given), quote)
     return additions
 
 
@@ -101,6 +105,10 @@ def review_reservation(body: Mapping[str, Any], *, shard: str, traceparent: str 
 def _spec_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     spec = body.get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def _is_currency_alone(quote: Any) -> bool:
+    return isinstance(quote, dict) and quote.keys() == {"currency"} and isinstance(quote["currency"], str)
 
 
 def _refuse_card_number(method: Any) -> None:

@@ -15,8 +15,8 @@ class PostgresCatalogue:
     async def products(self, merchant: str, skus: Sequence[str]) -> Mapping[str, Product]:
         async with session(self._pool) as connection:
             rows = await connection.fetch(
-                "SELECT sku, name, currency, unit_amount, weight_grams, is_active FROM products "
-                "WHERE merchant = $1 AND sku = ANY($2::text[])",
+                "SELECT sku, name, currency, unit_amount, other_prices, weight_grams, is_active "
+                "FROM products WHERE merchant = $1 AND sku = ANY($2::text[])",
                 merchant, list(skus),
             )  # fmt: skip
         return {row["sku"]: Product(**row) for row in rows}

@@ -1,16 +1,25 @@
 """Idempotency keys: which request a key stands for, who is working on it, and what was answered.
 
-A claim is a lease by the database's clock. Whoever holds it may create the order; it is held for longer
-than a create can take, so that a claim that is over means: that create has landed, or never will.
+Where the effect is in PostgreSQL, it is one transaction with the answer (`once`). Where a resource is made,
+there is a claim, a lease by the database's clock. Whoever holds it may create the resource; it is held for
+longer than a create can take, so that a claim that is over means: that create has landed, or never will.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from orderplane.adapters.postgres.pool import Pool, session
+from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
+from orderplane.crds.meta import Kind
 
 KEEP_DAYS = 30
 """How long a key is kept at least; and a day beyond the end of its order."""
+
+_MADE = {
+    Kind.ORDER: "SELECT uid FROM orders WHERE merchant = $1 AND name = $2 ORDER BY opened_at LIMIT 1",
+    Kind.RESERVATION: "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 "
+    "ORDER BY made_at LIMIT 1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +49,36 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key's row. `answer` is None until it is finished; `is_claimed`: someone is at it right now."""
+    """One key's row. `answer` is None until it is finished; `is_claimed`: someone is at it right now.
+
+    `manifest` is the resource that is made for it, None where that is none.
+    """
 
     fingerprint: bytes
-    order_name: str
-    manifest: dict[str, Any]
+    manifest: dict[str, Any] | None
     answer: Answer | None
-    attempt: int
-    is_claimed: bool
+    attempt: int = 1
+    is_claimed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to give; `is_replayed`: an earlier request with the key was given it."""
+
+    answer: Answer
+    is_replayed: bool
+
+
+Effect = Callable[[Connection], Awaitable[Answer]]
+"""Changes something in the transaction of the connection, and answers what to say of it."""
+
+
+class KeyReused(Exception):  # noqa: N818
+    """The key belongs to another request; nothing was done."""
 
 
 class PostgresIdempotency:
-    """The table `idempotency`. Each method is one statement; raises `Transient` as `session` does."""
+    """The table `idempotency`. But for `once` each method is one statement; raises as `session` does."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -66,17 +93,46 @@ class PostgresIdempotency:
             )
         return _entry(row) if row else None
 
+    async def once(self, ref: KeyRef, fingerprint: bytes, effect: Effect) -> Answered:
+        """Carry `effect` out in the transaction that stores its answer; a key that has one gets that.
+
+        A second request at the same time waits here for the first. Where `effect` raises, nothing was done,
+        and the key is as unused as before.
+
+        Raises:
+            KeyReused: the key belongs to a request with another fingerprint.
+        """
+        async with transaction(self._pool) as connection:
+            is_first = await connection.fetchval(
+                "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint) "
+                "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING true",
+                *_arguments(ref), fingerprint,
+            )  # fmt: skip
+            if is_first:
+                answer = await effect(connection)
+                await connection.execute(
+                    "UPDATE idempotency SET status = $4, body = $5 "
+                    "WHERE merchant = $1 AND principal = $2 AND key_hash = $3",
+                    *_arguments(ref), answer.status, answer.body,
+                )  # fmt: skip
+                return Answered(answer, is_replayed=False)
+        entry = await self.find(ref)
+        if entry is None or entry.answer is None or entry.fingerprint != fingerprint:
+            raise KeyReused
+        return Answered(entry.answer, is_replayed=True)
+
     async def claim(
-        self, ref: KeyRef, *, fingerprint: bytes, order_name: str, manifest: dict[str, Any], seconds: float
+        self, ref: KeyRef, *, fingerprint: bytes, manifest: dict[str, Any], seconds: float
     ) -> Claim | None:
         """Make the row and hold it; None where the key has a row already."""
         async with session(self._pool) as connection:
             attempt = await connection.fetchval(
                 "INSERT INTO idempotency "
-                "(merchant, principal, key_hash, fingerprint, order_name, manifest, claimed_until) "
-                "VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7)) "
+                "(merchant, principal, key_hash, fingerprint, kind, name, manifest, claimed_until) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8)) "
                 "ON CONFLICT DO NOTHING RETURNING attempt",
-                *_arguments(ref), fingerprint, order_name, manifest, seconds,
+                *_arguments(ref), fingerprint, manifest["kind"], manifest["metadata"]["name"], manifest,
+                seconds,
             )  # fmt: skip
         return Claim(ref, attempt) if attempt else None
 
@@ -124,13 +180,10 @@ class PostgresIdempotency:
             )  # fmt: skip
         return Answer(row["status"], row["body"]) if row else answer
 
-    async def made_uid(self, merchant: str, order_name: str) -> str | None:
-        """The uid of the order that was once opened under that name, also if it is gone."""
+    async def made_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
+        """The uid of the first of that name that the ledgers know, also if it is gone."""
         async with session(self._pool) as connection:
-            uid = await connection.fetchval(
-                "SELECT uid FROM orders WHERE merchant = $1 AND name = $2 ORDER BY opened_at LIMIT 1",
-                merchant, order_name,
-            )  # fmt: skip
+            uid = await connection.fetchval(_MADE[kind], merchant, name)
         return str(uid) if uid else None
 
     async def purge(self, *, limit: int = 1000) -> int:
@@ -140,7 +193,8 @@ class PostgresIdempotency:
                 "DELETE FROM idempotency WHERE (merchant, principal, key_hash) IN ("
                 "  SELECT merchant, principal, key_hash FROM idempotency i "
                 "  WHERE made_at < now() - make_interval(days => $1) AND NOT EXISTS ("
-                "    SELECT FROM orders o WHERE o.merchant = i.merchant AND o.name = i.order_name "
+                "    SELECT FROM orders o "
+                "    WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name "
                 "    AND (o.finished_at IS NULL OR o.finished_at > now() - interval '1 day')) "
                 "  ORDER BY made_at LIMIT $2)",
                 KEEP_DAYS, limit,
@@ -155,7 +209,6 @@ def _arguments(ref: KeyRef) -> tuple[str, str, bytes]:
 def _entry(row: Any) -> Entry:
     return Entry(
         fingerprint=row["fingerprint"],
-        order_name=row["order_name"],
         manifest=row["manifest"],
         answer=Answer(row["status"], row["body"]) if row["status"] is not None else None,
         attempt=row["attempt"],

@@ -21,8 +21,9 @@ _LATE = timedelta(seconds=5)
 # Looked up one by one, as a plan for few rows has to do it: the tables grow, the line does not.
 _LOOK = """
 WITH accepted AS (
-    SELECT merchant, order_name, made_at FROM idempotency
-    WHERE made_at >= $1 AND made_at <= now() AND (status IS NOT NULL OR claimed_until > now())
+    SELECT merchant, name, made_at FROM idempotency
+    WHERE kind = 'Order' AND made_at >= $1 AND made_at <= now()
+      AND (status IS NOT NULL OR claimed_until > now())
     ORDER BY made_at LIMIT $3
 ), known AS (
     SELECT a.made_at, o.uid IS NULL AS is_untouched,
@@ -30,7 +31,7 @@ WITH accepted AS (
     FROM accepted a
     LEFT JOIN LATERAL (
         SELECT merchant, uid, state FROM orders
-        WHERE merchant = a.merchant AND name = a.order_name ORDER BY opened_at DESC LIMIT 1
+        WHERE merchant = a.merchant AND name = a.name ORDER BY opened_at DESC LIMIT 1
     ) o ON true
     LEFT JOIN LATERAL (
         SELECT state FROM shipments WHERE merchant = o.merchant AND order_uid = o.uid

@@ -1,13 +1,16 @@
 """Set what is really on the shelf, and take back what was promised beyond it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from orderplane.adapters.postgres.pool import Connection, Pool, transaction
 from orderplane.adapters.postgres.stock import about, lines_of, move, tell_of_stock
 from orderplane.events.types import EventType
+
+T = TypeVar("T")
 
 _MOST_TRIES = 10
 
@@ -25,13 +28,36 @@ class StockRaced(Exception):  # noqa: N818
     """Orders came and went faster than the shelf could be counted; count again."""
 
 
+class StockUnknown(Exception):  # noqa: N818
+    """The product was never counted, so there is nothing to add to or to take from."""
+
+
+class StockReserved(Exception):  # noqa: N818
+    """An adjustment would take what is kept for somebody.
+
+    Args:
+        free: How many can be taken.
+    """
+
+    def __init__(self, free: int) -> None:
+        super().__init__(f"{free} are free")
+        self.free = free
+
+
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """What a recount did: the stock before and after, and the reservations that lost theirs."""
+    """What a recount or an adjustment did.
+
+    Args:
+        before, after: How many were on hand, and are.
+        reserved: How many of those are kept for somebody.
+        lost: The names of the reservations that lost theirs.
+    """
 
     before: int
     after: int
-    lost: tuple[str, ...]
+    reserved: int
+    lost: tuple[str, ...] = ()
 
 
 async def recount(pool: Pool, merchant: str, sku: str, on_hand: int, *, note: str) -> Recount:
@@ -44,17 +70,56 @@ async def recount(pool: Pool, merchant: str, sku: str, on_hand: int, *, note: st
         ValueError: a negative count.
         StockRaced: no consistent view after ten tries.
     """
+
+    async def attempt() -> Recount:
+        async with transaction(pool) as connection:
+            return await set_count(connection, merchant, sku, on_hand, note=note)
+
+    return await until_unraced(attempt)
+
+
+async def until_unraced(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Try whole transactions until one has had a consistent view.
+
+    Raises:
+        StockRaced: none of ten had.
+    """
+    for _ in range(_MOST_TRIES - 1):
+        try:
+            return await attempt()
+        except StockRaced:
+            continue
+    return await attempt()
+
+
+async def adjust(connection: Connection, merchant: str, sku: str, delta: int, *, note: str) -> Recount:
+    """Add to the stock of one SKU, or take from what of it is free, in the caller's transaction.
+
+    Raises:
+        StockUnknown: it was never counted.
+        StockReserved: that many are not free.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM stock WHERE merchant = $1 AND sku = $2 FOR UPDATE", merchant, sku
+    )
+    if row is None:
+        raise StockUnknown(f"stock of {merchant}/{sku} was never counted")
+    before, reserved = row["on_hand"], row["reserved"]
+    if before + delta < reserved:
+        raise StockReserved(before - reserved)
+    await _set(connection, merchant, sku, before, before + delta, kind="Adjust", note=note)
+    return Recount(before, before + delta, reserved)
+
+
+async def set_count(connection: Connection, merchant: str, sku: str, on_hand: int, *, note: str) -> Recount:
+    """One try of `recount`, in the caller's transaction, which must not be kept where this raises.
+
+    Raises:
+        ValueError: a negative count.
+        StockRaced: the view was not consistent; try again in a new transaction.
+    """
     if on_hand < 0:
         raise ValueError(f"{sku} cannot have {on_hand} on hand; give zero or more")
-    for _ in range(_MOST_TRIES):
-        async with transaction(pool) as connection:
-            done = await _try(connection, merchant, sku, on_hand, note)
-            if done is not None:
-                return done
-    raise StockRaced(f"stock of {merchant}/{sku} could not be set; nothing was changed, try again")
-
-
-async def _try(connection: Connection, merchant: str, sku: str, on_hand: int, note: str) -> Recount | None:
     # The order of locks is gate, reservation, stock; so the losers are guessed, locked, and seen again.
     guess = {row["holder"] for row in _losers(await _keepers(connection, merchant, sku), on_hand)}
     gates = {
@@ -77,27 +142,42 @@ async def _try(connection: Connection, merchant: str, sku: str, on_hand: int, no
         )
     }  # fmt: skip
     if sku not in stock:
-        await connection.execute(
-            "INSERT INTO stock (merchant, sku, opening, on_hand) VALUES ($1, $2, $3, $3)",
+        is_first = await connection.fetchval(
+            "INSERT INTO stock (merchant, sku, opening, on_hand) VALUES ($1, $2, $3, $3) "
+            "ON CONFLICT DO NOTHING RETURNING true",
             merchant, sku, on_hand,
         )  # fmt: skip
-        return Recount(0, on_hand, ())
+        if not is_first:
+            raise _raced(merchant, sku)
+        return Recount(0, on_hand, 0)
     losers = _losers(await _keepers(connection, merchant, sku), on_hand)
     if not {row["holder"] for row in losers} <= guess:
-        return None
+        raise _raced(merchant, sku)
     for row in losers:
         await _lose(connection, merchant, row, gates.get(row["holder"]))
     before = stock[sku]["on_hand"]
+    await _set(connection, merchant, sku, before, on_hand, kind="Recount", note=note)
+    reserved = stock[sku]["reserved"] - sum(row["quantity"] for row in losers)
+    return Recount(before, on_hand, reserved, tuple(row["name"] for row in losers))
+
+
+def _raced(merchant: str, sku: str) -> StockRaced:
+    return StockRaced(f"stock of {merchant}/{sku} could not be set; nothing was changed, try again")
+
+
+async def _set(
+    connection: Connection, merchant: str, sku: str, before: int, after: int, *, kind: str, note: str
+) -> None:
+    if before == after:
+        return
     await connection.execute(
-        "UPDATE stock SET on_hand = $3 WHERE merchant = $1 AND sku = $2", merchant, sku, on_hand
+        "UPDATE stock SET on_hand = $3 WHERE merchant = $1 AND sku = $2", merchant, sku, after
     )
-    if before != on_hand:
-        await connection.execute(
-            "INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, note) "
-            "VALUES ($1, $2, $3, 0, 'Recount', $4)",
-            merchant, sku, on_hand - before, note,
-        )  # fmt: skip
-    return Recount(before, on_hand, tuple(row["name"] for row in losers))
+    await connection.execute(
+        "INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, note) "
+        "VALUES ($1, $2, $3, 0, $4, $5)",
+        merchant, sku, after - before, kind, note,
+    )  # fmt: skip
 
 
 async def _keepers(connection: Connection, merchant: str, sku: str) -> list[Any]:

@@ -33,6 +33,16 @@ class PostgresStock:
             )  # fmt: skip
         return str(uid) if uid else None
 
+    async def overdue(self, limit: int) -> Sequence[tuple[str, str]]:
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                "SELECT merchant, name FROM reservations "
+                "WHERE order_uid IS NULL AND state = 'Held' AND expires_at < now() "
+                "ORDER BY expires_at LIMIT $1",
+                limit,
+            )
+        return [(row["merchant"], row["name"]) for row in rows]
+
     async def read(self, merchant: str, holder: str) -> StockEntry | None:
         async with session(self._pool) as connection:
             row = await connection.fetchrow(

@@ -55,6 +55,10 @@ class ReservationReconciler:
                 case Action.CLOSE_GATE:
                     await self._family.close_gate(key, holder)
                     gate = await self._family.gate(key, holder)
+                case Action.RETIRE:
+                    assert reservation is not None
+                    await self._cluster.delete(Kind.RESERVATION, reservation)
+                    break
                 case Action.LET_GO:
                     assert reservation is not None
                     await self._family.let_go(reservation)

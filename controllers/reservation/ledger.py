@@ -28,6 +28,10 @@ class StockLedger(Protocol):
         """The holder of the newest entry that was made for a resource of that name."""
         ...
 
+    async def overdue(self, limit: int) -> Sequence[tuple[str, str]]:
+        """Merchant and name of what no order answers for and is HELD past its time, the longest first."""
+        ...
+
     async def read(self, merchant: str, holder: str) -> StockEntry | None:
         """The entry; None where nothing was ever asked for."""
         ...

@@ -1,7 +1,7 @@
 """What a Reservation needs next, and what its status says. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from orderplane.controllers.engine.backoff import Trouble
@@ -10,6 +10,9 @@ from orderplane.controllers.engine.conditions import Fact
 from orderplane.controllers.gate import Gate, GateState, StockState
 from orderplane.controllers.reservation.ledger import StockEntry
 from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
+
+RETAIN = timedelta(hours=1)
+"""How long one that stands alone is left to be looked at when it keeps nothing any more."""
 
 _KEPT = (StockState.HELD, StockState.PINNED, StockState.COMMITTED)
 
@@ -21,6 +24,7 @@ class Action(StrEnum):
     EXPIRE = "Expire"
     RELEASE = "Release"
     CLOSE_GATE = "CloseGate"
+    RETIRE = "Retire"
     LET_GO = "LetGo"
     WAIT = "Wait"
 
@@ -41,9 +45,15 @@ def plan(reservation: Reservation | None, gate: Gate | None, entry: StockEntry |
     if reservation is not None and reservation.spec.order_ref is None:
         if is_deleting:
             return Next(Action.RELEASE) if is_kept else let_go
+        if entry is not None and not is_kept:
+            is_rejected = entry.state is StockState.REJECTED
+            over_at = reservation.metadata.creation_timestamp if is_rejected else entry.expires_at
+            return Next(Action.RETIRE) if over_at + RETAIN <= now else Next(Action.WAIT, over_at + RETAIN)
     elif gate is None:
-        # The order has no row yet, so nothing can have been held for it.
-        return let_go
+        # The order has no row yet, so nothing can have been held for it. What is held nevertheless stood
+        # alone, and its resource was torn away: its time ends all the same.
+        if reservation is not None or entry is None:
+            return let_go
     elif gate.state is GateState.SEALED:
         return let_go
     elif gate.state is GateState.UNDOING:

@@ -21,17 +21,18 @@ Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def check_media_type(content_type: str | None) -> None:
-    """See that the body is JSON in UTF-8.
+def check_media_type(content_type: str | None, *more: str) -> None:
+    """See that the body is JSON in UTF-8, by that name or one of `more`.
 
     Raises:
         Problem: `unsupported_media_type`.
     """
     media, _, parameters = (content_type or "").partition(";")
     charset = parameters.strip().lower().replace('"', "")
-    if media.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+    taken = ("application/json", *more)
+    if media.strip().lower() not in taken or charset not in ("", "charset=utf-8"):
         raise Problem(
-            "unsupported_media_type", "Send the body with Content-Type: application/json, in UTF-8."
+            "unsupported_media_type", f"Send the body with Content-Type: {' or '.join(taken)}, in UTF-8."
         )
 
 
@@ -49,6 +50,16 @@ def read_body(raw: bytes, model: type[Model]) -> Body[Model]:
     Raises:
         Problem: `invalid_json`, `validation_failed`.
     """
+    document = parsed(raw)
+    return Body(validated(raw, model), document)
+
+
+def parsed(raw: bytes) -> Any:
+    """The JSON of a body.
+
+    Raises:
+        Problem: `invalid_json`.
+    """
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -56,8 +67,17 @@ def read_body(raw: bytes, model: type[Model]) -> Body[Model]:
         raise Problem("invalid_json", f"The body is not JSON: look at {where}. It must be UTF-8.") from None
     if is_deeper_than(MAX_DEPTH, document):
         raise Problem("invalid_json", f"The body nests deeper than {MAX_DEPTH} levels.")
+    return document
+
+
+def validated(raw: bytes, model: type[Model]) -> Model:
+    """The request that JSON stands for.
+
+    Raises:
+        Problem: `validation_failed`.
+    """
     try:
-        return Body(model.model_validate_json(raw), document)
+        return model.model_validate_json(raw)
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)
         inner = innermost([detail["loc"] for detail in details])
@@ -67,6 +87,19 @@ def read_body(raw: bytes, model: type[Model]) -> Body[Model]:
             if detail["loc"] in inner
         ][:MAX_ERRORS]
         raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places) from None
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """What a JSON merge patch makes of a document (RFC 7396): null takes a member away."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
 
 
 def is_deeper_than(limit: int, document: Any) -> bool:

@@ -39,6 +39,9 @@ def read_cursor(kind: str, cursor: str) -> dict[str, str | None]:
     if not isinstance(document, dict) or document.get("v") != VERSION or document.get("k") != kind:
         raise invalid_cursor()
     state: dict[str, str | None] = document["s"]
+    # PostgreSQL has no text with a zero in it, and nobody was given one.
+    if any("\0" in value for value in state.values() if value):
+        raise invalid_cursor()
     return state
 
 

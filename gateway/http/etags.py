@@ -13,10 +13,14 @@ def tag_of_body(body: bytes) -> str:
     return tag_of(hashlib.sha256(body).hexdigest()[:32])
 
 
+def tags_in(header: str) -> list[str]:
+    """The entity tags, or the asterisk, of an If-Match or If-None-Match."""
+    return [part.strip() for part in header.split(",")]
+
+
 def is_match(if_none_match: str | None, tag: str) -> bool:
     """Whether the client has this version already; compared weakly, as If-None-Match is."""
     if if_none_match is None:
         return False
     wanted = tag.removeprefix("W/")
-    candidates = (part.strip() for part in if_none_match.split(","))
-    return any(part == "*" or part.removeprefix("W/") == wanted for part in candidates)
+    return any(part == "*" or part.removeprefix("W/") == wanted for part in tags_in(if_none_match))

@@ -38,7 +38,7 @@ def problem_of(error: ApiError) -> Problem:
     if isinstance(error, NamespaceTerminating):
         return unavailable("This merchant is being closed; nothing new can be made.", 60)
     if isinstance(error, Conflict):
-        return Problem("write_conflict", "The order was changed at the same moment. Repeat the request.")
+        return Problem("write_conflict", "It was changed at the same moment. Repeat the request.")
     return Problem("internal_error", "It was logged. Quote `traceId` when you ask about it.")
 
 

@@ -1,4 +1,4 @@
-"""Idempotency keys, fingerprints, and the name that an order gets from its key. All pure.
+"""Idempotency keys, fingerprints, and the name that a resource gets from its key. All pure.
 
 Source of the header: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
@@ -28,7 +28,7 @@ def parse_key(headers: Sequence[str]) -> str:
         Problem: `idempotency_key_missing`, `idempotency_key_invalid`.
     """
     if not headers:
-        raise Problem("idempotency_key_missing", f"An order needs the header Idempotency-Key. {_HOW}")
+        raise Problem("idempotency_key_missing", f"This request needs the header Idempotency-Key. {_HOW}")
     if len(headers) > 1:
         raise Problem("idempotency_key_invalid", f"Idempotency-Key was sent more than once. {_HOW}")
     text = headers[0].strip(" \t")
@@ -48,14 +48,23 @@ def hash_key(key: str) -> bytes:
 
 def order_name(merchant: str, principal: str, key: str) -> str:
     """The one name that an order of this key can have: `o-` and 26 characters, 128 bits of SHA-256."""
+    return "o-" + _digest(merchant, principal, key)
+
+
+def reservation_name(merchant: str, principal: str, key: str) -> str:
+    """The one name that a reservation of this key can have: `r-`, and the rest as an order's."""
+    return "r-" + _digest(merchant, principal, key)
+
+
+def _digest(merchant: str, principal: str, key: str) -> str:
     parts = orjson.dumps([merchant, principal, key])  # as JSON, so that no two triples look the same
     digest = hashlib.sha256(parts).digest()[:16]
-    return "o-" + base64.b32encode(digest).decode().rstrip("=").lower()
+    return base64.b32encode(digest).decode().rstrip("=").lower()
 
 
 def fingerprint(document: Any) -> bytes:
     """SHA-256 of a client's JSON in canonical form: members sorted, no white space.
 
-    Integers, strings, booleans and null only mean one thing each, and an order has no other scalars.
+    Integers, strings, booleans and null only mean one thing each, and no request has other scalars.
     """
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()

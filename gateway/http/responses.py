@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
+from orderplane.adapters.postgres.idempotency import Answered
 from orderplane.gateway.http import etags
 from orderplane.gateway.http.problems import MEDIA_TYPE, TYPES
 
@@ -26,6 +27,53 @@ def tagged_response(if_none_match: str | None, content: Any, tag: str | None = N
     if etags.is_match(if_none_match, tag):
         return Response(None, 304, headers)
     return Response(body or orjson.dumps(content), 200, headers, _JSON)
+
+
+def answered_response(answered: Answered, location: str | None = None) -> Response:
+    """The answer that a key has for good, which may be a problem; `location` is of what was made."""
+    headers = {"Cache-Control": "no-store"}
+    is_problem = answered.answer.status >= 400
+    if location and not is_problem:
+        headers["Location"] = location
+    if answered.is_replayed:
+        headers["Idempotent-Replayed"] = "true"
+    media_type = MEDIA_TYPE if is_problem else _JSON
+    return Response(answered.answer.body, answered.answer.status, headers, media_type)
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "1 to 255 visible ASCII characters, as a structured-field string or bare. What was asked "
+    "for with a key is done once, however often it is asked for.",
+    "schema": {"type": "string"},
+    "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+}
+ANSWERED_HEADERS: dict[str, Any] = {
+    "Idempotent-Replayed": {
+        "description": "`true` where this is the stored answer to an earlier request with the same key.",
+        "schema": {"type": "string"},
+    },
+}
+
+BODY_PROBLEMS = (
+    "invalid_json", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed",
+)  # fmt: skip
+"""What can be wrong with a body, whatever it is about."""
+KEY_PROBLEMS = ("idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_reused")
+
+
+def body_doc(model: str, *media_types: str) -> dict[str, Any]:
+    """What OpenAPI is told of a body that its route reads itself."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{model}"}}
+    content = dict.fromkeys(media_types or (_JSON,), schema)
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def keyed_doc(model: str) -> dict[str, Any]:
+    """The same for a route that takes an Idempotency-Key."""
+    return {**body_doc(model), "parameters": [_IDEMPOTENCY_KEY]}
 
 
 _EVERYWHERE = ("rate_limited", "overloaded", "unavailable", "internal_error")

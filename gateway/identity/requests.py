@@ -1,6 +1,5 @@
 """What clients send about people."""
 
-import re
 from typing import Annotated
 
 from email_validator import EmailNotValidError, validate_email
@@ -8,15 +7,8 @@ from pydantic import AfterValidator, Field
 
 from orderplane.crds.meta import ApiModel
 from orderplane.gateway.http.body import STRICT
+from orderplane.gateway.http.text import OneLine
 from orderplane.gateway.principal import Role
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-
-def _is_one_line(text: str) -> str:
-    if _CONTROL.search(text):
-        raise ValueError("No control characters or line breaks here.")
-    return text
 
 
 def _is_address(text: str) -> str:
@@ -30,7 +22,7 @@ def _is_address(text: str) -> str:
 Email = Annotated[str, Field(max_length=254, examples=["ada@example.org"]), AfterValidator(_is_address)]
 # The minimum is NIST SP 800-63B's; the maximum keeps the hashing of one password cheap.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["correct horse battery staple"])]
-Name = Annotated[str, Field(max_length=100, examples=["Ada Example"]), AfterValidator(_is_one_line)]
+Name = Annotated[OneLine, Field(max_length=100, examples=["Ada Example"])]
 Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", description="E.164.", examples=["+4930901820"])]
 Merchant = Annotated[
     str,

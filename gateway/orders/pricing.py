@@ -8,7 +8,12 @@ from orderplane.crds.order import Quote
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders.request import ExpectedTotal, OrderRequest
 from orderplane.intake.preset import draw_shard, order_manifest
-from orderplane.intake.quote import Catalogue, QuoteRefused, quote_from
+from orderplane.intake.quote import Catalogue, QuoteRefused, RefusalCode, quote_from
+
+IMMUTABLE = ("customer", "items", "quote", "address", "paymentMethod")
+"""The fields of the spec by which an order is known to be the one that was asked for."""
+
+_NOT_IN_SPEC = {"currency", "expected_total"}
 
 
 async def price(catalogue: Catalogue, merchant: str, name: str, request: OrderRequest) -> dict[str, Any]:
@@ -19,12 +24,12 @@ async def price(catalogue: Catalogue, merchant: str, name: str, request: OrderRe
         Transient: the catalogue did not answer.
     """
     try:
-        quote = await quote_from(catalogue, merchant, request.items)
+        quote = await quote_from(catalogue, merchant, request.items, request.currency)
     except QuoteRefused as refusal:
         raise _refused(refusal, request) from refusal
     if request.expected_total is not None:
         check_total(request.expected_total, quote)
-    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"expected_total"})
+    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_IN_SPEC)
     return order_manifest(merchant, name, spec, quote, current_traceparent(), draw_shard())
 
 
@@ -48,4 +53,6 @@ def _refused(refusal: QuoteRefused, request: OrderRequest) -> Problem:
     message = f"{refusal.message[:1].upper()}{refusal.message[1:]}."
     lines = [index for index, item in enumerate(request.items) if item.sku == refusal.sku]
     errors = [{"pointer": f"#/items/{index}/sku", "detail": message} for index in lines[-1:]]
+    if request.currency and refusal.code is RefusalCode.UNSUPPORTED_CURRENCY:
+        errors = [{"pointer": "#/currency", "detail": message}]
     return Problem(refusal.code, message, errors=errors)

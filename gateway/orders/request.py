@@ -1,6 +1,5 @@
 """What a client sends to place an order."""
 
-import re
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -9,9 +8,8 @@ from orderplane.crds.meta import ApiModel, Currency, Minor
 from orderplane.crds.order import Address, Item, OrderSpec
 from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.text import CONTROL
 from orderplane.intake.preset import looks_like_card_number
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class ExpectedTotal(ApiModel):
@@ -37,7 +35,7 @@ class WantedAddress(Address):
     @model_validator(mode="after")
     def _is_plain_text(self) -> Self:
         for value in self.__dict__.values():
-            if value is not None and _CONTROL.search(value):
+            if value is not None and CONTROL.search(value):
                 raise ValueError("No line of an address may contain control characters or line breaks.")
         return self
 
@@ -90,6 +88,14 @@ class OrderRequest(ApiModel):
         AfterValidator(_is_no_card_number),
         Field(description="The payment provider's token, `pm_...`. Never a card number."),
     ]
+    currency: Annotated[
+        Currency | None,
+        Field(
+            description="ISO 4217: price the order in it; every product needs a price in it. Without it, the "
+            "products' own currency, which has to be one.",
+            examples=["EUR"],
+        ),
+    ] = None
     expected_total: ExpectedTotal | None = None
     ttl_seconds_after_finished: Annotated[
         int | None,

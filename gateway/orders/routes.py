@@ -2,25 +2,37 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from orderplane.adapters.kubernetes.client import Page
-from orderplane.adapters.postgres.idempotency import KeyRef
+from orderplane.adapters.postgres.idempotency import Answer, KeyRef
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
 from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind, Sku
 from orderplane.crds.order import OrderPhase
+from orderplane.gateway.acceptance import Making
 from orderplane.gateway.http import etags, keys
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import guarded_docs, json_response, tagged_response
+from orderplane.gateway.http.responses import (
+    ANSWERED_HEADERS,
+    BODY_PROBLEMS,
+    KEY_PROBLEMS,
+    answered_response,
+    guarded_docs,
+    json_response,
+    keyed_doc,
+    tagged_response,
+)
 from orderplane.gateway.orders import cancelling, views
 from orderplane.gateway.orders.listing import Place, Wish, state_of, walk
-from orderplane.gateway.orders.pricing import price
+from orderplane.gateway.orders.pricing import IMMUTABLE, price
 from orderplane.gateway.orders.request import OrderRequest
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
@@ -43,30 +55,6 @@ def _is_rfc_3339(text: str) -> str:
 
 
 _Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339)]
-_BODY_DOC = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/OrderRequest"}}},
-    },
-    "parameters": [
-        {
-            "name": "Idempotency-Key",
-            "in": "header",
-            "required": True,
-            "description": "1 to 255 visible ASCII characters, as a structured-field string or bare. "
-            "The same key never makes a second order.",
-            "schema": {"type": "string"},
-            "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
-        }
-    ],
-}
-_ACCEPTED_HEADERS = {
-    "Location": {"description": "The order.", "schema": {"type": "string"}},
-    "Idempotent-Replayed": {
-        "description": "`true` where this is the stored answer to an earlier request with the same key.",
-        "schema": {"type": "string"},
-    },
-}
 
 
 @router.post(
@@ -77,17 +65,18 @@ _ACCEPTED_HEADERS = {
         202: {
             "model": views.AcceptedView,
             "description": "It will be carried out.",
-            "headers": _ACCEPTED_HEADERS,
+            "headers": {
+                "Location": {"description": "The order.", "schema": {"type": "string"}},
+                **ANSWERED_HEADERS,
+            },
         },
         **guarded_docs(
-            "invalid_json", "idempotency_key_missing", "idempotency_key_invalid", "request_timeout",
-            "price_changed", "request_in_progress", "order_name_taken", "body_too_large",
-            "unsupported_media_type", "validation_failed", "idempotency_key_reused", "order_refused",
-            "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency", "unsupported_currency",
-            "too_many_items", "too_heavy", "amount_too_large",
+            *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "order_name_taken",
+            "order_refused", "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency",
+            "no_price_in_currency", "unsupported_currency", "too_many_items", "too_heavy", "amount_too_large",
         ),
     },
-    openapi_extra=_BODY_DOC,
+    openapi_extra=keyed_doc("OrderRequest"),
 )  # fmt: skip
 async def place_order(request: Request, caller: _Writer, services: ServicesDep) -> Response:
     """Price the items, and have the order carried out.
@@ -106,16 +95,17 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
         services.shedding.admit()
         return await price(services.catalogue, caller.merchant, name, wanted)
 
-    accepted = await services.acceptance.accept(
+    answered = await services.acceptance.accept(
         KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
         keys.fingerprint(body.document),
-        name,
-        admit_and_price,
+        Making(
+            Kind.ORDER,
+            IMMUTABLE,
+            write=admit_and_price,
+            answer=partial(_accepted, name),
+        ),
     )
-    headers = {"Location": f"/api/orders/{name}", "Cache-Control": "no-store"}
-    if accepted.is_replayed:
-        headers["Idempotent-Replayed"] = "true"
-    return Response(accepted.answer.body, accepted.answer.status, headers, "application/json")
+    return answered_response(answered, f"/api/orders/{name}")
 
 
 @router.get(
@@ -279,6 +269,12 @@ async def _read(services: Services, caller: Principal, order_id: str) -> dict[st
     except Problem:
         # The watch cache can be behind a create that was answered already; the quorum is not.
         return await _get(services, caller, order_id, from_cache=False)
+
+
+async def _accepted(name: str, uid: str, manifest: dict[str, Any]) -> Answer:
+    # Sorted, for jsonb does not keep the order of members: a row finished later is answered the same.
+    view = views.accepted(name, uid, manifest["spec"]["quote"])
+    return Answer(202, orjson.dumps(view, option=orjson.OPT_SORT_KEYS).decode())
 
 
 async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> dict[str, Any]:

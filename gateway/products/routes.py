@@ -1,28 +1,50 @@
-"""What can be ordered."""
+"""What can be ordered, and what merchants say of it."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
-from orderplane.adapters.postgres.shelf import ShelfProduct
+from orderplane.adapters.postgres.shelf import Details, Search, ShelfProduct
+from orderplane.gateway.http import etags
+from orderplane.gateway.http.body import check_media_type, merged, parsed, read_body, validated
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
-from orderplane.gateway.http.responses import guarded_docs, tagged_response
-from orderplane.gateway.principal import Principal, Scope, allowed
-from orderplane.gateway.products import views
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import (
+    BODY_PROBLEMS,
+    body_doc,
+    guarded_docs,
+    json_response,
+    tagged_response,
+)
+from orderplane.gateway.http.text import is_sku
+from orderplane.gateway.principal import Principal, Scope, allowed, check_scopes
+from orderplane.gateway.products.requests import (
+    DetailsRequest,
+    ProductRequest,
+    SoldIn,
+    UnitAmount,
+    document_of,
+)
+from orderplane.gateway.products.views import ProductListView, ProductView, product_view
 from orderplane.gateway.services import ServicesDep
 
 router = APIRouter(tags=["products"])
 
 _CURSOR = "products"
+_MERGE_PATCH = "application/merge-patch+json"
 _Reader = Annotated[Principal, Depends(allowed(Scope.PRODUCTS_READ))]
+_Writer = Annotated[Principal, Depends(allowed(Scope.PRODUCTS_WRITE))]
+_TAG = {"ETag": {"description": "For If-Match and If-None-Match.", "schema": {"type": "string"}}}
 
 
 @router.get(
     "/api/products",
     summary="List products",
     responses={
-        200: {"model": views.ProductListView},
+        200: {"model": ProductListView},
         304: {"description": "The page is still the one of If-None-Match."},
         **guarded_docs("invalid_cursor", "validation_failed"),
     },
@@ -30,27 +52,174 @@ _Reader = Annotated[Principal, Depends(allowed(Scope.PRODUCTS_READ))]
 async def list_products(
     caller: _Reader,
     services: ServicesDep,
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Words of the SKU, the name or the description, as in a web search: all of them, "
+            '`"as a phrase"`, `or`, `-without`.',
+        ),
+    ] = None,
+    currency: Annotated[SoldIn | None, Query(description="Only those with a price in it (ISO 4217).")] = None,
+    min_price: Annotated[
+        UnitAmount | None,
+        Query(alias="minPrice", description="In minor units of `currency`, which it needs."),
+    ] = None,
+    max_price: Annotated[UnitAmount | None, Query(alias="maxPrice", description="As `minPrice`.")] = None,
+    in_stock: Annotated[bool, Query(alias="inStock", description="Only those that are left.")] = False,
+    include_archived: Annotated[
+        bool,
+        Query(alias="includeArchived", description="Also those not for sale any more; needs products:write."),
+    ] = False,
     limit: Annotated[int, Query(ge=1, le=200, description="Products per page.")] = 50,
     cursor: Annotated[
-        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
+        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page; keep the filters.")
     ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """The products that are for sale, by SKU, with their prices and what is left of them."""
+    if include_archived:
+        check_scopes(caller, Scope.PRODUCTS_WRITE)
+    if currency is None and not (min_price is None and max_price is None):
+        places = [{"parameter": "currency", "detail": "A price is a number of what? Name the currency."}]
+        raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
+    search = Search(q, currency, min_price, max_price, in_stock, include_archived)
     after = read_cursor(_CURSOR, cursor)["after"] if cursor else None
-    rows = await services.shelf.page(caller.merchant, after=after or "", limit=limit + 1)
+    rows = await services.shelf.page(caller.merchant, search, after=after or "", limit=limit + 1)
     page = rows[:limit]
     following = write_cursor(_CURSOR, {"after": page[-1].sku}) if len(rows) > limit else None
     return tagged_response(if_none_match, {"items": [product_view(row) for row in page], "next": following})
 
 
-def product_view(product: ShelfProduct) -> views.ProductView:
-    """One product as this API shows it."""
-    return {
-        "sku": product.sku,
-        "name": product.name,
-        "description": product.description,
-        "price": views.price_view(product.unit_amount, product.currency),
-        "weightGrams": product.weight_grams,
-        "available": product.available,
-    }
+@router.post(
+    "/api/products",
+    status_code=201,
+    summary="Make a product",
+    responses={
+        201: {
+            "model": ProductView,
+            "headers": {"Location": {"description": "The product.", "schema": {"type": "string"}}, **_TAG},
+        },
+        **guarded_docs("sku_taken", *BODY_PROBLEMS),
+    },
+    openapi_extra=body_doc("ProductRequest"),
+)
+async def make_product(request: Request, caller: _Writer, services: ServicesDep) -> Response:
+    """Put a product up for sale. Its stock begins with a recount.
+
+    The SKU is what makes this safe to repeat: there is one product, and the second request is told so.
+    """
+    check_media_type(request.headers.get("Content-Type"))
+    wanted = read_body(await request.body(), ProductRequest).request
+    product = await services.shelf.add(caller.merchant, wanted.sku, wanted.details())
+    if product is None:
+        raise Problem(
+            "sku_taken",
+            "There is a product with this SKU, maybe an archived one. Change that one, or take another SKU.",
+        )
+    return _shown(product, status=201, headers={"Location": f"/api/products/{product.sku}"})
+
+
+@router.get(
+    "/api/products/{sku}",
+    summary="Read a product",
+    responses={
+        200: {"model": ProductView, "headers": _TAG},
+        304: {"description": "It is still the version of If-None-Match."},
+        **guarded_docs("product_not_found"),
+    },
+)
+async def read_product(
+    sku: str, caller: _Reader, services: ServicesDep, if_none_match: Annotated[str | None, Header()] = None
+) -> Response:
+    """One product, also one that is archived, so that old orders can be explained."""
+    product = await services.shelf.find(caller.merchant, _readable(sku))
+    if product is None:
+        raise not_found()
+    return tagged_response(if_none_match, product_view(product), _tag_of(product))
+
+
+@router.patch(
+    "/api/products/{sku}",
+    summary="Change a product",
+    responses={
+        200: {"model": ProductView, "headers": _TAG},
+        **guarded_docs("product_not_found", "precondition_failed", *BODY_PROBLEMS),
+    },
+    openapi_extra=body_doc("ProductPatch", _MERGE_PATCH, "application/json"),
+)
+async def change_product(
+    request: Request,
+    sku: str,
+    caller: _Writer,
+    services: ServicesDep,
+    if_match: Annotated[
+        str | None,
+        Header(description="Change it only if nobody else has since; what is left of it may have changed."),
+    ] = None,
+) -> Response:
+    """A JSON merge patch (RFC 7396). Orders that are placed keep the price that they were placed at.
+
+    `archived: false` puts an archived product up for sale again.
+    """
+    check_media_type(request.headers.get("Content-Type"), _MERGE_PATCH)
+    patch = parsed(await request.body())
+
+    def edit(product: ShelfProduct) -> Details:
+        if not _is_expected(if_match, product):
+            raise Problem("precondition_failed", "Somebody changed the product. Read it again, then decide.")
+        document = merged(document_of(product.details), patch)
+        return validated(orjson.dumps(document), DetailsRequest).details()
+
+    product = await services.shelf.change(caller.merchant, _readable(sku), edit)
+    if product is None:
+        raise not_found()
+    return _shown(product)
+
+
+@router.delete(
+    "/api/products/{sku}",
+    status_code=204,
+    summary="Archive a product",
+    responses={
+        204: {"description": "It is not for sale any more, whether or not it was before."},
+        **guarded_docs("product_not_found"),
+    },
+)
+async def archive_product(sku: str, caller: _Writer, services: ServicesDep) -> Response:
+    """Take a product from sale. It stays readable, orders of it go on, and its stock is kept."""
+    product = await services.shelf.change(
+        caller.merchant, _readable(sku), lambda product: replace(product.details, is_archived=True)
+    )
+    if product is None:
+        raise not_found()
+    return Response(None, 204)
+
+
+def not_found() -> Problem:
+    """The refusal for a SKU that the catalogue does not have."""
+    return Problem("product_not_found", "There is no product with this SKU. GET /api/products lists them.")
+
+
+def _readable(sku: str) -> str:
+    """A SKU from a path; what cannot be one is not looked for."""
+    if not is_sku(sku):
+        raise not_found()
+    return sku
+
+
+def _shown(product: ShelfProduct, *, status: int = 200, headers: dict[str, Any] | None = None) -> Response:
+    tag = {"ETag": _tag_of(product)}
+    return json_response(product_view(product), status=status, headers={**tag, **(headers or {})})
+
+
+def _tag_of(product: ShelfProduct) -> str:
+    """A strong tag: the version tells what the merchant says of it, and the rest is what is left."""
+    return f'"{product.version}-{product.available}"'
+
+
+def _is_expected(if_match: str | None, product: ShelfProduct) -> bool:
+    # Only the version counts: who changes a price does not mean to race against every sale.
+    wanted = f'"{product.version}-'
+    return if_match is None or any(tag == "*" or tag.startswith(wanted) for tag in etags.tags_in(if_match))

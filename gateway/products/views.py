@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from orderplane.adapters.postgres.shelf import ShelfProduct
 from orderplane.crds.money import format_minor
 
 
@@ -17,14 +18,22 @@ class PriceView(TypedDict):
 
 
 class ProductView(TypedDict):
-    """One product that can be ordered now."""
+    """One product."""
 
-    sku: str
-    name: str
+    sku: Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
+    name: Annotated[str, Field(examples=["Earl Grey, 100 g"])]
     description: str
-    price: PriceView
+    price: Annotated[PriceView, Field(description="What it costs where an order names no currency.")]
+    otherPrices: Annotated[
+        dict[str, int],
+        Field(
+            description="The price of one piece in further currencies, in minor units of each.",
+            examples=[{"USD": 990, "JPY": 1450}],
+        ),
+    ]
     weightGrams: int
-    available: Annotated[int, Field(description="On hand and not reserved, when this page was read.")]
+    available: Annotated[int, Field(description="On hand and not reserved, when this was read.")]
+    archived: Annotated[bool, Field(description="Not for sale any more; kept to explain old orders.")]
 
 
 class ProductListView(TypedDict):
@@ -34,10 +43,24 @@ class ProductListView(TypedDict):
     next: str | None
 
 
-def price_view(amount: int, currency: str) -> PriceView:
-    """A price, also as people read it.
+def product_view(product: ShelfProduct) -> ProductView:
+    """One product.
 
     Raises:
-        KeyError: the currency is not one that can be ordered in.
+        KeyError: its currency is not one that can be ordered in.
     """
-    return {"amount": amount, "currency": currency, "formatted": format_minor(amount, currency)}
+    details = product.details
+    return {
+        "sku": product.sku,
+        "name": details.name,
+        "description": details.description,
+        "price": {
+            "amount": details.unit_amount,
+            "currency": details.currency,
+            "formatted": format_minor(details.unit_amount, details.currency),
+        },
+        "otherPrices": dict(details.other_prices),
+        "weightGrams": details.weight_grams,
+        "available": product.available,
+        "archived": details.is_archived,
+    }

@@ -80,7 +80,8 @@ class Books:
 
 
 def clean_books(prefix: str = "") -> Books:
-    """One order in every state, a Reservation of its own, and an intent that nobody came back for."""
+    """One order in every state, a Reservation of its own, a correction by a difference and one by a count, an
+    adjustment's key, and an intent that nobody came back for."""
     books = Books()
     books.tables["stock"].append(
         {"merchant": SHOP, "sku": TEA, "opening": OPENING, "on_hand": OPENING, "reserved": 0}
@@ -92,6 +93,9 @@ def clean_books(prefix: str = "") -> Books:
     _voided(books, f"{prefix}voided")
     _in_flight(books, f"{prefix}in-flight")
     _standalone(books, f"{prefix}alone")
+    _correct(books, "Adjust", 5, "a delivery")
+    _correct(books, "Recount", -1, "a broken cup")
+    books.tables["idempotency"].append({"merchant": SHOP, "kind": None, "name": None, "status": 200})
     abandoned = f"pi_{prefix}abandoned"
     books.intents[abandoned] = Intent(
         abandoned, IntentState.UNCONFIRMED, TOTAL, "EUR", 0, str(uid_of(f"{prefix}delivered"))
@@ -202,11 +206,12 @@ def _standalone(books: Books, name: str) -> None:
     books.tables["reservation_lines"].append(_line(name))
     _move(books, name, "Hold", 0, 1)
     _tell(books, name, EventType.INVENTORY_RESERVED)
-    books.resources[Kind.RESERVATION].append(_resource(name, {}))
+    books.resources[Kind.RESERVATION].append(_resource(name, {}, "Held"))
+    books.tables["idempotency"].append({"merchant": SHOP, "kind": "Reservation", "name": name, "status": 201})
 
 
 def _open(books: Books, name: str) -> None:
-    books.tables["idempotency"].append({"merchant": SHOP, "order_name": name, "status": 202})
+    books.tables["idempotency"].append({"merchant": SHOP, "kind": "Order", "name": name, "status": 202})
     books.tables["orders"].append({
         "merchant": SHOP, "uid": uid_of(name), "name": name, "state": "Open", "outcome": None, "seq": 0,
         "currency": "EUR", "total": TOTAL, "sealed_at": None,
@@ -285,12 +290,20 @@ def _seal(books: Books, name: str, outcome: str) -> None:
 def _move(books: Books, name: str, kind: str, on_hand: int, reserved: int) -> None:
     books.tables["movements"].append({
         "merchant": SHOP, "sku": TEA, "on_hand_delta": on_hand * QUANTITY,
-        "reserved_delta": reserved * QUANTITY, "kind": kind, "holder": uid_of(name),
+        "reserved_delta": reserved * QUANTITY, "kind": kind, "holder": uid_of(name), "note": None,
         "at": NOW - timedelta(minutes=2),
     })  # fmt: skip
     (stock,) = books.tables["stock"]
     stock["on_hand"] += on_hand * QUANTITY
     stock["reserved"] += reserved * QUANTITY
+
+
+def _correct(books: Books, kind: str, on_hand: int, note: str) -> None:
+    books.tables["movements"].insert(0, {
+        "merchant": SHOP, "sku": TEA, "on_hand_delta": on_hand, "reserved_delta": 0, "kind": kind,
+        "holder": None, "note": note, "at": NOW - timedelta(minutes=3),
+    })  # fmt: skip
+    books.tables["stock"][0]["on_hand"] += on_hand
 
 
 def _tell(books: Books, name: str, type_: EventType, *, effect: UUID | None = None) -> None:

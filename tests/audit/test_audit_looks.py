@@ -23,7 +23,7 @@ def looks(snapshots: Sequence[Snapshot]) -> tuple[Callable[[], Awaitable[Snapsho
 def spoiled(number: int = 0) -> Books:
     books = clean_books()
     books.tables["idempotency"].append(
-        {"merchant": "shop", "order_name": f"promised-{number}", "status": 202}
+        {"merchant": "shop", "kind": "Order", "name": f"promised-{number}", "status": 202}
     )
     return books
 

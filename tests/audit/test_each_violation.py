@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from orderplane.audit import events, money, parcels, resources, stock, verdict
+from orderplane.audit import events, money, parcels, reservations, resources, stock, verdict
 from orderplane.audit.verdict import INVARIANTS, Invariant, judge
 from orderplane.controllers.payment.ports import IntentState, RefundState
 from orderplane.controllers.shipment.ports import VoidState
@@ -76,7 +76,23 @@ def _goods_leave_twice(books: Books) -> None:
 
 @plants("reservation-moved", f"{SHOP}/{LOST}", stock.movements_match_reservations)
 def _a_movement_without_a_reservation(books: Books) -> None:
-    books.tables["movements"].append({**books.tables["movements"][0], "holder": LOST})
+    books.tables["movements"].append({**books.tables["movements"][-1], "holder": LOST})
+
+
+@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
+def _an_adjustment_without_a_reason(books: Books) -> None:
+    books.tables["movements"][0]["note"] = None
+
+
+@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
+def _an_adjustment_of_what_is_kept(books: Books) -> None:
+    (adjusted,) = (row for row in books.tables["movements"] if row["kind"] == "Adjust")
+    adjusted["reserved_delta"] = 1
+
+
+@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
+def _a_hold_for_nobody(books: Books) -> None:
+    books.tables["movements"].append({**books.tables["movements"][-1], "holder": None})
 
 
 @plants("stock-committed", f"{SHOP}/delivered", stock.orders_have_their_stock)
@@ -237,7 +253,36 @@ def _a_label_for_nothing(books: Books) -> None:
 
 @plants("accepted-lost", f"{SHOP}/promised", resources.accepted_orders_exist)
 def _an_accepted_order_vanishes(books: Books) -> None:
-    books.tables["idempotency"].append({"merchant": SHOP, "order_name": "promised", "status": 202})
+    books.tables["idempotency"].append({"merchant": SHOP, "kind": "Order", "name": "promised", "status": 202})
+
+
+@plants("reservation-answer", f"{SHOP}/alone", reservations.reservations_are_as_answered)
+def _a_promised_reservation_was_never_made(books: Books) -> None:
+    books.forget("reservations", books.row("reservations", "alone"))
+    books.forget("reservation_lines", books.row("reservation_lines", "alone"))
+
+
+@plants("reservation-answer", f"{SHOP}/alone", reservations.reservations_are_as_answered)
+def _a_refused_reservation_was_made(books: Books) -> None:
+    (answer,) = (row for row in books.tables["idempotency"] if row["name"] == "alone")
+    answer["status"] = 409
+
+
+@plants("hold-orphan", f"{SHOP}/alone", reservations.holds_have_their_reservation)
+def _a_reservation_is_torn_away(books: Books) -> None:
+    books.resources[Kind.RESERVATION].remove(books.live(Kind.RESERVATION, "alone"))
+
+
+@plants("reservation-phase", f"{SHOP}/alone", reservations.reservations_show_the_ledger)
+def _a_reservation_lies(books: Books) -> None:
+    books.live(Kind.RESERVATION, "alone")["status"]["phase"] = "Released"
+
+
+@plants("reservation-phase", f"{SHOP}/forged", reservations.reservations_show_the_ledger)
+def _a_reservation_is_held_by_its_own_word(books: Books) -> None:
+    (one,) = (r for r in books.resources[Kind.RESERVATION] if r["metadata"]["name"] == "alone")
+    metadata = {**one["metadata"], "name": "forged", "uid": str(LOST)}
+    books.resources[Kind.RESERVATION].append({**one, "metadata": metadata})
 
 
 @plants("gate-orphan", f"{SHOP}/in-flight", resources.gates_have_an_order_or_an_end)
@@ -380,7 +425,7 @@ def test_goods_lost_in_a_recount_after_they_left_are_committed_once() -> None:
     # The recount takes the goods off the shelf, then the carrier's scan shows that they had left.
     commit |= {"kind": "Lose", "on_hand_delta": 0}
     books.tables["movements"].append(
-        {**commit, "kind": "Recount", "holder": None, "on_hand_delta": -2, "reserved_delta": 0}
+        {**commit, "kind": "Recount", "holder": None, "on_hand_delta": -2, "reserved_delta": 0, "note": "few"}
     )
     names = {violation.invariant for violation in judge(books.snapshot()).violations}
     # Only that the books of this test never told of the loss.

@@ -10,6 +10,7 @@ from orderplane.controllers.payment.ledger import PaymentEntry, RefundEntry, Ref
 from orderplane.controllers.payment.plan import Action as Pay
 from orderplane.controllers.payment.plan import plan as plan_payment
 from orderplane.controllers.reservation.ledger import StockEntry
+from orderplane.controllers.reservation.plan import RETAIN
 from orderplane.controllers.reservation.plan import Action as Hold
 from orderplane.controllers.reservation.plan import plan as plan_reservation
 from orderplane.controllers.shipment.ledger import ParcelEntry
@@ -24,8 +25,8 @@ OPEN, UNDOING, SEALED = GateState.OPEN, GateState.UNDOING, GateState.SEALED
 SETTLE = timedelta(seconds=30)
 
 
-def stock(state: StockState, *, expired: bool = False) -> StockEntry:
-    return StockEntry(state, None, NOW + timedelta(seconds=-1 if expired else 60))
+def stock(state: StockState, *, expired: bool = False, ago: timedelta = timedelta()) -> StockEntry:
+    return StockEntry(state, None, NOW - ago + timedelta(seconds=-1 if expired else 60))
 
 
 def money(state: MoneyState, intent: str | None = "pi_1", **more: Any) -> PaymentEntry:
@@ -69,6 +70,54 @@ def test_reservation(
 ) -> None:
     child = a_child(Kind.RESERVATION, deleting=deleting)
     assert plan_reservation(child, gate, entry, NOW).action is expect, why
+
+
+@pytest.mark.parametrize(
+    ("why", "entry", "deleting", "expect"),
+    [
+        ("keep the stock", None, False, Hold.HOLD),
+        ("kept: wait for its time", stock(StockState.HELD), False, Hold.WAIT),
+        ("its time is over", stock(StockState.HELD, expired=True), False, Hold.EXPIRE),
+        ("not needed any more", stock(StockState.HELD), True, Hold.RELEASE),
+        ("given back", stock(StockState.RELEASED), True, Hold.LET_GO),
+        ("deleted before it was kept", None, True, Hold.LET_GO),
+        ("there was too little: to be looked at", stock(StockState.REJECTED), False, Hold.WAIT),
+        ("lost: to be looked at until its time", stock(StockState.LOST), False, Hold.WAIT),
+        ("expired a moment ago: to be looked at", stock(StockState.EXPIRED, expired=True), False, Hold.WAIT),
+        ("expired long ago", stock(StockState.EXPIRED, expired=True, ago=RETAIN), False, Hold.RETIRE),
+        ("lost, and its time is long over", stock(StockState.LOST, expired=True, ago=RETAIN), False,
+         Hold.RETIRE),
+    ],
+)  # fmt: skip
+def test_a_reservation_that_stands_alone(
+    why: str, entry: StockEntry | None, deleting: bool, expect: Hold
+) -> None:
+    child = a_child(Kind.RESERVATION, deleting=deleting)
+    alone = child.model_copy(update={"spec": child.spec.model_copy(update={"order_ref": None})})
+    assert plan_reservation(alone, None, entry, NOW).action is expect, why
+
+
+def test_a_rejected_one_is_retired_a_while_after_it_was_made() -> None:
+    child = a_child(Kind.RESERVATION)
+    alone = child.model_copy(update={"spec": child.spec.model_copy(update={"order_ref": None})})
+    rejected = stock(StockState.REJECTED)
+    assert plan_reservation(alone, None, rejected, NOW).until == NOW + RETAIN
+    assert plan_reservation(alone, None, rejected, NOW + RETAIN).action is Hold.RETIRE
+
+
+@pytest.mark.parametrize(
+    ("why", "entry", "expect"),
+    [
+        ("held until its time", stock(StockState.HELD), Hold.WAIT),
+        ("its time is over", stock(StockState.HELD, expired=True), Hold.EXPIRE),
+        ("nothing is kept", stock(StockState.EXPIRED), Hold.WAIT),
+        ("it was never there", None, Hold.WAIT),
+    ],
+)
+def test_a_hold_whose_resource_was_torn_away_still_ends(
+    why: str, entry: StockEntry | None, expect: Hold
+) -> None:
+    assert plan_reservation(None, None, entry, NOW).action is expect, why
 
 
 @pytest.mark.parametrize(

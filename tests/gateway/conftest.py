@@ -122,14 +122,14 @@ class Behind:
 
     async def unanswered(self, name: str) -> None:
         """As if the process had died between making the order and storing the answer."""
-        await self._row("UPDATE idempotency SET status = NULL, body = NULL WHERE order_name = $1", name)
+        await self._row("UPDATE idempotency SET status = NULL, body = NULL WHERE name = $1", name)
 
     async def end_claim(self, name: str) -> None:
-        await self._row("UPDATE idempotency SET claimed_until = now() WHERE order_name = $1", name)
+        await self._row("UPDATE idempotency SET claimed_until = now() WHERE name = $1", name)
 
     async def hold_claim(self, name: str) -> None:
         await self._row(
-            "UPDATE idempotency SET claimed_until = now() + interval '1 hour' WHERE order_name = $1", name
+            "UPDATE idempotency SET claimed_until = now() + interval '1 hour' WHERE name = $1", name
         )
 
     async def rows(self) -> int:

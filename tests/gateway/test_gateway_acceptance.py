@@ -10,26 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderplane.adapters.postgres.idempotency import Answer, Claim, Entry, KeyRef
+from orderplane.adapters.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
 from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
 from orderplane.crds.meta import Kind
-from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.orders.acceptance import (
+from orderplane.gateway.acceptance import (
     LEASE_SECONDS,
     SETTLE_SECONDS,
     Acceptance,
-    Accepted,
+    Making,
     Verdict,
     decide,
     field_pointer,
-    is_same_order,
 )
+from orderplane.gateway.http.problems import Problem
 
 REF = KeyRef("demo", "demo", b"key")
 NAME = "o-1"
 QUOTE = {"currency": "EUR", "lines": [], "amounts": {"total": 1}}
 MANIFEST = {"metadata": {"name": NAME}, "spec": {"customer": "c", "items": [], "quote": QUOTE}}
-ENTRY = Entry(b"mine", NAME, MANIFEST, None, 1, is_claimed=False)
+ENTRY = Entry(b"mine", MANIFEST, None)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +47,21 @@ def test_what_the_row_of_a_key_asks_for(entry: Entry | None, fingerprint: bytes,
     assert decide(entry, fingerprint) is verdict
 
 
+async def write() -> Any:
+    return MANIFEST
+
+
+async def answer(uid: str, manifest: Any) -> Answer:
+    return Answer(202, orjson.dumps({"uid": uid, "quote": manifest["spec"]["quote"]}).decode())
+
+
+MAKING = Making(Kind.ORDER, ("customer", "items", "quote"), write, answer)
+
+
 def test_an_order_is_the_same_whatever_its_owner_may_change() -> None:
     found = {"spec": {**MANIFEST["spec"], "cancel": True, "ttlSecondsAfterFinished": 5}}
-    assert is_same_order(found, MANIFEST)
-    assert not is_same_order({"spec": {**MANIFEST["spec"], "customer": "other"}}, MANIFEST)
+    assert MAKING.is_same(found, MANIFEST)
+    assert not MAKING.is_same({"spec": {**MANIFEST["spec"], "customer": "other"}}, MANIFEST)
 
 
 def test_a_place_in_the_resource_becomes_one_in_the_body() -> None:
@@ -115,13 +125,11 @@ class World:
         await self.step()
         return replace(self.row, is_claimed=self.claimed_until > self.now) if self.row else None
 
-    async def claim(
-        self, ref: KeyRef, *, fingerprint: bytes, order_name: str, manifest: Any, seconds: float
-    ) -> Claim | None:
+    async def claim(self, ref: KeyRef, *, fingerprint: bytes, manifest: Any, seconds: float) -> Claim | None:
         fate = await self.step()
         if self.row is not None:
             return None
-        self.row = Entry(fingerprint, order_name, manifest, None, 1, is_claimed=True)
+        self.row = Entry(fingerprint, manifest, None, is_claimed=True)
         self.claimed_until = self.now + seconds
         self._after(fate)
         return Claim(ref, 1)
@@ -157,7 +165,7 @@ class World:
         assert self.row.answer is not None
         return self.row.answer
 
-    async def made_uid(self, merchant: str, order_name: str) -> str | None:
+    async def made_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
         await self.step()
         return self.gate
 
@@ -196,14 +204,10 @@ class World:
             raise Crash
 
 
-async def request(world: World, fingerprint: bytes = b"mine") -> Accepted | str:
+async def request(world: World, fingerprint: bytes = b"mine") -> Answered | str:
     """One request; the answer, a problem's code, or `crash`."""
-
-    async def price() -> Any:
-        return MANIFEST
-
     try:
-        return await Acceptance(world, world).accept(REF, fingerprint, NAME, price)
+        return await Acceptance(world, world).accept(REF, fingerprint, MAKING)
     except Problem as problem:
         return problem.type.code
     except Crash:
@@ -234,7 +238,7 @@ async def _live_through(steps: list[Any]) -> None:
         if kind == "request":
             world.fates = list(fates)
             for answer in await asyncio.gather(*(request(world) for _ in range(number))):
-                if isinstance(answer, Accepted):
+                if isinstance(answer, Answered):
                     bodies.add(answer.answer.body)
         elif kind == "delete":
             world.delete_order()
@@ -244,7 +248,7 @@ async def _live_through(steps: list[Any]) -> None:
     world.fates = []
     world.pass_time(LEASE_SECONDS)
     last = await request(world)
-    assert isinstance(last, Accepted)
+    assert isinstance(last, Answered)
     assert world.made == 1
     assert bodies <= {last.answer.body}
 
@@ -252,10 +256,10 @@ async def _live_through(steps: list[Any]) -> None:
 async def test_the_second_of_two_waits_and_a_third_is_answered_the_same() -> None:
     world = World()
     first, second = await asyncio.gather(request(world), request(world))
-    assert isinstance(first, Accepted)
+    assert isinstance(first, Answered)
     assert second == "request_in_progress"
     third = await request(world)
-    assert isinstance(third, Accepted)
+    assert isinstance(third, Answered)
     assert third.is_replayed
     assert third.answer == first.answer
 
@@ -273,7 +277,7 @@ async def test_an_order_that_was_made_and_is_gone_is_answered_and_not_made_again
     assert await request(world) == "request_in_progress"
     world.pass_time(LEASE_SECONDS)
     answer = await request(world)
-    assert isinstance(answer, Accepted)
+    assert isinstance(answer, Answered)
     assert orjson.loads(answer.answer.body)["uid"] == "uid-1"
     assert world.made == 1
     assert world.live is None
@@ -285,7 +289,7 @@ async def test_an_order_that_goes_while_it_is_looked_for_is_not_made_again(call:
     assert await request(world) == "crash"
     world.pass_time(LEASE_SECONDS)
     world.fates = ["well"] * call + ["deleted meanwhile"]
-    assert isinstance(await request(world), Accepted)
+    assert isinstance(await request(world), Answered)
     assert world.made == 1
 
 
@@ -298,7 +302,7 @@ async def test_what_the_cluster_refuses_leaves_the_key_unused() -> None:
 async def test_a_busy_server_keeps_the_row_and_the_next_request_finishes_it() -> None:
     world = World(fates=["well", "well", "overloaded"])
     assert await request(world) == "overloaded"
-    assert isinstance(await request(world), Accepted)
+    assert isinstance(await request(world), Answered)
     assert world.made == 1
 
 
@@ -311,7 +315,7 @@ async def test_somebody_elses_order_under_our_name_is_not_ours() -> None:
 
 async def test_nothing_is_created_long_after_the_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((0.0, 6.0))
-    monkeypatch.setattr("orderplane.gateway.orders.acceptance.time", _Clock(lambda: next(clock)))
+    monkeypatch.setattr("orderplane.gateway.acceptance.time", _Clock(lambda: next(clock)))
     world = World()
     assert await request(world) == "unavailable"
     assert world.made == 0

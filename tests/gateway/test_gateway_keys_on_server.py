@@ -166,7 +166,7 @@ async def test_keys_are_kept_for_thirty_days_and_a_day_beyond_the_end(
     for case, days in ages.items():
         names[case] = (await gateway.post()).json()["id"]
         await behind.pool.execute(
-            "UPDATE idempotency SET made_at = now() - make_interval(days => $2) WHERE order_name = $1",
+            "UPDATE idempotency SET made_at = now() - make_interval(days => $2) WHERE name = $1",
             names[case], days,
         )  # fmt: skip
     for case, hours in (("old", 25), ("just ended", 1)):
@@ -178,8 +178,8 @@ async def test_keys_are_kept_for_thirty_days_and_a_day_beyond_the_end(
         )  # fmt: skip
     await behind.open_gate(names["running"])
     assert await PostgresIdempotency(behind.pool).purge() == 1
-    left = await behind.pool.fetch("SELECT order_name FROM idempotency")
-    assert {names[case] for case in ages} - {row["order_name"] for row in left} == {names["old"]}
+    left = await behind.pool.fetch("SELECT name FROM idempotency")
+    assert {names[case] for case in ages} - {row["name"] for row in left} == {names["old"]}
 
 
 async def test_a_stop_lets_running_requests_end(behind: Behind) -> None:

@@ -28,9 +28,9 @@ class Books:
     async def key(self, name: str, *, answered: bool = True, claimed: bool = True) -> None:
         """The row of a key, made now."""
         await self.pool.execute(
-            "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, order_name, manifest, "
+            "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, kind, name, manifest, "
             "  status, body, claimed_until) "
-            "VALUES ($1, 'p', $2, '', $3, '{}', $4, $5, now() + $6 * interval '1 minute')",
+            "VALUES ($1, 'p', $2, '', 'Order', $3, '{}', $4, $5, now() + $6 * interval '1 minute')",
             self.merchant, secrets.token_bytes(8), name, 202 if answered else None,
             "{}" if answered else None, 1 if claimed else -1,
         )  # fmt: skip
@@ -139,9 +139,9 @@ async def test_a_look_costs_the_same_however_many_orders_there_were(books: Books
 
     few = await best()
     await books.pool.execute(
-        "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, order_name, manifest, status, "
-        "  body, made_at) "
-        "SELECT $1, 'p', int4send(n), '', 'o-' || n, '{}', 202, '{}', now() - interval '2 hours' "
+        "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, kind, name, manifest, "
+        "  status, body, made_at) "
+        "SELECT $1, 'p', int4send(n), '', 'Order', 'o-' || n, '{}', 202, '{}', now() - interval '2 hours' "
         "FROM generate_series(1, 100000) n",
         books.merchant,
     )

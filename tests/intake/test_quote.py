@@ -41,6 +41,11 @@ PRODUCTS = {
     "RING": replace(TEA, sku="RING", unit_amount=MAX_UNIT_AMOUNT),
     "CROWN": replace(TEA, sku="CROWN", unit_amount=MAX_UNIT_AMOUNT + 1),
 }
+WORLDWIDE = {
+    "TEA": replace(TEA, other_prices={"USD": 700}),
+    "BOTH": replace(TEA, sku="BOTH", currency="USD", other_prices={"EUR": 600}),
+    "CROWN": replace(TEA, sku="CROWN", other_prices={"USD": MAX_UNIT_AMOUNT + 1}),
+}
 
 
 def items(**quantities: int) -> list[Item]:
@@ -63,6 +68,37 @@ def test_an_order_of_two_things() -> None:
 def test_without_a_rule_it_ships_free_and_untaxed() -> None:
     amounts = quote(items(TEA=1), PRODUCTS, None).amounts
     assert (amounts.shipping, amounts.tax, amounts.total) == (0, 0, 650)
+
+
+def test_an_order_in_another_currency_than_the_products_own() -> None:
+    found = quote(items(TEA=2, BOTH=1), PRODUCTS | WORLDWIDE, PriceRule(490, 0), "USD")
+    assert found.currency == "USD"
+    assert [line.unit_amount for line in found.lines] == [700, 650]
+    assert found.amounts.total == 2 * 700 + 650 + 490
+
+
+def test_without_a_currency_the_own_ones_decide_whatever_else_they_are_sold_in() -> None:
+    assert quote(items(TEA=1), PRODUCTS | WORLDWIDE, None).amounts.total == 650
+    with pytest.raises(QuoteRefused, match="name a currency that each of them has a price in") as refused:
+        quote(items(TEA=1, BOTH=1), PRODUCTS | WORLDWIDE, None)
+    assert refused.value.code is RefusalCode.MIXED_CURRENCY
+
+
+@pytest.mark.parametrize(
+    ("wanted", "currency", "code", "sku"),
+    [
+        (items(TEA=1, MUG=1), "USD", RefusalCode.NO_PRICE_IN_CURRENCY, "MUG"),
+        (items(TEA=1), "XAU", RefusalCode.UNSUPPORTED_CURRENCY, None),
+        (items(CROWN=1), "USD", RefusalCode.AMOUNT_TOO_LARGE, None),
+        (items(GONE=1), "EUR", RefusalCode.INACTIVE_SKU, "GONE"),
+    ],
+)
+def test_what_cannot_be_priced_in_a_currency(
+    wanted: list[Item], currency: str, code: RefusalCode, sku: str | None
+) -> None:
+    with pytest.raises(QuoteRefused) as refused:
+        quote(wanted, PRODUCTS | WORLDWIDE, None, currency)
+    assert (refused.value.code, refused.value.sku) == (code, sku)
 
 
 @pytest.mark.parametrize(
@@ -169,3 +205,4 @@ class OneRule:
 def test_the_rule_of_the_currency_is_asked_for() -> None:
     assert asyncio.run(quote_from(OneRule(), "demo", items(TEA=1))).amounts.total == 750
     assert asyncio.run(quote_from(OneRule(), "demo", items(DOLLAR=1))).amounts.total == 650
+    assert asyncio.run(quote_from(OneRule(), "demo", items(DOLLAR=1), "USD")).amounts.total == 650

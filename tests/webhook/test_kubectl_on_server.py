@@ -63,6 +63,11 @@ async def _catalogue(plane: Plane, namespace: str) -> None:
             ],
         )
         await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", namespace)
+        await connection.execute(
+            "UPDATE products SET other_prices = '{\"USD\": 700}' "
+            "WHERE merchant = $1 AND sku = 'TEA-EARL-GREY-100'",
+            namespace,
+        )
     finally:
         await connection.close()
 
@@ -170,6 +175,23 @@ QUOTE = {
     ],
     "amounts": {"items": 2790, "shipping": 490, "tax": 623, "discount": 0, "total": 3903},
 }
+
+
+async def test_a_quote_may_be_but_the_currency(kubectl: Kubectl) -> None:
+    tea = [{"sku": "TEA-EARL-GREY-100", "quantity": 2}]
+    order = an_order(spec__items=tea, spec__quote={"currency": "USD"})
+    assert (await kubectl("apply", "-f", "-", stdin=order)).out.endswith("created\n")
+    assert (await kubectl("apply", "-f", "-", stdin=order)).out.endswith("unchanged\n")
+    quote = (await kubectl("get", "order", "tea-and-a-mug", "-o", "json")).document["spec"]["quote"]
+    assert (quote["currency"], quote["amounts"]["total"]) == ("USD", 1400)
+    answer = await kubectl(
+        "apply", "-f", "-", stdin=an_order(spec__items=tea, spec__quote={"currency": "EUR"})
+    )
+    assert answer.code == 1
+    assert "cannot be changed" in answer.err
+    other = an_order(metadata__name="other", spec__quote={"currency": "USD"})
+    refused = await kubectl("apply", "-f", "-", stdin=other)
+    assert "MUG-STONEWARE-BLUE is not sold in USD, only in EUR" in refused.err
 
 
 async def test_the_right_quote_is_accepted_and_a_cheaper_one_refused(kubectl: Kubectl) -> None:

@@ -34,8 +34,8 @@ class Shelf:
 
     async def products(self, merchant: str, skus: Sequence[str]) -> Mapping[str, Product]:
         known = {
-            "TEA": Product("TEA", "Tea", "EUR", 650, 120),
-            "MUG": Product("MUG", "Mug", "EUR", 1490, 400),
+            "TEA": Product("TEA", "Tea", "EUR", 650, 120, other_prices={"USD": 700}),
+            "MUG": Product("MUG", "Mug", "EUR", 1490, 400, other_prices={"USD": 1600}),
             "USD": Product("USD", "Dollar", "USD", 100, 1),
         }
         return {sku: known[sku] for sku in skus if sku in known}
@@ -85,7 +85,6 @@ async def test_the_right_quote_is_left_alone_in_any_order() -> None:
     "given",
     [
         {**QUOTE, "amounts": {**QUOTE["amounts"], "total": 1}},  # type: ignore[dict-item]
-        {**QUOTE, "currency": "XAU"},
         {**QUOTE, "lines": QUOTE["lines"][:1]},  # type: ignore[index]
     ],
 )
@@ -94,9 +93,37 @@ async def test_another_quote_is_refused_with_the_right_total(given: dict[str, An
         await review({"quote": given})
 
 
+DOLLARS = {
+    "currency": "USD",
+    "lines": [
+        {"sku": "TEA", "quantity": 2, "unitAmount": 700, "weightGrams": 120},
+        {"sku": "MUG", "quantity": 1, "unitAmount": 1600, "weightGrams": 400},
+    ],
+    "amounts": {"items": 3000, "shipping": 490, "tax": 663, "discount": 0, "total": 4153},
+}
+
+
+async def test_a_quote_that_is_but_a_currency_is_filled_in() -> None:
+    assert (await review({"quote": {"currency": "USD"}})).quote == DOLLARS
+    assert (await review({"quote": {"currency": "EUR"}})).quote == QUOTE
+
+
+async def test_a_quote_in_another_currency_is_compared_in_that() -> None:
+    assert (await review({"quote": DOLLARS})).quote is None
+    with pytest.raises(Denied, match=r"the total is 41\.53 USD"):
+        await review({"quote": {**QUOTE, "currency": "USD"}})
+
+
 @pytest.mark.parametrize(
     ("spec", "reason", "says"),
     [
+        ({"quote": {"currency": "JPY"}}, "no_price_in_currency", "TEA is not sold in JPY, only in EUR, USD"),
+        ({"quote": {"currency": "XAU"}}, "unsupported_currency", "cannot be placed in this currency"),
+        ({"quote": {**QUOTE, "currency": "XAU"}}, "unsupported_currency", "cannot be placed"),
+        ({"quote": {"currency": "<script>"}}, "unsupported_currency", "cannot be placed in this currency"),
+        ({"quote": {"currency": 978}}, "invalid", "spec.quote."),
+        ({"quote": {"currency": "USD", "lines": []}}, "invalid", "spec.quote."),
+        ({"quote": {}}, "invalid", "spec.quote."),
         ({"items": [{"sku": "NOPE", "quantity": 1}]}, "unknown_sku", "no product NOPE"),
         ({"items": [*SPEC["items"], {"sku": "USD", "quantity": 1}]}, "mixed_currency", "per currency"),  # type: ignore[misc]
         ({"items": [{"sku": "TEA", "quantity": 1}] * 2}, "duplicate_sku", "TEA is there twice"),

@@ -203,6 +203,9 @@ class Stock:
     def __init__(self, books: Books) -> None:
         self._books = books
 
+    async def overdue(self, limit: int) -> Sequence[tuple[str, str]]:
+        return []  # nothing stands alone in this world
+
     async def uid_of(self, merchant: str, name: str) -> str | None:
         await point("stock uid")
         return self._books.names.get(name)

@@ -86,9 +86,10 @@ class Process:
         def wake(kind: Kind, key: Key) -> None:
             wakers[kind].wake(key)
 
+        stock = Stock(world.books)
         self.reconcilers: dict[Kind, Reconciler] = {
             Kind.ORDER: OrderReconciler(cluster, gates, wake, world.now),
-            Kind.RESERVATION: ReservationReconciler(cluster, gates, Stock(world.books), wake, world.now),
+            Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, wake, world.now),
             Kind.PAYMENT: PaymentReconciler(
                 cluster, gates, Payments(world.books), world.gateway, wake, world.now
             ),
@@ -100,7 +101,7 @@ class Process:
         self.parcels = ParcelWatch(
             Parcels(world.books), world.carrier, wake, world.now, first=tick, longest=tick
         )
-        operator = Operator(cluster, gates, wakers, {})  # type: ignore[arg-type]
+        operator = Operator(cluster, gates, stock, wakers, {})  # type: ignore[arg-type]
         self.resync = Resync(operator, Lister(world.api))  # type: ignore[arg-type]
         self.watch = Watch(operator, self.resync)
         self.begin("resync", Kind.ORDER, ("", ""), self.resync.resync())

@@ -1,21 +1,22 @@
-"""How an order is accepted: at most one per key, whatever crashes in between.
+"""How an order, or a reservation, is accepted: at most one per key, whatever crashes in between.
 
-    price -> row with the priced order -> Order resource -> answer into the row -> 202
+    price -> row with the whole resource -> the resource -> answer into the row -> the answer
 
 A row without an answer is finished by the next request with its key. It looks for the resource first and
-then for the gate row: a resource cannot leave before its gate row is there (its finalizer sees to that),
-so finding neither, in this order, means that there never was one.
+then for its ledger row: an Order cannot leave before its gate row is there (its finalizer sees to that), so
+finding neither, in this order, means that there never was one. A Reservation can, if somebody deletes it in
+the moment before stock is held for it; then nothing was held, and making it anew holds it once.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
 
-import orjson
 import structlog
 
-from orderplane.adapters.postgres.idempotency import Answer, Claim, Entry, KeyRef
+from orderplane.adapters.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
 from orderplane.crds.api_errors import (
     AlreadyExists,
     ApiError,
@@ -27,7 +28,6 @@ from orderplane.crds.api_errors import (
 )
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.problems import Problem, unavailable
-from orderplane.gateway.orders import views
 
 Json = dict[str, Any]
 
@@ -38,8 +38,6 @@ CREATE_WITHIN = 5.0
 SETTLE_SECONDS = 2.0
 """How long a create that was not answered may still land in the API server."""
 
-_IMMUTABLE = ("customer", "items", "quote", "address", "paymentMethod")
-
 log = structlog.get_logger(__name__)
 
 
@@ -48,26 +46,41 @@ class Keys(Protocol):
 
     async def find(self, ref: KeyRef) -> Entry | None: ...
     async def claim(
-        self, ref: KeyRef, *, fingerprint: bytes, order_name: str, manifest: Json, seconds: float
+        self, ref: KeyRef, *, fingerprint: bytes, manifest: Json, seconds: float
     ) -> Claim | None: ...
     async def take_over(self, ref: KeyRef, attempt: int, *, seconds: float) -> Claim | None: ...
     async def give_up(self, claim: Claim, *, seconds: float) -> None: ...
     async def forget(self, claim: Claim) -> None: ...
     async def store(self, ref: KeyRef, answer: Answer) -> Answer: ...
-    async def made_uid(self, merchant: str, order_name: str) -> str | None: ...
+    async def made_uid(self, kind: Kind, merchant: str, name: str) -> str | None: ...
 
 
-class Orders(Protocol):
+class Resources(Protocol):
     """What is needed of `ApiClient`."""
 
     async def create(self, kind: Kind, namespace: str, body: Json) -> Json: ...
     async def get(self, kind: Kind, namespace: str, name: str) -> Json: ...
 
 
-class Pricing(Protocol):
-    """Prices the request at hand, and writes its manifest; raises `Problem` where that cannot be."""
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What a request asks to be made.
 
-    async def __call__(self) -> Json: ...
+    Args:
+        immutable: The fields of the spec by which an existing resource is known to be this one.
+        write: Writes the whole resource; raises `Problem` where that cannot be.
+        answer: What to say of the one that was made, by its uid and manifest. Asked again, also by another
+            process after this one died.
+    """
+
+    kind: Kind
+    immutable: tuple[str, ...]
+    write: Callable[[], Awaitable[Json]]
+    answer: Callable[[str, Json], Awaitable[Answer]]
+
+    def is_same(self, found: Json, manifest: Json) -> bool:
+        """Whether an existing resource is the one of this manifest, whatever its owner changed of it."""
+        return all(found["spec"].get(field) == manifest["spec"].get(field) for field in self.immutable)
 
 
 class Verdict(Enum):
@@ -78,14 +91,6 @@ class Verdict(Enum):
     FINISH = auto()
     WAIT = auto()
     REFUSE = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """The answer to give."""
-
-    answer: Answer
-    is_replayed: bool
 
 
 def decide(entry: Entry | None, fingerprint: bytes) -> Verdict:
@@ -99,19 +104,14 @@ def decide(entry: Entry | None, fingerprint: bytes) -> Verdict:
     return Verdict.WAIT if entry.is_claimed else Verdict.FINISH
 
 
-def is_same_order(found: Json, manifest: Json) -> bool:
-    """Whether an existing resource is the one of this manifest; what its owner may change is left out."""
-    return all(found["spec"].get(field) == manifest["spec"].get(field) for field in _IMMUTABLE)
-
-
 class Acceptance:
-    """Accepts orders; holds nothing but its ports."""
+    """Has things made; holds nothing but its ports."""
 
-    def __init__(self, keys: Keys, orders: Orders) -> None:
+    def __init__(self, keys: Keys, resources: Resources) -> None:
         self._keys = keys
-        self._orders = orders
+        self._resources = resources
 
-    async def accept(self, ref: KeyRef, fingerprint: bytes, order_name: str, price: Pricing) -> Accepted:
+    async def accept(self, ref: KeyRef, fingerprint: bytes, making: Making) -> Answered:
         """Carry one request out, or say what became of it.
 
         Raises:
@@ -121,66 +121,61 @@ class Acceptance:
         entry = await self._keys.find(ref)
         verdict = decide(entry, fingerprint)
         if verdict is Verdict.BEGIN:
-            manifest = await price()
+            manifest = await making.write()
             begun_at = time.monotonic()
             claim = await self._keys.claim(
-                ref,
-                fingerprint=fingerprint,
-                order_name=order_name,
-                manifest=manifest,
-                seconds=LEASE_SECONDS,
+                ref, fingerprint=fingerprint, manifest=manifest, seconds=LEASE_SECONDS
             )
             if claim is not None:
-                return await self._create(claim, manifest, begun_at)
+                return await self._create(making, claim, manifest, begun_at)
             entry = await self._keys.find(ref)
             verdict = decide(entry, fingerprint)
         if verdict is Verdict.REFUSE:
-            raise Problem(
-                "idempotency_key_reused",
-                "This key was used for a request with another body. Send a new key with a new request.",
-            )
+            raise key_reused()
         if verdict is Verdict.REPLAY:
             assert entry is not None
             assert entry.answer is not None
-            return Accepted(entry.answer, is_replayed=True)
+            return Answered(entry.answer, is_replayed=True)
         if verdict is Verdict.FINISH:
             assert entry is not None
             begun_at = time.monotonic()
             claim = await self._keys.take_over(ref, entry.attempt, seconds=LEASE_SECONDS)
             if claim is not None:
-                return await self._finish(claim, entry, begun_at)
+                assert entry.manifest is not None
+                return await self._finish(making, claim, entry.manifest, begun_at)
         raise Problem(
             "request_in_progress",
             "The first request with this key is not answered yet. Repeat this one shortly.",
             headers={"Retry-After": "1"},
         )
 
-    async def _finish(self, claim: Claim, entry: Entry, begun_at: float) -> Accepted:
-        merchant, name = claim.ref.merchant, entry.order_name
+    async def _finish(self, making: Making, claim: Claim, manifest: Json, begun_at: float) -> Answered:
+        merchant, name = claim.ref.merchant, manifest["metadata"]["name"]
         try:
-            found = await self._orders.get(Kind.ORDER, merchant, name)
+            found = await self._resources.get(making.kind, merchant, name)
         except NotFound:
             found = None
         except ApiError as error:
             await self._keys.give_up(claim, seconds=0)
             raise _cannot_ask(error) from error
         if found is not None:
-            return await self._answer_existing(claim, entry.manifest, found)
-        gone = await self._keys.made_uid(merchant, name)
+            return await self._answer_existing(making, claim, manifest, found)
+        gone = await self._keys.made_uid(making.kind, merchant, name)
         if gone is not None:
-            log.info("order was made and is gone", order=name, uid=gone)
-            return await self._answer(claim.ref, name, gone, entry.manifest)
-        return await self._create(claim, entry.manifest, begun_at)
+            log.info("was made and is gone", kind=making.kind, name=name, uid=gone)
+            return await self._answer(making, claim.ref, gone, manifest)
+        return await self._create(making, claim, manifest, begun_at)
 
-    async def _create(self, claim: Claim, manifest: Json, begun_at: float) -> Accepted:
+    async def _create(self, making: Making, claim: Claim, manifest: Json, begun_at: float) -> Answered:
         merchant, name = claim.ref.merchant, manifest["metadata"]["name"]
         if time.monotonic() - begun_at > CREATE_WITHIN:
             await self._keys.give_up(claim, seconds=0)
             raise unavailable("The database is slow; nothing was made. Repeat the request.")
         try:
-            made = await self._orders.create(Kind.ORDER, merchant, manifest)
+            made = await self._resources.create(making.kind, merchant, manifest)
         except AlreadyExists:
-            return await self._answer_existing(claim, manifest, await self._existing(claim, name))
+            found = await self._existing(making.kind, claim, name)
+            return await self._answer_existing(making, claim, manifest, found)
         except (Overloaded, NamespaceTerminating) as error:
             await self._keys.give_up(claim, seconds=0)
             raise _cannot_ask(error) from error
@@ -188,51 +183,61 @@ class Acceptance:
             await self._keys.give_up(claim, seconds=SETTLE_SECONDS)
             raise unavailable(
                 "The API server did not answer. Repeat the request with the same key and body: "
-                "there will be one order.",
+                "it will be done once.",
                 SETTLE_SECONDS,
             ) from error
         except Invalid as error:
             await self._keys.forget(claim)
-            raise refused(error) from error
+            raise refused(making.kind, error) from error
         except ApiError:
             await self._keys.forget(claim)
             raise
-        log.info("order accepted", order=name, uid=made["metadata"]["uid"])
-        return await self._answer(claim.ref, name, made["metadata"]["uid"], manifest)
+        log.info("accepted", kind=making.kind, name=name, uid=made["metadata"]["uid"])
+        return await self._answer(making, claim.ref, made["metadata"]["uid"], manifest)
 
-    async def _existing(self, claim: Claim, name: str) -> Json:
+    async def _existing(self, kind: Kind, claim: Claim, name: str) -> Json:
         try:
-            return await self._orders.get(Kind.ORDER, claim.ref.merchant, name)
+            return await self._resources.get(kind, claim.ref.merchant, name)
         except ApiError as error:
-            # Also NotFound: it left between the two calls, and the next request finds its gate row.
+            # Also NotFound: it left between the two calls, and the next request finds its ledger row.
             await self._keys.give_up(claim, seconds=0)
             raise _cannot_ask(error) from error
 
-    async def _answer_existing(self, claim: Claim, manifest: Json, found: Json) -> Accepted:
-        name = found["metadata"]["name"]
-        if not is_same_order(found, manifest):
+    async def _answer_existing(self, making: Making, claim: Claim, manifest: Json, found: Json) -> Answered:
+        if not making.is_same(found, manifest):
             await self._keys.forget(claim)
+            noun = making.kind.lower()
             raise Problem(
-                "order_name_taken",
-                f"Order {name} exists and is not this one. Somebody made it by another way; use a new key.",
+                f"{noun}_name_taken",
+                f"The {noun} {found['metadata']['name']} exists and is not this one. Somebody made it by "
+                "another way; use a new key.",
             )
-        return await self._answer(claim.ref, name, found["metadata"]["uid"], manifest)
+        return await self._answer(making, claim.ref, found["metadata"]["uid"], manifest)
 
-    async def _answer(self, ref: KeyRef, name: str, uid: str, manifest: Json) -> Accepted:
-        # Sorted, for jsonb does not keep the order of members: a row finished later is answered the same.
-        view = views.accepted(name, uid, manifest["spec"]["quote"])
-        body = orjson.dumps(view, option=orjson.OPT_SORT_KEYS).decode()
-        return Accepted(await self._keys.store(ref, Answer(202, body)), is_replayed=False)
+    async def _answer(self, making: Making, ref: KeyRef, uid: str, manifest: Json) -> Answered:
+        answer = await making.answer(uid, manifest)
+        return Answered(await self._keys.store(ref, answer), is_replayed=False)
 
 
-def refused(error: Invalid) -> Problem:
+def key_reused() -> Problem:
+    """The refusal for a key that belongs to another request."""
+    return Problem(
+        "idempotency_key_reused",
+        "This key was used for a request with another body. Send a new key with a new request.",
+    )
+
+
+def refused(kind: Kind, error: Invalid) -> Problem:
     """A rule of the cluster that this process does not know. Only places: words could repeat values."""
     places = tuple(
         {"pointer": field_pointer(str(cause["field"])), "detail": "The cluster refuses this value."}
         for cause in error.causes
         if cause.get("field")
     )
-    return Problem("order_refused", "The cluster's rules refuse this order. Nothing was made.", errors=places)
+    noun = kind.lower()
+    return Problem(
+        f"{noun}_refused", f"The cluster's rules refuse this {noun}. Nothing was made.", errors=places
+    )
 
 
 def field_pointer(path: str) -> str:
@@ -244,7 +249,7 @@ def field_pointer(path: str) -> str:
 def _cannot_ask(error: ApiError) -> Problem:
     code = "overloaded" if isinstance(error, Overloaded) else "unavailable"
     return unavailable(
-        "The API server cannot take the order now. Repeat the request with the same key.",
+        "The API server cannot take it now. Repeat the request with the same key.",
         error.retry_after,
         code=code,
     )

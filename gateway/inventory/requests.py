@@ -1,0 +1,95 @@
+"""What clients send about stock."""
+
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from orderplane.crds.meta import ApiModel
+from orderplane.crds.order import Item
+from orderplane.crds.reservation import ReservationSpec
+from orderplane.gateway.http.body import STRICT
+from orderplane.gateway.http.text import OneLine
+
+MOST_ON_HAND = 1_000_000_000
+MAX_TTL_SECONDS = 604_800
+
+Reason = Annotated[
+    OneLine,
+    Field(
+        min_length=1,
+        max_length=200,
+        description="Why, for the ledger; nothing about a person.",
+        examples=["water damage"],
+    ),
+]
+
+
+class KeptItem(Item):
+    """A product and how many of it."""
+
+    model_config = STRICT
+
+
+class ReserveRequest(ApiModel):
+    """Stock to be kept for somebody who has not ordered yet: all of it, or nothing."""
+
+    model_config = ConfigDict(
+        **STRICT,
+        json_schema_extra={
+            "examples": [{"items": [{"sku": "TEA-EARL-GREY-100", "quantity": 2}], "ttlSeconds": 900}]
+        },
+    )
+
+    items: Annotated[
+        tuple[KeptItem, ...],
+        *ReservationSpec.model_fields["items"].metadata,
+        Field(description="Each product at most once."),
+    ]
+    ttl_seconds: Annotated[
+        int,
+        Field(ge=1, le=MAX_TTL_SECONDS, description="When it is given back, at the latest; a week at most."),
+    ] = 900
+
+    @model_validator(mode="after")
+    def _has_each_product_once(self) -> Self:
+        if len({item.sku for item in self.items}) < len(self.items):
+            raise ValueError("A product is listed twice in items; give it once, with the whole quantity.")
+        return self
+
+
+class ReleaseRequest(ApiModel):
+    """A reservation that is not needed any more."""
+
+    model_config = STRICT
+
+    reservation: Annotated[
+        str,
+        Field(max_length=253, description="Its `id`.", examples=["r-mfrggzdfmztwq2lknnwg23tpoa"]),
+    ]
+
+
+class AdjustmentRequest(ApiModel):
+    """A known difference: a delivery came, a cup broke."""
+
+    model_config = STRICT
+
+    delta: Annotated[
+        int,
+        Field(ge=-MOST_ON_HAND, le=MOST_ON_HAND, description="How many more, or less; not 0.", examples=[-1]),
+    ]
+    reason: Reason
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.delta == 0:
+            raise ValueError("delta is 0, which changes nothing.")
+        return self
+
+
+class RecountRequest(ApiModel):
+    """What was found on the shelf."""
+
+    model_config = STRICT
+
+    on_hand: Annotated[int, Field(ge=0, le=MOST_ON_HAND, description="How many were counted.")]
+    reason: Reason
