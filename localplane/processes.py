@@ -10,14 +10,17 @@ from orderplane.localplane.supervisor import Component
 MODULES = {
     "payments": "orderplane.sandbox.payments",
     "carrier": "orderplane.sandbox.carrier",
+    "mail": "orderplane.sandbox.mail",
+    "sms": "orderplane.sandbox.sms",
     "webhook": "orderplane.webhook.main",
     "operator": "orderplane.operator.main",
     "relay": "orderplane.workers.relay",
+    "notifier": "orderplane.workers.notifier",
     "gateway": "orderplane.gateway.main",
 }
 """In the order in which they are started."""
 
-SANDBOXES = frozenset({"payments", "carrier"})
+SANDBOXES = frozenset({"payments", "carrier", "mail", "sms"})
 
 
 def process(

@@ -43,7 +43,8 @@ def _knows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "audit", "bench sagas", "clients add", "crds install", "dev down", "dev env", "dev status", "dev up",
-        "keys new", "migrate", "resolve", "retry", "stock set", "users add", "version",
+        "dlq list", "dlq replay", "dlq show", "keys new", "migrate", "notifications",
+        "resolve", "retry", "stock set", "users add", "version",
     }  # fmt: skip
 
 
