@@ -48,13 +48,17 @@ def mail_of(notice: Notice, sender: str) -> EmailMessage:
         sender: Whom it comes from, as `Name <address>`; the address's domain ends the Message-ID.
 
     Raises:
-        Refused: the event lacks something that the template tells (`TemplateFailed`).
+        Refused: the event lacks something that the template tells (`TemplateFailed`), or the address is none
+            (`RecipientRefused`).
     """
     assert notice.recipient is not None
     subject, _, text = _render(notice, "txt").partition("\n")
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
-    mail["To"] = notice.recipient.address
+    try:
+        mail["To"] = notice.recipient.address
+    except ValueError as problem:
+        raise Refused("RecipientRefused", "The address cannot be written into a mail.") from problem
     mail["Subject"] = subject
     mail["Date"] = format_datetime(notice.waits_since)
     domain = parseaddr(sender)[1].rpartition("@")[2]

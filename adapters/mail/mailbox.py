@@ -25,9 +25,9 @@ class Mailbox:
 
     def __init__(self, url: str, login: str, *, seconds: float = 10.0) -> None:
         user, _, password = login.partition(":")
-        self._http = aiohttp.ClientSession(
-            url, auth=aiohttp.BasicAuth(user, password), timeout=aiohttp.ClientTimeout(total=seconds)
-        )
+        headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        self._http = aiohttp.ClientSession(url, headers=headers, timeout=timeout)
         self._calls = ProviderCalls("mailbox", verdict_on)
 
     async def __aenter__(self) -> Self:

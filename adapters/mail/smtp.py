@@ -128,7 +128,7 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
         case aiosmtplib.SMTPAuthenticationError() | aiosmtplib.SMTPSenderRefused() if problem.code >= 500:
             # Our account, not the customer's address: no message is to be given up for it.
             return Transient("MailUnauthorized", "the mail server refuses our account; check its address")
-        case ValueError():
+        case UnicodeError():
             return Refused("RecipientRefused", "The address cannot be written in ASCII.")
         case aiosmtplib.SMTPException() | OSError() | TimeoutError():
             return Transient("MailUnavailable", "the mail server cannot be reached")

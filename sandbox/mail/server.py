@@ -66,8 +66,10 @@ class Postbox:
             self._keep(envelope)
             await self._store.settled()
         if is_cut_off or trouble is Trouble.CUT:
-            _cut(server.transport)
-        elif trouble is Trouble.HANG:
+            assert server.transport is not None
+            server.transport.close()
+        if is_cut_off or trouble in (Trouble.CUT, Trouble.HANG):
+            # Ended by aiosmtpd when the connection is.
             await asyncio.Event().wait()
         return "250 2.0.0 OK"
 
@@ -93,11 +95,6 @@ class Line(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody has connected."""
         if self._postbox.draw() is Trouble.REFUSE:
-            _cut(transport)
+            transport.close()
         else:
             super().connection_made(transport)
-
-
-def _cut(transport: asyncio.BaseTransport | None) -> None:
-    assert isinstance(transport, asyncio.Transport)
-    transport.abort()
