@@ -43,7 +43,7 @@ async def collect(
         ApiError, Transient, Unclear, KafkaError: one of the systems cannot be read.
     """
     taken_at = datetime.now(UTC)
-    tables = await _tables(pool)
+    tables = await read_tables(pool)
     resources = {kind: await _resources(api, kind) for kind in Kind}
     intents, refunds, parcels = await asyncio.gather(
         _all(gateway.intents()), _all(gateway.refunds()), _all(carrier.shipments())
@@ -53,7 +53,8 @@ async def collect(
     return Snapshot(taken_at, tables, resources, intents, refunds, parcels, messages, outgoing)
 
 
-async def _tables(pool: Pool) -> dict[str, list[Row]]:
+async def read_tables(pool: Pool) -> dict[str, list[Row]]:
+    """All rows of all ledgers, as they stood at one moment."""
     async with (
         session(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
