@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
 
+from orderplane.audit.events import KEPT
 from orderplane.audit.snapshot import Row, Snapshot, Violation
 from orderplane.events.types import EventType
 from orderplane.notifications.plan import CHANNELS, Channel
@@ -17,7 +18,7 @@ _TELLING = {type_.value: channels for type_, channels in CHANNELS.items()}
 
 
 def every_due_message_is_noted(snapshot: Snapshot) -> Iterator[Violation]:
-    """Each published event that calls for a message to a customer with an account has its row."""
+    """Each event in the topics that calls for a message to a customer with an account has its row."""
     noted = {(row["event_id"], row["channel"]) for row in snapshot.tables["notifications"]}
     people = _people(snapshot)
     customers = {
@@ -27,11 +28,9 @@ def every_due_message_is_noted(snapshot: Snapshot) -> Iterator[Violation]:
     }
     for row in snapshot.tables["history"]:
         since = row["published_at"]
-        if (
-            since is None
-            or snapshot.taken_at - since < SETTLING
-            or customers.get(row["subject"]) not in people
-        ):
+        if since is None or not SETTLING <= snapshot.taken_at - since < KEPT:
+            continue
+        if customers.get(row["subject"]) not in people:
             continue
         for channel in _TELLING.get(row["type"], ()):
             if (row["event_id"], channel) not in noted:

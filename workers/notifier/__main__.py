@@ -34,6 +34,7 @@ from orderplane.workers.waiting import happens
 log = structlog.get_logger(__name__)
 
 COUNT_SECONDS = 2.0
+CLOSE_SECONDS = 5.0
 POOL_SIZE = 8
 
 
@@ -109,7 +110,7 @@ async def run(settings: Settings) -> None:
             sms = TwilioSms(settings.sms_key, settings.sms_from, settings.sms_url)
             messengers[Channel.SMS] = BySms(await stack.enter_async_context(sms))
         pool = await open_pool(settings.common.postgres_dsn, size=POOL_SIZE)
-        stack.push_async_callback(pool.close)
+        stack.push_async_callback(_close, pool)
         notifier = Notifier(settings, pool, messengers)
         await stack.enter_async_context(
             serve_telemetry(settings.common.metrics_port, is_ready=lambda: notifier.is_ready)
@@ -120,6 +121,11 @@ async def run(settings: Settings) -> None:
         ending.cancel()
         notifier.stop()
         await running
+
+
+async def _close(pool: Pool) -> None:
+    async with asyncio.timeout(CLOSE_SECONDS):
+        await pool.close()
 
 
 def main() -> int:

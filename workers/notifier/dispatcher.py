@@ -95,6 +95,7 @@ class Dispatcher:
         finally:
             for task in self._under_way:
                 task.cancel()
+            await asyncio.gather(*self._under_way, return_exceptions=True)
 
     def _is_over(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

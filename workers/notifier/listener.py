@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from orderplane.adapters.kafka.consumer import open_consumer
 from orderplane.adapters.kafka.producer import open_producer
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 GROUP = "orderplane-notifier"
 BATCH = 200
 FETCH_MS = 250
+COMMIT_SECONDS = 5.0
 BURY_SECONDS = 1.0
 MOST_BURIED = 50
 
@@ -89,7 +90,7 @@ class Listener:
                 records = [record for each in batch.values() for record in each]
                 if records:
                     await self._take(records, producer)
-                    await consumer.commit()
+                    await _commit(consumer)
                     self._measure(consumer, batch)
                 if time.monotonic() >= self._bury_at:
                     await self._bury_dead(producer)
@@ -124,6 +125,15 @@ class Listener:
             await _bury([letter_of_row(row) for row in rows], producer)
         if len(rows) < MOST_BURIED:
             self._bury_at = time.monotonic() + BURY_SECONDS
+
+
+async def _commit(consumer: AIOKafkaConsumer) -> None:
+    """Commit what was read; on its own aiokafka would try for ever."""
+    try:
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await consumer.commit()
+    except TimeoutError as problem:
+        raise KafkaTimeoutError(f"no commit within {COMMIT_SECONDS:g} s") from problem
 
 
 async def _bury(letters: Sequence[DeadLetter], producer: AIOKafkaProducer) -> None:
