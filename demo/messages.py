@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orderplane.adapters.postgres.pool import Pool, session
 from orderplane.demo.catalogue import MERCHANT
@@ -46,15 +47,27 @@ async def collect_messages(
 async def _look(pool: Pool, channels: Mapping[Channel, Outgoing]) -> Messages:
     async with session(pool) as connection:
         rows = await connection.fetch(_EVENTS, MERCHANT)
-    arrived: dict[str, Counter[str]] = defaultdict(Counter)
+    outgoing = {
+        channel: Counter([reference async for reference in there.references()])
+        for channel, there in channels.items()
+    }
+    return compare(rows, outgoing)
+
+
+def compare(rows: Sequence[Mapping[str, Any]], outgoing: Mapping[Channel, Counter[str]]) -> Messages:
+    """Hold what has arrived against what is due.
+
+    Args:
+        rows: Events of customers: event_id, type, and the customer's preferences.
+        outgoing: How often each reference went out, by channel.
+    """
+    arrived: dict[str, Counter[str]] = {channel.value: Counter() for channel in outgoing}
     missing: list[str] = []
     repeated: list[str] = []
-    for channel, there in channels.items():
-        copies = Counter([reference async for reference in there.references()])
+    for channel, copies in outgoing.items():
         repeated += [f"{channel} {reference}" for reference, count in copies.items() if count > 1]
         for row in rows:
-            reference = reference_of(row["event_id"], channel)
-            if reference in copies:
+            if reference_of(row["event_id"], channel) in copies:
                 arrived[channel.value][row["type"]] += 1
             elif channel in CHANNELS.get(EventType(row["type"]), ()) and row["preferences"].get(channel):
                 missing.append(f"{row['type']} by {channel} ({row['event_id']})")
