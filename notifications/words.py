@@ -4,6 +4,8 @@ The words are jinja2 templates: `templates/EVENT.txt`, `.html`, `.sms`. A text's
 """
 
 import re
+from email.errors import MessageError
+from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
@@ -56,8 +58,8 @@ def mail_of(notice: Notice, sender: str) -> EmailMessage:
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
     try:
-        mail["To"] = notice.recipient.address
-    except ValueError as problem:
+        mail["To"] = Address(addr_spec=notice.recipient.address or "")
+    except (ValueError, MessageError, IndexError) as problem:
         raise Refused("RecipientRefused", "The address cannot be written into a mail.") from problem
     mail["Subject"] = subject
     mail["Date"] = format_datetime(notice.waits_since)

@@ -96,9 +96,13 @@ def test_names_of_all_scripts_arrive():
     assert "Hello Žofie 咲," in body(read, "plain")
 
 
-def test_an_address_with_a_line_break_is_refused():
+@pytest.mark.parametrize(
+    "address",
+    ["ada@example.org\nBcc: eve@example.org", "eve", "eve@", "@eve", "a@b.example, eve@example.org"],
+)
+def test_what_is_no_address_is_refused(address):
     with pytest.raises(Refused, match="RecipientRefused") as told:
-        mail_of(notice(*CREATED, address="ada@example.org\nBcc: eve@example.org"), SENDER)
+        mail_of(notice(*CREATED, address=address), SENDER)
     assert "eve" not in str(told.value)
 
 

@@ -30,9 +30,11 @@ class Settings:
         `ORDERPLANE_SMTP_URL` (`smtp://`, `smtp+starttls://` or `smtps://`, with user and password where they
         are asked for) and `ORDERPLANE_MAIL_FROM` (`Name <address>`); `ORDERPLANE_SMS_KEY`
         (`ACCOUNT_SID:AUTH_TOKEN`), `ORDERPLANE_SMS_FROM` (a number or name), and `ORDERPLANE_SMS_URL`, by
-        default Twilio's own. `ORDERPLANE_NOTIFIER_LEASE_SECONDS` (30): after so long others take over what
-        a dead notifier had in hand. `ORDERPLANE_NOTIFIER_GOOD_FOR_SECONDS` (a day): how long a message is
-        tried.
+        default Twilio's own.
+
+        `ORDERPLANE_NOTIFIER_LEASE_SECONDS` (30): after so long others take over what a dead notifier had in
+        hand; more than twice what a call to a provider may take, which is 8 s.
+        `ORDERPLANE_NOTIFIER_GOOD_FOR_SECONDS` (a day): how long a message is tried.
 
         Raises:
             SettingsWrong: see the message.
