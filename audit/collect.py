@@ -1,7 +1,7 @@
 """Read everything that the audit compares."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -12,43 +12,58 @@ from orderplane.audit.snapshot import Message, Row, Snapshot
 from orderplane.controllers.payment.ports import PaymentGateway
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
+from orderplane.notifications.plan import Channel
+from orderplane.notifications.ports import Outgoing
 
 T = TypeVar("T")
 
 TABLES = (
     "orders", "stock", "reservations", "reservation_lines", "movements", "payments", "refunds",
-    "shipments", "history", "idempotency",
+    "shipments", "history", "idempotency", "notifications", "users",
 )  # fmt: skip
+_COLUMNS = {"users": "merchant, id, preferences, updated_at, deleted_at"}
+"""Of the others everything; of people not who they are."""
 
 
 async def collect(
-    api: ApiClient, pool: Pool, gateway: PaymentGateway, carrier: Carrier, kafka: str
+    api: ApiClient,
+    pool: Pool,
+    gateway: PaymentGateway,
+    carrier: Carrier,
+    kafka: str,
+    channels: Mapping[Channel, Outgoing],
 ) -> Snapshot:
     """Take a snapshot. The systems are read one after another, so what is in flight may look torn.
 
     Args:
         kafka: Bootstrap servers; empty leaves the topics out.
+        channels: Those that can be looked into: a mail server, say, cannot.
 
     Raises:
         ApiError, Transient, Unclear, KafkaError: one of the systems cannot be read.
     """
     taken_at = datetime.now(UTC)
-    tables = await _tables(pool)
+    tables = await read_tables(pool)
     resources = {kind: await _resources(api, kind) for kind in Kind}
     intents, refunds, parcels = await asyncio.gather(
         _all(gateway.intents()), _all(gateway.refunds()), _all(carrier.shipments())
     )
+    outgoing = {channel: await _all(there.references()) for channel, there in channels.items()}
     messages = [_message(record) async for record in read_all(kafka)] if kafka else None
-    return Snapshot(taken_at, tables, resources, intents, refunds, parcels, messages)
+    return Snapshot(taken_at, tables, resources, intents, refunds, parcels, messages, outgoing)
 
 
-async def _tables(pool: Pool) -> dict[str, list[Row]]:
+async def read_tables(pool: Pool) -> dict[str, list[Row]]:
+    """All rows of all ledgers, as they stood at one moment."""
     async with (
         session(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         return {
-            table: await connection.fetch(f"SELECT * FROM {table}", timeout=60)  # noqa: S608
+            table: await connection.fetch(
+                f"SELECT {_COLUMNS.get(table, '*')} FROM {table}",  # noqa: S608
+                timeout=60,
+            )
             for table in TABLES
         }
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from orderplane.controllers.payment.ports import Intent, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
+from orderplane.notifications.plan import Channel
 
 Row = Mapping[str, Any]
 """One row of a table, by column."""
@@ -38,6 +39,8 @@ class Snapshot:
         resources: Live objects of each kind, as the API server tells them.
         intents, refunds, parcels: All that the providers know.
         messages: All that is in the topics; None where there is no Kafka to look into.
+        outgoing: The reference of every message that went out through a channel, once for each copy; without
+            the channels that cannot be looked into.
     """
 
     taken_at: datetime
@@ -47,6 +50,7 @@ class Snapshot:
     refunds: Sequence[Refund]
     parcels: Sequence[CarrierShipment]
     messages: Sequence[Message] | None = None
+    outgoing: Mapping[Channel, Sequence[str]] = field(default_factory=dict)
     _by_order: dict[str, dict[str, Row]] = field(default_factory=dict, compare=False)
     _open: set[str] = field(default_factory=set, compare=False)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from orderplane.audit import events, money, parcels, reservations, resources, stock
+from orderplane.audit import events, money, notifications, parcels, reservations, resources, stock
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.crds.meta import Kind
 
@@ -38,6 +38,10 @@ INVARIANTS: tuple[Invariant, ...] = (
     events.nothing_is_done_after_the_seal,
     events.history_is_in_the_topics,
     events.first_messages_rise,
+    notifications.every_due_message_is_noted,
+    notifications.nothing_wanted_is_withheld,
+    notifications.messages_go_out_once,
+    notifications.messages_keep_their_order,
 )
 
 
@@ -73,6 +77,7 @@ def judge(snapshot: Snapshot) -> Verdict:
             "refunds": len(snapshot.refunds),
             "labels": sum(parcel.label is not None for parcel in snapshot.parcels),
             "messages": len(snapshot.messages or ()),
+            "notifications": sum(row["state"] == "Sent" for row in snapshot.tables["notifications"]),
         },
     )
 

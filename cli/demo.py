@@ -19,6 +19,7 @@ from orderplane.cli.console import console, fail, run
 from orderplane.cli.dev import check_is_free, is_up, place_of, print_next_steps
 from orderplane.cli.world import open_world
 from orderplane.demo.catalogue import seed as seed_catalogue
+from orderplane.demo.messages import Messages, collect_messages
 from orderplane.demo.mix import mix
 from orderplane.demo.shop import Shop
 from orderplane.demo.summary import Summary, record_of, summarise
@@ -59,7 +60,8 @@ def demo(
 ) -> None:
     """Start everything, place orders of every kind, watch them to their end, and prove that nothing was lost.
 
-    Exit code 0 only if every order ended as its input calls for and the audit is clean.
+    Exit code 0 only if every order ended as its input calls for, every customer was told once what they want
+    to be told, and the audit is clean.
 
     Examples:
 
@@ -101,10 +103,11 @@ async def _demo(
                 if not is_over:
                     placing.cancel()
         console.print(_table(shop, started))
+        messages = await collect_messages(world.pool, world.channels if plane.kafka_bootstrap else {})
         verdict = await audit(world.snapshot)
         summary = await summarise(shop.placed, world.pool, plane.kafka_bootstrap)
         took = time.monotonic() - started
-        _print(summary, verdict, took)
+        _print(summary, messages, verdict, took)
         if json_file is not None:
             document = {
                 "orders": [record_of(placed) for placed in shop.placed],
@@ -113,13 +116,19 @@ async def _demo(
                 "ends": summary.ends,
                 "latency": {"p50": summary.latency_p50, "p95": summary.latency_p95},
                 "events": summary.events,
+                "messages": {
+                    "arrived": messages.arrived,
+                    "missing": messages.missing,
+                    "repeated": messages.repeated,
+                },
                 "audit": as_document(verdict),
             }
             await asyncio.to_thread(json_file.write_text, json.dumps(document, indent=2) + "\n")
         if keep:
             print_next_steps(state)
             await _until_stopped()
-        return is_over and not summary.unexpected and verdict.is_clean
+        is_told = not messages.missing and not messages.repeated
+        return is_over and not summary.unexpected and is_told and verdict.is_clean
 
 
 def _table(shop: Shop, started: float) -> Table:
@@ -129,7 +138,7 @@ def _table(shop: Shop, started: float) -> Table:
     return table
 
 
-def _print(summary: Summary, verdict: Verdict, took: float) -> None:
+def _print(summary: Summary, messages: Messages, verdict: Verdict, took: float) -> None:
     table = Table("ended", "orders", title=f"Summary after {took:.0f} s")
     for end, count in summary.ends.items():
         table.add_row(end, str(count))
@@ -139,12 +148,25 @@ def _print(summary: Summary, verdict: Verdict, took: float) -> None:
         for topic, count in summary.events.items():
             topics.add_row(topic, str(count))
         console.print(topics)
+    if messages.arrived:
+        _print_messages(messages)
     console.print(
         f"From created to shipped: p50 {summary.latency_p50:.2f} s, p95 {summary.latency_p95:.2f} s."
     )
     for line in summary.unexpected:
         console.print(f"[red]unexpected[/] {escape(line)}", soft_wrap=True)
     show(verdict)
+
+
+def _print_messages(messages: Messages) -> None:
+    table = Table("customers were told of", *messages.arrived)
+    for type_ in sorted({type_ for counts in messages.arrived.values() for type_ in counts}):
+        table.add_row(type_, *(str(counts.get(type_, 0)) for counts in messages.arrived.values()))
+    console.print(table)
+    for line in messages.missing:
+        console.print(f"[red]not told[/] {line}", soft_wrap=True)
+    for line in messages.repeated:
+        console.print(f"[red]told twice[/] {line}", soft_wrap=True)
 
 
 async def _until_stopped() -> None:

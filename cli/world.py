@@ -1,35 +1,47 @@
 """Connect to everything that a command may need, as the environment says."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.mail.mailbox import Mailbox
 from orderplane.adapters.payments.stripe import StripeGateway
 from orderplane.adapters.postgres.pool import Pool, open_pool
+from orderplane.adapters.sms.twilio import TWILIO, TwilioSms
 from orderplane.audit.collect import collect
 from orderplane.audit.snapshot import Snapshot
+from orderplane.notifications.plan import Channel
+from orderplane.notifications.ports import Outgoing
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Open connections to all that Orderplane touches."""
+    """Open connections to all that Orderplane touches.
+
+    Args:
+        channels: What customers are told through, as far as it can be looked into.
+    """
 
     api: ApiClient
     pool: Pool
     gateway: StripeGateway
     carrier: EasyPostCarrier
     kafka: str
+    channels: Mapping[Channel, Outgoing] = field(default_factory=dict)
 
     async def snapshot(self) -> Snapshot:
         """Read everything once."""
-        return await collect(self.api, self.pool, self.gateway, self.carrier, self.kafka)
+        return await collect(self.api, self.pool, self.gateway, self.carrier, self.kafka, self.channels)
 
 
 @asynccontextmanager
 async def open_world(env: dict[str, str]) -> AsyncIterator[World]:
     """Connect to what `env` (`ORDERPLANE_*`, and the usual `KUBECONFIG`) names.
+
+    `ORDERPLANE_MAILBOX_URL` and `_KEY` (`user:password`) are those of a mail sink, `ORDERPLANE_SMS_KEY` and
+    `_FROM` those of the SMS provider; without them the channel is not looked into.
 
     Raises:
         KeyError: a variable is missing.
@@ -43,7 +55,22 @@ async def open_world(env: dict[str, str]) -> AsyncIterator[World]:
             ) as api,
             StripeGateway(env["ORDERPLANE_PAYMENTS_KEY"], env["ORDERPLANE_PAYMENTS_URL"]) as gateway,
             EasyPostCarrier(env["ORDERPLANE_CARRIER_KEY"], env["ORDERPLANE_CARRIER_URL"]) as carrier,
+            AsyncExitStack() as stack,
         ):
-            yield World(api, pool, gateway, carrier, env.get("ORDERPLANE_KAFKA", ""))
+            channels = await _channels(env, stack)
+            yield World(api, pool, gateway, carrier, env.get("ORDERPLANE_KAFKA", ""), channels)
     finally:
         await pool.close()
+
+
+async def _channels(env: dict[str, str], stack: AsyncExitStack) -> dict[Channel, Outgoing]:
+    channels: dict[Channel, Outgoing] = {}
+    if env.get("ORDERPLANE_MAILBOX_URL"):
+        mailbox = Mailbox(env["ORDERPLANE_MAILBOX_URL"], env["ORDERPLANE_MAILBOX_KEY"])
+        channels[Channel.EMAIL] = await stack.enter_async_context(mailbox)
+    if env.get("ORDERPLANE_SMS_KEY"):
+        sms = TwilioSms(
+            env["ORDERPLANE_SMS_KEY"], env["ORDERPLANE_SMS_FROM"], env.get("ORDERPLANE_SMS_URL") or TWILIO
+        )
+        channels[Channel.SMS] = await stack.enter_async_context(sms)
+    return channels

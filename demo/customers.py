@@ -8,6 +8,11 @@ import aiohttp
 COUNT = 12
 _PASSWORD = "a password for the demo only"  # noqa: S105
 _BUSY = (429, 503)
+_WISHES = (
+    {"email": True, "sms": True}, {"email": True, "sms": False}, {"email": False, "sms": True},
+    {"email": False, "sms": False},
+)  # fmt: skip
+"""How they want to be told; they take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +42,19 @@ async def _arrive(http: aiohttp.ClientSession, number: int) -> Customer:
     account = {
         "email": email, "password": _PASSWORD, "name": f"Customer {number}", "phone": f"+31970{number:08d}",
     }  # fmt: skip
-    await _post(http, "/api/auth/register", json=account)
+    await _ask(http, "POST", "/api/auth/register", json=account)
     form = {"grant_type": "password", "username": email, "password": _PASSWORD}
-    tokens = await _post(http, "/api/auth/login", data=form)
-    return Customer(email, tokens["access_token"])
+    tokens = await _ask(http, "POST", "/api/auth/login", data=form)
+    customer = Customer(email, tokens["access_token"])
+    wishes = {"preferences": _WISHES[number % len(_WISHES)]}
+    await _ask(http, "PATCH", "/api/users/me", json=wishes, headers=customer.headers)
+    return customer
 
 
-async def _post(http: aiohttp.ClientSession, path: str, **body: object) -> dict[str, str]:
+async def _ask(http: aiohttp.ClientSession, verb: str, path: str, **what: object) -> dict[str, str]:
     while True:
         try:
-            async with http.post(path, **body) as answer:  # type: ignore[arg-type]
+            async with http.request(verb, path, **what) as answer:  # type: ignore[arg-type]
                 document: dict[str, str] = await answer.json(content_type=None)
                 if answer.status < 300:
                     return document

@@ -29,7 +29,7 @@ from orderplane.localplane.tools import ToolMissing, find_java
 
 _PORTS = (
     "etcd", "etcd-peer", "apiserver", "controller-manager", "postgres", "kafka", "kafka-controller",
-    *(f"{name}-http" for name in MODULES), *(f"{name}-metrics" for name in MODULES),
+    *(f"{name}-http" for name in MODULES), *(f"{name}-metrics" for name in MODULES), "mail-smtp",
 )  # fmt: skip
 
 _WAREHOUSE = json.dumps(
@@ -111,6 +111,14 @@ class Plane:
             "ORDERPLANE_CARRIER_URL": self.url("carrier"),
             "ORDERPLANE_CARRIER_KEY": self._keys["carrier"],
             "ORDERPLANE_CARRIER_SENDER": _WAREHOUSE,
+            "ORDERPLANE_SMTP_PORT": str(self._ports["mail-smtp"]),
+            "ORDERPLANE_SMTP_URL": f"smtp://127.0.0.1:{self._ports['mail-smtp']}",
+            "ORDERPLANE_MAIL_FROM": "Orderplane demo <orders@shop.example>",
+            "ORDERPLANE_MAILBOX_URL": self.url("mail"),
+            "ORDERPLANE_MAILBOX_KEY": self._keys["mail"],
+            "ORDERPLANE_SMS_URL": self.url("sms"),
+            "ORDERPLANE_SMS_KEY": self._keys["sms"],
+            "ORDERPLANE_SMS_FROM": "+15005550006",
             "ORDERPLANE_SIGNING_KEYS": str(self.signing_keys),
         }
         if process_name == "webhook":
@@ -320,7 +328,12 @@ def _keys(state: Path) -> dict[str, str]:
     """API keys of the sandboxes, made up for this plane."""
     file = state / "keys.json"
     if not file.exists():
-        keys = {"payments": f"sk_test_{secrets.token_hex(16)}", "carrier": f"EZTK{secrets.token_hex(16)}"}
+        keys = {
+            "payments": f"sk_test_{secrets.token_hex(16)}",
+            "carrier": f"EZTK{secrets.token_hex(16)}",
+            "mail": f"reader:{secrets.token_hex(16)}",
+            "sms": f"AC{secrets.token_hex(16)}:{secrets.token_hex(16)}",
+        }
         write_private(file, json.dumps(keys).encode())
     known: dict[str, str] = json.loads(file.read_text())
     return known

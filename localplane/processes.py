@@ -10,9 +10,12 @@ from orderplane.localplane.supervisor import Component
 MODULES = {
     "payments": "orderplane.sandbox.payments",
     "carrier": "orderplane.sandbox.carrier",
+    "mail": "orderplane.sandbox.mail",
+    "sms": "orderplane.sandbox.sms",
     "webhook": "orderplane.webhook.main",
     "operator": "orderplane.operator.main",
     "relay": "orderplane.workers.relay",
+    "notifier": "orderplane.workers.notifier",
     "gateway": "orderplane.gateway.main",
 }
 """In the order in which they are started."""
@@ -20,7 +23,7 @@ MODULES = {
 UNLIMITED = {"ORDERPLANE_RATE_LIMITS": "off", "ORDERPLANE_SHED_AFTER_SECONDS": "3600"}
 """For a front door where not the front door is what is measured or tested."""
 
-SANDBOXES = frozenset({"payments", "carrier"})
+SANDBOXES = frozenset({"payments", "carrier", "mail", "sms"})
 
 
 def process(

@@ -1,4 +1,4 @@
-"""What both sandboxes do with every request: check its key, play faults, keep silent, wait for the disk."""
+"""What all sandboxes do with every request: check its key, play faults, keep silent, wait for the disk."""
 
 import asyncio
 import base64
@@ -77,9 +77,11 @@ class Exchange:
     """
 
     def __init__(self, key: str, store: Store, dialect: Dialect) -> None:
+        # A key with a colon is a user and a password.
+        login = key if ":" in key else f"{key}:"
         self._tokens = (
             f"Bearer {key}".encode(),
-            b"Basic " + base64.b64encode(f"{key}:".encode()),
+            b"Basic " + base64.b64encode(login.encode()),
         )
         self._store = store
         self._dialect = dialect
@@ -115,7 +117,7 @@ class Exchange:
         return handler
 
     def add_control(self, app: web.Application) -> None:
-        """Routes that both sandboxes have."""
+        """Routes that all sandboxes have."""
         app.router.add_get("/_sandbox/health", _health)
         app.router.add_get("/_sandbox/faults", self.control(lambda _: self._faults.describe(time.time())))
         app.router.add_post("/_sandbox/faults", self.control(self._set_faults))
@@ -127,7 +129,7 @@ class Exchange:
 
     async def _answer(self, operation: Operation, around: Around, request: web.Request, body: bytes) -> Reply:
         faults = self._faults
-        mode = faults.draw(time.time())
+        mode = Mode(faults.draw(time.time()))
 
         async def break_it() -> Reply:
             if faults.after_effect:

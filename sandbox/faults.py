@@ -25,21 +25,21 @@ class Faults:
         after_effect: Carry the request out first, then fail.
     """
 
-    mode: Mode = Mode.OK
+    mode: StrEnum = Mode.OK
     until: float = 0.0
     share: float = 1.0
     after_effect: bool = False
     _random: random.Random = field(default_factory=random.Random)
 
-    def draw(self, now: float) -> Mode:
+    def draw(self, now: float) -> StrEnum:
         """Whether, and how, the request that has just come fails."""
-        if self.mode is Mode.OK or now >= self.until or self._random.random() >= self.share:
+        if self.mode == Mode.OK or now >= self.until or self._random.random() >= self.share:
             return Mode.OK
         return self.mode
 
     def describe(self, now: float) -> dict[str, Any]:
         """As JSON."""
-        is_over = self.mode is Mode.OK or now >= self.until
+        is_over = self.mode == Mode.OK or now >= self.until
         return {
             "mode": Mode.OK if is_over else self.mode,
             "seconds": 0.0 if is_over else round(self.until - now, 3),
@@ -48,8 +48,11 @@ class Faults:
         }
 
 
-def read_faults(document: Any, now: float) -> Faults:
+def read_faults(document: Any, now: float, modes: type[StrEnum] = Mode) -> Faults:
     """Read `{"mode", "seconds", "share", "seed", "after_effect"}`.
+
+    Args:
+        modes: The ways to fail; one of them is `ok`.
 
     Raises:
         ValueError: something in it is wrong; the message says what.
@@ -64,7 +67,7 @@ def read_faults(document: Any, now: float) -> Faults:
     if not 0 < seconds <= 3600 or not 0 <= share <= 1:
         raise ValueError("seconds has to be above 0 and at most 3600, share from 0 to 1")
     return Faults(
-        mode=Mode(document.get("mode", Mode.OK)),
+        mode=modes(document.get("mode", Mode.OK)),
         until=now + seconds,
         share=share,
         after_effect=document.get("after_effect") is True,

@@ -6,7 +6,6 @@ duplicates where there are several relays.
 """
 
 import asyncio
-import contextlib
 import logging
 import signal
 import sys
@@ -31,6 +30,7 @@ from orderplane.events.envelope import record_of
 from orderplane.workers.batch import Row, rounds, sendable
 from orderplane.workers.outbox import PROBLEMS, Outbox, open_backlog, open_outbox, read_backlog
 from orderplane.workers.settings import Settings, SettingsWrong
+from orderplane.workers.waiting import FIRST_PAUSE, LONGEST_PAUSE, happens
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -45,7 +45,6 @@ COUNT_SECONDS = 2.0
 HOLD_SECONDS = 60.0
 MOST_HELD = 1000
 DRAIN_SECONDS = 10.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 _MOST_LINKS = 128
 
 WAITING = Gauge("orderplane_outbox_waiting_events", "Events that Kafka was not told yet, in all lanes.")
@@ -106,7 +105,7 @@ class Relay:
                 self._is_serving = False
                 OWNED.set(0)
             pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(LONGEST_PAUSE, pause * 2)
-            await _happens(self._stopping, within=pause)
+            await happens(self._stopping, within=pause)
 
     async def _serve_session(self) -> None:
         """One database session, one producer: whichever fails takes the other with it, and the lanes."""
@@ -128,8 +127,8 @@ class Relay:
                 if rows:
                     await self._publish(outbox, producer, rows)
                 if len(rows) < MOST_PER_LANE:
-                    await _happens(self._news, within=POLL_SECONDS)
-                    await _happens(self._stopping, within=GATHER_SECONDS)
+                    await happens(self._news, within=POLL_SECONDS)
+                    await happens(self._stopping, within=GATHER_SECONDS)
 
     async def _publish(self, outbox: Outbox, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
         """Send a batch round by round; what was acknowledged is marked even where something else failed.
@@ -231,13 +230,6 @@ def _link(span: trace.Span, rows: Sequence[Row]) -> None:
         context = context_from(traceparent)
         if context is not None:
             span.add_link(trace.get_current_span(context).get_span_context())
-
-
-async def _happens(event: asyncio.Event, *, within: float) -> None:
-    """Wait for an event, but not longer than `within` seconds."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(within):
-            await event.wait()
 
 
 async def run(settings: Settings) -> None:

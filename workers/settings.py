@@ -36,12 +36,13 @@ class Settings:
         return cls(
             postgres_dsn=dsn,
             kafka=env.get("ORDERPLANE_KAFKA", ""),
-            kafka_replication=_number(env, "ORDERPLANE_KAFKA_REPLICATION", 1),
-            metrics_port=_number(env, "ORDERPLANE_METRICS_PORT", 9091),
+            kafka_replication=number(env, "ORDERPLANE_KAFKA_REPLICATION", 1),
+            metrics_port=number(env, "ORDERPLANE_METRICS_PORT", 9091),
         )
 
 
-def _number(env: Mapping[str, str], name: str, otherwise: int) -> int:
+def number(env: Mapping[str, str], name: str, otherwise: int) -> int:
+    """A whole number; raises SettingsWrong where it is none."""
     value = env.get(name) or str(otherwise)
     if not value.isdecimal():
         raise SettingsWrong(f"{name} is {value!r}; give it a whole number")

@@ -1,15 +1,11 @@
 """EasyPost as a carrier, through its own SDK.
 
-The SDK is synchronous, so it runs in threads of its own: a slow carrier takes those, and nothing else.
+The SDK is synchronous, so it runs in threads of its own.
 Sources: https://docs.easypost.com/docs/shipments, /trackers, /batches, /pickups, /errors
 """
 
-import asyncio
 import math
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -25,6 +21,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import NewConnectionError
 
 from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.adapters.sdk_threads import SdkThreads
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.gate import Whereabouts
 from orderplane.controllers.shipment.ports import (
@@ -83,10 +80,7 @@ class EasyPostCarrier:
         self._sender = dict(sender or {})
         self._url = f"{url}/v2"
         self._seconds = seconds
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="easypost")
-        self._places = threads + line
-        self._local = threading.local()
-        self._clients: list[Any] = []
+        self._threads = SdkThreads("carrier", make=self._client, close=_close, threads=threads, line=line)
         self._calls = ProviderCalls(
             "carrier", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
         )
@@ -94,11 +88,8 @@ class EasyPostCarrier:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        # What is under way ends within its time-out; its connections can be closed only then.
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
-        for client in self._clients:
-            client._requests_session.close()
+    async def __aexit__(self, *error: object) -> None:
+        await self._threads.__aexit__(*error)
 
     async def create(
         self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
@@ -190,39 +181,23 @@ class EasyPostCarrier:
             before = {"before_id": page.shipments[-1].id}
 
     async def _once(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
-        with self._place():
-            return await self._calls.once(operation, lambda: self._in_thread(call), **ids)
+        with self._threads.place():
+            return await self._calls.once(operation, lambda: self._threads.run(call), **ids)
 
     async def _safe(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
-        with self._place():
-            return await self._calls.safe(operation, lambda: self._in_thread(call), **ids)
-
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Outside the breaker: that we are busy says nothing about the carrier."""
-        if self._places == 0:
-            raise Transient("CarrierBusy", "too many calls to the carrier are under way", retry_after=0.2)
-        self._places -= 1
-        try:
-            yield
-        finally:
-            self._places += 1
-
-    async def _in_thread(self, call: Callable[[Any], T]) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: call(self._client()))
+        with self._threads.place():
+            return await self._calls.safe(operation, lambda: self._threads.run(call), **ids)
 
     def _client(self) -> Any:
-        """One SDK client per thread: its session is not made to be shared."""
-        client = getattr(self._local, "client", None)
-        if client is None:
-            client = EasyPostClient(self._key, self._url, self._seconds)  # type: ignore[arg-type]
-            # The SDK mounts an adapter that retries on its own; there is no public way to ask for another.
-            client._requests_session.mount(self._url.removesuffix("/v2"), HTTPAdapter(max_retries=0))
-            client._requests_session.trust_env = False
-            self._local.client = client
-            self._clients.append(client)
+        client: Any = EasyPostClient(self._key, self._url, self._seconds)  # type: ignore[arg-type]
+        # The SDK mounts an adapter that retries on its own; there is no public way to ask for another.
+        client._requests_session.mount(self._url.removesuffix("/v2"), HTTPAdapter(max_retries=0))
+        client._requests_session.trust_env = False
         return client
+
+
+def _close(client: Any) -> None:
+    client._requests_session.close()
 
 
 def address_of(address: Address) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""Read all that is in our topics now."""
+"""Read all that is in topics now."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ _TIMEOUT_MS = 10_000
 
 
 async def read_all(
-    bootstrap: str, *, seconds: float = 30.0, types: Sequence[EventType] = tuple(EventType)
+    bootstrap: str, *, seconds: float = 30.0, topics: Sequence[str] = tuple(EventType)
 ) -> AsyncIterator[Any]:
     """Every record from the beginning to what is the end when this is called.
 
@@ -29,7 +29,7 @@ async def read_all(
     deadline = time.monotonic() + seconds
     # The time-outs stand around our own waits only: the code between two records is the caller's.
     async with asyncio.timeout(seconds):
-        partitions = await _partitions(bootstrap, types)
+        partitions = await _partitions(bootstrap, topics)
     if not partitions:
         return
     consumer = AIOKafkaConsumer(
@@ -54,9 +54,9 @@ async def read_all(
         await consumer.stop()
 
 
-async def _partitions(bootstrap: str, types: Sequence[EventType]) -> list[TopicPartition]:
+async def _partitions(bootstrap: str, topics: Sequence[str]) -> list[TopicPartition]:
     """A consumer knows the partitions only of what it is subscribed to, so somebody else is asked."""
-    wanted = {type_.value for type_ in types}
+    wanted = set(topics)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=_TIMEOUT_MS)
     try:
         await admin.start()

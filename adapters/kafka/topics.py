@@ -3,6 +3,7 @@
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
+from orderplane.events.dead_letters import DEAD_LETTERS
 from orderplane.events.types import EventType
 
 PARTITIONS = 8
@@ -11,6 +12,8 @@ _SETTINGS = {
     "message.timestamp.type": "LogAppendTime",
     "retention.ms": "604800000",
 }
+# One partition, so that an offset is a dead letter's name. Somebody has to look at them: kept for 30 days.
+_DEAD_SETTINGS = {**_SETTINGS, "retention.ms": "2592000000"}
 _TIMEOUT_MS = 10_000
 
 
@@ -30,11 +33,11 @@ async def ensure_topics(bootstrap: str, *, replication: int = 1) -> list[str]:
     try:
         await admin.start()
         known = set(await admin.list_topics())
-        missing = [
-            NewTopic(type_.value, PARTITIONS, replication, topic_configs=_SETTINGS)
-            for type_ in EventType
-            if type_.value not in known
+        wanted = [
+            *(NewTopic(type_.value, PARTITIONS, replication, topic_configs=_SETTINGS) for type_ in EventType),
+            NewTopic(DEAD_LETTERS, 1, replication, topic_configs=_DEAD_SETTINGS),
         ]
+        missing = [topic for topic in wanted if topic.name not in known]
         if not missing:
             return []
         answer = await admin.create_topics(missing, timeout_ms=_TIMEOUT_MS)

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import asyncpg
-
 from orderplane.adapters.postgres.pool import Pool, session, transaction
 
 
@@ -48,15 +46,15 @@ class PostgresPeople:
         Raises:
             EmailTaken: somebody has the address already.
         """
-        try:
-            async with session(self._pool) as connection:
-                row = await connection.fetchrow(
-                    "INSERT INTO users (merchant, id, email, password_hash, role, name, phone) "
-                    "VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING *",
-                    merchant, user_id, email.lower(), password_hash, role, name, phone,
-                )  # fmt: skip
-        except asyncpg.UniqueViolationError as problem:
-            raise EmailTaken(merchant) from problem
+        async with session(self._pool) as connection:
+            # Not by its error: PostgreSQL writes what was taken into its log.
+            row = await connection.fetchrow(
+                "INSERT INTO users (merchant, id, email, password_hash, role, name, phone) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING *",
+                merchant, user_id, email.lower(), password_hash, role, name, phone,
+            )  # fmt: skip
+        if row is None:
+            raise EmailTaken(merchant)
         return _person(row)
 
     async def find(self, merchant: str, user_id: str) -> Person | None:

@@ -56,7 +56,11 @@ def set_up_logs(service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(os.environ.get("ORDERPLANE_LOG_LEVEL", "INFO").upper())
-    for chatty in ("kopf.objects", "aiohttp.access", "uvicorn.access", "aiokafka", "stripe", "urllib3"):
+    # Some of them would also tell to whom a message goes.
+    for chatty in (
+        "kopf.objects", "aiohttp.access", "uvicorn.access", "aiokafka", "stripe", "urllib3", "twilio",
+        "mail.log",
+    ):  # fmt: skip
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

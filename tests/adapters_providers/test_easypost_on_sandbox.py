@@ -220,6 +220,6 @@ async def test_too_many_callers_are_turned_away_and_the_breaker_stays_closed(car
 async def test_no_thread_is_left(carrier_sandbox, key):
     async with EasyPostCarrier(key, carrier_sandbox.url) as carrier:
         await created(carrier)
-        assert any(thread.name.startswith("easypost") for thread in threading.enumerate())
-        mine = [thread for thread in threading.enumerate() if thread.name.startswith("easypost")]
+        assert any(thread.name.startswith("carrier") for thread in threading.enumerate())
+        mine = [thread for thread in threading.enumerate() if thread.name.startswith("carrier")]
     assert not any(thread.is_alive() for thread in mine)

@@ -13,13 +13,15 @@ from orderplane.controllers.payment.ports import Intent, IntentState, Refund, Re
 from orderplane.controllers.shipment.ports import CarrierShipment, Label, VoidState
 from orderplane.crds.meta import Kind
 from orderplane.events.types import EventType, event_id
+from orderplane.notifications.plan import CHANNELS, Channel
+from orderplane.notifications.words import reference_of
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-SHOP, TEA = "shop", "TEA"
+SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
 OPENING, QUANTITY, TOTAL = 100, 2, 2500
 TABLES = (
     "orders", "stock", "reservations", "reservation_lines", "movements", "payments", "refunds",
-    "shipments", "history", "idempotency",
+    "shipments", "history", "idempotency", "notifications", "users",
 )  # fmt: skip
 _SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
@@ -42,11 +44,12 @@ class Books:
     refunds: dict[str, Refund] = field(default_factory=dict)
     parcels: dict[str, CarrierShipment] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
+    outgoing: dict[Channel, list[str]] = field(default_factory=lambda: {channel: [] for channel in Channel})
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
             NOW, self.tables, self.resources, tuple(self.intents.values()), tuple(self.refunds.values()),
-            tuple(self.parcels.values()), tuple(self.messages),
+            tuple(self.parcels.values()), tuple(self.messages), self.outgoing,
         )  # fmt: skip
 
     def row(self, table: str, name: str) -> dict[str, Any]:
@@ -61,6 +64,16 @@ class Books:
         """The history row of an order's event."""
         (found,) = (
             row for row in self.tables["history"] if row["subject"] == uid_of(name) and row["type"] == type_
+        )
+        return found
+
+    def notice(self, name: str, type_: EventType, channel: Channel) -> dict[str, Any]:
+        """The row of what a customer was told of an order's event."""
+        id_ = self.told(name, type_)["event_id"]
+        (found,) = (
+            row
+            for row in self.tables["notifications"]
+            if row["event_id"] == id_ and row["channel"] == channel
         )
         return found
 
@@ -83,6 +96,7 @@ def clean_books(prefix: str = "") -> Books:
     """One order in every state, a Reservation of its own, a correction by a difference and one by a count, an
     adjustment's key, and an intent that nobody came back for."""
     books = Books()
+    books.tables["users"].append(_customer())
     books.tables["stock"].append(
         {"merchant": SHOP, "sku": TEA, "opening": OPENING, "on_hand": OPENING, "reserved": 0}
     )
@@ -116,6 +130,9 @@ def big_books(copies: int) -> Books:
         whole.refunds |= part.refunds
         whole.parcels |= part.parcels
         whole.messages += part.messages
+        for channel, references in part.outgoing.items():
+            whole.outgoing[channel] += references
+    whole.tables["users"] = [_customer()]
     shelves = whole.tables["stock"]
     summed = {column: sum(row[column] for row in shelves) for column in ("opening", "on_hand", "reserved")}
     whole.tables["stock"] = [{"merchant": SHOP, "sku": TEA, **summed}]
@@ -312,12 +329,17 @@ def _tell(books: Books, name: str, type_: EventType, *, effect: UUID | None = No
     for gate in gates:
         gate["seq"] += 1
     sequence = gates[0]["seq"] if gates else 1
-    data = {"merchant": SHOP, "order": {"name": name, "uid": str(uid)}}
+    data: dict[str, Any] = {"merchant": SHOP, "order": {"name": name, "uid": str(uid)}}
+    if type_ is EventType.ORDER_CREATED:
+        data["customer"] = CUSTOMER
     row = {
         "event_id": event_id(effect or uid, type_), "merchant": SHOP, "subject": uid, "name": name,
         "seq": sequence, "type": type_.value, "data": data, "at": NOW - timedelta(minutes=2),
+        "published_at": NOW - timedelta(minutes=2),
     }  # fmt: skip
     books.tables["history"].append(row)
+    for channel in CHANNELS.get(type_, ()):
+        _notify(books, row, channel)
     number = len(books.messages)
     books.messages.append(
         Message(
@@ -331,6 +353,23 @@ def _tell(books: Books, name: str, type_: EventType, *, effect: UUID | None = No
             orjson.dumps(data),
         )
     )
+
+
+def _notify(books: Books, row: dict[str, Any], channel: Channel) -> None:
+    """The customer is told."""
+    books.tables["notifications"].append({
+        "merchant": SHOP, "event_id": row["event_id"], "channel": channel.value, "order_uid": row["subject"],
+        "seq": row["seq"], "type": row["type"], "customer": CUSTOMER, "state": "Sent", "reason": None,
+        "doubts": 0, "is_forced": False, "ended_at": NOW - timedelta(seconds=60 - row["seq"]),
+    })  # fmt: skip
+    books.outgoing[channel].append(reference_of(row["event_id"], channel))
+
+
+def _customer() -> dict[str, Any]:
+    return {
+        "merchant": SHOP, "id": CUSTOMER, "preferences": {"email": True, "sms": True},
+        "updated_at": NOW - timedelta(days=1), "deleted_at": None,
+    }  # fmt: skip
 
 
 def _line(name: str) -> dict[str, Any]:

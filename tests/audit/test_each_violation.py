@@ -9,12 +9,13 @@ from uuid import uuid4
 
 import pytest
 
-from orderplane.audit import events, money, parcels, reservations, resources, stock, verdict
+from orderplane.audit import events, money, notifications, parcels, reservations, resources, stock, verdict
 from orderplane.audit.verdict import INVARIANTS, Invariant, judge
 from orderplane.controllers.payment.ports import IntentState, RefundState
 from orderplane.controllers.shipment.ports import VoidState
 from orderplane.crds.meta import Kind
 from orderplane.events.types import EventType
+from orderplane.notifications.plan import Channel
 
 from .books import NOW, SHOP, TEA, TOTAL, Books, clean_books, refund_of, uid_of
 
@@ -359,6 +360,108 @@ def _messages_swap(books: Books) -> None:
     books.messages[number] = replace(books.messages[number], appended_at=1)
 
 
+def id_of(name: str, type_: EventType) -> str:
+    """The event's id in the clean books."""
+    return str(clean_books().told(name, type_)["event_id"])
+
+
+@plants("notification-missing", id_of("shipped", EventType.ORDER_SHIPPED),
+        notifications.every_due_message_is_noted)  # fmt: skip
+def _a_customer_is_forgotten(books: Books) -> None:
+    row = books.notice("shipped", EventType.ORDER_SHIPPED, Channel.SMS)
+    books.forget("notifications", row)
+    books.outgoing[Channel.SMS].remove(row["event_id"].hex[:12])
+
+
+@plants("notification-withheld", id_of("declined", EventType.ORDER_FAILED),
+        notifications.nothing_wanted_is_withheld)  # fmt: skip
+def _a_wish_is_ignored(books: Books) -> None:
+    row = books.notice("declined", EventType.ORDER_FAILED, Channel.EMAIL)
+    row["state"], row["reason"] = "Skipped", "NotWanted"
+
+
+@plants("message-lost", id_of("delivered", EventType.ORDER_DELIVERED), notifications.messages_go_out_once)
+def _the_mail_server_has_nothing(books: Books) -> None:
+    books.outgoing[Channel.EMAIL].remove(id_of("delivered", EventType.ORDER_DELIVERED))
+
+
+@plants("message-repeated", id_of("delivered", EventType.ORDER_CREATED), notifications.messages_go_out_once)
+def _a_mail_goes_out_twice(books: Books) -> None:
+    books.outgoing[Channel.EMAIL].append(id_of("delivered", EventType.ORDER_CREATED))
+
+
+@plants("message-repeated", id_of("shipped", EventType.ORDER_SHIPPED), notifications.messages_go_out_once)
+def _an_sms_in_doubt_goes_out_twice(books: Books) -> None:
+    row = books.notice("shipped", EventType.ORDER_SHIPPED, Channel.SMS)
+    row["doubts"] = 1
+    books.outgoing[Channel.SMS].append(row["event_id"].hex[:12])
+
+
+@plants("message-repeated", id_of("refunded", EventType.PAYMENT_REFUNDED), notifications.messages_go_out_once)
+def _what_was_skipped_went_out(books: Books) -> None:
+    row = books.notice("refunded", EventType.PAYMENT_REFUNDED, Channel.EMAIL)
+    row["state"], row["reason"] = "Skipped", "NoAddress"
+
+
+@plants("message-stray", str(LOST), notifications.messages_go_out_once)
+def _somebody_is_told_what_never_happened(books: Books) -> None:
+    books.outgoing[Channel.EMAIL].append(str(LOST))
+
+
+@plants("notification-order", id_of("shipped", EventType.ORDER_SHIPPED),
+        notifications.messages_keep_their_order)  # fmt: skip
+def _the_confirmation_comes_last(books: Books) -> None:
+    books.notice("shipped", EventType.ORDER_CREATED, Channel.EMAIL)["ended_at"] = NOW
+
+
+def test_a_mail_in_doubt_may_be_there_once_more() -> None:
+    books = clean_books()
+    row = books.notice("delivered", EventType.ORDER_CREATED, Channel.EMAIL)
+    row["doubts"] = 1
+    books.outgoing[Channel.EMAIL].append(str(row["event_id"]))
+    assert judge(books.snapshot()).is_clean
+    books.outgoing[Channel.EMAIL].append(str(row["event_id"]))
+    assert not judge(books.snapshot()).is_clean
+
+
+@pytest.mark.parametrize(
+    ("state", "doubts"), [("Waiting", 0), ("Waiting", 1), ("Dead", 1), ("Superseded", 0)]
+)
+def test_what_visibly_did_not_go_out_is_no_violation(state: str, doubts: int) -> None:
+    books = clean_books()
+    row = books.notice("delivered", EventType.ORDER_CREATED, Channel.EMAIL)
+    row |= {"state": state, "doubts": doubts}
+    books.outgoing[Channel.EMAIL].remove(str(row["event_id"]))
+    assert judge(books.snapshot()).is_clean
+
+
+def test_a_profile_that_has_changed_since_says_nothing() -> None:
+    books = clean_books()
+    _a_wish_is_ignored(books)
+    books.outgoing[Channel.EMAIL].remove(id_of("declined", EventType.ORDER_FAILED))
+    books.tables["users"][0]["updated_at"] = NOW
+    assert judge(books.snapshot()).is_clean
+
+
+def test_who_has_no_account_is_told_nothing() -> None:
+    books = clean_books()
+    _a_customer_is_forgotten(books)
+    books.tables["users"][0]["deleted_at"] = NOW
+    assert judge(books.snapshot()).is_clean
+
+
+def test_an_event_that_was_only_just_published_may_be_unread() -> None:
+    books = clean_books()
+    _a_customer_is_forgotten(books)
+    books.told("shipped", EventType.ORDER_SHIPPED)["published_at"] = NOW - timedelta(seconds=1)
+    assert judge(books.snapshot()).is_clean
+
+
+def test_channels_that_cannot_be_looked_into_are_left_out() -> None:
+    snapshot = replace(clean_books().snapshot(), outgoing={})
+    assert judge(snapshot).is_clean
+
+
 def test_clean_books_have_no_violation() -> None:
     found = judge(clean_books().snapshot())
     assert found.violations == ()
@@ -366,6 +469,7 @@ def test_clean_books_have_no_violation() -> None:
     assert found.open == (f"{SHOP}/in-flight",)
     assert found.counts == {
         "orders": 6, "events": 32, "intents": 7, "refunds": 2, "labels": 4, "messages": 32,
+        "notifications": 21,
     }  # fmt: skip
 
 

@@ -60,6 +60,7 @@ class Mischief:
             partial(self._fault, "payments", "hang"),
             partial(self._fault, "carrier", "error500"),
             *(partial(self._kill, name) for name in ("etcd", "gateway", "relay", "payments", "carrier")),
+            *(partial(self._kill, name) for name in ("notifier", "mail", "sms")),
         ]  # fmt: skip
         self.rng.shuffle(troubles)
         for trouble in troubles:

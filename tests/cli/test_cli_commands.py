@@ -42,8 +42,9 @@ def _knows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install", "dev down", "dev env", "dev status", "dev up",
-        "keys new", "migrate", "resolve", "retry", "stock set", "users add", "version",
+        "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install", "dev down",
+        "dev env", "dev status", "dev up", "dlq list", "dlq replay", "dlq show", "keys new", "migrate",
+        "notifications", "resolve", "retry", "stock set", "users add", "version",
     }  # fmt: skip
 
 
@@ -66,6 +67,10 @@ def test_version() -> None:
         (["audit"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["migrate"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["stock", "set", "TEA", "3"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["notifications"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["dlq", "list"], "ORDERPLANE_KAFKA is not set"),
+        (["dlq", "show", "1"], "ORDERPLANE_KAFKA is not set"),
+        (["dlq", "replay", "1"], "ORDERPLANE_KAFKA is not set"),
         (["resolve", "o-1", "--reason", "r", "--reference", "1"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["retry", "o-1"], "No cluster to talk to"),
         (["crds", "install"], "No cluster to talk to"),

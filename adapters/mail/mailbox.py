@@ -1,0 +1,61 @@
+"""Read what a mail sink has received, where there is one: Mailpit's API.
+
+Source: https://mailpit.axllent.org/docs/api-v1/
+"""
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Self
+
+import aiohttp
+
+from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.controllers.errors import Refused, Transient
+
+PAGE = 200
+
+
+class Mailbox:
+    """Implements `notifications.ports.Outgoing`; an async context manager.
+
+    Args:
+        url: Where the sink is asked.
+        login: `user:password`.
+    """
+
+    def __init__(self, url: str, login: str, *, seconds: float = 10.0) -> None:
+        user, _, password = login.partition(":")
+        headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
+        timeout = aiohttp.ClientTimeout(total=seconds)
+        self._http = aiohttp.ClientSession(url, headers=headers, timeout=timeout)
+        self._calls = ProviderCalls("mailbox", verdict_on)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def references(self) -> AsyncIterator[str]:
+        """The left side of each Message-ID: ours is the event's id."""
+        start = 0
+        while True:
+            page = await self._calls.safe("list", partial(self._page, start))
+            for found in page["messages"]:
+                yield str(found["MessageID"]).partition("@")[0]
+            start += len(page["messages"])
+            if not page["messages"] or start >= page["total"]:
+                return
+
+    async def _page(self, start: int) -> dict[str, Any]:
+        query = {"start": str(start), "limit": str(PAGE)}
+        async with self._http.get("/api/v1/messages", params=query, raise_for_status=True) as answer:
+            document: dict[str, Any] = await answer.json()
+            return document
+
+
+def verdict_on(problem: Exception) -> Transient | Refused | None:
+    """Reading changes nothing, so whatever fails may be tried again."""
+    if isinstance(problem, aiohttp.ClientError | TimeoutError):
+        return Transient("MailboxUnavailable", "the mail sink cannot be read")
+    return None

@@ -1,0 +1,146 @@
+"""`orderplane dlq`: what nobody could deal with, and trying it again."""
+
+import json
+from collections import deque
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.postgres.notifications import PostgresNotifications
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.cli.console import console, fail, need, run
+from orderplane.events.dead_letters import DEAD_LETTERS, DeadLetter, letter_of
+from orderplane.workers.notifier.replay import Replayed, Verdict, replay
+
+app = typer.Typer(help="Dead letters: what nobody could deal with.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.command("list")
+def list_command(
+    last: Annotated[int, typer.Option(min=1, help="How many, the newest ones.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, the newest last.
+
+    Example:
+
+        orderplane dlq list --last 20
+    """
+    letters = run(_read(last))
+    if as_json:
+        typer.echo(json.dumps([_document(number, letter) for number, letter in letters], indent=2))
+        return
+    table = Table("number", "reason", "topic", "channel", "event", "detail")
+    for number, letter in letters:
+        table.add_row(
+            str(number), letter.reason, letter.topic, letter.channel or "", letter.event_id or "",
+            escape(letter.detail),
+        )  # fmt: skip
+    console.print(table if letters else "No dead letters.")
+
+
+@app.command("show")
+def show_command(
+    number: Annotated[int, typer.Argument(min=0, help="As `dlq list` tells it.")], as_json: AsJson = False
+) -> None:
+    """Show one dead letter whole: why, from where, and the record as it was.
+
+    Example:
+
+        orderplane dlq show 4
+    """
+    letter = _wanted(run(_read(None)), [number])[number]
+    document = _document(number, letter) | {
+        "key": _text(letter.key),
+        "headers": {name: _text(value) for name, value in letter.headers},
+        "value": _text(letter.value),
+    }
+    if as_json:
+        typer.echo(json.dumps(document, indent=2))
+        return
+    for name, value in document.items():
+        console.print(f"{name:<10}{value}", markup=False, soft_wrap=True)
+
+
+@app.command("replay")
+def replay_command(
+    numbers: Annotated[list[int], typer.Argument(min=0, help="As `dlq list` tells them.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where something later of the order was sent already.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try dead letters again; exit 1 where one is dead still.
+
+    Doing it twice sends once. A message older than the last one that was sent of its order is not sent but
+    marked superseded, unless forced.
+
+    Examples:
+
+        orderplane dlq replay 4 5
+
+        orderplane dlq replay 4 --force
+    """
+    letters = _wanted(run(_read(None)), numbers)
+    done = run(_replay(letters, force))
+    if as_json:
+        typer.echo(json.dumps([_outcome(number, result) for number, result in done.items()], indent=2))
+    else:
+        for number, result in done.items():
+            console.print(f"{number}: {result.verdict}; {result.detail}", markup=False, soft_wrap=True)
+    raise typer.Exit(int(any(result.verdict is Verdict.DEAD for result in done.values())))
+
+
+async def _read(last: int | None) -> list[tuple[int, DeadLetter]]:
+    kept: deque[tuple[int, DeadLetter]] = deque(maxlen=last)
+    async for record in read_all(need("ORDERPLANE_KAFKA"), topics=(DEAD_LETTERS,)):
+        kept.append((record.offset, letter_of(record)))
+    return list(kept)
+
+
+async def _replay(letters: dict[int, DeadLetter], is_forced: bool) -> dict[int, Replayed]:
+    pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
+    try:
+        book = PostgresNotifications(pool)
+        return {number: await replay(letter, book, is_forced=is_forced) for number, letter in letters.items()}
+    finally:
+        await pool.close()
+
+
+def _wanted(letters: list[tuple[int, DeadLetter]], numbers: list[int]) -> dict[int, DeadLetter]:
+    known = dict(letters)
+    if missing := [str(number) for number in numbers if number not in known]:
+        fail(f"No dead letter {', '.join(missing)}; see `orderplane dlq list`.")
+    return {number: known[number] for number in numbers}
+
+
+def _document(number: int, letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "number": number,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "consumer": letter.consumer,
+        "channel": letter.channel,
+        "topic": letter.topic,
+        "partition": letter.partition,
+        "offset": letter.offset,
+        "eventId": letter.event_id,
+    }
+
+
+def _outcome(number: int, result: Replayed) -> dict[str, Any]:
+    return {
+        "number": number,
+        "verdict": result.verdict.value,
+        "detail": result.detail,
+        "states": {channel.value: state.value for channel, state in result.states.items()},
+    }
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="replace")

@@ -1,0 +1,52 @@
+"""`orderplane notifications`: what customers were told, and what still waits."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from orderplane.adapters.postgres.notifications import Count, PostgresNotifications
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.cli.console import console, need, run
+from orderplane.notifications.plan import State
+
+
+def notifications(
+    merchant: Annotated[str | None, typer.Option(help="Of one merchant only: a namespace.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Count messages by channel and state, and say how long the oldest of them waits.
+
+    Example:
+
+        orderplane notifications --merchant demo
+    """
+    counts = run(_counts(merchant))
+    if as_json:
+        typer.echo(json.dumps([_document(count) for count in counts], indent=2))
+        return
+    table = Table("channel", "state", "messages", "oldest waits")
+    for count in counts:
+        age = f"{count.oldest_seconds:.0f} s" if count.state is State.WAITING else ""
+        table.add_row(count.channel, count.state, str(count.messages), age)
+    console.print(table if counts else "Nobody was to be told anything.")
+
+
+async def _counts(merchant: str | None) -> list[Count]:
+    pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
+    try:
+        counts = await PostgresNotifications(pool).counts(merchant)
+    finally:
+        await pool.close()
+    return sorted(counts, key=lambda count: (count.channel, count.state))
+
+
+def _document(count: Count) -> dict[str, object]:
+    waits = round(count.oldest_seconds, 1) if count.state is State.WAITING else None
+    return {
+        "channel": count.channel.value,
+        "state": count.state.value,
+        "messages": count.messages,
+        "oldestWaitsSeconds": waits,
+    }

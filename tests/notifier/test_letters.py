@@ -1,0 +1,93 @@
+"""Which records tell something, and what the notifier is told by its environment."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+
+from orderplane.events.envelope import event_of, record_of
+from orderplane.events.types import EventType
+from orderplane.workers.notifier.letters import disagreement, letter_of_row, sort
+from orderplane.workers.notifier.settings import Settings
+from orderplane.workers.settings import SettingsWrong
+
+ROW = {
+    "event_id": UUID(int=1), "merchant": "demo", "subject": UUID(int=2), "name": "o-1", "seq": 4,
+    "type": "order.shipped", "data": '{"trackingCode": "1"}', "traceparent": None,
+    "at": datetime(2026, 3, 1, tzinfo=UTC),
+}  # fmt: skip
+
+
+def consumed(**changes):
+    sent = record_of(ROW)
+    fields = {
+        "topic": sent.topic, "partition": 0, "offset": 9, "key": sent.key, "value": sent.value,
+        "headers": tuple(sent.headers),
+    }  # fmt: skip
+    return SimpleNamespace(**fields | changes)
+
+
+EVENT = event_of(consumed())
+
+
+def test_records_are_sorted_into_read_and_dead():
+    good, bad = consumed(), consumed(value=b"\xff", headers=(*consumed().headers, ("dlq_reason", b"Old")))
+    read, (dead,) = sort([bad, good])
+    assert read == [(good, EVENT)]
+    assert (dead.reason, dead.topic, dead.partition, dead.offset) == ("Unreadable", "order.shipped", 0, 9)
+    assert (dead.key, dead.value) == (bad.key, bad.value)
+    assert "dlq_reason" not in dict(dead.headers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"data": {"trackingCode": "2"}}, "AlteredEvent"),
+        ({"sequence": 5}, "AlteredEvent"),
+        ({"merchant": "other"}, "AlteredEvent"),
+        ({"subject": UUID(int=3)}, "AlteredEvent"),
+        ({"type": EventType.ORDER_FAILED}, "AlteredEvent"),
+        ({"id": UUID(int=4)}, "UnknownEvent"),
+    ],
+)
+def test_only_what_the_history_says_is_told(changes, reason):
+    why = disagreement(replace(EVENT, **changes), {EVENT.id: EVENT})
+    assert (why[0] if why else None) == reason
+
+
+def test_a_message_that_died_is_buried_as_the_relay_had_sent_its_event():
+    row = {
+        **ROW, "reason": "SmsRefused", "attempt": 3, "channel": "sms", "kafka_partition": 5,
+        "kafka_offset": 70,
+    }  # fmt: skip
+    dead, sent = letter_of_row(row), record_of(ROW)
+    assert (dead.key, dead.value, dead.headers) == (sent.key, sent.value, sent.headers)
+    assert (dead.reason, dead.channel, dead.partition, dead.offset) == ("SmsRefused", "sms", 5, 70)
+
+
+NEEDED = {"ORDERPLANE_POSTGRES_DSN": "postgresql://x"}
+MAIL = {"ORDERPLANE_SMTP_URL": "smtp://x", "ORDERPLANE_MAIL_FROM": "a@b.example"}
+
+
+def test_channels_are_offered_as_they_are_set():
+    settings = Settings.from_env({**NEEDED, **MAIL})
+    assert (settings.smtp_url, settings.sms_key) == ("smtp://x", "")
+    assert settings.good_for == timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    ("env", "named"),
+    [
+        ({}, "ORDERPLANE_POSTGRES_DSN"),
+        ({**NEEDED, "ORDERPLANE_SMTP_URL": "smtp://x"}, "ORDERPLANE_MAIL_FROM"),
+        ({**NEEDED, "ORDERPLANE_SMS_KEY": "AC:t"}, "ORDERPLANE_SMS_FROM"),
+        ({**NEEDED, "ORDERPLANE_NOTIFIER_LEASE_SECONDS": "0"}, "ORDERPLANE_NOTIFIER_LEASE_SECONDS"),
+        ({**NEEDED, "ORDERPLANE_NOTIFIER_GOOD_FOR_SECONDS": "long"}, "ORDERPLANE_NOTIFIER_GOOD_FOR_SECONDS"),
+    ],
+)
+def test_wrong_settings_are_named(env, named):
+    with pytest.raises(SettingsWrong, match=named):
+        Settings.from_env(env)

@@ -1,0 +1,67 @@
+"""Tell what the notifier can use from what is a dead letter. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from uuid import UUID
+
+from orderplane.events.dead_letters import DeadLetter, kept
+from orderplane.events.envelope import Consumed, Event, Unreadable, event_of, record_of
+
+NAME = "notifier"
+
+
+def sort(records: Iterable[Consumed]) -> tuple[list[tuple[Consumed, Event]], list[DeadLetter]]:
+    """The records that can be read, with what they say, and those that cannot."""
+    read: list[tuple[Consumed, Event]] = []
+    dead: list[DeadLetter] = []
+    for record in records:
+        try:
+            read.append((record, event_of(record)))
+        except Unreadable as problem:
+            dead.append(letter_for(record, "Unreadable", f"{problem}; find out who writes into the topic"))
+    return read, dead
+
+
+def disagreement(event: Event, told: Mapping[UUID, Event]) -> tuple[str, str] | None:
+    """Why an event is not what our history says, as reason and detail; None where it is.
+
+    Anybody who may write into a topic could have written it; customers are told only what has happened.
+    """
+    ours = told.get(event.id)
+    if ours is None:
+        return "UnknownEvent", "the history knows no such event; nobody was told"
+    if ours != event:
+        return "AlteredEvent", "the history says something else of this event; nobody was told"
+    return None
+
+
+def letter_for(record: Consumed, reason: str, detail: str) -> DeadLetter:
+    """The dead letter of a record that is itself the problem."""
+    return DeadLetter(
+        reason=reason,
+        detail=detail,
+        consumer=NAME,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        key=record.key,
+        value=record.value,
+        headers=kept(record.headers),
+    )
+
+
+def letter_of_row(row: Mapping[str, Any]) -> DeadLetter:
+    """The dead letter of a message that could not be sent: its event, as the relay had sent it."""
+    record = record_of(row)
+    return DeadLetter(
+        reason=row["reason"],
+        detail=f"given up after {row['attempt']} attempts to send it by {row['channel']}",
+        consumer=NAME,
+        topic=record.topic,
+        partition=row["kafka_partition"],
+        offset=row["kafka_offset"],
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        channel=row["channel"],
+    )
