@@ -90,7 +90,7 @@ class PaymentLedger(Protocol):
         ...
 
     async def note_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
-        """Keep the id of an intent whose confirm was not admitted, so that undoing finds it. OPEN or UNDOING."""
+        """Keep the id of an intent whose confirm was not admitted: undoing cancels it. OPEN or UNDOING."""
         ...
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:

@@ -47,8 +47,8 @@ BACKWARD = (
     "next_refund", "refund_succeeded", "cancel_payment", "release", "seal",
 )  # fmt: skip
 ASIDE = (
-    "expire_early", "expire_late", "wrong_amount", "next_create", "note_intent", "decline", "refuse_parcel", "returned",
-    "recount",
+    "expire_early", "expire_late", "wrong_amount", "next_create", "note_intent", "decline",
+    "refuse_parcel", "returned", "recount",
 )  # fmt: skip
 NEEDS_PAYMENT = frozenset(
     {"begin_confirm", "capture", "next_create", "note_intent", "decline", "cancel_payment", "request_refund"}
