@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from orderplane.cli import front_door
 from orderplane.cli.console import console, errors, fail
@@ -89,7 +89,8 @@ def list_command(
     if as_json:
         typer.echo(json.dumps(page, indent=2))
         return
-    table = Table("order", "phase", "reason", "total", "created")
+    # A shortened id is no use.
+    table = Table(Column("order", no_wrap=True), "phase", "reason", "total", "created")
     for order in page["items"]:
         table.add_row(
             order["id"], _coloured(order["phase"]), escape(order["reason"] or ""), _total(order),

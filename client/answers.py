@@ -1,6 +1,6 @@
 """Answers of the front door, as far as this client reads them. docs/openapi.json says what they mean."""
 
-from typing import TypedDict
+from typing_extensions import TypedDict
 
 
 class Amounts(TypedDict):

@@ -12,6 +12,7 @@ from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.gateway.app import create_app
+from orderplane.gateway.http.heads import PromptHeads
 from orderplane.gateway.orders.retention import purging
 from orderplane.gateway.services import Services, StartError, open_services
 from orderplane.gateway.settings import Settings, SettingsError
@@ -57,7 +58,7 @@ def _server(settings: Settings, services: Services) -> uvicorn.Server:
             create_app(settings, services),
             host=settings.http_host,
             port=settings.http_port,
-            http="h11",
+            http=PromptHeads,
             ws="none",
             lifespan="off",
             access_log=False,

@@ -60,7 +60,7 @@ class PreferencesRequest(ApiModel):
     model_config = STRICT
 
     email: bool | None = None
-    sms: bool | None = None
+    sms: Annotated[bool | None, Field(examples=[True])] = None
 
 
 class ProfileRequest(ApiModel):
@@ -78,7 +78,7 @@ class PasswordRequest(ApiModel):
 
     model_config = STRICT
 
-    current_password: Annotated[str, Field(max_length=128)]
+    current_password: Annotated[str, Field(max_length=128, examples=["correct horse battery"])]
     new_password: Password
 
 

@@ -11,27 +11,29 @@ from orderplane.crds.money import format_minor
 class PriceView(TypedDict):
     """The price of one piece."""
 
-    amount: Annotated[int, Field(description="In minor units.", examples=[895])]
+    amount: Annotated[int, Field(description="In minor units.", examples=[890])]
     currency: Annotated[str, Field(description="ISO 4217.", examples=["EUR"])]
-    formatted: Annotated[str, Field(examples=["8.95 EUR"])]
+    formatted: Annotated[str, Field(examples=["8.90 EUR"])]
 
 
 class ProductView(TypedDict):
     """One product that can be ordered now."""
 
-    sku: str
-    name: str
-    description: str
+    sku: Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
+    name: Annotated[str, Field(examples=["Earl Grey, 100 g"])]
+    description: Annotated[str, Field(examples=["Black tea with bergamot."])]
     price: PriceView
-    weightGrams: int
-    available: Annotated[int, Field(description="On hand and not reserved, when this page was read.")]
+    weightGrams: Annotated[int, Field(description="Of one piece.", examples=[120])]
+    available: Annotated[
+        int, Field(description="On hand and not reserved, when this page was read.", examples=[37])
+    ]
 
 
 class ProductListView(TypedDict):
     """A page of products, by SKU. `next` is the cursor of the following page, null on the last."""
 
     items: list[ProductView]
-    next: str | None
+    next: Annotated[str | None, Field(examples=[None])]
 
 
 def price_view(amount: int, currency: str) -> PriceView:
