@@ -27,7 +27,11 @@ def _is_address(text: str) -> str:
         raise ValueError("This is not an e-mail address.") from None
 
 
-Email = Annotated[str, Field(max_length=254, examples=["ada@example.org"]), AfterValidator(_is_address)]
+Email = Annotated[
+    str,
+    Field(max_length=254, examples=["ada@example.org"], json_schema_extra={"format": "email"}),
+    AfterValidator(_is_address),
+]
 # The minimum is NIST SP 800-63B's; the maximum keeps the hashing of one password cheap.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["correct horse battery staple"])]
 Name = Annotated[str, Field(max_length=100, examples=["Ada Example"]), AfterValidator(_is_one_line)]
