@@ -1,10 +1,13 @@
 """Real parts for the tests that want them: started once, stopped at the end, nothing left behind."""
 
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
@@ -24,6 +27,11 @@ from orderplane.localplane.plane import Plane, Wish, remove
 from orderplane.localplane.progress import ConsoleProgress
 
 PASSWORD = "correct horse battery"
+
+ORDER: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "docs" / "examples" / "order.json").read_text(encoding="utf-8")
+)
+"""What the README has placed: 16.42 EUR."""
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ With a byte now and then a client could keep a connection each for nothing, unti
 import asyncio
 from typing import Any
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEAD_SECONDS = 10.0
@@ -34,8 +33,8 @@ class PromptHeads(H11Protocol):
         super().connection_lost(exc)
 
     def _look(self) -> None:
-        # Idle is a client of whom no whole head has come.
-        if self.conn.their_state is not h11.IDLE:
+        is_waiting = self.cycle is None or self.cycle.response_complete
+        if not is_waiting:
             self._forget()
         elif self._deadline is None:
             self._deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)

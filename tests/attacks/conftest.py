@@ -12,15 +12,6 @@ from orderplane.gateway.principal import Role
 
 from ..conftest import Caller, Merchant
 
-ORDER: dict[str, Any] = {
-    "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1}],
-    "address": {
-        "name": "Ada Example", "line1": "1 Canal Street", "city": "Rotterdam", "postalCode": "3011",
-        "country": "NL",
-    },
-    "paymentMethod": "pm_card_visa",
-}  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Target:

@@ -11,8 +11,8 @@ from orderplane.adapters.postgres.pool import session
 from orderplane.crds.meta import Kind
 from orderplane.gateway.principal import Role
 
-from ..conftest import PASSWORD
-from .conftest import ORDER, Target, code_of
+from ..conftest import ORDER, PASSWORD
+from .conftest import Target, code_of
 
 pytestmark = pytest.mark.integration
 
@@ -97,9 +97,10 @@ async def test_an_id_leads_nowhere_else(target: Target, trick: str) -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"quote": {"currency": "EUR"}}, {"total": 1}, {"amounts": {"total": 1}},
-        {"status": {"phase": "Paid"}}, {"phase": "Delivered"}, {"metadata": {"name": "mine"}}, {"merchant": "demo"}, {"cancel": False},
-        {"id": "o-1"}, {"uid": "x"}, {"customer": "u-somebody-else"}, {"role": "admin"}, {"__proto__": {}},
+        {"quote": {"currency": "EUR"}}, {"total": 1}, {"amounts": {"total": 1}}, {"phase": "Delivered"},
+        {"status": {"phase": "Paid"}}, {"metadata": {"name": "mine"}}, {"merchant": "demo"},
+        {"cancel": False}, {"id": "o-1"}, {"uid": "x"}, {"customer": "u-somebody-else"}, {"role": "admin"},
+        {"__proto__": {}},
         {"items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1, "unitAmount": 1}]},
         {"items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1, "weightGrams": 1}]},
         {"address": {**ORDER["address"], "email": "ada@example.test"}},

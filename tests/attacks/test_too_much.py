@@ -8,7 +8,8 @@ import pytest
 from orderplane.gateway.http.bounds import BODY_SECONDS, MAX_BODY
 from orderplane.gateway.http.heads import HEAD_SECONDS
 
-from .conftest import ORDER, Target, code_of
+from ..conftest import ORDER
+from .conftest import Target, code_of
 
 pytestmark = pytest.mark.integration
 

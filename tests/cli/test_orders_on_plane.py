@@ -16,20 +16,10 @@ from orderplane.demo.catalogue import seed
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.ids import new_client_id
 
-from ..conftest import Merchant
+from ..conftest import ORDER, PASSWORD, Merchant
 from .terminal import Answer, orderplane
 
 pytestmark = pytest.mark.integration
-
-PASSWORD = "correct horse battery"
-ORDER = {
-    "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1}],
-    "address": {
-        "name": "Ada Example", "line1": "1 Canal Street", "city": "Rotterdam", "postalCode": "3011",
-        "country": "NL",
-    },
-    "paymentMethod": "pm_card_visa",
-}  # fmt: skip
 
 
 class Shell:

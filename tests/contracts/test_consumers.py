@@ -6,21 +6,14 @@ from pact import match
 
 from orderplane.client.login import Login, Password
 
+from ..conftest import ORDER
 from .pacts import Wanted, logged_in, problem, refused, tell
 
 ADA = Password("ada@example.test", "correct horse battery")
-ORDER = {
-    "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 2}],
-    "address": {
-        "name": "Ada Example", "line1": "1 Canal Street", "city": "Rotterdam", "postalCode": "3011",
-        "country": "NL",
-    },
-    "paymentMethod": "pm_card_visa",
-}  # fmt: skip
 QUOTE = {
     "currency": "EUR",
-    "lines": match.each_like({"sku": "TEA-EARL-GREY-100", "quantity": 2, "unitAmount": 890}, min=1),
-    "amounts": {"items": 1780, "shipping": 490, "tax": 431, "discount": 0, "total": 2701},
+    "lines": match.each_like({"sku": "TEA-EARL-GREY-100", "quantity": 1, "unitAmount": 890}, min=1),
+    "amounts": {"items": 890, "shipping": 490, "tax": 262, "discount": 0, "total": 1642},
 }
 PHASES = "Pending|Reserved|Paid|Shipped|Delivered|Compensating|Failed|Cancelled"
 

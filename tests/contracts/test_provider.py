@@ -14,9 +14,8 @@ from orderplane.crds.api_errors import AlreadyExists
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.gateway.principal import Role
 
-from ..conftest import Merchant
+from ..conftest import ORDER, Merchant
 from .pacts import FOLDER, FRONT_DOOR, kept, listening
-from .test_consumers import ORDER
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,8 @@ from orderplane.demo.catalogue import MERCHANT, seed
 from orderplane.demo.customers import arrive
 from orderplane.localplane.plane import Plane
 
-from .conftest import MUG, TEA, Desk, conditions_of, phase_is
+from ..conftest import ORDER
+from .conftest import MUG, Desk, conditions_of, phase_is
 from .proofs import balance, moved
 
 pytestmark = pytest.mark.integration
@@ -31,19 +32,9 @@ async def customer(running: Plane) -> AsyncIterator[Client]:
         yield arrived.client(transport)
 
 
-BODY = {
-    "items": [{"sku": TEA, "quantity": 1}],
-    "address": {
-        "name": "Ada Example", "line1": "1 Canal Street", "city": "Rotterdam", "postalCode": "3011",
-        "country": "NL",
-    },
-    "paymentMethod": "pm_card_visa",
-}  # fmt: skip
-
-
 async def test_a_read_right_after_the_202_finds_it(customer: Client) -> None:
     async def place_and_read() -> bool:
-        accepted = await customer.orders.create(BODY, key=secrets.token_hex(16))
+        accepted = await customer.orders.create(ORDER, key=secrets.token_hex(16))
         return (await customer.orders.get(accepted["id"]))["id"] == accepted["id"]
 
     for _ in range(5):
@@ -51,7 +42,7 @@ async def test_a_read_right_after_the_202_finds_it(customer: Client) -> None:
 
 
 async def test_an_order_is_followed_to_its_end(customer: Client) -> None:
-    accepted = await customer.orders.create(BODY, key=secrets.token_hex(16))
+    accepted = await customer.orders.create(ORDER, key=secrets.token_hex(16))
     async with asyncio.timeout(60):
         seen = [order async for order in customer.orders.watch(accepted["id"], every=0.05)]
     assert seen[-1]["phase"] == "Delivered"
@@ -60,7 +51,7 @@ async def test_an_order_is_followed_to_its_end(customer: Client) -> None:
 
 
 async def test_too_late_to_cancel(desk: Desk, customer: Client) -> None:
-    accepted = await customer.orders.create(BODY, key=secrets.token_hex(16))
+    accepted = await customer.orders.create(ORDER, key=secrets.token_hex(16))
     order = await desk.place([(MUG, 1)])
     async with asyncio.timeout(60):
         async for seen in customer.orders.watch(accepted["id"], every=0.1):
