@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
 
 import asyncpg
+import structlog
 import typer
 from aiokafka.errors import KafkaError
 from kubernetes.config import ConfigException
@@ -46,6 +47,8 @@ def fail(message: str, *, code: int = 1) -> NoReturn:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; what can be expected to fail is said in one line, without a traceback."""
+    # Standard output is for what was asked for.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         return asyncio.run(work)
     except ConfigException as problem:

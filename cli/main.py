@@ -3,7 +3,20 @@
 import typer
 
 from orderplane import __version__
-from orderplane.cli import audit, bench, crds, dev, dlq, keys, notifications, orders, people, stock
+from orderplane.cli import (
+    audit,
+    bench,
+    crds,
+    dev,
+    dlq,
+    keys,
+    login,
+    notifications,
+    orders,
+    people,
+    rescue,
+    stock,
+)
 from orderplane.cli.console import run
 
 app = typer.Typer(
@@ -15,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(dev.app, name="dev")
 app.add_typer(bench.app, name="bench")
+app.add_typer(orders.app, name="orders")
 app.add_typer(stock.app, name="stock")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(crds.app, name="crds")
@@ -23,8 +37,10 @@ app.add_typer(people.users, name="users")
 app.add_typer(people.clients, name="clients")
 app.command("audit")(audit.audit_command)
 app.command("notifications")(notifications.notifications)
-app.command("retry")(orders.retry)
-app.command("resolve")(orders.resolve)
+app.command("retry")(rescue.retry)
+app.command("resolve")(rescue.resolve)
+app.command("login")(login.login)
+app.command("logout")(login.logout)
 
 
 @app.command()

@@ -1,61 +1,230 @@
-"""`orderplane retry` and `orderplane resolve`: what a person does about an order that is stuck."""
+"""`orderplane orders`: place, read, list, follow and cancel orders at the front door."""
 
-import os
-from datetime import UTC, datetime
-from typing import Annotated
+import asyncio
+import json
+import uuid
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.table import Column, Table
 
-from orderplane.adapters.kubernetes.client import ApiClient
-from orderplane.adapters.postgres.pool import open_pool
-from orderplane.adapters.postgres.settlement import settle_by_hand
-from orderplane.cli.console import console, need, run
-from orderplane.crds.meta import RETRY_ANNOTATION, Kind
+from orderplane.cli import front_door
+from orderplane.cli.console import console, errors, fail
+from orderplane.client.answers import Accepted, Order, OrderPage
+from orderplane.client.client import Client, open_client
+from orderplane.client.orders import FINISHED
+from orderplane.client.problems import ApiProblem
+from orderplane.crds.money import format_minor
 
-Order = Annotated[str, typer.Argument(help="The Order's name.")]
-Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]
+app = typer.Typer(help=f"Orders, at the front door. {front_door.EXIT_CODES}", no_args_is_help=True)
 
+OrderId = Annotated[str, typer.Argument(help="The order's id.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
-def retry(order: Order, namespace: Merchant = "demo") -> None:
-    """Have an order that is stalled tried again now.
-
-    Example:
-
-        orderplane retry o-4kq2 -n demo
-    """
-    run(_retry(namespace, order))
-    text = f"{namespace}/{order} is tried again; watch it: kubectl -n {namespace} get order {order} -w"
-    console.print(text, markup=False, soft_wrap=True)
+_COLOURS = {"Delivered": "green", "Failed": "red", "Cancelled": "yellow", "Compensating": "yellow"}
 
 
-def resolve(
-    order: Order,
-    reason: Annotated[str, typer.Option(help="Why it had to be done by hand.")],
-    reference: Annotated[str, typer.Option(help="Where the payment can be looked up, as a bank's number.")],
-    namespace: Merchant = "demo",
+@app.command()
+def create(
+    file: Annotated[typer.FileText, typer.Argument(help="The order as JSON; - for standard input.")],
+    key: Annotated[
+        str | None, typer.Option(help="The same key never makes a second order; a new one without it.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Note that a refund which the provider refused was paid back by hand, and let the undo go on.
+    """Place an order.
+
+    Where nobody knows whether it was made, the key to try it again with is told.
+
+    Examples:
+
+        orderplane orders create order.json
+
+        orderplane orders create - --key 2026-11-0042 < order.json
+    """
+    order = _read(file)
+    key = key or str(uuid.uuid4())
+    accepted = front_door.ask(_create(order, key))
+    if as_json:
+        typer.echo(json.dumps(accepted, indent=2))
+    else:
+        total = _total(accepted)
+        console.print(f"{accepted['id']} is placed: {total}.", markup=False, soft_wrap=True)
+
+
+@app.command()
+def get(order_id: OrderId, as_json: AsJson = False) -> None:
+    """Show an order as it is now.
 
     Example:
 
-        orderplane resolve o-4kq2 --reason "card closed" --reference SEPA-2026-118
+        orderplane orders get o-27y3acfv3jrkz3vg7wleb37hey
     """
-    amount = run(_resolve(namespace, order, reason, reference))
-    text = f"{namespace}/{order}: {amount} noted as paid back by hand ({reference})."
-    console.print(text, markup=False, soft_wrap=True)
+    order = front_door.ask(_get(order_id))
+    if as_json:
+        typer.echo(json.dumps(order, indent=2))
+    else:
+        _show(order)
 
 
-async def _retry(namespace: str, order: str) -> None:
-    async with await ApiClient.connect(
-        user_agent="orderplane-cli", kubeconfig=os.environ.get("KUBECONFIG")
-    ) as api:
-        patch = {"metadata": {"annotations": {RETRY_ANNOTATION: datetime.now(UTC).isoformat()}}}
-        await api.merge_patch(Kind.ORDER, namespace, order, patch)
+@app.command("list")
+def list_command(
+    phase: Annotated[str | None, typer.Option(help="Only those in this phase.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="How many on a page.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List orders: your own as a customer, else all of the merchant.
+
+    Examples:
+
+        orderplane orders list --phase Failed
+
+        orderplane orders list --json | jq -r '.items[].id'
+    """
+    page = front_door.ask(_list(phase, limit, cursor))
+    if as_json:
+        typer.echo(json.dumps(page, indent=2))
+        return
+    # A shortened id is no use.
+    table = Table(Column("order", no_wrap=True), "phase", "reason", "total", "created")
+    for order in page["items"]:
+        table.add_row(
+            order["id"], _coloured(order["phase"]), escape(order["reason"] or ""), _total(order),
+            order["createdAt"],
+        )  # fmt: skip
+    console.print(table)
+    if page["next"]:
+        errors.print(f"There are more: --cursor {page['next']}", markup=False, soft_wrap=True)
 
 
-async def _resolve(namespace: str, order: str, reason: str, reference: str) -> str:
-    pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
+@app.command()
+def cancel(order_id: OrderId, as_json: AsJson = False) -> None:
+    """Have an order undone, as long as the carrier does not have it.
+
+    Example:
+
+        orderplane orders cancel o-27y3acfv3jrkz3vg7wleb37hey
+    """
+    order = front_door.ask(_cancel(order_id))
+    if as_json:
+        typer.echo(json.dumps(order, indent=2))
+    elif order["phase"] == "Cancelled":
+        console.print(f"{order_id} is cancelled.", markup=False, soft_wrap=True)
+    else:
+        text = f"{order_id} will be undone; follow it: orderplane orders watch {order_id}"
+        console.print(text, markup=False, soft_wrap=True)
+
+
+@app.command()
+def watch(
+    order_id: OrderId,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, help="For how long; without it, to the end.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow an order until nothing more will happen.
+
+    Ends with 0 where it was delivered, 1 where it failed or was cancelled, and 5 where the time ran out. With
+    --json every change is one line.
+
+    Examples:
+
+        orderplane orders watch o-27y3acfv3jrkz3vg7wleb37hey
+
+        orderplane orders watch o-27y3acfv3jrkz3vg7wleb37hey --seconds 60 --json
+    """
+    phase = front_door.ask(_watch(order_id, seconds, as_json))
+    if phase not in FINISHED:
+        fail(f"{order_id} is {phase} still; the time is over.", code=front_door.TRY_LATER)
+    raise typer.Exit(0 if phase == "Delivered" else front_door.REFUSED)
+
+
+async def _create(order: Mapping[str, Any], key: str) -> Accepted:
+    async with _client() as client:
+        try:
+            return await client.orders.create(order, key=key)
+        except ApiProblem as problem:
+            if front_door.exit_code_of(problem) == front_door.TRY_LATER:
+                errors.print(f"Try it again with --key {key}: there will be one order.", markup=False)
+            raise
+
+
+async def _get(order_id: str) -> Order:
+    async with _client() as client:
+        return await client.orders.get(order_id)
+
+
+async def _list(phase: str | None, limit: int, cursor: str | None) -> OrderPage:
+    async with _client() as client:
+        return await client.orders.list(phase=phase, limit=limit, cursor=cursor)
+
+
+async def _cancel(order_id: str) -> Order:
+    async with _client() as client:
+        return await client.orders.cancel(order_id)
+
+
+async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
+    phase = "Pending"
     try:
-        return await settle_by_hand(pool, namespace, order, reason=reason, reference=reference)
-    finally:
-        await pool.close()
+        async with asyncio.timeout(seconds), _client() as client:
+            async for order in client.orders.watch(order_id):
+                if as_json:
+                    typer.echo(json.dumps(order))
+                elif order["phase"] != phase or order["phase"] in FINISHED:
+                    _tell(order)
+                phase = order["phase"]
+    except TimeoutError:
+        pass
+    return phase
+
+
+def _client() -> AbstractAsyncContextManager[Client]:
+    url = front_door.address()
+    return open_client(url, front_door.service(), keep=front_door.keep(url))
+
+
+def _read(file: typer.FileText) -> Mapping[str, Any]:
+    try:
+        order = json.load(file)
+    except ValueError:
+        order = None
+    if not isinstance(order, dict):
+        fail(f"{file.name} is no order: it has to be a JSON object.", code=front_door.WRONG_USAGE)
+    return order
+
+
+def _show(order: Order) -> None:
+    table = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("id", escape(order["id"])),
+        ("phase", _coloured(order["phase"])),
+        ("reason", escape(order["reason"] or "-")),
+        ("total", _total(order)),
+        ("created", order["createdAt"]),
+        ("tracking", escape(order["tracking"]["url"]) if order["tracking"] else "-"),
+    ):
+        table.add_row(name, value)
+    console.print(table)
+    for undone in order["compensation"]:
+        console.print(f"undone: {undone['step']} {undone['reference']}", markup=False, soft_wrap=True)
+
+
+def _tell(order: Order) -> None:
+    reason = f" {escape(order['reason'])}" if order["reason"] else ""
+    console.print(f"{_coloured(order['phase'])}{reason}", soft_wrap=True)
+
+
+def _coloured(phase: str) -> str:
+    colour = _COLOURS.get(phase)
+    return f"[{colour}]{escape(phase)}[/]" if colour else escape(phase)
+
+
+def _total(order: Order | Accepted) -> str:
+    quote = order["quote"]
+    return format_minor(quote["amounts"]["total"], quote["currency"])

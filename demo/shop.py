@@ -4,14 +4,16 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
-
-import aiohttp
 
 from orderplane.adapters.kubernetes.client import ApiClient, Json
 from orderplane.adapters.postgres.pool import Pool, session
 from orderplane.adapters.postgres.recount import recount
+from orderplane.client.client import Client
+from orderplane.client.problems import ApiProblem
+from orderplane.client.transport import Transport, connect
 from orderplane.crds.api_errors import ApiError
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import FINISHED
@@ -19,7 +21,9 @@ from orderplane.demo.catalogue import MERCHANT, RECOUNTED
 from orderplane.demo.customers import Customer, arrive
 from orderplane.demo.mix import Case, Story
 
-BUSY = (429, 503)
+_SECONDS = 30.0
+_PATIENCE = 300.0
+"""Orders are placed while processes die and come back: each customer tries for this many seconds."""
 
 _HAS_PAID = """
 SELECT EXISTS (
@@ -93,31 +97,25 @@ class Shop:
         """Let the customers in, once.
 
         Raises:
-            RuntimeError: one is not let in.
+            ApiProblem: one is not let in.
         """
         if not self._customers:
-            timeout = aiohttp.ClientTimeout(total=30)
-            async with aiohttp.ClientSession(self._gateway, timeout=timeout) as http:
-                self._customers = await arrive(http)
+            async with self._connect() as transport:
+                self._customers = await arrive(transport)
 
     async def place_all(self, cases: Sequence[Case]) -> None:
         """Place every order, cancel those whose customers change their mind, recount when it hurts."""
         await self.open()
         self.placed = [Placed(case) for case in cases]
-        timeout = aiohttp.ClientTimeout(total=30)
-        connector = aiohttp.TCPConnector(limit=32)
-        async with (
-            aiohttp.ClientSession(self._gateway, timeout=timeout, connector=connector) as http,
-            asyncio.TaskGroup() as group,
-        ):
+        async with self._connect() as transport, asyncio.TaskGroup() as group:
             victims = [placed for placed in self.placed if placed.case.story is Story.RECOUNTED]
-            group.create_task(self._recount_each(http, victims))
+            group.create_task(self._recount_each(transport, victims))
             started = time.monotonic()
             others = [placed for placed in self.placed if placed.case.story is not Story.RECOUNTED]
             for number, placed in enumerate(others):
                 if self._rate:
                     await asyncio.sleep(max(0.0, started + number / self._rate - time.monotonic()))
-                group.create_task(self._place(http, placed))
+                group.create_task(self._place(transport, placed))
 
     async def watch(self, seconds: float, on_look: Callable[[], Awaitable[None] | None]) -> bool:
         """Look again and again until every order is finished; answers False where time ran out."""
@@ -160,52 +158,39 @@ class Shop:
         if placed.phase in FINISHED and placed.ended_at is None:
             placed.ended_at = time.monotonic()
 
-    def _customer(self, placed: Placed) -> Customer:
-        return self._customers[placed.case.number % len(self._customers)]
+    def _connect(self) -> AbstractAsyncContextManager[Transport]:
+        return connect(self._gateway, seconds=_SECONDS, patience=_PATIENCE)
 
-    async def _place(self, http: aiohttp.ClientSession, placed: Placed) -> None:
+    async def _place(self, transport: Transport, placed: Placed) -> None:
+        client = self._customers[placed.case.number % len(self._customers)].client(transport)
         placed.placed_at = time.monotonic()
-        headers = {"Idempotency-Key": placed.case.key, **self._customer(placed).headers}
-        while True:
-            try:
-                async with http.post("/api/orders", json=placed.case.body, headers=headers) as answer:
-                    document = await answer.json(content_type=None)
-                    if answer.status == 202:
-                        placed.name = document["id"]
-                        placed.accepted_at = time.monotonic()
-                        break
-                    if answer.status not in (*BUSY, 409):
-                        placed.problem = f"{answer.status} {document.get('title')}: {document.get('detail')}"
-                        return
-                    pause = float(answer.headers.get("Retry-After", "0.5"))
-            except (aiohttp.ClientError, TimeoutError):
-                # The key makes it safe to ask again.
-                pause = 0.5
-            await asyncio.sleep(pause)
+        try:
+            accepted = await client.orders.create(placed.case.body, key=placed.case.key)
+        except ApiProblem as problem:
+            placed.problem = f"{problem.status} {problem}"
+            return
+        placed.name = accepted["id"]
+        placed.accepted_at = time.monotonic()
         if placed.case.cancel_after is not None:
             await asyncio.sleep(placed.case.cancel_after)
-            await self._cancel(http, placed)
+            await self._cancel(client, placed)
 
-    async def _cancel(self, http: aiohttp.ClientSession, placed: Placed) -> None:
-        while True:
-            try:
-                headers = self._customer(placed).headers
-                async with http.post(f"/api/orders/{placed.name}/cancel", headers=headers) as answer:
-                    if answer.status == 409:
-                        placed.was_too_late = True
-                    if answer.status not in BUSY:
-                        return
-            except (aiohttp.ClientError, TimeoutError):
-                pass
-            await asyncio.sleep(0.5)
+    async def _cancel(self, client: Client, placed: Placed) -> None:
+        try:
+            await client.orders.cancel(placed.name)
+        except ApiProblem as problem:
+            if problem.status == 409:
+                placed.was_too_late = True
+            else:
+                placed.problem = f"{problem.status} {problem}"
 
-    async def _recount_each(self, http: aiohttp.ClientSession, victims: Sequence[Placed]) -> None:
+    async def _recount_each(self, transport: Transport, victims: Sequence[Placed]) -> None:
         """One after the other: when an order has paid and waits for its label, the shelf is found empty.
 
         Only here is this product ordered, so that nobody else meets the empty shelf.
         """
         for placed in victims:
-            await self._place(http, placed)
+            await self._place(transport, placed)
             while not placed.is_finished and not await self._has_paid():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             await recount(self._pool, MERCHANT, RECOUNTED, 0, note="the shelf is empty")

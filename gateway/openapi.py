@@ -1,6 +1,8 @@
 """The OpenAPI document. `python -m orderplane.gateway.openapi` writes it to standard output."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -8,7 +10,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from orderplane.gateway.http.problems import ProblemView
+from orderplane.gateway.http.examples import NoExample, example_of
+from orderplane.gateway.http.problems import TYPES, ProblemView
 from orderplane.gateway.identity.requests import (
     PasswordRequest,
     ProfileRequest,
@@ -64,9 +67,23 @@ def document(app: FastAPI) -> dict[str, Any]:
             schemas.update(model.pop("$defs", {}))
             schemas[model["title"]] = model
         _drop_foreign_errors(schema)
+        # As examples and not as an enum: that a code is added breaks nobody who decides by status then.
+        schemas["ProblemView"]["properties"]["code"]["examples"] = list(TYPES)
+        for content in contents_of(schema):
+            with suppress(NoExample):  # a test asks for them
+                content.setdefault("example", example_of(content["schema"], schemas))
         schema["components"]["schemas"] = dict(sorted(schemas.items()))
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def contents_of(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The content of each body and of each answer that is no problem."""
+    for path in document["paths"].values():
+        for operation in path.values():
+            answers = (answer for status, answer in operation["responses"].items() if int(status) < 400)
+            for part in (operation.get("requestBody", {}), *answers):
+                yield from part.get("content", {}).values()
 
 
 def _drop_foreign_errors(schema: dict[str, Any]) -> None:

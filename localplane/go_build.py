@@ -1,4 +1,4 @@
-"""Build Go programs from the sources that tools/ pins."""
+"""Build Go programs from the sources that tools/ pins, once."""
 
 import hashlib
 import os
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orderplane.localplane.places import cache_dir, project_root
+from orderplane.localplane.places import cache_dir, only_one, project_root
 from orderplane.localplane.progress import Progress
 from orderplane.localplane.tools import find_go, run_logged
 
@@ -27,6 +27,21 @@ class Program:
     package: str
     minutes: float
     stamps: tuple[str, ...] = ()
+
+
+async def built(program: Program, progress: Progress) -> Path:
+    """The program, from the cache where it was built before.
+
+    Raises:
+        ToolMissing: it cannot be built; the message says why.
+    """
+    folder = cache_dir() / f"{program.name}-{pins([program.module])}"
+    if not (folder / program.name).exists():
+        with only_one(program.name):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / program.name).exists():
+                await build(program, folder, progress)
+    return folder / program.name
 
 
 async def build(program: Program, folder: Path, progress: Progress) -> None:

@@ -1,20 +1,38 @@
 """Real parts for the tests that want them: started once, stopped at the end, nothing left behind."""
 
+import json
 import secrets
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install
+from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.adapters.postgres.pool import Pool
 from orderplane.cli.demo import TEMPO
 from orderplane.cli.world import World, open_world
 from orderplane.demo.catalogue import seed
+from orderplane.gateway.identity.ids import new_client_id, new_user_id
+from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.tokens import Rules, issue
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.localplane.plane import Plane, Wish, remove
 from orderplane.localplane.processes import UNLIMITED
 from orderplane.localplane.progress import ConsoleProgress
+
+PASSWORD = "correct horse battery"
+
+ORDER: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "docs" / "examples" / "order.json").read_text(encoding="utf-8")
+)
+"""What the README has placed: 16.42 EUR."""
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +65,18 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who is logged in at the front door."""
+
+    id: str
+    token: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"}
+
+
+@dataclass(frozen=True, slots=True)
 class Merchant:
     """A namespace of its own on the running plane, with a stocked catalogue."""
 
@@ -64,6 +94,20 @@ class Merchant:
         """The ledgers."""
         return self.world.pool
 
+    async def caller(self, role: Role, *, of: str | None = None) -> Caller:
+        """Somebody new, of this merchant or another, whose password is `PASSWORD`."""
+        merchant, people = of or self.name, PostgresPeople(self.pool)
+        name = new_client_id() if role is Role.SERVICE else new_user_id()
+        if role is Role.SERVICE:
+            await people.add_client(merchant, name, name="tests", secret_hash=b"")
+        else:
+            await people.add(
+                merchant, name, email=f"{name}@example.test", password_hash=_password_hash(), role=role.value
+            )
+        ring, rules = KeyRing(self.plane.signing_keys), Rules(self.plane.url("gateway"), "orderplane")
+        caller = Principal(merchant, name, role, SCOPES_OF[role])
+        return Caller(name, issue(ring, rules, caller, client_id="tests", now=int(time.time())).token)
+
 
 @pytest.fixture
 async def merchant(running: Plane) -> AsyncIterator[Merchant]:
@@ -72,6 +116,11 @@ async def merchant(running: Plane) -> AsyncIterator[Merchant]:
     async with open_world(running.env("admin")) as world:
         await seed(world.pool, name)
         yield Merchant(name, running, world)
+
+
+@cache
+def _password_hash() -> str:
+    return PasswordHasher().hash(PASSWORD)
 
 
 async def make_namespace(plane: Plane) -> str:

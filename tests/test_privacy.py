@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from kubernetes import client, config
 
@@ -15,6 +14,8 @@ from orderplane.adapters.kafka.reader import read_all
 from orderplane.adapters.kubernetes.client import Json
 from orderplane.adapters.postgres.pool import session
 from orderplane.cli.world import open_world
+from orderplane.client.problems import ApiProblem
+from orderplane.client.transport import connect
 from orderplane.crds.meta import Kind
 from orderplane.demo.catalogue import MERCHANT, seed
 from orderplane.demo.customers import arrive
@@ -50,13 +51,12 @@ def leaks(text: str) -> list[str]:
 
 async def refused(plane: Plane, body: Json) -> str:
     """What the front door answers to an order that it does not take."""
-    headers = {"Idempotency-Key": secrets.token_hex(16)}
-    async with aiohttp.ClientSession(plane.url("gateway")) as http:
-        (customer,) = await arrive(http, 1)
-        headers |= customer.headers
-        async with http.post("/api/orders", json=body, headers=headers) as answer:
-            assert 400 <= answer.status < 500
-            return await answer.text()
+    async with connect(plane.url("gateway")) as transport:
+        (customer,) = await arrive(transport, 1)
+        with pytest.raises(ApiProblem) as refusal:
+            await customer.client(transport).orders.create(body, key=secrets.token_hex(16))
+    assert 400 <= refusal.value.status < 500
+    return json.dumps(dict(refusal.value.document))
 
 
 async def told_by_kubernetes(plane: Plane) -> str:

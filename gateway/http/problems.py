@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired, Required
 
 import orjson
 from opentelemetry import trace
@@ -90,16 +90,32 @@ _TYPES = (
 TYPES: Mapping[str, ProblemType] = {kind.code: kind for kind in _TYPES}
 
 
-class ProblemView(TypedDict, total=False):
-    """RFC 9457. `code` is the last part of `type`; `errors` names places, never values."""
+class PlaceView(TypedDict, total=False):
+    """One place that is wrong: `pointer` in the body (RFC 6901, as a URI fragment), else `parameter`."""
+
+    pointer: Annotated[str, Field(examples=["#/items/0/quantity"])]
+    parameter: str
+    detail: Required[Annotated[str, Field(examples=["Input should be greater than or equal to 1"])]]
+
+
+class ProblemView(TypedDict):
+    """RFC 9457. Some problems have more members, which `detail` speaks of: `price_changed` the `total`."""
 
     type: Annotated[str, Field(examples=["https://orderplane.dev/problems/validation_failed"])]
-    title: str
-    status: int
-    detail: str
-    code: str
-    errors: list[dict[str, str]]
-    traceId: str
+    title: Annotated[str, Field(description="The same for every problem of this type.")]
+    status: Annotated[int, Field(description="That of the answer.", examples=[422])]
+    detail: Annotated[str, Field(description="What happened, to what, and what to do; for people.")]
+    code: Annotated[
+        str,
+        Field(
+            description="The last part of `type`, which never changes. New ones may come: decide by `status` "
+            "where you do not know it."
+        ),
+    ]
+    errors: NotRequired[Annotated[list[PlaceView], Field(description="Places, never values.")]]
+    traceId: NotRequired[Annotated[str, Field(description="To quote when asking about a failure of ours.")]]
+    error: NotRequired[Annotated[str, Field(description="Of the token endpoint (RFC 6749, 5.2).")]]
+    error_description: NotRequired[Annotated[str, Field(description="The same as `detail`, beside `error`.")]]
 
 
 class Problem(Exception):  # noqa: N818 - it is an answer, and not always an error of ours

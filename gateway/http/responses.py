@@ -109,6 +109,7 @@ def _problem_doc(codes: list[str]) -> dict[str, Any]:
                             "type": TYPES[code].uri,
                             "title": TYPES[code].title,
                             "status": TYPES[code].status,
+                            "detail": "What happened here, to what, and what to do about it.",
                             "code": code,
                         }
                     }

@@ -18,7 +18,7 @@ from orderplane.gateway.identity.grants import GrantRefused, Tokens
 from orderplane.gateway.identity.ids import new_user_id
 from orderplane.gateway.identity.requests import RegisterRequest
 from orderplane.gateway.identity.service import Identity
-from orderplane.gateway.identity.views import TokenView, token_view
+from orderplane.gateway.identity.views import KeySetView, RegisteredView, TokenView, token_view
 from orderplane.gateway.principal import Role
 from orderplane.gateway.services import ServicesDep
 
@@ -51,7 +51,10 @@ IdentityDep = Annotated[Identity, Depends(own_identity)]
     status_code=202,
     summary="Register a customer",
     responses={
-        202: {"description": "Log in now. The answer is the same for an address that has an account."},
+        202: {
+            "model": RegisteredView,
+            "description": "Log in now. The answer is the same for an address that has an account.",
+        },
         **problem_docs("invalid_json", "request_timeout", "body_too_large", "unsupported_media_type",
                        "validation_failed", "route_not_found"),
     },
@@ -89,10 +92,18 @@ async def log_in(
     request: Request,
     identity: IdentityDep,
     grant_type: Annotated[
-        str | None, Form(max_length=64, description="password, refresh_token or client_credentials.")
+        str | None,
+        Form(
+            max_length=64,
+            description="password, refresh_token or client_credentials.",
+            examples=["password"],
+        ),
     ] = None,
-    username: Annotated[str | None, Form(max_length=254, description="password: the e-mail address.")] = None,
-    password: Annotated[str | None, Form(max_length=128)] = None,
+    username: Annotated[
+        str | None,
+        Form(max_length=254, description="password: the e-mail address.", examples=["ada@example.org"]),
+    ] = None,
+    password: Annotated[str | None, Form(max_length=128, examples=["correct horse battery staple"])] = None,
     refresh_token: Annotated[str | None, Form(max_length=256)] = None,
     client_id: Annotated[str | None, Form(max_length=64, description="Or HTTP Basic.")] = None,
     client_secret: Annotated[str | None, Form(max_length=256)] = None,
@@ -143,7 +154,9 @@ async def log_in(
         **problem_docs("body_too_large", "request_timeout", "validation_failed", "route_not_found"),
     },
 )
-async def log_out(identity: IdentityDep, refresh_token: Annotated[str, Form(max_length=256)]) -> Response:
+async def log_out(
+    identity: IdentityDep, refresh_token: Annotated[str, Form(max_length=256, examples=["demo.pk3uBpoUuOI"])]
+) -> Response:
     """End a login by its refresh token (as RFC 7009): an unknown one is no error.
 
     The access token that is out lives on for at most 15 minutes.
@@ -155,7 +168,10 @@ async def log_out(identity: IdentityDep, refresh_token: Annotated[str, Form(max_
 @router.get(
     "/.well-known/jwks.json",
     summary="The keys that sign access tokens",
-    responses={200: {"description": "A JSON Web Key Set (RFC 7517)."}, **problem_docs("route_not_found")},
+    responses={
+        200: {"model": KeySetView, "description": "A JSON Web Key Set (RFC 7517)."},
+        **problem_docs("route_not_found"),
+    },
 )
 async def key_set(identity: IdentityDep) -> Response:
     """Public keys only. Keep it for a minute, and look again at a `kid` you do not know."""

@@ -19,7 +19,11 @@ def _is_address(text: str) -> str:
         raise ValueError("This is not an e-mail address.") from None
 
 
-Email = Annotated[str, Field(max_length=254, examples=["ada@example.org"]), AfterValidator(_is_address)]
+Email = Annotated[
+    str,
+    Field(max_length=254, examples=["ada@example.org"], json_schema_extra={"format": "email"}),
+    AfterValidator(_is_address),
+]
 # The minimum is NIST SP 800-63B's; the maximum keeps the hashing of one password cheap.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["correct horse battery staple"])]
 Name = Annotated[OneLine, Field(max_length=100, examples=["Ada Example"])]
@@ -52,7 +56,7 @@ class PreferencesRequest(ApiModel):
     model_config = STRICT
 
     email: bool | None = None
-    sms: bool | None = None
+    sms: Annotated[bool | None, Field(examples=[True])] = None
 
 
 class ProfileRequest(ApiModel):
@@ -70,7 +74,7 @@ class PasswordRequest(ApiModel):
 
     model_config = STRICT
 
-    current_password: Annotated[str, Field(max_length=128)]
+    current_password: Annotated[str, Field(max_length=128, examples=["correct horse battery"])]
     new_password: Password
 
 

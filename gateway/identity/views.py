@@ -12,17 +12,49 @@ from orderplane.gateway.identity.grants import Tokens
 class TokenView(TypedDict):
     """RFC 6749, 5.1."""
 
-    access_token: Annotated[str, Field(description="A JWT (RFC 9068); send it as `Authorization: Bearer`.")]
+    access_token: Annotated[
+        str,
+        Field(
+            description="A JWT (RFC 9068); send it as `Authorization: Bearer`.",
+            examples=["eyJhbGciOiJFUzI1NiIsInR5cCI6ImF0K2p3dCJ9.e30.c2lnbmF0dXJl"],
+        ),
+    ]
     token_type: Annotated[str, Field(examples=["Bearer"])]
     expires_in: Annotated[int, Field(description="Seconds.", examples=[900])]
     scope: Annotated[str, Field(examples=["orders:read orders:write products:read profile"])]
-    refresh_token: NotRequired[Annotated[str, Field(description="Good once; services get none.")]]
+    refresh_token: NotRequired[
+        Annotated[str, Field(description="Good once; services get none.", examples=["demo.pk3uBpoUuOI"])]
+    ]
+
+
+class RegisteredView(TypedDict):
+    """What everybody is told who registers."""
+
+    detail: Annotated[str, Field(examples=["Log in with the address and the password."])]
+
+
+class KeyView(TypedDict):
+    """A public key (RFC 7517): P-256 with `x` and `y`, or Ed25519 with `x`."""
+
+    kty: Annotated[str, Field(examples=["EC"])]
+    crv: Annotated[str, Field(examples=["P-256"])]
+    x: Annotated[str, Field(examples=["f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU"])]
+    y: NotRequired[Annotated[str, Field(examples=["x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"])]]
+    kid: Annotated[str, Field(examples=["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"])]
+    use: Annotated[str, Field(examples=["sig"])]
+    alg: Annotated[str, Field(description="ES256 or Ed25519.", examples=["ES256"])]
+
+
+class KeySetView(TypedDict):
+    """Every key that verifies."""
+
+    keys: list[KeyView]
 
 
 class PreferencesView(TypedDict):
     """Which channels a user is told through."""
 
-    email: bool
+    email: Annotated[bool, Field(examples=[True])]
     sms: bool
 
 
@@ -30,20 +62,20 @@ class UserView(TypedDict):
     """One user of one merchant."""
 
     id: Annotated[str, Field(examples=["u-3k9x2m7qpl5v8r4t"])]
-    email: str
-    name: str
-    phone: str | None
+    email: Annotated[str, Field(examples=["ada@example.org"])]
+    name: Annotated[str, Field(examples=["Ada Example"])]
+    phone: Annotated[str | None, Field(description="E.164.", examples=["+4930901820"])]
     role: Annotated[str, Field(description="customer, merchant or admin.", examples=["customer"])]
-    merchant: str
+    merchant: Annotated[str, Field(examples=["demo"])]
     preferences: PreferencesView
-    createdAt: Annotated[str, Field(description="RFC 3339, UTC.")]
+    createdAt: Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-03-01T12:15:00Z"])]
 
 
 class UserListView(TypedDict):
     """A page of users, by id. `next` is the cursor of the following page, null on the last."""
 
     items: list[UserView]
-    next: str | None
+    next: Annotated[str | None, Field(examples=[None])]
 
 
 def token_view(tokens: Tokens) -> TokenView:

@@ -7,24 +7,33 @@ from typing_extensions import TypedDict
 
 Json = dict[str, Any]
 
+Id = Annotated[str, Field(examples=["o-mfrggzdfmztwq2lknnwg23tpoa"])]
+Uid = Annotated[
+    str,
+    Field(description="Of the Order resource.", examples=["6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11"]),
+]
+Sku = Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
+Count = Annotated[int, Field(examples=[2])]
+Time = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-03-01T12:15:00Z"])]
+
 
 class LineView(TypedDict):
     """One priced line; `unitAmount` in minor units."""
 
-    sku: str
-    quantity: int
-    unitAmount: int
-    weightGrams: int
+    sku: Sku
+    quantity: Count
+    unitAmount: Annotated[int, Field(examples=[890])]
+    weightGrams: Annotated[int, Field(description="Of one piece.", examples=[120])]
 
 
 class AmountsView(TypedDict):
     """Minor units; total = items + shipping + tax - discount."""
 
-    items: int
-    shipping: int
-    tax: int
-    discount: int
-    total: int
+    items: Annotated[int, Field(examples=[1780])]
+    shipping: Annotated[int, Field(examples=[490])]
+    tax: Annotated[int, Field(examples=[431])]
+    discount: Annotated[int, Field(examples=[0])]
+    total: Annotated[int, Field(examples=[2701])]
 
 
 class QuoteView(TypedDict):
@@ -51,9 +60,9 @@ class LinksView(TypedDict):
 class AcceptedView(TypedDict):
     """The order as it was accepted: `phase` is always Pending here, also when the answer is replayed."""
 
-    id: str
-    uid: str
-    phase: str
+    id: Id
+    uid: Uid
+    phase: Annotated[str, Field(examples=["Pending"])]
     quote: QuoteView
     links: LinksView
 
@@ -61,55 +70,57 @@ class AcceptedView(TypedDict):
 class ConditionView(TypedDict):
     """One fact about the order (`Paid`, `Shipped`, `Stalled`...), with the reason."""
 
-    type: str
-    status: Annotated[str, Field(description="True, False or Unknown.")]
-    reason: str
-    message: str
-    lastTransitionTime: str
+    type: Annotated[str, Field(examples=["Shipped"])]
+    status: Annotated[str, Field(description="True, False or Unknown.", examples=["True"])]
+    reason: Annotated[str, Field(description="One word, for programs.", examples=["LabelBought"])]
+    message: Annotated[str, Field(description="For people.", examples=["SandboxPost carries it as SBX35."])]
+    lastTransitionTime: Time
 
 
 class ItemView(TypedDict):
     """What was asked for."""
 
-    sku: str
-    quantity: int
+    sku: Sku
+    quantity: Count
 
 
 class TrackingView(TypedDict):
     """How to follow the parcel."""
 
-    carrier: str
-    code: str
-    url: str
+    carrier: Annotated[str, Field(examples=["SandboxPost"])]
+    code: Annotated[str, Field(description="The carrier's number.", examples=["SBX35"])]
+    url: Annotated[
+        str, Field(description="The page that shows where it is.", examples=["https://post.example/SBX35"])
+    ]
 
 
 class CompensationView(TypedDict):
     """One thing that was undone."""
 
     step: Annotated[str, Field(description="CancelShipment, CancelPayment, RefundPayment or ReleaseStock.")]
-    reference: str
-    at: str
+    reference: Annotated[str, Field(description="Where to look it up: a refund, a label, a reservation.")]
+    at: Time
 
 
 class OrderView(TypedDict):
     """One order as it is now."""
 
-    id: str
-    uid: str
+    id: Id
+    uid: Uid
     phase: Annotated[
         str,
         Field(
             description="Pending, Reserved, Paid, Shipped, Delivered; Compensating; Failed or Cancelled.",
-            examples=["Paid"],
+            examples=["Shipped"],
         ),
     ]
-    reason: Annotated[str | None, Field(description="Why it failed or is being undone.")]
+    reason: Annotated[str | None, Field(description="Why it failed or is being undone.", examples=[None])]
     conditions: list[ConditionView]
     quote: QuoteView
     items: list[ItemView]
     tracking: TrackingView | None
-    compensation: list[CompensationView]
-    createdAt: Annotated[str, Field(description="RFC 3339, UTC.")]
+    compensation: Annotated[list[CompensationView], Field(examples=[[]])]
+    createdAt: Time
     cancelRequested: bool
     links: LinksView
 
@@ -118,7 +129,7 @@ class OrderListView(TypedDict):
     """A page of orders, by id. `next` is the cursor of the following page, null on the last."""
 
     items: list[OrderView]
-    next: str | None
+    next: Annotated[str | None, Field(examples=[None])]
 
 
 def links_of(order_id: str) -> LinksView:

@@ -12,9 +12,9 @@ from orderplane.crds.money import format_minor
 class PriceView(TypedDict):
     """The price of one piece."""
 
-    amount: Annotated[int, Field(description="In minor units.", examples=[895])]
+    amount: Annotated[int, Field(description="In minor units.", examples=[890])]
     currency: Annotated[str, Field(description="ISO 4217.", examples=["EUR"])]
-    formatted: Annotated[str, Field(examples=["8.95 EUR"])]
+    formatted: Annotated[str, Field(examples=["8.90 EUR"])]
 
 
 class ProductView(TypedDict):
@@ -22,7 +22,7 @@ class ProductView(TypedDict):
 
     sku: Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
     name: Annotated[str, Field(examples=["Earl Grey, 100 g"])]
-    description: str
+    description: Annotated[str, Field(examples=["Black tea with bergamot."])]
     price: Annotated[PriceView, Field(description="What it costs where an order names no currency.")]
     otherPrices: Annotated[
         dict[str, int],
@@ -31,16 +31,20 @@ class ProductView(TypedDict):
             examples=[{"USD": 990, "JPY": 1450}],
         ),
     ]
-    weightGrams: int
-    available: Annotated[int, Field(description="On hand and not reserved, when this was read.")]
-    archived: Annotated[bool, Field(description="Not for sale any more; kept to explain old orders.")]
+    weightGrams: Annotated[int, Field(description="Of one piece.", examples=[120])]
+    available: Annotated[
+        int, Field(description="On hand and not reserved, when this was read.", examples=[37])
+    ]
+    archived: Annotated[
+        bool, Field(description="Not for sale any more; kept to explain old orders.", examples=[False])
+    ]
 
 
 class ProductListView(TypedDict):
     """A page of products, by SKU. `next` is the cursor of the following page, null on the last."""
 
     items: list[ProductView]
-    next: str | None
+    next: Annotated[str | None, Field(examples=[None])]
 
 
 def product_view(product: ShelfProduct) -> ProductView:

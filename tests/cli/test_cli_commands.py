@@ -15,7 +15,9 @@ from orderplane.audit.snapshot import Violation
 from orderplane.audit.verdict import Verdict
 from orderplane.cli import audit as audit_module
 from orderplane.cli.dev import environment
+from orderplane.cli.front_door import exit_code_of
 from orderplane.cli.main import app
+from orderplane.client.problems import NO_ANSWER, ApiProblem
 
 RUNNER = CliRunner()
 
@@ -38,13 +40,15 @@ def _knows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install", "dev down",
-        "dev env", "dev status", "dev up", "dlq list", "dlq replay", "dlq show", "keys new", "migrate",
-        "notifications", "resolve", "retry", "stock set", "users add", "version",
+        "dev env", "dev status", "dev up", "dlq list", "dlq replay", "dlq show", "keys new", "login",
+        "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
+        "orders watch", "resolve", "retry", "stock set", "users add", "version",
     }  # fmt: skip
 
 
@@ -86,10 +90,51 @@ def test_what_is_missing_is_said_in_one_line(words: list[str], missing: str) -> 
 
 @pytest.mark.parametrize(
     "words",
-    [["stock", "set", "TEA"], ["stock", "set", "TEA", "--", "-1"], ["audit", "--yaml"], ["resolve", "o-1"]],
+    [
+        ["login"],
+        ["orders", "get"],
+        ["stock", "set", "TEA"],
+        ["stock", "set", "TEA", "--", "-1"],
+        ["audit", "--yaml"],
+        ["resolve", "o-1"],
+    ],
 )
 def test_wrong_usage_ends_with_two(words: list[str]) -> None:
     assert RUNNER.invoke(app, words).exit_code == 2
+
+
+def test_who_is_nowhere_logged_in_is_told_how_to() -> None:
+    result = RUNNER.invoke(app, ["orders", "list"])
+    assert result.exit_code == 3
+    assert "orderplane login --url" in result.output
+
+
+@pytest.mark.parametrize("order", ["", "[]", "{", "customer: c-1"])
+def test_what_is_no_order_is_not_sent(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORDERPLANE_GATEWAY", "http://127.0.0.1:9")
+    result = RUNNER.invoke(app, ["orders", "create", "-"], input=order)
+    assert result.exit_code == 2
+    assert "JSON object" in result.output
+
+
+@pytest.mark.parametrize(
+    ("problem", "code"),
+    [
+        (ApiProblem(422, "validation_failed", "d"), 1),
+        (ApiProblem(403, "insufficient_scope", "d"), 1),
+        (ApiProblem(409, "too_late_to_cancel", "d"), 1),
+        (ApiProblem(500, "internal_error", "d"), 1),
+        (ApiProblem(401, "invalid_token", "d"), 3),
+        (ApiProblem(400, "invalid_grant", "d"), 3),
+        (ApiProblem(404, "order_not_found", "d"), 4),
+        (ApiProblem(0, NO_ANSWER, "d"), 5),
+        (ApiProblem(503, "unavailable", "d"), 5),
+        (ApiProblem(429, "too_many_logins", "d", retry_after=300), 5),
+        (ApiProblem(409, "request_in_progress", "d", retry_after=1), 5),
+    ],
+)
+def test_exit_codes_mean_something(problem: ApiProblem, code: int) -> None:
+    assert exit_code_of(problem) == code
 
 
 @pytest.mark.parametrize("is_clean", [True, False])

@@ -2,74 +2,63 @@
 
 import asyncio
 import secrets
-from typing import Any
+from collections.abc import AsyncIterator
+from itertools import pairwise
 
-import aiohttp
 import pytest
 
 from orderplane.cli.world import open_world
+from orderplane.client.client import Client
+from orderplane.client.problems import ApiProblem
+from orderplane.client.transport import connect
 from orderplane.demo.catalogue import MERCHANT, seed
 from orderplane.demo.customers import arrive
 from orderplane.localplane.plane import Plane
 
-from .conftest import MUG, TEA, Desk, conditions_of, phase_is
+from ..conftest import ORDER
+from .conftest import MUG, Desk, conditions_of, phase_is
 from .proofs import balance, moved
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def front_door(running: Plane) -> Any:
-    """The demo merchant's: the front door serves one."""
+async def customer(running: Plane) -> AsyncIterator[Client]:
+    """One of the demo merchant's: the front door serves them without being told whose they are."""
     async with open_world(running.env("admin")) as world:
         await seed(world.pool, MERCHANT)
-    timeout = aiohttp.ClientTimeout(total=30)
-    async with aiohttp.ClientSession(running.url("gateway"), timeout=timeout) as http:
-        (customer,) = await arrive(http, 1)
-    async with aiohttp.ClientSession(
-        running.url("gateway"), timeout=timeout, headers=customer.headers
-    ) as http:
-        yield http
+    async with connect(running.url("gateway")) as transport:
+        (arrived,) = await arrive(transport, 1)
+        yield arrived.client(transport)
 
 
-BODY = {
-    "items": [{"sku": TEA, "quantity": 1}],
-    "address": {
-        "name": "Ada Example", "line1": "1 Canal Street", "city": "Rotterdam", "postalCode": "3011",
-        "country": "NL",
-    },
-    "paymentMethod": "pm_card_visa",
-}  # fmt: skip
-
-
-async def post_order(http: aiohttp.ClientSession) -> str:
-    headers = {"Idempotency-Key": secrets.token_hex(16)}
-    async with http.post("/api/orders", json=BODY, headers=headers) as answer:
-        assert answer.status == 202, await answer.text()
-        location: str = answer.headers["Location"]
-        return location
-
-
-async def test_a_read_right_after_the_202_finds_it(front_door: aiohttp.ClientSession) -> None:
-    async def place_and_read() -> int:
-        location = await post_order(front_door)
-        async with front_door.get(location) as answer:
-            return answer.status
+async def test_a_read_right_after_the_202_finds_it(customer: Client) -> None:
+    async def place_and_read() -> bool:
+        accepted = await customer.orders.create(ORDER, key=secrets.token_hex(16))
+        return (await customer.orders.get(accepted["id"]))["id"] == accepted["id"]
 
     for _ in range(5):
-        assert set(await asyncio.gather(*(place_and_read() for _ in range(8)))) == {200}
+        assert all(await asyncio.gather(*(place_and_read() for _ in range(8))))
 
 
-async def test_too_late_to_cancel(desk: Desk, front_door: aiohttp.ClientSession) -> None:
-    location, order = await post_order(front_door), await desk.place([(MUG, 1)])
+async def test_an_order_is_followed_to_its_end(customer: Client) -> None:
+    accepted = await customer.orders.create(ORDER, key=secrets.token_hex(16))
     async with asyncio.timeout(60):
-        while True:
-            async with front_door.get(location) as answer:
-                if (await answer.json())["phase"] == "Delivered":
-                    break
-            await asyncio.sleep(0.1)
-    async with front_door.post(f"{location}/cancel") as answer:
-        assert (answer.status, (await answer.json())["code"]) == (409, "too_late_to_cancel")
+        seen = [order async for order in customer.orders.watch(accepted["id"], every=0.05)]
+    assert seen[-1]["phase"] == "Delivered"
+    assert seen[-1]["tracking"] is not None
+    assert all(one != other for one, other in pairwise(seen)), "nothing is told twice"
+
+
+async def test_too_late_to_cancel(desk: Desk, customer: Client) -> None:
+    accepted = await customer.orders.create(ORDER, key=secrets.token_hex(16))
+    order = await desk.place([(MUG, 1)])
+    async with asyncio.timeout(60):
+        async for seen in customer.orders.watch(accepted["id"], every=0.1):
+            assert seen["phase"] not in ("Failed", "Cancelled")
+    with pytest.raises(ApiProblem) as refusal:
+        await customer.orders.cancel(accepted["id"])
+    assert (refusal.value.status, refusal.value.code) == (409, "too_late_to_cancel")
     # The same wish by kubectl cannot be answered with a number: the resource says it.
     await desk.until(order, phase_is("Delivered"))
     before = await moved(desk)

@@ -1,0 +1,61 @@
+"""`orderplane retry` and `orderplane resolve`: what a person does about an order that is stuck."""
+
+import os
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.adapters.postgres.settlement import settle_by_hand
+from orderplane.cli.console import console, need, run
+from orderplane.crds.meta import RETRY_ANNOTATION, Kind
+
+Order = Annotated[str, typer.Argument(help="The Order's name.")]
+Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]
+
+
+def retry(order: Order, namespace: Merchant = "demo") -> None:
+    """Have an order that is stalled tried again now.
+
+    Example:
+
+        orderplane retry o-4kq2 -n demo
+    """
+    run(_retry(namespace, order))
+    text = f"{namespace}/{order} is tried again; watch it: kubectl -n {namespace} get order {order} -w"
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def resolve(
+    order: Order,
+    reason: Annotated[str, typer.Option(help="Why it had to be done by hand.")],
+    reference: Annotated[str, typer.Option(help="Where the payment can be looked up, as a bank's number.")],
+    namespace: Merchant = "demo",
+) -> None:
+    """Note that a refund which the provider refused was paid back by hand, and let the undo go on.
+
+    Example:
+
+        orderplane resolve o-4kq2 --reason "card closed" --reference SEPA-2026-118
+    """
+    amount = run(_resolve(namespace, order, reason, reference))
+    text = f"{namespace}/{order}: {amount} noted as paid back by hand ({reference})."
+    console.print(text, markup=False, soft_wrap=True)
+
+
+async def _retry(namespace: str, order: str) -> None:
+    async with await ApiClient.connect(
+        user_agent="orderplane-cli", kubeconfig=os.environ.get("KUBECONFIG")
+    ) as api:
+        patch = {"metadata": {"annotations": {RETRY_ANNOTATION: datetime.now(UTC).isoformat()}}}
+        await api.merge_patch(Kind.ORDER, namespace, order, patch)
+
+
+async def _resolve(namespace: str, order: str, reason: str, reference: str) -> str:
+    pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
+    try:
+        return await settle_by_hand(pool, namespace, order, reason=reason, reference=reference)
+    finally:
+        await pool.close()

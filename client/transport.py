@@ -1,0 +1,143 @@
+"""Requests and answers over HTTP, and which of them are sent again."""
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+import stamina
+
+from orderplane.client.problems import NO_ANSWER, ApiProblem, problem_of
+
+SECONDS = 15.0
+"""The most that one request may take."""
+
+PATIENCE = 30.0
+"""For how many seconds one request is sent again."""
+
+_CONNECTIONS = 32
+_FIRST_PAUSE, _LONGEST_PAUSE, _SPREAD = 0.2, 5.0, 0.5
+_IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})  # RFC 9110, 9.2.2
+_BETWEEN = frozenset({502, 504})
+"""What a proxy says that got no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request.
+
+    Args:
+        is_harmless: Sending it twice does no more than once, although neither its method nor a key says so.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str | int] = field(default_factory=dict)
+    json: Any = None
+    form: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_harmless: bool = False
+
+    @property
+    def is_repeatable(self) -> bool:
+        """It may be sent again when nobody knows what became of it."""
+        return self.is_harmless or self.method in _IDEMPOTENT or "Idempotency-Key" in self.headers
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer that is no problem; the document is None where there is no body."""
+
+    status: int
+    headers: Mapping[str, str]
+    document: Any
+
+
+class Transport:
+    """Connections to one front door, shared by any number of callers.
+
+    Args:
+        patience: For how many seconds a request is sent again, where that is safe.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, *, patience: float = PATIENCE) -> None:
+        self._http = http
+        self._patience = patience
+
+    async def send(self, request: Request) -> Answer:
+        """Send it, and again where that is safe and promises something.
+
+        Raises:
+            ApiProblem: it was refused, or there was no answer for as long as patience lasts.
+        """
+
+        def pause_after(problem: Exception) -> bool | float:
+            if not isinstance(problem, ApiProblem) or not request.is_repeatable:
+                return False
+            if problem.retry_after is not None:
+                # What takes longer is for the caller to wait for. Those who wait do not all return at once.
+                is_soon = problem.retry_after <= self._patience
+                return problem.retry_after + random.uniform(0, _SPREAD) if is_soon else False
+            return problem.code == NO_ANSWER or problem.status in _BETWEEN
+
+        async for attempt in stamina.retry_context(
+            on=pause_after,
+            attempts=None,
+            timeout=self._patience,
+            wait_initial=_FIRST_PAUSE,
+            wait_max=_LONGEST_PAUSE,
+        ):
+            with attempt:
+                return await self._once(request)
+        raise AssertionError("stamina ends with an answer or an exception")
+
+    async def _once(self, request: Request) -> Answer:
+        # Encoded here, for aiohttp makes text of it first.
+        body = None if request.json is None else orjson.dumps(request.json)
+        headers = dict(request.headers)
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            async with self._http.request(
+                request.method,
+                request.path,
+                params=request.query,
+                data=body if body is not None else request.form,
+                headers=headers,
+                # A token goes to whom it is meant for, and to nobody they send us to.
+                allow_redirects=False,
+            ) as answer:
+                content = await answer.read()
+                status, told = answer.status, answer.headers
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            why = type(problem).__name__
+            raise ApiProblem(0, NO_ANSWER, f"The front door did not answer ({why}).") from problem
+        document = _json_of(content)
+        if status >= 300 and status != 304:
+            raise problem_of(status, document, told.get("Retry-After"))
+        return Answer(status, told, document)
+
+
+@asynccontextmanager
+async def connect(
+    url: str, *, seconds: float = SECONDS, patience: float = PATIENCE, connections: int = _CONNECTIONS
+) -> AsyncIterator[Transport]:
+    """Connect to the front door at `url`, and close the connections after the block."""
+    async with aiohttp.ClientSession(
+        url,
+        timeout=aiohttp.ClientTimeout(total=seconds, connect=seconds),
+        connector=aiohttp.TCPConnector(limit=connections),
+        headers={"User-Agent": "orderplane-client", "Accept": "application/json"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as http:
+        yield Transport(http, patience=patience)
+
+
+def _json_of(content: bytes) -> Any:
+    try:
+        return orjson.loads(content) if content else None
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,44 @@
+"""The front door of the running plane, as somebody who means no good sees it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+
+from orderplane.gateway.principal import Role
+
+from ..conftest import Caller, Merchant
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A merchant's front door, and a customer to attack it as."""
+
+    merchant: Merchant
+    customer: Caller
+    http: httpx.AsyncClient
+
+    async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        """As the customer; bytes are sent as they are."""
+        headers = {"Idempotency-Key": "k", "Content-Type": "application/json"} | headers
+        content = {"content": body} if isinstance(body, bytes) else {"json": body}
+        return await self.http.post(path, headers=self.customer.headers | headers, **content)
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A bare connection."""
+        return await asyncio.open_connection(self.http.base_url.host, self.http.base_url.port)
+
+
+@pytest.fixture
+async def target(merchant: Merchant) -> AsyncIterator[Target]:
+    customer = await merchant.caller(Role.CUSTOMER)
+    async with httpx.AsyncClient(base_url=merchant.plane.url("gateway"), timeout=30) as http:
+        yield Target(merchant, customer, http)
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str | None]:
+    """Status and code of a problem."""
+    return answer.status_code, answer.json().get("code")

@@ -1,0 +1,174 @@
+"""What is sent is data: not SQL, not a path, not a log line, not a role, not a price."""
+
+import json
+import secrets
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from orderplane.adapters.postgres.pool import session
+from orderplane.crds.meta import Kind
+from orderplane.gateway.principal import Role
+
+from ..conftest import ORDER, PASSWORD
+from .conftest import Target, code_of
+
+pytestmark = pytest.mark.integration
+
+SQL = (
+    "'", "''", "' OR '1'='1", "'; DROP TABLE users; --", "x' UNION SELECT password_hash FROM users --",
+    "\\'; SELECT pg_sleep(20); --", "$1", "%", "_", "1; TRUNCATE orders",
+)  # fmt: skip
+
+
+async def contents(target: Target) -> dict[str, int]:
+    """How much there is of everything."""
+    async with session(target.merchant.pool) as connection:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return {
+            row["tablename"]: await connection.fetchval(f'SELECT count(*) FROM "{row["tablename"]}"')  # noqa: S608
+            for row in tables
+            # These grow by themselves.
+            if row["tablename"] not in ("history", "idempotency")
+        }
+
+
+@pytest.mark.parametrize("text", SQL)
+async def test_sql_is_text(target: Target, text: str) -> None:
+    boss = await target.merchant.caller(Role.ADMIN)
+    before = await contents(target)
+    part = quote(text, safe="")
+    for path in (f"/api/orders/{part}", f"/api/users/{part}", f"/api/orders?cursor={part}",
+                 f"/api/users?cursor={part}", f"/api/products?cursor={part}", f"/api/orders?phase={part}",
+                 f"/api/products?limit={part}"):  # fmt: skip
+        answer = await target.http.get(path, headers=boss.headers)
+        assert answer.status_code in (400, 404, 422), (path, answer.text)
+    form = {"grant_type": "password", "username": text, "password": text, "merchant": target.merchant.name}
+    assert code_of(await target.http.post("/api/auth/login", data=form)) == (400, "invalid_grant")
+    form = {"grant_type": "client_credentials", "client_id": text, "client_secret": text}
+    assert (await target.http.post("/api/auth/login", data=form)).status_code in (401, 422)
+    form = {"grant_type": "refresh_token", "refresh_token": f"{target.merchant.name}.{text}"}
+    assert code_of(await target.http.post("/api/auth/login", data=form)) == (400, "invalid_grant")
+    wanted = ORDER | {"items": [{"sku": text, "quantity": 1}]}
+    assert (await target.post("/api/orders", wanted)).status_code == 422
+    assert await contents(target) == before
+
+
+async def test_a_name_may_look_like_sql_and_stays_as_it_is(target: Target) -> None:
+    name = "Robert'); DROP TABLE users; --"
+    headers = target.customer.headers
+    assert (await target.http.patch("/api/users/me", json={"name": name}, headers=headers)).json()[
+        "name"
+    ] == name
+    assert (await target.http.get("/api/users/me", headers=headers)).json()["name"] == name
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "..", "../users", "..%2Fusers%2Fme", "%2e%2e%2fusers%2fme", "..%252fusers", "..%5Cusers", "o-1%00",
+        "o-1%2F..%2F..", ";/users", "./o-1", "o-1%0d%0aX-Evil:%201", "%c0%ae%c0%ae%c0%af", "*", "o-1/status",
+        "o-1?fieldManager=x", "o-1%3Fwatch%3Dtrue", "%F0%9F%92%A9",
+    ],
+)  # fmt: skip
+async def test_an_id_leads_nowhere_else(target: Target, trick: str) -> None:
+    for method, prefix, token in (
+        ("GET", "/api/orders/", target.customer.token),
+        ("POST", "/api/orders/", target.customer.token),
+        ("GET", "/api/users/", (await target.merchant.caller(Role.ADMIN)).token),
+    ):
+        path = f"{prefix}{trick}" + ("/cancel" if method == "POST" else "")
+        reader, writer = await target.connect()
+        # By hand: a client library would tidy the path up.
+        request = (
+            f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+            "Content-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        writer.write(request.encode())
+        answer = (await reader.read()).decode()
+        writer.close()
+        await writer.wait_closed()
+        status = int(answer.split(" ", 2)[1])
+        assert status in (400, 404, 405), answer
+        assert "X-Evil" not in answer.partition("\r\n\r\n")[0]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"quote": {"currency": "EUR"}}, {"total": 1}, {"amounts": {"total": 1}}, {"phase": "Delivered"},
+        {"status": {"phase": "Paid"}}, {"metadata": {"name": "mine"}}, {"merchant": "demo"},
+        {"cancel": False}, {"id": "o-1"}, {"uid": "x"}, {"customer": "u-somebody-else"}, {"role": "admin"},
+        {"__proto__": {}},
+        {"items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1, "unitAmount": 1}]},
+        {"items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1, "weightGrams": 1}]},
+        {"address": {**ORDER["address"], "email": "ada@example.test"}},
+    ],
+    ids=lambda more: next(iter(more)),
+)  # fmt: skip
+async def test_an_order_takes_nothing_that_is_not_the_customers_to_say(
+    target: Target, more: dict[str, Any]
+) -> None:
+    answer = await target.post("/api/orders", ORDER | more)
+    assert code_of(answer) == (422, "validation_failed")
+    assert (await target.merchant.api.list_page(Kind.ORDER, target.merchant.name)).items == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"role": "admin"}, {"merchant": "demo"}, {"id": "u-1"}, {"scopes": ["users:admin"]},
+        {"email": "a@b.example"},
+    ],
+    ids=lambda more: next(iter(more)),
+)  # fmt: skip
+async def test_nobody_makes_themselves_more_than_they_are(target: Target, more: dict[str, Any]) -> None:
+    headers = target.customer.headers
+    before = (await target.http.get("/api/users/me", headers=headers)).json()
+    answer = await target.http.patch("/api/users/me", json=more, headers=headers)
+    assert code_of(answer) == (422, "validation_failed")
+    assert (await target.http.get("/api/users/me", headers=headers)).json() == before
+    if "email" not in more:
+        account = {"email": f"{secrets.token_hex(6)}@example.test", "password": PASSWORD} | more
+        answer = await target.http.post("/api/auth/register", json=account)
+        if "merchant" in more:
+            assert answer.status_code == 202, "whose shop it is, is the customer's to say"
+        else:
+            assert code_of(answer) == (422, "validation_failed")
+
+
+async def test_a_scope_is_asked_for_and_not_taken(target: Target) -> None:
+    email = f"{target.customer.id}@example.test"
+    form = {
+        "grant_type": "password", "username": email, "password": PASSWORD, "merchant": target.merchant.name,
+        "scope": "users:admin inventory:write orders:read", "role": "admin",
+    }  # fmt: skip
+    granted = await target.http.post("/api/auth/login", data=form)
+    assert granted.json()["scope"] == "orders:read"
+
+
+async def test_a_log_line_cannot_be_planted(target: Target) -> None:
+    """Whatever is sent, each line of the log stays one JSON object of ours, and repeats nothing of it."""
+    mark = f"planted-{secrets.token_hex(6)}"
+    line = f'\r\n{{"event": "{mark}", "level": "info"}}\r\n'
+    part = quote(line, safe="")
+    for path in (
+        f"/api/orders/{part}",
+        f"/{part}",
+        f"/api/products?cursor={part}",
+        f"/api/orders?phase={part}",
+    ):
+        await target.http.get(path, headers=target.customer.headers)
+    await target.post("/api/orders", ORDER | {"paymentMethod": line})
+    await target.post("/api/orders", ORDER | {mark: line})
+    await target.post("/api/orders", line.encode())
+    await target.post("/api/orders", ORDER, traceparent=mark, **{"Idempotency-Key": mark})
+    form = {"grant_type": "password", "username": line, "password": line, "merchant": line[:60]}
+    await target.http.post("/api/auth/login", data=form)
+    await target.http.get("/api/orders", headers={"Authorization": f"Bearer {mark}", "User-Agent": mark})
+    for name in ("gateway", "operator"):
+        text = (target.merchant.plane.state / "logs" / f"{name}.log").read_text()
+        assert mark not in text
+        for written in text.splitlines():
+            assert isinstance(json.loads(written), dict), written

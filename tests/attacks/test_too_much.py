@@ -1,0 +1,113 @@
+"""Too large, too deep, too slow: refused while everybody else is served."""
+
+import asyncio
+import time
+
+import pytest
+
+from orderplane.gateway.http.bounds import BODY_SECONDS, MAX_BODY
+from orderplane.gateway.http.heads import HEAD_SECONDS
+
+from ..conftest import ORDER
+from .conftest import Target, code_of
+
+pytestmark = pytest.mark.integration
+
+DEEP = {
+    "arrays": b"[" * 30_000 + b"]" * 30_000,
+    "objects": b'{"a":' * 9_000 + b"1" + b"}" * 9_000,
+    "unclosed arrays": b"[" * 60_000,
+    "unclosed objects": b'{"a":' * 12_000,
+    "in an order": b'{"items": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+}
+
+LARGE = {
+    "a number": b'{"paymentMethod": ' + b"9" * 60_000 + b"}",
+    "a text": b'{"paymentMethod": "' + b"x" * 60_000 + b'"}',
+    "members": b"{" + b",".join(b'"m%d": 1' % number for number in range(5_000)) + b"}",
+    "items": b'{"items": [' + b",".join([b'{"sku": "A"}'] * 4_500) + b"]}",
+    "an exponent": b'{"ttlSecondsAfterFinished": 1e999999999}',
+    "half a surrogate": b'{"paymentMethod": "\\ud800"}',
+    "no UTF-8": b'{"paymentMethod": "\xff\xfe"}',
+    "a mark before it": b"\xef\xbb\xbf{}",
+    "twice the same member": b'{"paymentMethod": "a", "paymentMethod": "b"}',
+}
+
+
+async def is_served(target: Target) -> bool:
+    started = time.monotonic()
+    answer = await target.http.get("/api/products", headers=target.customer.headers)
+    return answer.status_code == 200 and time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("name", DEEP)
+async def test_nesting_is_refused(target: Target, name: str) -> None:
+    assert len(DEEP[name]) <= MAX_BODY
+    for path in ("/api/orders", "/api/auth/register"):
+        assert code_of(await target.post(path, DEEP[name])) == (400, "invalid_json")
+    assert await is_served(target)
+
+
+@pytest.mark.parametrize("name", LARGE)
+async def test_strange_json_is_refused(target: Target, name: str) -> None:
+    assert len(LARGE[name]) <= MAX_BODY
+    for path in ("/api/orders", "/api/auth/register"):
+        answer = await target.post(path, LARGE[name])
+        assert code_of(answer) in ((400, "invalid_json"), (422, "validation_failed"))
+        assert len(answer.content) < 8_192, "what was sent does not come back"
+    assert await is_served(target)
+
+
+@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/register", "/api/auth/login"])
+async def test_a_body_has_an_end(target: Target, path: str) -> None:
+    assert code_of(await target.post(path, b" " * (MAX_BODY + 1))) == (413, "body_too_large")
+    assert await is_served(target)
+
+
+async def test_a_head_has_an_end(target: Target) -> None:
+    for headers in ({"X-Long": "x" * 100_000}, {f"X-{number}": "x" * 50 for number in range(2_000)}):
+        answer = await target.http.get("/api/products", headers=target.customer.headers | headers)
+        assert answer.status_code in (400, 431)
+    assert await is_served(target)
+
+
+async def test_who_is_slow_waits_alone(target: Target) -> None:
+    """Slowloris: hundreds of connections that never say what they want, or never finish to say it."""
+    head = b"POST /api/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    token = f"Authorization: Bearer {target.customer.token}\r\nIdempotency-Key: k\r\n".encode()
+    first = {
+        "nothing": b"",
+        "half a head": head,
+        "half a body": head + token + b"Content-Length: 100\r\n\r\n{",
+        "half a chunk": head + token + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+        "half a second request": b"GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n",
+    }
+
+    async def linger(name: str) -> tuple[str, float, bytes]:
+        """Send a byte a second until the other side ends it; how long that took, and what was said."""
+        reader, writer = await target.connect()
+        started = time.monotonic()
+        writer.write(first[name])
+        reading = asyncio.create_task(reader.read())
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=1)
+                if name != "nothing" and not writer.is_closing():
+                    writer.write(b"x")
+            return name, time.monotonic() - started, await reading
+        except ConnectionError:
+            return name, time.monotonic() - started, b""
+        finally:
+            writer.close()
+
+    longest = max(HEAD_SECONDS, BODY_SECONDS) + 15
+    async with asyncio.timeout(longest + 15), asyncio.TaskGroup() as group:
+        lingering = [group.create_task(linger(name)) for name in first for _ in range(60)]
+        await asyncio.sleep(2)
+        assert await is_served(target)
+        assert (await target.post("/api/orders", ORDER)).status_code == 202
+    for task in lingering:
+        name, seconds, said = task.result()
+        assert seconds < longest, name
+        if name in ("half a body", "half a chunk"):
+            assert said.startswith(b"HTTP/1.1 408 "), (name, said)

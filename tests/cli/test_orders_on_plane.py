@@ -1,0 +1,151 @@
+"""The commands for people, as people and services use them, against everything real."""
+
+import json
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orderplane.adapters.postgres.people import PostgresPeople
+from orderplane.client.accounts import register
+from orderplane.client.transport import connect
+from orderplane.demo.catalogue import seed
+from orderplane.gateway.identity.grants import new_secret
+from orderplane.gateway.identity.ids import new_client_id
+
+from ..conftest import ORDER, PASSWORD, Merchant
+from .terminal import Answer, orderplane
+
+pytestmark = pytest.mark.integration
+
+
+class Shell:
+    """A person's shell."""
+
+    def __init__(self, home: Path, url: str, env: Mapping[str, str]) -> None:
+        self.url = url
+        self.file = home / "orderplane" / "login.json"
+        self._env = {"XDG_CONFIG_HOME": str(home), "ORDERPLANE_GATEWAY": url, **env}
+
+    async def run(self, *words: str, typed: str = "", **env: str) -> Answer:
+        return await orderplane(*words, typed=typed, env={**self._env, **env})
+
+    async def json(self, *words: str, typed: str = "") -> Any:
+        answer = await self.run(*words, "--json", typed=typed)
+        assert answer.code == 0, answer.err
+        return json.loads(answer.out)
+
+
+@pytest.fixture
+async def ada(merchant: Merchant, tmp_path: Path) -> Shell:
+    """A customer of the demo shop who is logged in."""
+    await seed(merchant.pool)
+    url, email = merchant.plane.url("gateway"), f"{secrets.token_hex(6)}@example.test"
+    async with connect(url) as transport:
+        await register(transport, email=email, password=PASSWORD)
+    shell = Shell(tmp_path, url, {})
+    wrong = await shell.run("login", email, typed="a wrong password")
+    assert (wrong.code, wrong.out) == (3, "")
+    assert not shell.file.exists()
+    answer = await shell.run("login", email, typed=PASSWORD)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith(f"Logged in at {url} as customer u-")
+    assert PASSWORD not in answer.out + answer.err
+    return shell
+
+
+async def test_an_order_from_its_file_to_its_door(ada: Shell, tmp_path: Path) -> None:
+    assert stat.S_IMODE(ada.file.stat().st_mode) == 0o600
+    file = tmp_path / "order.json"
+    file.write_text(json.dumps(ORDER))
+    created = await ada.run("orders", "create", str(file), "--key", "first")
+    assert created.code == 0, created.err
+    order_id = created.out.split()[0]
+    # (890 + 490) * 1.19
+    assert created.out == f"{order_id} is placed: 16.42 EUR.\n"
+    again = await ada.json("orders", "create", "-", "--key", "first", typed=file.read_text())
+    assert again["id"] == order_id
+
+    watched = await ada.run("orders", "watch", order_id)
+    assert watched.code == 0, watched.err
+    assert watched.out.splitlines()[-1] == "Delivered"
+    assert "\x1b[" not in watched.out
+
+    shown = await ada.run("orders", "get", order_id)
+    assert "16.42 EUR" in shown.out
+    assert (await ada.json("orders", "get", order_id))["phase"] == "Delivered"
+    page = await ada.json("orders", "list", "--phase", "Delivered")
+    assert [order["id"] for order in page["items"]] == [order_id]
+    assert order_id in (await ada.run("orders", "list")).out
+
+    late = await ada.run("orders", "cancel", order_id)
+    assert late.code == 1
+    assert "too_late_to_cancel" in late.err
+
+
+async def test_an_order_that_is_cancelled(ada: Shell) -> None:
+    order_id = (await ada.json("orders", "create", "-", typed=json.dumps(ORDER)))["id"]
+    cancelled = await ada.run("orders", "cancel", order_id)
+    assert cancelled.code == 0, cancelled.err
+    assert f"orderplane orders watch {order_id}" in cancelled.out
+    watched = await ada.run("orders", "watch", order_id, "--json")
+    last = json.loads(watched.out.splitlines()[-1])
+    assert (watched.code, last["phase"]) == (1, "Cancelled")
+    assert (await ada.run("orders", "cancel", order_id)).out == f"{order_id} is cancelled.\n"
+
+
+async def test_refusals_have_their_codes(ada: Shell) -> None:
+    wrong = await ada.run("orders", "create", "-", typed=json.dumps(ORDER | {"items": []}))
+    assert wrong.code == 1
+    assert "#/items" in wrong.err
+    assert (await ada.run("orders", "get", "o-none")).code == 4
+    assert (await ada.run("orders", "watch", "o-none")).code == 4
+    nobody_there = await ada.run("orders", "list", ORDERPLANE_GATEWAY="http://127.0.0.1:9")
+    assert nobody_there.code == 3, "its tokens are of another front door"
+    order_id = (await ada.json("orders", "create", "-", typed=json.dumps(ORDER)))["id"]
+    assert (await ada.run("orders", "watch", order_id, "--seconds", "0")).code == 5
+
+
+async def test_logging_out_ends_it(ada: Shell) -> None:
+    refresh = json.loads(ada.file.read_text())["tokens"]["refresh"]
+    assert (await ada.run("logout")).out == "Logged out.\n"
+    assert not ada.file.exists()
+    answer = await ada.run("orders", "list")
+    assert answer.code == 3
+    assert "orderplane login" in answer.err
+    kept = {"url": ada.url, "tokens": {"access": "x", "expires_at": 0.0, "refresh": refresh}}
+    ada.file.write_text(json.dumps(kept))
+    gone = await ada.run("orders", "list")
+    assert gone.code == 3
+    assert "invalid_grant" in gone.err
+
+
+async def test_an_old_login_goes_on_by_itself(ada: Shell) -> None:
+    kept = json.loads(ada.file.read_text())
+    kept["tokens"]["expires_at"] = 0.0
+    ada.file.write_text(json.dumps(kept))
+    assert (await ada.run("orders", "list")).code == 0
+    renewed = json.loads(ada.file.read_text())["tokens"]
+    assert renewed["refresh"] != kept["tokens"]["refresh"]
+    assert renewed["expires_at"] > 0
+
+
+async def test_a_service_needs_no_login(merchant: Merchant, tmp_path: Path) -> None:
+    client_id, (secret, secret_hash) = new_client_id(), new_secret()
+    await PostgresPeople(merchant.pool).add_client(
+        merchant.name, client_id, name="warehouse", secret_hash=secret_hash
+    )
+    url = merchant.plane.url("gateway")
+    shell = Shell(tmp_path, url, {"ORDERPLANE_MERCHANT": merchant.name, "ORDERPLANE_CLIENT_ID": client_id})
+    page = await shell.run("orders", "list", "--json", ORDERPLANE_CLIENT_SECRET=secret)
+    assert json.loads(page.out) == {"items": [], "next": None}
+    assert not shell.file.exists()
+    logged_in = await shell.run("login", typed=secret)
+    assert logged_in.out == f"Logged in at {url} as {client_id}.\n", logged_in.err
+    assert json.loads((await shell.run("orders", "list", "--json")).out)["items"] == []
+    wrong = await shell.run("orders", "list", ORDERPLANE_CLIENT_SECRET="wrong")
+    assert wrong.code == 3
+    assert "wrong" not in wrong.err.replace("is wrong", "")

@@ -1,0 +1,50 @@
+"""schemathesis: whatever is sent to any route, by anybody, is answered as docs/openapi.json says."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from orderplane.gateway.principal import Role
+
+from ..conftest import Merchant
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
+SEED = "20261"
+CHECKS = (
+    "not_a_server_error", "status_code_conformance", "content_type_conformance",
+    "response_headers_conformance", "response_schema_conformance", "negative_data_rejection",
+    "unsupported_method", "allow_header_conformance",
+)  # fmt: skip
+
+GOODBYE = "delete_profile"
+"""Whoever calls this is nobody afterwards: it gets a caller of its own."""
+
+
+async def attack(merchant: Merchant, role: Role | None, *filters: str) -> None:
+    """Some 700 requests; whatever is wrong is printed with the command that repeats it."""
+    caller = await merchant.caller(role) if role else None
+    headers = ("--header", f"Authorization: Bearer {caller.token}") if caller else ()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "run", DOCUMENT, "--url", merchant.plane.url("gateway"),
+        *headers, *filters, "--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS),
+        "--seed", SEED, "--max-examples", "3", "--generation-database", "none", "--continue-on-failure",
+        "--request-timeout", "20", "--no-color",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=merchant.plane.state,
+    )  # fmt: skip
+    try:
+        found, _ = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, found.decode()
+
+
+@pytest.mark.parametrize("role", [*Role, None])
+async def test_every_answer_is_documented(merchant: Merchant, role: Role | None) -> None:
+    await attack(merchant, role, "--exclude-operation-id", GOODBYE)
+    await attack(merchant, role, "--include-operation-id", GOODBYE)

@@ -1,0 +1,86 @@
+"""The front door keeps the pacts of its consumers, with everything behind it real."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from aiohttp import web
+from pact import Verifier
+
+from orderplane.client.accounts import register
+from orderplane.client.transport import connect
+from orderplane.crds.api_errors import AlreadyExists
+from orderplane.crds.meta import API_VERSION, Kind
+from orderplane.gateway.principal import Role
+
+from ..conftest import ORDER, Merchant
+from .pacts import FOLDER, FRONT_DOOR, kept, listening
+
+pytestmark = pytest.mark.integration
+
+CONSUMERS = ("order-client", "product-client")
+
+
+class World:
+    """What consumers suppose to be so, made so for one customer."""
+
+    def __init__(self, merchant: Merchant, customer: str) -> None:
+        self._merchant = merchant
+        self._customer = customer
+
+    async def for_sale(self) -> None:
+        """It is: every merchant of the tests has the demo's products."""
+
+    async def account(self, email: str, password: str) -> None:
+        async with connect(self._merchant.plane.url("gateway")) as transport:
+            await register(transport, email=email, password=password)
+
+    async def under_way(self, id: str) -> None:
+        spec = {**ORDER, "customer": self._customer}
+        manifest = {"apiVersion": API_VERSION, "kind": "Order", "metadata": {"name": id}, "spec": spec}
+        try:
+            await self._merchant.api.create(Kind.ORDER, self._merchant.name, manifest)
+        except AlreadyExists:
+            # An interaction before this one supposed the same.
+            return
+
+    async def delivered(self, id: str) -> None:
+        await self.under_way(id)
+        async with asyncio.timeout(60):
+            while True:
+                order = await self._merchant.api.get(Kind.ORDER, self._merchant.name, id)
+                if order.get("status", {}).get("phase") == "Delivered":
+                    return
+                await asyncio.sleep(0.1)
+
+
+STATES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
+    "the products are for sale": World.for_sale,
+    "a customer has an account": World.account,
+    "an order is under way": World.under_way,
+    "an order was delivered": World.delivered,
+}
+
+
+@pytest.mark.parametrize("consumer", CONSUMERS)
+async def test_the_front_door_keeps_the_pact(merchant: Merchant, consumer: str) -> None:
+    customer = await merchant.caller(Role.CUSTOMER)
+    world = World(merchant, customer.id)
+
+    async def make_so(request: web.Request) -> web.Response:
+        wanted = await request.json()
+        await STATES[wanted["state"]](world, **wanted["params"])
+        return web.json_response({})
+
+    async with listening(make_so) as port:
+        verifier = Verifier(FRONT_DOOR, host="127.0.0.1")
+        verifier.add_transport(url=merchant.plane.url("gateway"))
+        verifier.add_source(FOLDER / f"{consumer}.json")
+        verifier.add_custom_header("Authorization", customer.headers["Authorization"])
+        verifier.state_handler(f"http://127.0.0.1:{port}/", body=True)
+        await kept(verifier)
+
+
+def test_every_consumer_of_the_front_door_is_heard() -> None:
+    assert {file.stem for file in FOLDER.glob("*-client.json")} == set(CONSUMERS)
