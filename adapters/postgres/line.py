@@ -19,7 +19,7 @@ _LATE = timedelta(seconds=5)
 
 # The row of the key is the first that is known of an order; what has an answer or is being worked on counts.
 # Looked up one by one, as a plan for few rows has to do it: the tables grow, the line does not.
-_LOOK = """
+LOOK = """
 WITH accepted AS (
     SELECT merchant, name, made_at FROM idempotency
     WHERE kind = 'Order' AND made_at >= $1 AND made_at <= now()
@@ -78,7 +78,7 @@ class PostgresLine:
             if self._looked_at is None or self._first is None:
                 self._looked_at = await connection.fetchval("SELECT now()")
                 self._first = self._looked_at - LOOK_BACK
-            row = await connection.fetchrow(_LOOK, self._first, self._looked_at, MOST)
+            row = await connection.fetchrow(LOOK, self._first, self._looked_at, MOST)
         at, untouched = row["at"], row["first_untouched"]
         line = Line(
             waiting=row["waiting"],
