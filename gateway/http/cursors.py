@@ -39,10 +39,20 @@ def read_cursor(kind: str, cursor: str) -> dict[str, str | None]:
     if not isinstance(document, dict) or document.get("v") != VERSION or document.get("k") != kind:
         raise invalid_cursor()
     state: dict[str, str | None] = document["s"]
-    # PostgreSQL has no text with a zero in it, and nobody was given one.
-    if any("\0" in value for value in state.values() if value):
-        raise invalid_cursor()
     return state
+
+
+def read_place(kind: str, cursor: str | None) -> str:
+    """The key after which a page of a list by key begins; empty without a cursor.
+
+    Raises:
+        Problem: `invalid_cursor`.
+    """
+    after = read_cursor(kind, cursor).get("after") if cursor else ""
+    # Anybody can make up a cursor, but PostgreSQL has no text with a zero in it.
+    if after is None or "\0" in after:
+        raise invalid_cursor()
+    return after
 
 
 def invalid_cursor() -> Problem:

@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from orderplane.adapters.postgres.people import EmailTaken
 from orderplane.gateway.http.body import check_media_type, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import guarded_docs, json_response
 from orderplane.gateway.identity.auth import IdentityDep
@@ -40,8 +40,8 @@ async def list_users(
     ] = None,
 ) -> Response:
     """Everybody of the merchant who has an account, by id."""
-    after = read_cursor(_CURSOR, cursor)["after"] if cursor else None
-    people = await identity.people.page(caller.merchant, after=after or "", limit=limit + 1)
+    after = read_place(_CURSOR, cursor)
+    people = await identity.people.page(caller.merchant, after=after, limit=limit + 1)
     page = people[:limit]
     following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(people) > limit else None
     return json_response(

@@ -21,7 +21,7 @@ from orderplane.adapters.postgres.recount import (
 from orderplane.gateway.acceptance import key_reused
 from orderplane.gateway.http import keys
 from orderplane.gateway.http.body import check_media_type, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, read_place, write_cursor
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import (
     ANSWERED_HEADERS,
@@ -65,8 +65,8 @@ async def list_stocks(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Every product that was ever counted, by SKU."""
-    after = read_cursor(_LEVELS, cursor)["after"] if cursor else None
-    rows = await services.inventory.levels(caller.merchant, after=after or "", limit=limit + 1)
+    after = read_place(_LEVELS, cursor)
+    rows = await services.inventory.levels(caller.merchant, after=after, limit=limit + 1)
     page = rows[:limit]
     following = write_cursor(_LEVELS, {"after": page[-1].sku}) if len(rows) > limit else None
     items = [views.level_view(level) for level in page]

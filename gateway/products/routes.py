@@ -10,7 +10,7 @@ from starlette.responses import Response
 from orderplane.adapters.postgres.shelf import Details, Search, ShelfProduct
 from orderplane.gateway.http import etags
 from orderplane.gateway.http.body import check_media_type, merged, parsed, read_body, validated
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import (
     BODY_PROBLEMS,
@@ -85,8 +85,8 @@ async def list_products(
         places = [{"parameter": "currency", "detail": "A price is a number of what? Name the currency."}]
         raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
     search = Search(q, currency, min_price, max_price, in_stock, include_archived)
-    after = read_cursor(_CURSOR, cursor)["after"] if cursor else None
-    rows = await services.shelf.page(caller.merchant, search, after=after or "", limit=limit + 1)
+    after = read_place(_CURSOR, cursor)
+    rows = await services.shelf.page(caller.merchant, search, after=after, limit=limit + 1)
     page = rows[:limit]
     following = write_cursor(_CURSOR, {"after": page[-1].sku}) if len(rows) > limit else None
     return tagged_response(if_none_match, {"items": [product_view(row) for row in page], "next": following})

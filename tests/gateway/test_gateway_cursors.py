@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderplane.gateway.http.cursors import read_cursor, write_cursor
+from orderplane.gateway.http.cursors import read_cursor, read_place, write_cursor
 from orderplane.gateway.http.etags import is_match, tag_of, tag_of_body
 from orderplane.gateway.http.problems import Problem
 
@@ -16,6 +16,18 @@ def test_a_cursor_comes_back_as_it_was(state: dict[str, str | None]) -> None:
     assert read_cursor("orders", cursor) == state
     assert cursor.isascii()
     assert not set(cursor) & set("+/= &")
+
+
+def test_a_place_in_a_list_by_key() -> None:
+    assert read_place("products", None) == ""
+    assert read_place("products", write_cursor("products", {"after": "TEA"})) == "TEA"
+
+
+@pytest.mark.parametrize("state", [{}, {"after": None}, {"after": "TEA\0"}, {"before": "TEA"}])
+def test_a_place_that_was_made_up_is_refused(state: dict[str, str | None]) -> None:
+    with pytest.raises(Problem) as refusal:
+        read_place("products", write_cursor("products", state))
+    assert refusal.value.type.code == "invalid_cursor"
 
 
 @given(STATES, st.data())
