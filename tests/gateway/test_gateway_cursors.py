@@ -6,8 +6,7 @@ from orderplane.gateway.http.cursors import read_cursor, read_place, write_curso
 from orderplane.gateway.http.etags import is_match, tag_of, tag_of_body
 from orderplane.gateway.http.problems import Problem
 
-TEXTS = st.text(st.characters(exclude_characters="\0"), max_size=200)
-STATES = st.dictionaries(st.text(max_size=10), st.none() | TEXTS, max_size=4)
+STATES = st.dictionaries(st.text(max_size=10), st.none() | st.text(max_size=200), max_size=4)
 
 
 @given(STATES)
@@ -63,8 +62,3 @@ def test_if_none_match_compares_weakly(header: str | None, is_fresh: bool) -> No
 
 def test_the_tag_of_a_body_follows_its_content() -> None:
     assert tag_of_body(b"a") == tag_of_body(b"a") != tag_of_body(b"b")
-
-
-def test_a_zero_in_a_text_is_refused_before_postgresql_has_to() -> None:
-    with pytest.raises(Problem):
-        read_cursor("products", write_cursor("products", {"after": "TEA\0"}))
