@@ -43,7 +43,8 @@ class TokenFile:
 
     def write(self, tokens: Tokens | None) -> None:
         if tokens is None:
-            self._path.unlink(missing_ok=True)
+            if url_in(self._path) == self._url:
+                self._path.unlink(missing_ok=True)
             return
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         unfinished = self._path.with_suffix(f".{os.getpid()}")

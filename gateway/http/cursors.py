@@ -38,8 +38,22 @@ def read_cursor(kind: str, cursor: str) -> dict[str, str | None]:
         document = None
     if not isinstance(document, dict) or document.get("v") != VERSION or document.get("k") != kind:
         raise invalid_cursor()
-    state: dict[str, str | None] = document["s"]
-    return state
+    state = document.get("s")
+    # Anybody can make a checksum: what a place is made of is not to be trusted.
+    if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
+        raise invalid_cursor()
+    return _Place(state)
+
+
+class _Place(dict[str, str | None]):
+    """A place of which nothing may be missing."""
+
+    def __missing__(self, _: str) -> str | None:
+        raise invalid_cursor()
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or (isinstance(value, str) and "\0" not in value)
 
 
 def read_place(kind: str, cursor: str | None) -> str:

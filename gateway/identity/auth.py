@@ -119,9 +119,9 @@ async def log_in(
     People use `password`, then `refresh_token`, each refresh token once; services use
     `client_credentials`. Access tokens are good for 15 minutes and for one merchant.
     """
-    whose = merchant or identity.merchant
     address = client_address(request, identity.trusted_proxies)
     try:
+        whose = _given(merchant or identity.merchant, "merchant")
         match _given(grant_type, "grant_type"):
             case "password":
                 tokens = await identity.grants.password(
@@ -155,7 +155,8 @@ async def log_in(
     },
 )
 async def log_out(
-    identity: IdentityDep, refresh_token: Annotated[str, Form(max_length=256, examples=["demo.pk3uBpoUuOI"])]
+    identity: IdentityDep,
+    refresh_token: Annotated[str, Form(max_length=256, pattern=r"^[^\x00]*$", examples=["demo.pk3uBpoUuOI"])],
 ) -> Response:
     """End a login by its refresh token (as RFC 7009): an unknown one is no error.
 
@@ -185,6 +186,8 @@ def _granted(tokens: Tokens) -> Response:
 def _given(value: str | None, name: str) -> str:
     if not value:
         raise GrantRefused("invalid_request", f"This grant needs the field {name}.")
+    if "\0" in value:
+        raise GrantRefused("invalid_request", f"The field {name} may have no zero bytes.")
     return value
 
 

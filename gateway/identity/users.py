@@ -1,5 +1,6 @@
 """The accounts of a merchant, for its admins."""
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -20,6 +21,7 @@ from orderplane.gateway.principal import Principal, Role, Scope, allowed
 router = APIRouter(tags=["identity"])
 
 _CURSOR = "users"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
 
 
@@ -94,7 +96,7 @@ async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> 
 )
 async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
     """One user of the merchant."""
-    person = await identity.people.find(caller.merchant, user_id)
+    person = await identity.people.find(caller.merchant, _id(user_id))
     if person is None:
         raise gone()
     return json_response(user_view(caller.merchant, person))
@@ -111,6 +113,13 @@ async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Resp
 )
 async def delete_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
     """Forget a user. Their orders go on."""
-    if not await identity.people.delete(caller.merchant, user_id):
+    if not await identity.people.delete(caller.merchant, _id(user_id)):
         raise gone()
     return Response(None, 204)
+
+
+def _id(text: str) -> str:
+    """What can be an id; the rest is not even looked up."""
+    if not _ID.fullmatch(text):
+        raise gone()
+    return text

@@ -1,14 +1,18 @@
 """What is sent is data: not SQL, not a path, not a log line, not a role, not a price."""
 
+import base64
+import hashlib
 import json
 import secrets
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 import pytest
 
 from orderplane.adapters.postgres.pool import session
 from orderplane.crds.meta import Kind
+from orderplane.gateway.http.cursors import VERSION
 from orderplane.gateway.principal import Role
 
 from ..conftest import ORDER, PASSWORD
@@ -19,6 +23,7 @@ pytestmark = pytest.mark.integration
 SQL = (
     "'", "''", "' OR '1'='1", "'; DROP TABLE users; --", "x' UNION SELECT password_hash FROM users --",
     "\\'; SELECT pg_sleep(20); --", "$1", "%", "_", "1; TRUNCATE orders",
+    "\0", "a\0b",
 )  # fmt: skip
 
 
@@ -44,15 +49,46 @@ async def test_sql_is_text(target: Target, text: str) -> None:
                  f"/api/products?limit={part}"):  # fmt: skip
         answer = await target.http.get(path, headers=boss.headers)
         assert answer.status_code in (400, 404, 422), (path, answer.text)
-    form = {"grant_type": "password", "username": text, "password": text, "merchant": target.merchant.name}
-    assert code_of(await target.http.post("/api/auth/login", data=form)) == (400, "invalid_grant")
-    form = {"grant_type": "client_credentials", "client_id": text, "client_secret": text}
-    assert (await target.http.post("/api/auth/login", data=form)).status_code in (401, 422)
-    form = {"grant_type": "refresh_token", "refresh_token": f"{target.merchant.name}.{text}"}
-    assert code_of(await target.http.post("/api/auth/login", data=form)) == (400, "invalid_grant")
+    for form in (
+        {"grant_type": "password", "username": text, "password": text, "merchant": target.merchant.name},
+        {"grant_type": "password", "username": "a@example.test", "password": "x", "merchant": text},
+        {"grant_type": "client_credentials", "client_id": text, "client_secret": text},
+        {"grant_type": "refresh_token", "refresh_token": text},
+    ):
+        refused = await target.http.post("/api/auth/login", data=form)
+        assert code_of(refused)[1] in ("invalid_request", "invalid_grant", "invalid_client"), form
+    answer = await target.http.post(
+        "/api/auth/login", data={"grant_type": "client_credentials"}, auth=(text, text)
+    )
+    assert code_of(answer)[1] in ("invalid_request", "invalid_client")
+    answer = await target.http.post("/api/auth/logout", data={"refresh_token": text})
+    assert answer.status_code in (204, 422), "what is no token is none that is good"
     wanted = ORDER | {"items": [{"sku": text, "quantity": 1}]}
     assert (await target.post("/api/orders", wanted)).status_code == 422
     assert await contents(target) == before
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"after": 5},
+        {"after": "\0"},
+        {"after": ["a"]},
+        {"token": {"a": 1}, "phase": None},
+        {"token": "\0"},
+    ],
+    ids=repr,
+)  # fmt: skip
+async def test_a_cursor_that_somebody_made_up_is_refused(target: Target, state: Any) -> None:
+    """Its checksum is no secret."""
+    boss = await target.merchant.caller(Role.ADMIN)
+    for kind in ("orders", "products", "users"):
+        document = orjson.dumps({"v": VERSION, "k": kind, "s": state})
+        checksum = hashlib.sha256(document).digest()[:8]
+        cursor = base64.urlsafe_b64encode(checksum + document).decode().rstrip("=")
+        answer = await target.http.get(f"/api/{kind}", params={"cursor": cursor}, headers=boss.headers)
+        assert code_of(answer) == (400, "invalid_cursor"), kind
 
 
 async def test_a_name_may_look_like_sql_and_stays_as_it_is(target: Target) -> None:

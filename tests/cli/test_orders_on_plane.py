@@ -87,7 +87,9 @@ async def test_an_order_from_its_file_to_its_door(ada: Shell, tmp_path: Path) ->
 
 
 async def test_an_order_that_is_cancelled(ada: Shell) -> None:
-    order_id = (await ada.json("orders", "create", "-", typed=json.dumps(ORDER)))["id"]
+    # The carrier is slow to answer there, so that there is time to change one's mind.
+    slow = ORDER | {"address": ORDER["address"] | {"line1": "7 Fog Street"}}
+    order_id = (await ada.json("orders", "create", "-", typed=json.dumps(slow)))["id"]
     cancelled = await ada.run("orders", "cancel", order_id)
     assert cancelled.code == 0, cancelled.err
     assert f"orderplane orders watch {order_id}" in cancelled.out

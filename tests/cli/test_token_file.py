@@ -21,10 +21,13 @@ def test_it_is_its_owners_alone(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["login.json"]
 
 
-def test_another_front_door_gets_nothing(tmp_path: Path) -> None:
+def test_another_front_door_gets_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
     file = tmp_path / "login.json"
     TokenFile(file, URL).write(ADA)
-    assert TokenFile(file, "http://evil.example").read() is None
+    other = TokenFile(file, "http://evil.example")
+    assert other.read() is None
+    other.write(None)
+    assert TokenFile(file, URL).read() == ADA
 
 
 def test_what_cannot_be_read_is_nobody(tmp_path: Path) -> None:

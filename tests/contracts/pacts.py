@@ -110,8 +110,8 @@ async def refused(request: Awaitable[object], code: str) -> None:
     """The client tells the problem by its code."""
     try:
         await request
-    except ApiProblem as problem:
-        assert problem.code == code
+    except ApiProblem as refusal:
+        assert refusal.code == code
     else:
         raise AssertionError(f"{code} was not told")
 

@@ -6,7 +6,8 @@ from orderplane.gateway.http.cursors import read_cursor, read_place, write_curso
 from orderplane.gateway.http.etags import is_match, tag_of, tag_of_body
 from orderplane.gateway.http.problems import Problem
 
-STATES = st.dictionaries(st.text(max_size=10), st.none() | st.text(max_size=200), max_size=4)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
+STATES = st.dictionaries(st.text(max_size=10), st.none() | TEXTS, max_size=4)
 
 
 @given(STATES)
