@@ -3,8 +3,9 @@
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from rich.table import Column, Table
 
 from orderplane.cli import front_door
 from orderplane.cli.console import console, errors, fail
-from orderplane.client.answers import Accepted, Order, OrderPage
+from orderplane.client.answers import Accepted, Order, OrderPage, Timeline, Undone
 from orderplane.client.client import Client, open_client
 from orderplane.client.orders import FINISHED
 from orderplane.client.problems import ApiProblem
@@ -23,6 +24,8 @@ app = typer.Typer(help=f"Orders, at the front door. {front_door.EXIT_CODES}", no
 
 OrderId = Annotated[str, typer.Argument(help="The order's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+_TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
 _COLOURS = {"Delivered": "green", "Failed": "red", "Cancelled": "yellow", "Compensating": "yellow"}
 
@@ -73,6 +76,16 @@ def get(order_id: OrderId, as_json: AsJson = False) -> None:
 @app.command("list")
 def list_command(
     phase: Annotated[str | None, typer.Option(help="Only those in this phase.")] = None,
+    sku: Annotated[str | None, typer.Option(help="Only those that have this product.")] = None,
+    created_after: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME", formats=_TIMES, help="Only those of then or later; local time without a zone."
+        ),
+    ] = None,
+    created_before: Annotated[
+        datetime | None, typer.Option(metavar="TIME", formats=_TIMES, help="Only those of before then.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many on a page.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
     as_json: AsJson = False,
@@ -83,9 +96,20 @@ def list_command(
 
         orderplane orders list --phase Failed
 
+        orderplane orders list --sku TEA-EARL-GREY-100 --created-after 2026-03-01
+
         orderplane orders list --json | jq -r '.items[].id'
     """
-    page = front_door.ask(_list(phase, limit, cursor))
+    page = front_door.ask(
+        _list(
+            phase=phase,
+            sku=sku,
+            created_after=created_after.astimezone() if created_after else None,
+            created_before=created_before.astimezone() if created_before else None,
+            limit=limit,
+            cursor=cursor,
+        )
+    )
     if as_json:
         typer.echo(json.dumps(page, indent=2))
         return
@@ -99,6 +123,31 @@ def list_command(
     console.print(table)
     if page["next"]:
         errors.print(f"There are more: --cursor {page['next']}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
+    """Tell what happened to an order, oldest first.
+
+    Examples:
+
+        orderplane orders timeline o-27y3acfv3jrkz3vg7wleb37hey
+
+        orderplane orders timeline o-27y3acfv3jrkz3vg7wleb37hey --json | jq -r '.events[].type'
+    """
+    past = front_door.ask(_timeline(order_id))
+    if as_json:
+        typer.echo(json.dumps(past, indent=2))
+        return
+    table = Table(Column("when", no_wrap=True), Column("what", no_wrap=True), "reason")
+    for at, what, reason in _story(past):
+        table.add_row(at, _coloured(what), escape(reason))
+    console.print(table)
+    _show_undone(past["compensation"])
+    for name, value in past["references"].items():
+        if value:
+            told = ", ".join(value) if isinstance(value, list) else value
+            console.print(f"{name}: {told}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -159,9 +208,14 @@ async def _get(order_id: str) -> Order:
         return await client.orders.get(order_id)
 
 
-async def _list(phase: str | None, limit: int, cursor: str | None) -> OrderPage:
+async def _timeline(order_id: str) -> Timeline:
     async with _client() as client:
-        return await client.orders.list(phase=phase, limit=limit, cursor=cursor)
+        return await client.orders.timeline(order_id)
+
+
+async def _list(**wanted: Any) -> OrderPage:
+    async with _client() as client:
+        return await client.orders.list(**wanted)
 
 
 async def _cancel(order_id: str) -> Order:
@@ -211,8 +265,20 @@ def _show(order: Order) -> None:
     ):
         table.add_row(name, value)
     console.print(table)
-    for undone in order["compensation"]:
+    _show_undone(order["compensation"])
+
+
+def _show_undone(compensation: Sequence[Undone]) -> None:
+    for undone in compensation:
         console.print(f"undone: {undone['step']} {undone['reference']}", markup=False, soft_wrap=True)
+
+
+def _story(past: Timeline) -> list[tuple[str, str, str]]:
+    """Events, and the phases that they led to, in one: when, what, and why where there is a why."""
+    events = [(event["at"], event["type"], event["reason"] or "") for event in past["events"]]
+    phases = [(phase["at"], phase["phase"], "") for phase in past["phases"]]
+    # As times, for not all have the same number of digits.
+    return sorted(events + phases, key=lambda row: datetime.fromisoformat(row[0]))
 
 
 def _tell(order: Order) -> None:

@@ -77,6 +77,42 @@ class Order(TypedDict):
     cancelRequested: bool
 
 
+class PhaseAt(TypedDict):
+    """A phase, and when the order came to it first."""
+
+    phase: str
+    at: str
+
+
+class Event(TypedDict):
+    """One event of an order."""
+
+    sequence: int
+    type: str
+    at: str
+    reason: str | None
+
+
+class References(TypedDict):
+    """Under which names the providers know an order; the shop's own dealings are not told to customers."""
+
+    payment: str | None
+    refunds: list[str]
+    shipment: str | None
+    carrier: str | None
+    trackingCode: str | None
+
+
+class Timeline(TypedDict):
+    """One order's past, oldest first."""
+
+    id: str
+    phases: list[PhaseAt]
+    events: list[Event]
+    compensation: list[Undone]
+    references: References
+
+
 class OrderPage(TypedDict):
     """Some orders; `next` leads on, null on the last page."""
 
@@ -93,12 +129,15 @@ class Price(TypedDict):
 
 
 class Product(TypedDict):
-    """One product that is for sale."""
+    """One product; one that is archived is not for sale any more."""
 
     sku: str
     name: str
+    description: str
     price: Price
+    otherPrices: dict[str, int]
     available: int
+    archived: bool
 
 
 class ProductPage(TypedDict):
@@ -106,6 +145,33 @@ class ProductPage(TypedDict):
 
     items: list[Product]
     next: str | None
+
+
+class Level(TypedDict):
+    """The stock of one product; what is reserved is kept for somebody."""
+
+    sku: str
+    onHand: int
+    reserved: int
+    available: int
+
+
+class ReservedItem(TypedDict):
+    """What is kept."""
+
+    sku: str
+    quantity: int
+
+
+class Reservation(TypedDict):
+    """Stock that is kept for somebody; `state` is Pending as long as nobody knows."""
+
+    id: str
+    state: str
+    message: str | None
+    items: list[ReservedItem]
+    expiresAt: str
+    order: str | None
 
 
 class Profile(TypedDict):

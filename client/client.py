@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from orderplane.client.caller import Caller
+from orderplane.client.inventory import Inventory
 from orderplane.client.login import ClientSecret, Keep, Login, Password
 from orderplane.client.orders import Orders
 from orderplane.client.products import Products
@@ -28,6 +29,7 @@ class Client:
         self.caller = Caller(transport, self.login)
         self.orders = Orders(self.caller)
         self.products = Products(self.caller)
+        self.inventory = Inventory(self.caller)
 
 
 @asynccontextmanager

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any, cast
 from urllib.parse import quote
 
-from orderplane.client.answers import Accepted, Order, OrderPage
+from orderplane.client.answers import Accepted, Order, OrderPage, Timeline
 from orderplane.client.caller import Caller
 from orderplane.client.transport import Request
 
@@ -42,16 +43,44 @@ class Orders:
         """
         return cast("Order", (await self._caller.send(Request("GET", _of(order_id)))).document)
 
+    async def timeline(self, order_id: str) -> Timeline:
+        """What happened to an order.
+
+        Raises:
+            ApiProblem: `order_not_found`, also for one of somebody else.
+        """
+        request = Request("GET", f"{_of(order_id)}/timeline")
+        return cast("Timeline", (await self._caller.send(request)).document)
+
     async def list(
-        self, *, phase: str | None = None, limit: int | None = None, cursor: str | None = None
+        self,
+        *,
+        phase: str | None = None,
+        sku: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> OrderPage:
-        """A page of orders; `next` of the last one is the cursor of the following.
+        """A page of orders; `next` of the last one is the cursor of the following, with the same filters.
+
+        A page may have none and not be the last: go on until `next` is None.
+
+        Args:
+            sku: Only those that have this product.
+            created_after: Only those of then or later; with a time zone, as `created_before`.
 
         Raises:
             ApiProblem: `invalid_cursor`, `cursor_expired`, `validation_failed`.
         """
-        wanted = {"phase": phase, "limit": limit, "cursor": cursor}
-        query = {name: value for name, value in wanted.items() if value is not None}
+        query = {
+            "phase": phase,
+            "sku": sku,
+            "createdAfter": created_after.isoformat() if created_after else None,
+            "createdBefore": created_before.isoformat() if created_before else None,
+            "limit": limit,
+            "cursor": cursor,
+        }
         return cast("OrderPage", (await self._caller.send(Request("GET", _PATH, query))).document)
 
     async def cancel(self, order_id: str) -> Order:

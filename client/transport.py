@@ -30,12 +30,13 @@ class Request:
     """One request.
 
     Args:
+        query: What is None is left out, and a truth is `true` or `false`.
         is_harmless: Sending it twice does no more than once, although neither its method nor a key says so.
     """
 
     method: str
     path: str
-    query: Mapping[str, str | int] = field(default_factory=dict)
+    query: Mapping[str, str | int | None] = field(default_factory=dict)
     json: Any = None
     form: Mapping[str, str] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class Transport:
             async with self._http.request(
                 request.method,
                 request.path,
-                params=request.query,
+                params=_parameters(request.query),
                 data=body if body is not None else request.form,
                 headers=headers,
                 # A token goes to whom it is meant for, and to nobody they send us to.
@@ -134,6 +135,14 @@ async def connect(
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as http:
         yield Transport(http, patience=patience)
+
+
+def _parameters(query: Mapping[str, str | int | None]) -> dict[str, str]:
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in query.items()
+        if value is not None
+    }
 
 
 def _json_of(content: bytes) -> Any:

@@ -6,6 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.adapters.postgres.people import Person
+from orderplane.gateway.http.fields import Next, Time
 from orderplane.gateway.identity.grants import Tokens
 
 
@@ -68,14 +69,14 @@ class UserView(TypedDict):
     role: Annotated[str, Field(description="customer, merchant or admin.", examples=["customer"])]
     merchant: Annotated[str, Field(examples=["demo"])]
     preferences: PreferencesView
-    createdAt: Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-03-01T12:15:00Z"])]
+    createdAt: Time
 
 
 class UserListView(TypedDict):
-    """A page of users, by id. `next` is the cursor of the following page, null on the last."""
+    """A page of users, by id."""
 
     items: list[UserView]
-    next: Annotated[str | None, Field(examples=[None])]
+    next: Next
 
 
 def token_view(tokens: Tokens) -> TokenView:

@@ -47,7 +47,12 @@ class ReserveRequest(ApiModel):
     ]
     ttl_seconds: Annotated[
         int,
-        Field(ge=1, le=MAX_TTL_SECONDS, description="When it is given back, at the latest; a week at most."),
+        Field(
+            ge=1,
+            le=MAX_TTL_SECONDS,
+            description="When it is given back, at the latest; a week at most.",
+            examples=[900],
+        ),
     ] = 900
 
     @model_validator(mode="after")
@@ -91,5 +96,5 @@ class RecountRequest(ApiModel):
 
     model_config = STRICT
 
-    on_hand: Annotated[int, Field(ge=0, le=MOST_ON_HAND, description="How many were counted.")]
+    on_hand: Annotated[int, Field(ge=0, le=MOST_ON_HAND, description="How many were counted.", examples=[40])]
     reason: Reason

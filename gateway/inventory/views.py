@@ -10,29 +10,32 @@ from orderplane.adapters.postgres.inventory import Kept, Level, Movement
 from orderplane.adapters.postgres.recount import Recount
 from orderplane.controllers.gate import StockState
 from orderplane.crds.reservation import ReservationPhase, ReservationSpec
+from orderplane.gateway.http.fields import Count, Next, Sku, Time
+
+_RESERVATION = "r-mfrggzdfmztwq2lknnwg23tpoa"
 
 
 class LevelView(TypedDict):
     """The stock of one product; available = onHand - reserved."""
 
-    sku: Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
-    onHand: int
-    reserved: Annotated[int, Field(description="Kept for orders and reservations.")]
-    available: int
+    sku: Sku
+    onHand: Annotated[int, Field(examples=[40])]
+    reserved: Annotated[int, Field(description="Kept for orders and reservations.", examples=[3])]
+    available: Annotated[int, Field(examples=[37])]
 
 
 class LevelListView(TypedDict):
-    """A page of stocks, by SKU. `next` is the cursor of the following page, null on the last."""
+    """A page of stocks, by SKU."""
 
     items: list[LevelView]
-    next: str | None
+    next: Next
 
 
 class MovementView(TypedDict):
     """One change of a stock."""
 
-    id: Annotated[int, Field(description="Rises with time.")]
-    at: Annotated[str, Field(description="RFC 3339, UTC.")]
+    id: Annotated[int, Field(description="Rises with time.", examples=[4711])]
+    at: Time
     kind: Annotated[
         str,
         Field(
@@ -40,41 +43,49 @@ class MovementView(TypedDict):
             examples=["Hold"],
         ),
     ]
-    onHandDelta: int
-    reservedDelta: int
-    reason: Annotated[str | None, Field(description="What was given with a recount or an adjustment.")]
-    reservation: Annotated[str | None, Field(description="The id of the reservation that it is about.")]
-    order: Annotated[str | None, Field(description="The id of the order that it is about.")]
+    onHandDelta: Annotated[int, Field(examples=[0])]
+    reservedDelta: Annotated[int, Field(examples=[2])]
+    reason: Annotated[
+        str | None, Field(description="What was given with a recount or an adjustment.", examples=[None])
+    ]
+    reservation: Annotated[
+        str | None,
+        Field(description="The id of the reservation that it is about.", examples=[_RESERVATION]),
+    ]
+    order: Annotated[str | None, Field(description="The id of the order that it is about.", examples=[None])]
 
 
 class MovementListView(TypedDict):
-    """A page of movements, newest first. `next` is the cursor of the page of older ones, or null."""
+    """A page of movements, newest first."""
 
     items: list[MovementView]
-    next: str | None
+    next: Next
 
 
 class CountView(LevelView):
     """A stock after a recount or an adjustment, and what it was before."""
 
-    before: Annotated[int, Field(description="How many were on hand.")]
+    before: Annotated[int, Field(description="How many were on hand.", examples=[41])]
     lost: Annotated[
         list[str],
-        Field(description="Ids of the reservations, of orders too, that a recount took the stock from."),
+        Field(
+            description="Ids of the reservations, of orders too, that a recount took the stock from.",
+            examples=[[]],
+        ),
     ]
 
 
 class ReservedItemView(TypedDict):
     """What is kept."""
 
-    sku: str
-    quantity: int
+    sku: Sku
+    quantity: Count
 
 
 class ReservationView(TypedDict):
     """Stock that is kept for somebody, until a time."""
 
-    id: Annotated[str, Field(examples=["r-mfrggzdfmztwq2lknnwg23tpoa"])]
+    id: Annotated[str, Field(examples=[_RESERVATION])]
     state: Annotated[
         str,
         Field(
@@ -83,10 +94,15 @@ class ReservationView(TypedDict):
             examples=["Held"],
         ),
     ]
-    message: Annotated[str | None, Field(description="What was short, where it was rejected.")]
+    message: Annotated[
+        str | None, Field(description="What was short, where it was rejected.", examples=[None])
+    ]
     items: list[ReservedItemView]
-    expiresAt: Annotated[str, Field(description="RFC 3339, UTC.")]
-    order: Annotated[str | None, Field(description="The id of the order that it is for, if it is for one.")]
+    expiresAt: Time
+    order: Annotated[
+        str | None,
+        Field(description="The id of the order that it is for, if it is for one.", examples=[None]),
+    ]
 
 
 def level_view(level: Level) -> LevelView:

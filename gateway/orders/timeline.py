@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from orderplane.adapters.postgres.timeline import Timeline
 from orderplane.crds.order import Compensation, OrderPhase
 from orderplane.events.types import EventType
-from orderplane.gateway.orders.views import CompensationView
+from orderplane.gateway.orders.views import CompensationView, Id, Uid
 
 Moment = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-01-31T12:00:00.123456Z"])]
 
@@ -40,7 +40,10 @@ class ReferencesView(TypedDict):
     ]
     refunds: Annotated[
         list[str],
-        Field(description="The payment provider's refunds, oldest first: what a bank can trace."),
+        Field(
+            description="The payment provider's refunds, oldest first: what a bank can trace.",
+            examples=[["re_3Pk0pD"]],
+        ),
     ]
     shipment: Annotated[
         str | None, Field(description="The carrier's shipment. Null for customers.", examples=["shp_57d1c9"])
@@ -52,8 +55,8 @@ class ReferencesView(TypedDict):
 class TimelineView(TypedDict):
     """One order's past. Reasons and ids only: no address, no name, no message."""
 
-    id: str
-    uid: str
+    id: Id
+    uid: Uid
     phases: Annotated[list[PhaseView], Field(description="Oldest first.")]
     events: Annotated[list[EventView], Field(description="By `sequence`.")]
     compensation: Annotated[list[CompensationView], Field(description="What was undone, oldest first.")]

@@ -5,6 +5,8 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from orderplane.gateway.http.fields import Count, Next, Sku, Time
+
 Json = dict[str, Any]
 
 Id = Annotated[str, Field(examples=["o-mfrggzdfmztwq2lknnwg23tpoa"])]
@@ -12,9 +14,6 @@ Uid = Annotated[
     str,
     Field(description="Of the Order resource.", examples=["6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11"]),
 ]
-Sku = Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
-Count = Annotated[int, Field(examples=[2])]
-Time = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-03-01T12:15:00Z"])]
 
 
 class LineView(TypedDict):
@@ -53,7 +52,13 @@ class LinksView(TypedDict):
         Annotated[str, Field(examples=["/api/orders/o-mfrggzdfmztwq2lknnwg23tpoa/timeline"])]
     ]
     tracking: NotRequired[
-        Annotated[str, Field(description="The carrier's page, once there is a label: an absolute address.")]
+        Annotated[
+            str,
+            Field(
+                description="The carrier's page, once there is a label: an absolute address.",
+                examples=["https://post.example/SBX35"],
+            ),
+        ]
     ]
 
 
@@ -97,8 +102,17 @@ class TrackingView(TypedDict):
 class CompensationView(TypedDict):
     """One thing that was undone."""
 
-    step: Annotated[str, Field(description="CancelShipment, CancelPayment, RefundPayment or ReleaseStock.")]
-    reference: Annotated[str, Field(description="Where to look it up: a refund, a label, a reservation.")]
+    step: Annotated[
+        str,
+        Field(
+            description="CancelShipment, CancelPayment, RefundPayment or ReleaseStock.",
+            examples=["RefundPayment"],
+        ),
+    ]
+    reference: Annotated[
+        str,
+        Field(description="Where to look it up: a refund, a label, a reservation.", examples=["re_3Pk0pD"]),
+    ]
     at: Time
 
 
@@ -126,10 +140,10 @@ class OrderView(TypedDict):
 
 
 class OrderListView(TypedDict):
-    """A page of orders, by id. `next` is the cursor of the following page, null on the last."""
+    """A page of orders, by id."""
 
     items: list[OrderView]
-    next: Annotated[str | None, Field(examples=[None])]
+    next: Next
 
 
 def links_of(order_id: str) -> LinksView:

@@ -21,7 +21,9 @@ def _is_known(currency: str) -> str:
 SoldIn = Annotated[
     str,
     AfterValidator(_is_known),
-    WithJsonSchema({"type": "string", "enum": sorted(EXPONENTS), "description": "ISO 4217."}),
+    WithJsonSchema(
+        {"type": "string", "enum": sorted(EXPONENTS), "description": "ISO 4217.", "examples": ["EUR"]}
+    ),
 ]
 UnitAmount = Annotated[int, *QuoteLine.model_fields["unit_amount"].metadata]
 
@@ -44,6 +46,7 @@ def _as_patch(schema: dict[str, Any]) -> None:
     prices["additionalProperties"] = {"anyOf": [prices["additionalProperties"], nothing]}
     for name in ("description", "otherPrices", "archived"):
         fields[name] = {"anyOf": [fields[name], nothing]}
+    schema["examples"] = [{"price": {"amount": 950}, "description": None}]
 
 
 class DetailsRequest(ApiModel):
@@ -52,7 +55,7 @@ class DetailsRequest(ApiModel):
     model_config = ConfigDict(**STRICT, title="ProductPatch", json_schema_extra=_as_patch)
 
     name: Annotated[OneLine, Field(min_length=1, max_length=200, examples=["Earl Grey, 100 g"])]
-    description: Annotated[Lines, Field(max_length=5000)] = ""
+    description: Annotated[Lines, Field(max_length=5000, examples=["Black tea with bergamot."])] = ""
     price: Annotated[PriceRequest, Field(description="What it costs where an order names no currency.")]
     other_prices: Annotated[
         dict[SoldIn, UnitAmount],
@@ -63,9 +66,13 @@ class DetailsRequest(ApiModel):
         ),
     ]
     weight_grams: Annotated[
-        int, *QuoteLine.model_fields["weight_grams"].metadata, Field(description="Of one piece.")
+        int,
+        *QuoteLine.model_fields["weight_grams"].metadata,
+        Field(description="Of one piece.", examples=[120]),
     ]
-    archived: Annotated[bool, Field(description="Whether it is no longer for sale.")] = False
+    archived: Annotated[bool, Field(description="Whether it is no longer for sale.", examples=[False])] = (
+        False
+    )
 
     @model_validator(mode="after")
     def _has_one_price_per_currency(self) -> Self:

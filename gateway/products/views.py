@@ -7,6 +7,7 @@ from typing_extensions import TypedDict
 
 from orderplane.adapters.postgres.shelf import ShelfProduct
 from orderplane.crds.money import format_minor
+from orderplane.gateway.http.fields import Next, Sku
 
 
 class PriceView(TypedDict):
@@ -20,7 +21,7 @@ class PriceView(TypedDict):
 class ProductView(TypedDict):
     """One product."""
 
-    sku: Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
+    sku: Sku
     name: Annotated[str, Field(examples=["Earl Grey, 100 g"])]
     description: Annotated[str, Field(examples=["Black tea with bergamot."])]
     price: Annotated[PriceView, Field(description="What it costs where an order names no currency.")]
@@ -41,10 +42,10 @@ class ProductView(TypedDict):
 
 
 class ProductListView(TypedDict):
-    """A page of products, by SKU. `next` is the cursor of the following page, null on the last."""
+    """A page of products, by SKU."""
 
     items: list[ProductView]
-    next: Annotated[str | None, Field(examples=[None])]
+    next: Next
 
 
 def product_view(product: ShelfProduct) -> ProductView:

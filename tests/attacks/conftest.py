@@ -15,17 +15,22 @@ from ..conftest import Caller, Merchant
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A merchant's front door, and a customer to attack it as."""
+    """A merchant's front door, and a customer and somebody of the shop to attack it as."""
 
     merchant: Merchant
     customer: Caller
+    seller: Caller
     http: httpx.AsyncClient
 
     async def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
-        """As the customer; bytes are sent as they are."""
+        """As the customer."""
+        return await self.send("POST", path, body, self.customer, **headers)
+
+    async def send(self, method: str, path: str, body: Any, caller: Caller, **headers: str) -> httpx.Response:
+        """Bytes are sent as they are."""
         headers = {"Idempotency-Key": "k", "Content-Type": "application/json"} | headers
         content = {"content": body} if isinstance(body, bytes) else {"json": body}
-        return await self.http.post(path, headers=self.customer.headers | headers, **content)
+        return await self.http.request(method, path, headers=caller.headers | headers, **content)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A bare connection."""
@@ -34,9 +39,9 @@ class Target:
 
 @pytest.fixture
 async def target(merchant: Merchant) -> AsyncIterator[Target]:
-    customer = await merchant.caller(Role.CUSTOMER)
+    customer, seller = await merchant.caller(Role.CUSTOMER), await merchant.caller(Role.MERCHANT)
     async with httpx.AsyncClient(base_url=merchant.plane.url("gateway"), timeout=30) as http:
-        yield Target(merchant, customer, http)
+        yield Target(merchant, customer, seller, http)
 
 
 def code_of(answer: httpx.Response) -> tuple[int, str | None]:

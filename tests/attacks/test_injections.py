@@ -46,7 +46,11 @@ async def test_sql_is_text(target: Target, text: str) -> None:
     part = quote(text, safe="")
     for path in (f"/api/orders/{part}", f"/api/users/{part}", f"/api/orders?cursor={part}",
                  f"/api/users?cursor={part}", f"/api/products?cursor={part}", f"/api/orders?phase={part}",
-                 f"/api/products?limit={part}"):  # fmt: skip
+                 f"/api/products?limit={part}", f"/api/orders?sku={part}", f"/api/orders?createdAfter={part}",
+                 f"/api/orders/{part}/timeline", f"/api/products?currency={part}",
+                 f"/api/products?currency=EUR&minPrice={part}", f"/api/products/{part}",
+                 f"/api/inventory?cursor={part}", f"/api/inventory/{part}",
+                 f"/api/inventory/{part}/movements", f"/api/inventory/reservations/{part}"):  # fmt: skip
         answer = await target.http.get(path, headers=boss.headers)
         assert answer.status_code in (400, 404, 422), (path, answer.text)
     for form in (
@@ -63,8 +67,13 @@ async def test_sql_is_text(target: Target, text: str) -> None:
     assert code_of(answer)[1] in ("invalid_request", "invalid_client")
     answer = await target.http.post("/api/auth/logout", data={"refresh_token": text})
     assert answer.status_code in (204, 422), "what is no token is none that is good"
-    wanted = ORDER | {"items": [{"sku": text, "quantity": 1}]}
-    assert (await target.post("/api/orders", wanted)).status_code == 422
+    items = {"items": [{"sku": text, "quantity": 1}]}
+    assert (await target.post("/api/orders", ORDER | items)).status_code == 422
+    assert (await target.send("POST", "/api/inventory/reserve", items, boss)).status_code == 422
+    release = {"reservation": text}
+    assert (await target.send("POST", "/api/inventory/release", release, boss)).status_code == 404
+    found = await target.http.get("/api/products", params={"q": text}, headers=boss.headers)
+    assert (found.status_code, found.json()["items"]) == (200, [])
     assert await contents(target) == before
 
 
@@ -91,6 +100,21 @@ async def test_a_cursor_that_somebody_made_up_is_refused(target: Target, state: 
         assert code_of(answer) == (400, "invalid_cursor"), kind
 
 
+@pytest.mark.parametrize("text", SQL)
+async def test_a_reason_and_a_description_stay_as_they_are(target: Target, text: str) -> None:
+    tea = "TEA-EARL-GREY-100"
+    told = {"name": text, "description": text}
+    changed = await target.send("PATCH", f"/api/products/{tea}", told, target.seller)
+    assert changed.json().items() >= told.items()
+    level = {"delta": 1, "reason": text}
+    adjusted = await target.send("POST", f"/api/inventory/{tea}/adjustments", level, target.seller)
+    assert adjusted.status_code == 200, adjusted.text
+    movements = await target.http.get(f"/api/inventory/{tea}/movements", headers=target.seller.headers)
+    assert movements.json()["items"][0]["reason"] == text
+    others = await target.http.get("/api/products/TEA-SENCHA-100", headers=target.seller.headers)
+    assert others.json()["name"] == "Sencha, 100 g"
+
+
 async def test_a_name_may_look_like_sql_and_stays_as_it_is(target: Target) -> None:
     name = "Robert'); DROP TABLE users; --"
     headers = target.customer.headers
@@ -109,12 +133,16 @@ async def test_a_name_may_look_like_sql_and_stays_as_it_is(target: Target) -> No
     ],
 )  # fmt: skip
 async def test_an_id_leads_nowhere_else(target: Target, trick: str) -> None:
-    for method, prefix, token in (
-        ("GET", "/api/orders/", target.customer.token),
-        ("POST", "/api/orders/", target.customer.token),
-        ("GET", "/api/users/", (await target.merchant.caller(Role.ADMIN)).token),
+    boss = (await target.merchant.caller(Role.ADMIN)).token
+    for method, path, token in (
+        ("GET", f"/api/orders/{trick}", target.customer.token),
+        ("GET", f"/api/orders/{trick}/timeline", target.customer.token),
+        ("POST", f"/api/orders/{trick}/cancel", target.customer.token),
+        ("GET", f"/api/users/{trick}", boss),
+        ("DELETE", f"/api/products/{trick}", boss),
+        ("GET", f"/api/inventory/{trick}/movements", boss),
+        ("GET", f"/api/inventory/reservations/{trick}", boss),
     ):
-        path = f"{prefix}{trick}" + ("/cancel" if method == "POST" else "")
         reader, writer = await target.connect()
         # By hand: a client library would tidy the path up.
         request = (
@@ -149,6 +177,27 @@ async def test_an_order_takes_nothing_that_is_not_the_customers_to_say(
     answer = await target.post("/api/orders", ORDER | more)
     assert code_of(answer) == (422, "validation_failed")
     assert (await target.merchant.api.list_page(Kind.ORDER, target.merchant.name)).items == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"merchant": "demo"}, {"available": 5}, {"version": 7}, {"search": "x"}, {"isActive": True},
+        {"unitAmount": 1}, {"price": {"amount": 1, "currency": "EUR", "formatted": "free"}},
+        {"__proto__": {}},
+    ],
+    ids=lambda more: next(iter(more)),
+)  # fmt: skip
+async def test_a_product_takes_nothing_that_is_not_the_shops_to_say(
+    target: Target, more: dict[str, Any]
+) -> None:
+    product = {
+        "sku": "NEW", "name": "New", "price": {"amount": 1, "currency": "EUR"}, "weightGrams": 1, **more,
+    }  # fmt: skip
+    answer = await target.send("POST", "/api/products", product, target.seller)
+    assert code_of(answer) == (422, "validation_failed")
+    absent = await target.http.get("/api/products/NEW", headers=target.seller.headers)
+    assert code_of(absent) == (404, "product_not_found")
 
 
 @pytest.mark.parametrize(
@@ -194,8 +243,31 @@ async def test_a_log_line_cannot_be_planted(target: Target) -> None:
         f"/{part}",
         f"/api/products?cursor={part}",
         f"/api/orders?phase={part}",
+        f"/api/orders?sku={part}",
+        f"/api/orders?createdAfter={part}",
+        f"/api/orders/{part}/timeline",
+        f"/api/products?q={part}",
+        f"/api/products/{part}",
+        f"/api/inventory/{part}/movements",
+        f"/api/inventory/reservations/{part}",
     ):
-        await target.http.get(path, headers=target.customer.headers)
+        for caller in (target.customer, target.seller):
+            answer = await target.http.get(path, headers=caller.headers)
+            assert answer.status_code < 500, path
+            assert mark not in answer.text
+    tea = "TEA-EARL-GREY-100"
+    for method, path, body in (
+        ("POST", f"/api/inventory/{tea}/adjustments", {"delta": 1, "reason": mark}),
+        ("POST", f"/api/inventory/{tea}/adjustments", {"delta": 1, "reason": line}),
+        ("POST", f"/api/inventory/{tea}/recounts", {"onHand": 1, "reason": line}),
+        ("POST", "/api/inventory/reserve", {"items": [{"sku": line, "quantity": 1}]}),
+        ("POST", "/api/inventory/release", {"reservation": line}),
+        ("PATCH", f"/api/products/{tea}", {"description": f"{mark}\n{mark}"}),
+        ("PATCH", f"/api/products/{tea}", {"name": line}),
+        ("PATCH", f"/api/products/{tea}", {mark: line}),
+        ("PATCH", f"/api/products/{tea}", {"otherPrices": {line: 1}}),
+    ):
+        await target.send(method, path, body, target.seller)
     await target.post("/api/orders", ORDER | {"paymentMethod": line})
     await target.post("/api/orders", ORDER | {mark: line})
     await target.post("/api/orders", line.encode())

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,19 @@ DEEP = {
     "unclosed objects": b'{"a":' * 12_000,
     "in an order": b'{"items": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
 }
+
+TEA = "TEA-EARL-GREY-100"
+TAKEN = (
+    ("POST", "/api/orders"),
+    ("POST", "/api/auth/register"),
+    ("POST", "/api/products"),
+    ("PATCH", f"/api/products/{TEA}"),
+    ("POST", f"/api/inventory/{TEA}/adjustments"),
+    ("POST", f"/api/inventory/{TEA}/recounts"),
+    ("POST", "/api/inventory/reserve"),
+    ("POST", "/api/inventory/release"),
+)
+"""Where JSON is taken."""
 
 LARGE = {
     "a number": b'{"paymentMethod": ' + b"9" * 60_000 + b"}",
@@ -44,24 +58,41 @@ async def is_served(target: Target) -> bool:
 @pytest.mark.parametrize("name", DEEP)
 async def test_nesting_is_refused(target: Target, name: str) -> None:
     assert len(DEEP[name]) <= MAX_BODY
-    for path in ("/api/orders", "/api/auth/register"):
-        assert code_of(await target.post(path, DEEP[name])) == (400, "invalid_json")
+    for method, path in TAKEN:
+        answer = await target.send(method, path, DEEP[name], target.seller)
+        assert code_of(answer) == (400, "invalid_json"), path
     assert await is_served(target)
 
 
 @pytest.mark.parametrize("name", LARGE)
 async def test_strange_json_is_refused(target: Target, name: str) -> None:
     assert len(LARGE[name]) <= MAX_BODY
-    for path in ("/api/orders", "/api/auth/register"):
-        answer = await target.post(path, LARGE[name])
-        assert code_of(answer) in ((400, "invalid_json"), (422, "validation_failed"))
+    for method, path in TAKEN:
+        answer = await target.send(method, path, LARGE[name], target.seller)
+        assert code_of(answer) in ((400, "invalid_json"), (422, "validation_failed")), path
         assert len(answer.content) < 8_192, "what was sent does not come back"
     assert await is_served(target)
 
 
-@pytest.mark.parametrize("path", ["/api/orders", "/api/auth/register", "/api/auth/login"])
-async def test_a_body_has_an_end(target: Target, path: str) -> None:
-    assert code_of(await target.post(path, b" " * (MAX_BODY + 1))) == (413, "body_too_large")
+async def test_a_merge_patch_that_nests_changes_nothing(target: Target) -> None:
+    """Only so deep that it is read: what it is laid upon has no such depth."""
+    headers = target.seller.headers
+    before = (await target.http.get(f"/api/products/{TEA}", headers=headers)).json()
+    for member in ("name", "price", "otherPrices", "weightGrams", "archived", "__proto__"):
+        patch: Any = {member: {"price": {"amount": 1, "a": {"a": {"a": {"a": {"a": None}}}}}}}
+        answer = await target.send("PATCH", f"/api/products/{TEA}", patch, target.seller)
+        assert code_of(answer) == (422, "validation_failed"), member
+    for number in (b"1e999", b"-1e999", b"1e2", b"9" * 400):
+        patch = b'{"price": {"amount": ' + number + b"}}"
+        answer = await target.send("PATCH", f"/api/products/{TEA}", patch, target.seller)
+        assert code_of(answer) in ((400, "invalid_json"), (422, "validation_failed")), number
+    assert (await target.http.get(f"/api/products/{TEA}", headers=headers)).json() == before
+
+
+@pytest.mark.parametrize(("method", "path"), [*TAKEN, ("POST", "/api/auth/login")])
+async def test_a_body_has_an_end(target: Target, method: str, path: str) -> None:
+    answer = await target.send(method, path, b" " * (MAX_BODY + 1), target.seller)
+    assert code_of(answer) == (413, "body_too_large")
     assert await is_served(target)
 
 

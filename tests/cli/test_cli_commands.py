@@ -48,7 +48,7 @@ def test_the_commands_are_those_that_were_promised() -> None:
         "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install", "dev down",
         "dev env", "dev status", "dev up", "dlq list", "dlq replay", "dlq show", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
-        "orders watch", "resolve", "retry", "stock set", "users add", "version",
+        "orders timeline", "orders watch", "resolve", "retry", "stock set", "users add", "version",
     }  # fmt: skip
 
 

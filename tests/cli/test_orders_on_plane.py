@@ -4,6 +4,7 @@ import json
 import secrets
 import stat
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,26 @@ async def test_an_order_from_its_file_to_its_door(ada: Shell, tmp_path: Path) ->
     page = await ada.json("orders", "list", "--phase", "Delivered")
     assert [order["id"] for order in page["items"]] == [order_id]
     assert order_id in (await ada.run("orders", "list")).out
+    sku, now = ORDER["items"][0]["sku"], datetime.now().astimezone()
+    for found, *filters in (
+        ([order_id], "--sku", sku, "--created-after", "2026-01-01"),
+        ([order_id], "--created-before", (now + timedelta(hours=1)).isoformat(timespec="seconds")),
+        ([], "--sku", "MUG-STONEWARE-BLUE"),
+        ([], "--created-before", "2026-01-01T00:00:00Z"),
+        ([], "--created-after", (now + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S")),
+    ):
+        page = await ada.json("orders", "list", *filters)
+        assert [order["id"] for order in page["items"]] == found, filters
+
+    past = await ada.json("orders", "timeline", order_id)
+    assert [phase["phase"] for phase in past["phases"]] == [
+        "Pending", "Reserved", "Paid", "Shipped", "Delivered",
+    ]  # fmt: skip
+    told = (await ada.run("orders", "timeline", order_id)).out
+    assert [told.index(what) for what in ("order.created", "Paid", "order.delivered")] == sorted(
+        told.index(what) for what in ("order.created", "Paid", "order.delivered")
+    )
+    assert f"trackingCode: {past['references']['trackingCode']}" in told
 
     late = await ada.run("orders", "cancel", order_id)
     assert late.code == 1
@@ -97,6 +118,9 @@ async def test_an_order_that_is_cancelled(ada: Shell) -> None:
     last = json.loads(watched.out.splitlines()[-1])
     assert (watched.code, last["phase"]) == (1, "Cancelled")
     assert (await ada.run("orders", "cancel", order_id)).out == f"{order_id} is cancelled.\n"
+    told = (await ada.run("orders", "timeline", order_id)).out
+    assert "Compensating" in told
+    assert "CancelRequested" in told
 
 
 async def test_refusals_have_their_codes(ada: Shell) -> None:
@@ -105,6 +129,8 @@ async def test_refusals_have_their_codes(ada: Shell) -> None:
     assert "#/items" in wrong.err
     assert (await ada.run("orders", "get", "o-none")).code == 4
     assert (await ada.run("orders", "watch", "o-none")).code == 4
+    assert (await ada.run("orders", "timeline", "o-none")).code == 4
+    assert (await ada.run("orders", "list", "--created-after", "yesterday")).code == 2
     nobody_there = await ada.run("orders", "list", ORDERPLANE_GATEWAY="http://127.0.0.1:9")
     assert nobody_there.code == 3, "its tokens are of another front door"
     order_id = (await ada.json("orders", "create", "-", typed=json.dumps(ORDER)))["id"]

@@ -1,5 +1,6 @@
-"""The consumers: what a client of orders, and one of products, relies on at the front door."""
+"""The consumers: what clients of orders, of products and of stock rely on at the front door."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 from pact import match
@@ -16,6 +17,12 @@ QUOTE = {
     "amounts": {"items": 890, "shipping": 490, "tax": 262, "discount": 0, "total": 1642},
 }
 PHASES = "Pending|Reserved|Paid|Shipped|Delivered|Compensating|Failed|Cancelled"
+SOME_TIME = match.regex("2026-03-01T12:15:00Z", regex=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+PRODUCT = {
+    "sku": "TEA-EARL-GREY-100", "name": "Earl Grey, 100 g", "description": "", "available": 37,
+    "price": {"amount": 890, "currency": "EUR", "formatted": "8.90 EUR"}, "otherPrices": {},
+    "archived": False,
+}  # fmt: skip
 
 
 def an_order(order_id: str, **more: Any) -> dict[str, Any]:
@@ -23,7 +30,7 @@ def an_order(order_id: str, **more: Any) -> dict[str, Any]:
         "id": order_id,
         "phase": match.regex("Paid", regex=PHASES),
         "quote": match.like(QUOTE),
-        "createdAt": match.regex("2026-03-01T12:15:00Z", regex=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
+        "createdAt": SOME_TIME,
         "cancelRequested": False,
         **more,
     }
@@ -98,6 +105,42 @@ ORDERS = (
         query={"phase": "Delivered", "limit": "2"},
     ),
     Wanted(
+        "the orders of a product and a time",
+        ("an order was delivered", {"id": "o-delivered"}),
+        lambda transport: logged_in(transport).orders.list(
+            sku="TEA-EARL-GREY-100",
+            created_after=datetime(2026, 1, 1, tzinfo=UTC),
+            created_before=datetime(2096, 1, 1, tzinfo=UTC),
+        ),
+        "GET", "/api/orders", 200,
+        {"items": match.each_like(an_order("o-delivered", id=match.like("o-1")), min=1)},
+        query={
+            "sku": "TEA-EARL-GREY-100",
+            "createdAfter": "2026-01-01T00:00:00+00:00",
+            "createdBefore": "2096-01-01T00:00:00+00:00",
+        },
+    ),
+    Wanted(
+        "what happened to an order that came",
+        ("an order was delivered", {"id": "o-delivered"}),
+        lambda transport: logged_in(transport).orders.timeline("o-delivered"),
+        "GET", "/api/orders/o-delivered/timeline", 200,
+        {
+            "id": "o-delivered",
+            "phases": match.each_like({"phase": match.regex("Paid", regex=PHASES), "at": SOME_TIME}, min=5),
+            "events": match.each_like(
+                {"sequence": match.int(1), "type": match.like("order.created"), "at": SOME_TIME,
+                 "reason": None}, min=5,
+            ),
+            "compensation": [],
+            # The ids of the shop's own dealings are not told to customers.
+            "references": {
+                "payment": None, "refunds": [], "shipment": None, "carrier": match.like("Post"),
+                "trackingCode": match.like("P1"),
+            },
+        },
+    ),
+    Wanted(
         "a cancel",
         ("an order is under way", {"id": "o-unwanted"}),
         lambda transport: logged_in(transport).orders.cancel("o-unwanted"),
@@ -119,14 +162,35 @@ PRODUCTS = (
         ("the products are for sale", {}),
         lambda transport: logged_in(transport).products.list(limit=2),
         "GET", "/api/products", 200,
-        {
-            "items": match.each_like(
-                {"sku": "TEA-EARL-GREY-100", "name": "Earl Grey, 100 g", "available": 37,
-                 "price": {"amount": 890, "currency": "EUR", "formatted": "8.90 EUR"}}, min=2,
-            ),
-            "next": match.like("cursor"),
-        },
+        {"items": match.each_like(PRODUCT, min=2), "next": match.like("cursor")},
         query={"limit": "2"},
+    ),
+    Wanted(
+        "a search",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).products.list(
+            q="mug -green", currency="EUR", min_price=1000, max_price=2000, in_stock=True
+        ),
+        "GET", "/api/products", 200,
+        {"items": [match.like(PRODUCT | {"sku": "MUG-STONEWARE-BLUE"})], "next": None},
+        query={
+            "q": "mug -green", "currency": "EUR", "minPrice": "1000", "maxPrice": "2000", "inStock": "true",
+        },
+    ),
+    Wanted(
+        "a look at a product",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).products.get("TEA-EARL-GREY-100"),
+        "GET", "/api/products/TEA-EARL-GREY-100", 200,
+        match.like(PRODUCT),
+        answer_headers={"ETag": match.regex('"1-37"', regex=r'"[^"]+"')},
+    ),
+    Wanted(
+        "a look at a product that is not there",
+        None,
+        lambda transport: refused(logged_in(transport).products.get("ABSENT"), "product_not_found"),
+        "GET", "/api/products/ABSENT", 404,
+        problem("product_not_found", 404),
     ),
     Wanted(
         "a page that no cursor leads to",
@@ -139,9 +203,87 @@ PRODUCTS = (
 )  # fmt: skip
 
 
+def a_reservation(**more: Any) -> dict[str, Any]:
+    items = match.each_like({"sku": "TEA-EARL-GREY-100", "quantity": 2}, min=1)
+    return {"message": None, "items": items, "expiresAt": SOME_TIME, "order": None, **more}
+
+
+def reserve_body(sku: str, quantity: int) -> dict[str, Any]:
+    return {"items": [{"sku": sku, "quantity": quantity}], "ttlSeconds": 60}
+
+
+INVENTORY = (
+    Wanted(
+        "a look at a stock",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).inventory.get("TEA-EARL-GREY-100"),
+        "GET", "/api/inventory/TEA-EARL-GREY-100", 200,
+        {"sku": "TEA-EARL-GREY-100"} | {name: match.int(40) for name in ("onHand", "reserved", "available")},
+    ),
+    Wanted(
+        "a look at a stock that nobody counted",
+        None,
+        lambda transport: refused(logged_in(transport).inventory.get("ABSENT"), "stock_not_found"),
+        "GET", "/api/inventory/ABSENT", 404,
+        problem("stock_not_found", 404),
+    ),
+    Wanted(
+        "stock to be kept",
+        ("stock is kept", {"id": "r-before"}),
+        lambda transport: logged_in(transport).inventory.reserve(
+            {"TEA-EARL-GREY-100": 2}, ttl_seconds=60, key="k-1"
+        ),
+        "POST", "/api/inventory/reserve", 201,
+        a_reservation(id=match.like("r-1"), state="Held"),
+        headers={"Idempotency-Key": "k-1"},
+        body=reserve_body("TEA-EARL-GREY-100", 2),
+    ),
+    Wanted(
+        "more stock than there is",
+        ("stock is kept", {"id": "r-before"}),
+        lambda transport: refused(
+            logged_in(transport).inventory.reserve({"VASE-RAKU-ONE-OFF": 100}, ttl_seconds=60, key="k-2"),
+            "out_of_stock",
+        ),
+        "POST", "/api/inventory/reserve", 409,
+        problem("out_of_stock", 409),
+        headers={"Idempotency-Key": "k-2"},
+        body=reserve_body("VASE-RAKU-ONE-OFF", 100),
+    ),
+    Wanted(
+        "a look at a reservation",
+        ("stock is kept", {"id": "r-kept"}),
+        lambda transport: logged_in(transport).inventory.reservation("r-kept"),
+        "GET", "/api/inventory/reservations/r-kept", 200,
+        a_reservation(id="r-kept", state="Held"),
+    ),
+    Wanted(
+        "a look at a reservation that is not there",
+        None,
+        lambda transport: refused(
+            logged_in(transport).inventory.reservation("r-absent"), "reservation_not_found"
+        ),
+        "GET", "/api/inventory/reservations/r-absent", 404,
+        problem("reservation_not_found", 404),
+    ),
+    Wanted(
+        "a release",
+        ("stock is kept", {"id": "r-unwanted"}),
+        lambda transport: logged_in(transport).inventory.release("r-unwanted"),
+        "POST", "/api/inventory/release", 200,
+        a_reservation(id="r-unwanted", state="Released"),
+        body={"reservation": "r-unwanted"},
+    ),
+)  # fmt: skip
+
+
 async def test_what_the_order_client_relies_on() -> None:
     await tell("order-client", ORDERS)
 
 
 async def test_what_the_product_client_relies_on() -> None:
     await tell("product-client", PRODUCTS)
+
+
+async def test_what_the_inventory_client_relies_on() -> None:
+    await tell("inventory-client", INVENTORY)

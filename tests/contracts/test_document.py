@@ -61,7 +61,13 @@ def test_every_problem_is_documented() -> None:
         ("GET /api/orders", answers.OrderPage),
         ("GET /api/orders/{order_id}", answers.Order),
         ("POST /api/orders/{order_id}/cancel", answers.Order),
+        ("GET /api/orders/{order_id}/timeline", answers.Timeline),
         ("GET /api/products", answers.ProductPage),
+        ("GET /api/products/{sku}", answers.Product),
+        ("GET /api/inventory/{sku}", answers.Level),
+        ("POST /api/inventory/reserve", answers.Reservation),
+        ("GET /api/inventory/reservations/{reservation_id}", answers.Reservation),
+        ("POST /api/inventory/release", answers.Reservation),
         ("GET /api/users/me", answers.Profile),
     ],
 )

@@ -3,32 +3,41 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from aiohttp import web
 from pact import Verifier
 
+from orderplane.adapters.kubernetes.client import Json
 from orderplane.client.accounts import register
 from orderplane.client.transport import connect
 from orderplane.crds.api_errors import AlreadyExists
 from orderplane.crds.meta import API_VERSION, Kind
+from orderplane.crds.order import Item
 from orderplane.gateway.principal import Role
+from orderplane.intake.preset import draw_shard, reservation_manifest
 
 from ..conftest import ORDER, Merchant
 from .pacts import FOLDER, FRONT_DOOR, kept, listening
 
 pytestmark = pytest.mark.integration
 
-CONSUMERS = ("order-client", "product-client")
+CONSUMERS = {
+    "order-client": Role.CUSTOMER,
+    "product-client": Role.CUSTOMER,
+    "inventory-client": Role.SERVICE,
+}
+"""Who they are to the merchant."""
 
 
 class World:
-    """What consumers suppose to be so, made so for one customer."""
+    """What consumers suppose to be so, made so for one caller, whose orders they are."""
 
-    def __init__(self, merchant: Merchant, customer: str) -> None:
+    def __init__(self, merchant: Merchant, caller: str) -> None:
         self._merchant = merchant
-        self._customer = customer
+        self._caller = caller
 
     async def for_sale(self) -> None:
         """It is: every merchant of the tests has the demo's products."""
@@ -38,20 +47,31 @@ class World:
             await register(transport, email=email, password=password)
 
     async def under_way(self, id: str) -> None:
-        spec = {**ORDER, "customer": self._customer}
-        manifest = {"apiVersion": API_VERSION, "kind": "Order", "metadata": {"name": id}, "spec": spec}
+        spec = {**ORDER, "customer": self._caller}
+        await self._make({"apiVersion": API_VERSION, "kind": "Order", "metadata": {"name": id}, "spec": spec})
+
+    async def delivered(self, id: str) -> None:
+        await self.under_way(id)
+        await self._until(Kind.ORDER, id, "Delivered")
+
+    async def kept(self, id: str) -> None:
+        items = [Item(sku="TEA-EARL-GREY-100", quantity=2)]
+        until = datetime.now(UTC) + timedelta(minutes=10)
+        await self._make(reservation_manifest(self._merchant.name, id, items, until, None, draw_shard()))
+        await self._until(Kind.RESERVATION, id, "Held")
+
+    async def _make(self, manifest: Json) -> None:
         try:
-            await self._merchant.api.create(Kind.ORDER, self._merchant.name, manifest)
+            await self._merchant.api.create(Kind(manifest["kind"]), self._merchant.name, manifest)
         except AlreadyExists:
             # An interaction before this one supposed the same.
             return
 
-    async def delivered(self, id: str) -> None:
-        await self.under_way(id)
+    async def _until(self, kind: Kind, name: str, phase: str) -> None:
         async with asyncio.timeout(60):
             while True:
-                order = await self._merchant.api.get(Kind.ORDER, self._merchant.name, id)
-                if order.get("status", {}).get("phase") == "Delivered":
+                found = await self._merchant.api.get(kind, self._merchant.name, name)
+                if found.get("status", {}).get("phase") == phase:
                     return
                 await asyncio.sleep(0.1)
 
@@ -61,6 +81,7 @@ STATES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "a customer has an account": World.account,
     "an order is under way": World.under_way,
     "an order was delivered": World.delivered,
+    "stock is kept": World.kept,
 }
 
 
@@ -73,8 +94,8 @@ def supposed(consumer: str, state: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
 async def test_the_front_door_keeps_the_pact(merchant: Merchant, consumer: str) -> None:
-    customer = await merchant.caller(Role.CUSTOMER)
-    world = World(merchant, customer.id)
+    caller = await merchant.caller(CONSUMERS[consumer])
+    world = World(merchant, caller.id)
 
     async def make_so(request: web.Request) -> web.Response:
         wanted = await request.json()
@@ -90,7 +111,7 @@ async def test_the_front_door_keeps_the_pact(merchant: Merchant, consumer: str) 
         verifier = Verifier(FRONT_DOOR, host="127.0.0.1")
         verifier.add_transport(url=merchant.plane.url("gateway"))
         verifier.add_source(FOLDER / f"{consumer}.json")
-        verifier.add_custom_header("Authorization", customer.headers["Authorization"])
+        verifier.add_custom_header("Authorization", caller.headers["Authorization"])
         verifier.state_handler(f"http://127.0.0.1:{port}/", body=True)
         await kept(verifier)
 
