@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -40,6 +41,7 @@ class Component:
         grace: Seconds between SIGTERM and SIGKILL.
         patience: Seconds it may take to become ready.
         stop_signal: What asks it to end.
+        niceness: How far it steps back where the processors are short: 0 not at all, 19 the most.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Component:
     grace: float = 5.0
     patience: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
+    niceness: int = 0
 
 
 class _Running:
@@ -199,7 +202,7 @@ class Supervisor:
                 env={**os.environ, **component.env},
                 start_new_session=True,
                 user=component.user,
-                preexec_fn=_die_with_parent,
+                preexec_fn=partial(_begin, running.component.niceness),
             )
         self._on_change()
 
@@ -249,5 +252,6 @@ class Supervisor:
                 self._measure(running)
 
 
-def _die_with_parent() -> None:
+def _begin(niceness: int) -> None:
+    os.nice(niceness)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
