@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
@@ -43,7 +44,13 @@ def problem_of(error: ApiError) -> Problem:
 
 
 def allowed_methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
-    """Of all routes at this path: the framework itself only tells of the first one."""
+    """Of all routes at this path: the framework itself only tells of the first one.
+
+    Where it is written out, those with a parameter that could mean it do not count (OpenAPI 3.1, 4.8.8).
+    """
+    written_out = [route.methods for route in iter_route_contexts(routes) if route.path == path]
+    if written_out:
+        return [method for method in METHODS if any(method in (methods or ()) for methods in written_out)]
     return [method for method in METHODS if any(_is_taken(route, path, method) for route in routes)]
 
 

@@ -167,10 +167,12 @@ async def change_product(
     patch = parsed(await request.body())
 
     def edit(product: ShelfProduct) -> Details:
+        document = merged(document_of(product.details), patch)
+        # First, for what is wrong is that whatever the version.
+        details = validated(orjson.dumps(document), DetailsRequest).details()
         if not _is_expected(if_match, product):
             raise Problem("precondition_failed", "Somebody changed the product. Read it again, then decide.")
-        document = merged(document_of(product.details), patch)
-        return validated(orjson.dumps(document), DetailsRequest).details()
+        return details
 
     product = await services.shelf.change(caller.merchant, _readable(sku), edit)
     if product is None:

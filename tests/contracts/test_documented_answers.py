@@ -25,7 +25,7 @@ GOODBYE = "delete_profile"
 
 
 async def attack(merchant: Merchant, role: Role | None, *filters: str) -> None:
-    """Some 700 requests; whatever is wrong is printed with the command that repeats it."""
+    """Some 1,700 requests; whatever is wrong is printed with the command that repeats it."""
     caller = await merchant.caller(role) if role else None
     headers = ("--header", f"Authorization: Bearer {caller.token}") if caller else ()
     process = await asyncio.create_subprocess_exec(

@@ -93,6 +93,8 @@ async def test_an_unknown_address(client: httpx.AsyncClient) -> None:
         ("PUT", "/api/products", "GET, POST"),
         ("OPTIONS", "/api/orders", "GET, POST"),
         ("BREW", "/api/products/TEA", "DELETE, GET, PATCH"),
+        ("PUT", "/api/inventory/TEA", "GET"),
+        ("PUT", "/api/inventory/reserve", "POST"),
     ],
 )
 async def test_a_wrong_method(client: httpx.AsyncClient, method: str, path: str, allow: str) -> None:

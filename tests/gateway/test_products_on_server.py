@@ -113,9 +113,10 @@ async def test_a_merge_patch_changes_what_it_names(
 )
 async def test_a_patch_that_is_wrong_changes_nothing(shop: Shop, patch: Any, pointer: str) -> None:
     before = (await shop.sell("TEA")).json()
-    answer = await shop.seller.patch("/api/products/TEA", json=patch)
-    problem = check(answer, ONE, method="patch", status=422)
-    assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    for version in ("*", '"of-yesterday"'):
+        answer = await shop.seller.patch("/api/products/TEA", json=patch, headers={"If-Match": version})
+        problem = check(answer, ONE, method="patch", status=422)
+        assert [error["pointer"] for error in problem["errors"]] == [pointer]
     assert (await shop.seller.get("/api/products/TEA")).json() == before
 
 
