@@ -105,6 +105,10 @@ async def test_a_reason_and_a_description_stay_as_they_are(target: Target, text:
     tea = "TEA-EARL-GREY-100"
     told = {"name": text, "description": text}
     changed = await target.send("PATCH", f"/api/products/{tea}", told, target.seller)
+    if "\0" in text:
+        # PostgreSQL has no text with a zero in it.
+        assert code_of(changed) == (422, "validation_failed")
+        return
     assert changed.json().items() >= told.items()
     level = {"delta": 1, "reason": text}
     adjusted = await target.send("POST", f"/api/inventory/{tea}/adjustments", level, target.seller)
