@@ -71,7 +71,7 @@ def take_less(document: Json) -> None:
 
 
 def ask_for_a_parameter(document: Json) -> None:
-    parameter = {"name": "currency", "in": "query", "required": True, "schema": {"type": "string"}}
+    parameter = {"name": "warehouse", "in": "query", "required": True, "schema": {"type": "string"}}
     document["paths"]["/api/products"]["get"]["parameters"].append(parameter)
 
 
