@@ -24,11 +24,13 @@ from orderplane.adapters.postgres.shelf import PostgresShelf
 from orderplane.adapters.postgres.timeline import PostgresTimelines
 from orderplane.controllers.order.ports import Gates
 from orderplane.gateway.acceptance import Acceptance
+from orderplane.gateway.background import running
 from orderplane.gateway.identity.authentication import OutsideTokens, OwnTokens
 from orderplane.gateway.identity.grants import Grants
 from orderplane.gateway.identity.issuer import OutsideIssuer
 from orderplane.gateway.identity.keyring import KeyRing, KeysMissing
 from orderplane.gateway.identity.passwords import Passwords
+from orderplane.gateway.identity.roll import Roll
 from orderplane.gateway.identity.service import Identity
 from orderplane.gateway.identity.throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import Rules
@@ -120,7 +122,9 @@ async def _identities(
         throttle=throttle,
         grants=Grants(people, logins, passwords, throttle, ring, rules),
     )
-    return OwnTokens(ring, rules, people), identity
+    roll = Roll(people)
+    await stack.enter_async_context(running("watch-accounts", roll.watch()))
+    return OwnTokens(ring, rules, roll), identity
 
 
 async def _open_pool(dsn: str) -> Pool:

@@ -128,7 +128,8 @@ class PostgresPeople:
         """
         async with transaction(self._pool) as connection:
             done = await connection.execute(
-                "UPDATE users SET deleted_at = now(), email = id || '@deleted.invalid', name = '', "
+                "UPDATE users SET deleted_at = now(), updated_at = now(), "
+                "email = id || '@deleted.invalid', name = '', "
                 "phone = NULL, password_hash = '', preferences = '{\"email\": false, \"sms\": false}' "
                 "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
                 merchant, user_id,
@@ -146,6 +147,15 @@ class PostgresPeople:
                 merchant, name,
             )  # fmt: skip
         return found
+
+    async def changed(self) -> list[tuple[str, str]]:
+        """Who was changed or has gone lately: for as long as a transaction can have taken to commit."""
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                "SELECT merchant, id FROM users WHERE updated_at > now() - interval '15 s' "
+                "UNION ALL SELECT merchant, id FROM clients WHERE revoked_at > now() - interval '15 s'"
+            )
+        return [(row["merchant"], row["id"]) for row in rows]
 
     async def add_client(self, merchant: str, client_id: str, *, name: str, secret_hash: bytes) -> None:
         """Make a service."""

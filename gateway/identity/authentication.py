@@ -17,11 +17,7 @@ from orderplane.gateway.identity.tokens import (
 )
 from orderplane.gateway.principal import Principal, TokenRefused
 
-ALIVE_SECONDS = 2.0
-"""For how long a caller is not looked up again: a deleted user's token dies within this time."""
-
 _MOST_TOKENS = 4096
-_MOST_CALLERS = 4096
 
 
 class Callers(Protocol):
@@ -42,20 +38,16 @@ class OwnTokens:
         callers: Callers,
         *,
         wall: Callable[[], float] = time.time,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ring = ring
         self._rules = rules
         self._callers = callers
         self._wall = wall
-        self._clock = clock
         self._read: OrderedDict[str, Signed] = OrderedDict()
-        self._alive: OrderedDict[tuple[str, str], tuple[float, str | None]] = OrderedDict()
 
     async def caller(self, token: str) -> Principal:
         caller = caller_of(self._signed(token), self._rules, self._wall())
-        role = await self._role_of(caller)
-        if role != caller.role:
+        if await self._callers.role_of(caller.merchant, caller.name) != caller.role:
             raise TokenRefused("The account of this token is gone or has another role now. Log in again.")
         return caller
 
@@ -70,18 +62,6 @@ class OwnTokens:
         if len(self._read) > _MOST_TOKENS:
             self._read.popitem(last=False)
         return read
-
-    async def _role_of(self, caller: Principal) -> str | None:
-        key = (caller.merchant, caller.name)
-        known = self._alive.get(key)
-        if known is not None and self._clock() - known[0] < ALIVE_SECONDS:
-            return known[1]
-        role = await self._callers.role_of(*key)
-        self._alive[key] = (self._clock(), role)
-        self._alive.move_to_end(key)
-        if len(self._alive) > _MOST_CALLERS:
-            self._alive.popitem(last=False)
-        return role
 
 
 class OutsideTokens:

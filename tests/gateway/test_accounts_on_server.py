@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from orderplane.adapters.postgres.people import Person, PostgresPeople
-from orderplane.gateway.identity.authentication import ALIVE_SECONDS
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.passwords import Passwords
+from orderplane.gateway.identity.roll import ALIVE_SECONDS
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
 from .conftest import MERCHANT, Behind, Gateway, order_of, running_gateway, token_of
