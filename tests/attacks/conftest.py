@@ -40,7 +40,9 @@ class Target:
 @pytest.fixture
 async def target(merchant: Merchant) -> AsyncIterator[Target]:
     customer, seller = await merchant.caller(Role.CUSTOMER), await merchant.caller(Role.MERCHANT)
-    async with httpx.AsyncClient(base_url=merchant.plane.url("gateway"), timeout=30) as http:
+    async with httpx.AsyncClient(
+        base_url=merchant.plane.url("gateway"), timeout=30, headers=merchant.from_own_address
+    ) as http:
         yield Target(merchant, customer, seller, http)
 
 

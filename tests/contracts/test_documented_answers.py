@@ -27,7 +27,8 @@ GOODBYE = "delete_profile"
 async def attack(merchant: Merchant, role: Role | None, *filters: str) -> None:
     """Some 1,700 requests; whatever is wrong is printed with the command that repeats it."""
     caller = await merchant.caller(role) if role else None
-    headers = ("--header", f"Authorization: Bearer {caller.token}") if caller else ()
+    sent = merchant.from_own_address | (caller.headers if caller else {})
+    headers = [part for name, value in sent.items() for part in ("--header", f"{name}: {value}")]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "schemathesis.cli", "run", DOCUMENT, "--url", merchant.plane.url("gateway"),
         *headers, *filters, "--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS),
