@@ -89,7 +89,7 @@ class Merchant:
     def from_own_address(self) -> dict[str, str]:
         """For who fails to log in again and again: that is counted by address, and is nobody else's fault."""
         number = self.name.removeprefix("ns-")
-        return {"X-Forwarded-For": f"fd00::{number[:4]}:{number[4:]}"}
+        return {"X-Forwarded-For": f"fd00:{number[:4]}:{number[4:]}::1"}
 
     @property
     def api(self) -> ApiClient:
