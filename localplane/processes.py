@@ -23,11 +23,6 @@ MODULES = {
 UNLIMITED = {"ORDERPLANE_RATE_LIMITS": "off", "ORDERPLANE_SHED_AFTER_SECONDS": "3600"}
 """For a front door where not the front door is what is measured or tested."""
 
-ANSWERING = frozenset({"gateway", "webhook"})
-"""Somebody waits for these. The others step back for them, as requests for CPU have it in a cluster."""
-BEHIND = 5
-"""How far: a third of the processor where both want it."""
-
 SANDBOXES = frozenset({"payments", "carrier", "mail", "sms"})
 
 
@@ -56,5 +51,4 @@ def process(
         answers(url),
         env={**env, **own},
         grace=15,
-        niceness=0 if name in ANSWERING else BEHIND,
     )

@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -41,7 +40,6 @@ class Component:
         grace: Seconds between SIGTERM and SIGKILL.
         patience: Seconds it may take to become ready.
         stop_signal: What asks it to end.
-        niceness: How far it steps back where the processors are short: 0 not at all, 19 the most.
     """
 
     name: str
@@ -52,7 +50,6 @@ class Component:
     grace: float = 5.0
     patience: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
-    niceness: int = 0
 
 
 class _Running:
@@ -202,7 +199,7 @@ class Supervisor:
                 env={**os.environ, **component.env},
                 start_new_session=True,
                 user=component.user,
-                preexec_fn=partial(_begin, running.component.niceness),
+                preexec_fn=_die_with_parent,
             )
         self._on_change()
 
@@ -252,6 +249,5 @@ class Supervisor:
                 self._measure(running)
 
 
-def _begin(niceness: int) -> None:
-    os.nice(niceness)
+def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
