@@ -19,9 +19,12 @@ SECONDS = 60.0
 """Between two lists."""
 
 LOOKS_PER_SECOND = 10
-"""How fast what did not change is looked at again: 1,000 objects in 100 s. Faster costs what orders need."""
+"""How fast what did not change is looked at again: 1,000 in 100 s. Faster would cost what orders need."""
 
 _TICK_SECONDS = 0.25
+
+_PAGE_PAUSE = 0.3
+"""Between two pages of a later list: one keeps the API server busy for a tenth of a second."""
 _MOST_OVERDUE = 500
 
 
@@ -125,6 +128,8 @@ class Resync:
             token = page.continue_token
             if token is None:
                 break
+            if self._is_synced:
+                await asyncio.sleep(_PAGE_PAUSE)
         if version < before:
             raise EtcdRestored(f"{kind.plural} are at version {version}, {before} was seen before")
         for resource in cache.missing_from(listed, version):
