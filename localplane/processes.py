@@ -45,10 +45,4 @@ def process(
         url = f"http://127.0.0.1:{http_port}/_sandbox/health"
     else:
         url = f"http://127.0.0.1:{metrics_port}/readyz"
-    return Component(
-        name,
-        (sys.executable, "-m", MODULES[name]),
-        answers(url),
-        env={**env, **own},
-        grace=15,
-    )
+    return Component(name, (sys.executable, "-m", MODULES[name]), answers(url), env={**env, **own}, grace=15)
