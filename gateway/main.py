@@ -8,6 +8,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from orderplane.adapters.garbage import spare_what_stays
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
@@ -44,6 +45,7 @@ async def _serve(settings: Settings) -> None:
         running("watch-backlog", services.shedding.watch()),
     ):
         server = _server(settings, services)
+        spare_what_stays()
         ready = lambda: server.started and not server.should_exit  # noqa: E731
         async with serve_telemetry(settings.metrics_port, is_ready=ready):
             log.info(

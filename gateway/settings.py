@@ -1,5 +1,6 @@
 """What the front door is told by its environment."""
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Settings:
             its default, and `off` limits nothing.
         redis_url: `ORDERPLANE_REDIS_URL`, where replicas count together; each counts alone without it.
         shed_after_seconds: `ORDERPLANE_SHED_AFTER_SECONDS`, 120 by default: new orders are sent away (503)
-            while they would have to wait about that long.
+            while they would have to wait about that long, or too many come at once; `off` sends nobody away.
         http_port: `ORDERPLANE_HTTP_PORT`, 8080 by default; 0 takes a free one.
         metrics_port: `ORDERPLANE_METRICS_PORT`, 9090 by default; 0 takes a free one.
     """
@@ -107,7 +108,7 @@ class Settings:
             trusted_proxies=_networks(environment, "ORDERPLANE_TRUSTED_PROXIES"),
             quotas=_quotas(environment),
             redis_url=_redis_url(environment),
-            shed_after_seconds=_seconds(environment, "ORDERPLANE_SHED_AFTER_SECONDS", _SHED_AFTER_SECONDS),
+            shed_after_seconds=_shed_after(environment),
             merchant=environment.get("ORDERPLANE_MERCHANT") or _MERCHANT,
             http_port=port,
             metrics_port=_port(environment, "ORDERPLANE_METRICS_PORT", _METRICS_PORT),
@@ -159,12 +160,15 @@ def _redis_url(environment: Mapping[str, str]) -> str | None:
     return url
 
 
-def _seconds(environment: Mapping[str, str], name: str, default: float) -> float:
-    text = environment.get(name) or str(default)
+def _shed_after(environment: Mapping[str, str]) -> float:
+    name = "ORDERPLANE_SHED_AFTER_SECONDS"
+    text = environment.get(name) or str(_SHED_AFTER_SECONDS)
+    if text == "off":
+        return math.inf
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0.0 < seconds < float("inf"):
-        raise SettingsError(f"{name} is {text!r}. Set it to a number of seconds above 0.")
+    if not 0.0 < seconds < math.inf:
+        raise SettingsError(f"{name} is {text!r}. Set it to a number of seconds above 0, or to off.")
     return seconds

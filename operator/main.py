@@ -11,6 +11,7 @@ import structlog
 import uvloop
 
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
+from orderplane.adapters.garbage import spare_what_stays
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.payments.stripe import StripeGateway
 from orderplane.adapters.postgres.pool import open_pool
@@ -31,6 +32,10 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 12.0
 """Longer than a provider call may take: what was begun is to be written down."""
 
+CONNECTIONS = 8
+"""To the API server, and to PostgreSQL: enough to keep both busy. With more at once nothing gets done sooner,
+and whoever else asks waits behind them."""
+
 _RECOVERABLE = (ApiError, Transient, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -41,8 +46,10 @@ async def run(settings: Settings) -> None:
         EtcdRestored: the caches are worth nothing; a new process has to begin.
     """
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(await ApiClient.connect(user_agent="orderplane-operator"))
-        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=12))
+        api = await stack.enter_async_context(
+            await ApiClient.connect(user_agent="orderplane-operator", connections=CONNECTIONS)
+        )
+        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=CONNECTIONS))
         stack.push_async_callback(_close_pool, pool)
         gateway = await stack.enter_async_context(
             StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)
@@ -140,6 +147,7 @@ def main() -> int:
     """Run the operator; 1 where it has to be started afresh."""
     set_up_logs("operator")
     set_up_traces("operator")
+    spare_what_stays()
     try:
         uvloop.run(run(Settings.from_env()))
     except EtcdRestored as problem:

@@ -23,8 +23,10 @@ LOOKS_PER_SECOND = 10
 
 _TICK_SECONDS = 0.25
 
-_PAGE_PAUSE = 0.3
-"""Between two pages of a later list: one keeps the API server busy for a tenth of a second."""
+_FIRST_PAGE = 500
+_PAGE = 100
+_PAGE_PAUSE = 0.06
+"""Between two pages of a later list: everybody else's requests go in between."""
 _MOST_OVERDUE = 500
 
 
@@ -116,7 +118,9 @@ class Resync:
         version = 0
         while True:
             try:
-                page = await self._api.list_page(kind, continue_token=token)
+                page = await self._api.list_page(
+                    kind, continue_token=token, limit=_PAGE if self._is_synced else _FIRST_PAGE
+                )
             except Gone:
                 return await self._list(kind)
             version = version or page.resource_version

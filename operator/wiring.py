@@ -31,7 +31,7 @@ from orderplane.crds.meta import Kind, Resource
 from orderplane.crds.order import Order
 
 WORKERS = {Kind.ORDER: 16, Kind.RESERVATION: 8, Kind.PAYMENT: 16, Kind.SHIPMENT: 16}
-REPORTERS = 4
+REPORTERS = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,8 +59,8 @@ class Cluster:
             document = await self._api.create(kind, namespace, manifest)
         except AlreadyExists:
             return self._found(kind, await self._api.get(kind, namespace, name))
-        self._caches[kind].store(document)
-        return MODELS[kind].model_validate(document)
+        made: Resource | None = self._caches[kind].store(document)
+        return made or MODELS[kind].model_validate(document)
 
     async def look(self, kind: Kind, key: Key) -> Resource | None:
         """Read past the cache; None where it is really gone."""
@@ -78,8 +78,8 @@ class Cluster:
             resource.metadata.resource_version,
             status.model_dump(mode="json", by_alias=True, exclude_none=True),
         )
-        self._caches[kind].store(document)
-        return type(resource).model_validate(document)
+        written: R | None = self._caches[kind].store(document)
+        return written or type(resource).model_validate(document)
 
     async def release(self, kind: Kind, resource: Resource, finalizer: str) -> None:
         """Take one finalizer off.

@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge
 from orderplane.adapters.postgres.line import Line
 from orderplane.controllers.errors import Transient
 from orderplane.gateway.http.problems import Problem, unavailable
+from orderplane.gateway.traffic.pacing import LEAST_PACE, Pacing
 
 SHED = Counter("orderplane_orders_shed_total", "New orders that were sent away.", ["reason"])
 AGE = Gauge("orderplane_backlog_age_seconds", "How long the first order waits that nobody has looked at.")
@@ -25,9 +26,8 @@ STALE_SECONDS = 10.0
 """What was seen longer ago is not believed any more."""
 PACE_SECONDS = 10.0
 """Over about so long the pace is an average."""
-LEAST_PACE = 10.0
-"""Orders a second that the operator is trusted with before it has shown what it can."""
 RETRY_SECONDS = 5.0
+RUSH_RETRY_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,7 @@ class Reason(StrEnum):
     API_SERVER = "api_server"  # it has asked to be left alone
     AGE = "backlog_age"  # the operator takes nothing up
     LENGTH = "backlog_length"  # it does, but more is waiting than it gets done in time
+    RUSH = "rush"  # too many come at once, whom it would be busy with at the cost of everybody's answers
 
 
 class LineSource(Protocol):
@@ -87,7 +88,7 @@ class Shedding:
     """Knows the backlog, and whether one more order is admitted.
 
     Args:
-        shed_after: Seconds that a new order may have to wait.
+        shed_after: Seconds that a new order may have to wait; infinite admits all that the API server takes.
         pushback: In how many seconds the API server may be asked again; 0 where it has nothing against it.
     """
 
@@ -103,6 +104,7 @@ class Shedding:
         self._pushback = pushback
         self._shed_after = shed_after
         self._clock = clock
+        self._pacing = Pacing(clock)
         self._seen = Backlog()
         self._seen_at = -math.inf
         self._admitted = 0
@@ -115,13 +117,21 @@ class Shedding:
         Raises:
             Problem: `overloaded`; nothing was made.
         """
+        self.check()
+        self._pacing.take()
+        self._admitted += 1
+
+    def check(self) -> None:
+        """See whether a new order would be let in now.
+
+        Raises:
+            Problem: `overloaded`; it would not be, and counts as sent away.
+        """
         pushback = self._pushback()
-        reason = Reason.API_SERVER if pushback > 0 else why_shed(self._ahead(), self._shed_after)
-        if reason is not None:
+        if (reason := self._why_not(pushback)) is not None:
             SHED.labels(reason.value).inc()
             self._refused = reason
             raise _overloaded(reason, pushback)
-        self._admitted += 1
 
     async def watch(self) -> None:
         """Look at the line again and again, until cancelled."""
@@ -138,10 +148,19 @@ class Shedding:
                 self._note(line)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _ahead(self) -> Backlog:
-        """The backlog with what was let in since it was looked at; none where that was too long ago."""
+    def _why_not(self, pushback: float) -> Reason | None:
+        if pushback > 0:
+            return Reason.API_SERVER
+        if math.isinf(self._shed_after) or (ahead := self._ahead()) is None:
+            return None
+        if (reason := why_shed(ahead, self._shed_after)) is not None:
+            return reason
+        return None if self._pacing.is_free(ahead.pace) else Reason.RUSH
+
+    def _ahead(self) -> Backlog | None:
+        """The backlog with what was let in since it was looked at; None where that was too long ago."""
         if self._clock() - self._seen_at > STALE_SECONDS:
-            return Backlog()
+            return None
         seen = self._seen
         return Backlog(seen.waiting + self._admitted, seen.untouched_seconds, seen.pace)
 
@@ -164,14 +183,11 @@ class Shedding:
 
 def _overloaded(reason: Reason, pushback: float) -> Problem:
     if reason is Reason.API_SERVER:
-        return unavailable(
-            "The API server sheds load; nothing was made. Repeat the request with the same key.",
-            pushback,
-            code="overloaded",
-        )
+        why, seconds = "The API server sheds load", pushback
+    elif reason is Reason.RUSH:
+        why, seconds = "Too many orders come at once", RUSH_RETRY_SECONDS
+    else:
+        why, seconds = "So many orders are waiting that this one would be late", RETRY_SECONDS
     return unavailable(
-        "So many orders are waiting that this one would be late; nothing was made. Repeat the request with "
-        "the same key.",
-        RETRY_SECONDS,
-        code="overloaded",
+        f"{why}; this request made nothing. Repeat it with the same key.", seconds, code="overloaded"
     )

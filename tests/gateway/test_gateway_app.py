@@ -51,7 +51,7 @@ class Anybody:
 
 
 def app_with(error: Exception) -> FastAPI:
-    services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody())
+    services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody(), shedding=None)
     return create_app(Settings(postgres_dsn="unused", quotas=None), services)
 
 
@@ -308,6 +308,7 @@ def test_tokens_may_come_from_outside() -> None:
         MINIMAL | {"ORDERPLANE_REDIS_URL": "127.0.0.1:6379"},
         MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "0"},
         MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "soon"},
+        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "inf"},
     ],
 )
 def test_wrong_settings_are_named(environment: dict[str, str]) -> None:

@@ -99,7 +99,7 @@ class Door:
 
     def __init__(self, quotas: Quotas | None) -> None:
         services: Any = SimpleNamespace(
-            api=NoOrders(), authentication=ByName(), counters=StoredCounters(BoundedMemory())
+            shedding=None, api=NoOrders(), authentication=ByName(), counters=StoredCounters(BoundedMemory())
         )
         settings = Settings(postgres_dsn="unused", quotas=quotas, trusted_proxies=networks("127.0.0.1"))
         transport = httpx.ASGITransport(create_app(settings, services), client=("127.0.0.1", 1))

@@ -1,6 +1,7 @@
 """When new orders are sent away: the decision as a table, and a burst as a model."""
 
 import asyncio
+import math
 from collections import deque
 
 import pytest
@@ -11,8 +12,8 @@ from orderplane.adapters.postgres.line import Line
 from orderplane.controllers.errors import Transient
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.traffic import shedding
+from orderplane.gateway.traffic.pacing import LEAST_PACE, RUSH_SECONDS, Pacing, allowed_pace
 from orderplane.gateway.traffic.shedding import (
-    LEAST_PACE,
     STALE_SECONDS,
     Backlog,
     Reason,
@@ -26,8 +27,8 @@ from orderplane.gateway.traffic.shedding import (
     ("waiting", "untouched", "pace", "reason"),
     [
         (0, 0.0, 0.0, None),
-        (599, 0.0, 0.0, None),  # nobody knows yet how fast it is
-        (600, 0.0, 0.0, Reason.LENGTH),
+        (719, 0.0, 0.0, None),  # nobody knows yet how fast it is
+        (720, 0.0, 0.0, Reason.LENGTH),
         (600, 0.0, 18.0, None),
         (1079, 60.0, 18.0, None),
         (1080, 60.0, 18.0, Reason.LENGTH),
@@ -98,6 +99,10 @@ def door(world: World, shed_after: float = 120.0) -> Shedding:
     return Shedding(world, lambda: world.pushback, shed_after=shed_after, clock=lambda: world.now)
 
 
+def shed_for(reason: str) -> float:
+    return REGISTRY.get_sample_value("orderplane_orders_shed_total", {"reason": reason}) or 0.0
+
+
 async def look(shed: Shedding, monkeypatch: pytest.MonkeyPatch) -> None:
     """One round of watching."""
 
@@ -145,13 +150,19 @@ async def test_a_burst_is_admitted_at_the_pace_at_which_it_is_worked_off(
     world = World()
     with capture_logs() as logs:
         admitted = await live(world, door(world), 300, 166, monkeypatch)
-    # The minute of the burst: a line of one minute, and what leaves it meanwhile.
+    # No second of it takes more than was shown to be got done, but for a moment at the beginning ...
+    assert admitted[0] <= allowed_pace(0.0) * (RUSH_SECONDS + 1)
+    assert max(admitted[1:]) <= allowed_pace(world.pace) + 1
+    # ... and the minute of the burst a line of one minute, and what leaves it meanwhile.
     assert 18 * 60 <= sum(admitted[:60]) <= 2.2 * 18 * 60
     # From then on one enters for one that leaves: never nothing for long, never everything.
-    for begin in range(60, 290, 5):
+    for begin in range(75, 290, 5):
         assert 60 <= sum(admitted[begin : begin + 5]) <= 120
     assert max(world.waits) < 90
-    assert [log["event"] for log in logs] == ["new orders are sent away"]
+    assert [(log["event"], log["reason"]) for log in logs] == [
+        ("new orders are sent away", Reason.RUSH),
+        ("new orders are sent away", Reason.LENGTH),
+    ]
 
 
 async def test_an_operator_that_slows_down_is_given_less(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,10 +191,64 @@ async def test_an_operator_that_stands_still_is_trusted_until_the_age_is_reached
 
 async def test_between_two_looks_what_is_let_in_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
+    shed = door(world, 6.0)
+    await look(shed, monkeypatch)
+    for _ in range(int(LEAST_PACE * 3)):
+        world.now += 1 / LEAST_PACE
+        shed.admit()
+    before = shed_for("backlog_length")
+    with pytest.raises(Problem):
+        shed.admit()
+    assert shed_for("backlog_length") == before + 1
+
+
+async def test_a_rush_is_told_to_come_again_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
     shed = door(world)
     await look(shed, monkeypatch)
-    for _ in range(int(LEAST_PACE * 60)):
+    for _ in range(int(allowed_pace(0.0) * RUSH_SECONDS)):
         shed.admit()
+    before = shed_for("rush")
+    with pytest.raises(Problem) as refusal:
+        shed.admit()
+    assert refusal.value.headers["Retry-After"] == "1"
+    assert shed_for("rush") == before + 1
+    world.now += RUSH_SECONDS
+    for _ in range(int(allowed_pace(0.0) * RUSH_SECONDS)):
+        shed.admit()
+
+
+@pytest.mark.parametrize("pace", [0.0, 4.0, LEAST_PACE, 18.0, 300.0])
+def test_tokens_come_back_at_the_allowed_pace_and_are_not_saved_up(pace: float) -> None:
+    now = [0.0]
+    pacing = Pacing(lambda: now[0])
+
+    def take_all() -> int:
+        count = 0
+        while pacing.is_free(pace):
+            pacing.take()
+            count += 1
+        return count
+
+    take_all()
+    taken = 0
+    for _ in range(1000):
+        now[0] += 0.01
+        taken += take_all()
+    assert taken == pytest.approx(allowed_pace(pace) * 10, abs=1)
+    now[0] += 3600
+    assert take_all() == int(allowed_pace(pace) * RUSH_SECONDS)
+
+
+async def test_shedding_that_is_off_heeds_the_api_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.line.extend([0.0] * 5000)
+    world.now = 5000.0
+    shed = door(world, math.inf)
+    await look(shed, monkeypatch)
+    for _ in range(1000):
+        shed.admit()
+    world.pushback = 1.0
     with pytest.raises(Problem):
         shed.admit()
 
@@ -208,12 +273,11 @@ async def test_an_api_server_that_asks_for_it_is_left_alone(monkeypatch: pytest.
     world = World()
     shed = door(world)
     await look(shed, monkeypatch)
-    labels = {"reason": "api_server"}
-    before = REGISTRY.get_sample_value("orderplane_orders_shed_total", labels) or 0.0
+    before = shed_for("api_server")
     world.pushback = 7.0
     with pytest.raises(Problem) as refusal:
         shed.admit()
     assert refusal.value.headers["Retry-After"] == "7"
-    assert REGISTRY.get_sample_value("orderplane_orders_shed_total", labels) == before + 1
+    assert shed_for("api_server") == before + 1
     world.pushback = 0.0
     shed.admit()

@@ -14,6 +14,7 @@ import asyncpg
 import structlog
 import uvloop
 
+from orderplane.adapters.garbage import spare_what_stays
 from orderplane.adapters.mail.smtp import SmtpServer
 from orderplane.adapters.postgres.notifications import PostgresNotifications
 from orderplane.adapters.postgres.pool import Pool, open_pool
@@ -136,6 +137,7 @@ def main() -> int:
     set_up_traces("notifier")
     try:
         settings = Settings.from_env()
+        spare_what_stays()
         uvloop.run(run(settings))
     except (SettingsWrong, ValueError) as problem:
         log.error("the notifier cannot start", why=str(problem))
