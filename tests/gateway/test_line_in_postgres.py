@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from orderplane.adapters.postgres import line as line_module
-from orderplane.adapters.postgres.line import LOOK, LOOK_BACK, MOST, PostgresLine
+from orderplane.adapters.postgres.line import LOOK, MOST, PostgresLine
 from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.localplane.plane import Plane
 
