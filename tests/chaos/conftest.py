@@ -3,6 +3,7 @@
 import asyncio
 import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
@@ -26,7 +27,8 @@ def chaos_seed(capsys: pytest.CaptureFixture[str]) -> int:
     """`CHAOS_SEED`, or another each time; said at once, so that a hung run can be repeated too."""
     number = int(os.environ.get("CHAOS_SEED") or secrets.randbelow(1_000_000))
     with capsys.disabled():
-        print(f"\nCHAOS_SEED={number}", flush=True)  # noqa: T201
+        # Not to stdout, which is not shown of a test that runs beside others.
+        print(f"\nCHAOS_SEED={number}", file=sys.stderr, flush=True)  # noqa: T201
     return number
 
 
