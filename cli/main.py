@@ -1,61 +1,60 @@
 """The `orderplane` command."""
 
+from functools import cache
+from importlib import import_module
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from orderplane import __version__
-from orderplane.cli import (
-    audit,
-    bench,
-    crds,
-    dev,
-    dlq,
-    keys,
-    login,
-    notifications,
-    orders,
-    people,
-    rescue,
-    stock,
-)
-from orderplane.cli.console import run
+
+_PLACES = {
+    "dev": "dev:app",
+    "bench": "bench:app",
+    "orders": "orders:app",
+    "stock": "stock:app",
+    "dlq": "dlq:app",
+    "crds": "crds:app",
+    "keys": "keys:app",
+    "users": "people:users",
+    "clients": "people:clients",
+    "audit": "audit:audit_command",
+    "notifications": "notifications:notifications",
+    "retry": "rescue:retry",
+    "resolve": "rescue:resolve",
+    "login": "login:login",
+    "logout": "login:logout",
+    "migrate": "migrate:migrate",
+}
+"""Which module of this package has a command, and under what name."""
+
+
+class OnDemand(TyperGroup):
+    """Loads a command's module when the command is asked for: all of them together take a second."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*_PLACES, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in _PLACES:
+            return _load(cmd_name).get_command(ctx, cmd_name)
+        return super().get_command(ctx, cmd_name)
+
 
 app = typer.Typer(
     name="orderplane",
-    help="Order processing as Kubernetes custom resources.",
+    cls=OnDemand,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
 )
-app.add_typer(dev.app, name="dev")
-app.add_typer(bench.app, name="bench")
-app.add_typer(orders.app, name="orders")
-app.add_typer(stock.app, name="stock")
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(crds.app, name="crds")
-app.add_typer(keys.app, name="keys")
-app.add_typer(people.users, name="users")
-app.add_typer(people.clients, name="clients")
-app.command("audit")(audit.audit_command)
-app.command("notifications")(notifications.notifications)
-app.command("retry")(rescue.retry)
-app.command("resolve")(rescue.resolve)
-app.command("login")(login.login)
-app.command("logout")(login.logout)
 
 
-@app.command()
-def migrate() -> None:
-    """Bring the database of `ORDERPLANE_POSTGRES_DSN` up to the newest schema.
-
-    Example:
-
-        eval "$(orderplane dev env)" && orderplane migrate
-    """
-    from orderplane.adapters.postgres.migrate import migrate as migrate_database  # noqa: PLC0415
-    from orderplane.cli.console import console, need  # noqa: PLC0415
-
-    applied = run(migrate_database(need("ORDERPLANE_POSTGRES_DSN")))
-    console.print(f"{applied} migrations applied." if applied else "Up to date.")
+@app.callback()
+def _group() -> None:
+    """Order processing as Kubernetes custom resources."""
 
 
 @app.command()
@@ -67,6 +66,20 @@ def version() -> None:
         orderplane version
     """
     typer.echo(__version__)
+
+
+@cache
+def _load(name: str) -> Any:
+    """A group that has just this command, or group of commands."""
+    module, _, attribute = _PLACES[name].partition(":")
+    found = getattr(import_module(f"orderplane.cli.{module}"), attribute)
+    holder = typer.Typer(rich_markup_mode="rich", pretty_exceptions_show_locals=False, add_completion=False)
+    holder.callback()(_group)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name)(found)
+    return get_command(holder)
 
 
 if __name__ == "__main__":

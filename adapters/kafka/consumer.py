@@ -1,14 +1,11 @@
 """A member of a consumer group that commits only what it is told to."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaTimeoutError
 
-log = structlog.get_logger(__name__)
+from orderplane.adapters.kafka.connected import connected
 
 START_SECONDS = 20.0
 SILENCE_MS = 6_000
@@ -32,18 +29,7 @@ async def open_consumer(bootstrap: str, group: str, topics: Sequence[str]) -> As
         session_timeout_ms=SILENCE_MS,
         heartbeat_interval_ms=2_000,
     )
-    try:
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await consumer.start()
-        except TimeoutError as problem:
-            raise KafkaTimeoutError(
-                f"{bootstrap} did not let a consumer in within {START_SECONDS:g} s"
-            ) from problem
-        yield consumer
-    finally:
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await consumer.stop()
-        except TimeoutError:
-            log.warning("a consumer did not close in time", bootstrap=bootstrap)
+    async with connected(
+        consumer, bootstrap, start_seconds=START_SECONDS, stop_seconds=START_SECONDS
+    ) as member:
+        yield member

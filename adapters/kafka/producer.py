@@ -1,14 +1,11 @@
 """A producer that neither loses nor reorders what it is given, with every wait bounded."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaTimeoutError
 
-log = structlog.get_logger(__name__)
+from orderplane.adapters.kafka.connected import connected
 
 REQUEST_SECONDS = 10.0
 MAX_VALUE_BYTES = 900_000
@@ -35,19 +32,8 @@ async def open_producer(bootstrap: str) -> AsyncIterator[AIOKafkaProducer]:
         # Not compressed: the events of a batch go to many partitions, a few hundred bytes to each.
         compression_type=None,
     )
-    try:
-        try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                await producer.start()
-        except TimeoutError as problem:
-            raise KafkaTimeoutError(
-                f"{bootstrap} did not let a producer in within {REQUEST_SECONDS:g} s"
-            ) from problem
-        yield producer
-    finally:
-        try:
-            # What is unacknowledged expires after the request's time-out, so this ends before ours.
-            async with asyncio.timeout(REQUEST_SECONDS + 2):
-                await producer.stop()
-        except TimeoutError:
-            log.warning("a producer did not close in time", bootstrap=bootstrap)
+    # What is unacknowledged expires after the request's time-out, so stopping ends before ours.
+    async with connected(
+        producer, bootstrap, start_seconds=REQUEST_SECONDS, stop_seconds=REQUEST_SECONDS + 2
+    ) as member:
+        yield member

@@ -3,8 +3,8 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-import click
 import psutil
 import pytest
 import typer
@@ -22,12 +22,12 @@ from orderplane.client.problems import NO_ANSWER, ApiProblem
 RUNNER = CliRunner()
 
 
-def leaves(command: click.Command, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def leaves(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Every command that does something, by the words that call it."""
-    children = getattr(command, "commands", None)
-    if children is None:
+    if not hasattr(command, "list_commands"):
         return [path]
-    return [leaf for name, child in children.items() for leaf in leaves(child, (*path, name))]
+    names = command.list_commands(None)
+    return [leaf for name in names for leaf in leaves(command.get_command(None, name), (*path, name))]
 
 
 COMMANDS = leaves(typer.main.get_command(app))  # type: ignore[arg-type, unused-ignore]

@@ -20,6 +20,7 @@ import pytest
 from kubernetes import client, config
 
 from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.kubernetes.install import install
 from orderplane.adapters.postgres.gates import PostgresGates
 from orderplane.adapters.postgres.pool import Pool, open_pool
 from orderplane.crds.meta import Kind
@@ -149,7 +150,7 @@ async def behind(plane: Plane) -> AsyncIterator[Behind]:
             identity: await stack.enter_async_context(ApiClient(*_session(plane.kubeconfig(identity))))
             for identity in ("admin", "operator")
         }
-        await asyncio.to_thread(_make_namespace, plane.kubeconfig("admin"))
+        await install([], kubeconfig=plane.kubeconfig("admin"), namespaces=[MERCHANT])
         await _seed(pool)
         yield Behind(plane, clients["admin"], clients["operator"], pool, PostgresGates(pool))
 
@@ -235,11 +236,6 @@ async def _seed(pool: Pool) -> None:
             MERCHANT, SELLER,
         )  # fmt: skip
         await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", MERCHANT)
-
-
-def _make_namespace(kubeconfig: Path) -> None:
-    with config.new_client_from_config(config_file=str(kubeconfig)) as api:
-        client.CoreV1Api(api).create_namespace({"metadata": {"name": MERCHANT}})
 
 
 def _session(kubeconfig: Path) -> tuple[aiohttp.ClientSession, str]:
