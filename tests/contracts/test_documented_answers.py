@@ -47,5 +47,6 @@ async def attack(merchant: Merchant, role: Role | None, *filters: str) -> None:
 
 @pytest.mark.parametrize("role", [*Role, None])
 async def test_every_answer_is_documented(merchant: Merchant, role: Role | None) -> None:
-    await attack(merchant, role, "--exclude-operation-id", GOODBYE)
-    await attack(merchant, role, "--include-operation-id", GOODBYE)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(attack(merchant, role, "--exclude-operation-id", GOODBYE))
+        group.create_task(attack(merchant, role, "--include-operation-id", GOODBYE))

@@ -27,11 +27,14 @@ async def letters_about(house: House, event: UUID | str) -> list[dict[str, Any]]
 
 
 async def letter_about(house: House, event: UUID | str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = []
+
     async def is_there() -> bool:
-        return bool(await letters_about(house, event))
+        found[:] = await letters_about(house, event)
+        return bool(found)
 
     await house.until(is_there, f"a dead letter about {event}")
-    (letter,) = await letters_about(house, event)
+    (letter,) = found
     return letter
 
 
