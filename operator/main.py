@@ -33,8 +33,8 @@ DRAIN_SECONDS = 12.0
 """Longer than a provider call may take: what was begun is to be written down."""
 
 CONNECTIONS = 8
-"""To the API server, and to PostgreSQL: enough to keep both busy. With more at once nothing gets done sooner,
-and whoever else asks waits behind them."""
+"""To the API server: enough to keep it busy. With more at once nothing gets done sooner, and whoever else asks
+waits behind them."""
 
 _RECOVERABLE = (ApiError, Transient, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -49,7 +49,7 @@ async def run(settings: Settings) -> None:
         api = await stack.enter_async_context(
             await ApiClient.connect(user_agent="orderplane-operator", connections=CONNECTIONS)
         )
-        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=16))
+        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn))
         stack.push_async_callback(_close_pool, pool)
         gateway = await stack.enter_async_context(
             StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)
