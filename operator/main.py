@@ -33,8 +33,8 @@ DRAIN_SECONDS = 12.0
 """Longer than a provider call may take: what was begun is to be written down."""
 
 CONNECTIONS = 8
-"""To the API server: enough to keep it busy. With more at once nothing gets done sooner, and whoever else asks
-waits behind them."""
+"""To the API server: enough to keep it busy. With more at once nothing gets done sooner, and whoever else
+asks waits behind them."""
 
 _RECOVERABLE = (ApiError, Transient, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
