@@ -31,5 +31,5 @@ class Pacing:
         return self._tokens >= 1
 
     def take(self) -> None:
-        """One has come."""
-        self._tokens -= 1
+        """One has come; where nobody asked whether it may, it leaves no debt to those who come later."""
+        self._tokens = max(0.0, self._tokens - 1)

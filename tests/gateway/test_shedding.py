@@ -240,6 +240,16 @@ def test_tokens_come_back_at_the_allowed_pace_and_are_not_saved_up(pace: float) 
     assert take_all() == int(allowed_pace(pace) * RUSH_SECONDS)
 
 
+def test_who_came_unasked_leaves_no_debt() -> None:
+    now = [0.0]
+    pacing = Pacing(lambda: now[0])
+    for _ in range(10_000):
+        pacing.take()
+    assert not pacing.is_free(0.0)
+    now[0] += 1 / allowed_pace(0.0)
+    assert pacing.is_free(0.0)
+
+
 async def test_shedding_that_is_off_heeds_the_api_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     world.line.extend([0.0] * 5000)
