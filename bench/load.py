@@ -86,6 +86,10 @@ class Shown:
         return {**asdict(self), "isKept": self.is_kept}
 
 
+WARM_UP = Wanted("mixed", per_minute=1200, seconds=10, share=0.3)
+"""What has only just been started prepares its statements and compiles its rules with the first requests."""
+
+
 async def prepare(plane: Plane, pool: Pool) -> Path:
     """Stock the shelves and let the people in; answers the file that k6 reads them from."""
     await seed(pool)
@@ -108,6 +112,9 @@ async def measure(
         ToolMissing: k6 ended with an error that is not a missed threshold.
     """
     people = await prepare(plane, pool)
+    say("warming up")
+    await _run(plane, k6, WARM_UP, people)
+    await _all_ended(pool)
     began, cpu_before = time.time(), _cpu(plane)
     async with _most_open(pool) as most:
         say(f"{wanted.per_minute} requests a minute for {wanted.seconds} s")
