@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from orderplane.adapters.postgres.history import record
+from orderplane.adapters.postgres.history import TELL_OF, history_row, record
 from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.controllers.gate import (
     Gate,
@@ -32,6 +32,14 @@ LEFT JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
 """
 _READ = _SELECT + "WHERE o.merchant = $1 AND o.uid = $2"
 _READ_UNSEALED = _SELECT + "WHERE o.state <> 'Sealed' "
+
+_OPEN = f"""
+WITH told AS (
+    INSERT INTO orders (merchant, uid, name, traceparent, currency, total, seq)
+    VALUES ($2, $3, $4, $7, $9, $10, 1) ON CONFLICT DO NOTHING RETURNING seq
+)
+{TELL_OF}
+"""  # noqa: S608
 
 _COMPENSATION = """
 SELECT type, data, at FROM history
@@ -69,13 +77,13 @@ async def tell(
         subject=row["uid"],
         name=row["name"],
         seq=None,
-        data={
-            "merchant": row["merchant"],
-            "order": {"name": row["name"], "uid": str(row["uid"])},
-            **data,
-        },
+        data=_about_order(row["merchant"], row["name"], str(row["uid"])) | data,
         traceparent=row["traceparent"],
     )
+
+
+def _about_order(merchant: str, name: str, uid: str) -> dict[str, Any]:
+    return {"merchant": merchant, "order": {"name": name, "uid": uid}}
 
 
 async def seal_as(connection: Connection, row: Any, outcome: Outcome) -> None:
@@ -101,28 +109,26 @@ class PostgresGates:
         return _gate(row) if row else None
 
     async def open(self, order: Order) -> Gate:
-        merchant, uid = order.metadata.namespace, order.metadata.uid
+        merchant, uid, name = order.metadata.namespace, order.metadata.uid, order.metadata.name
         quote = order.spec.quote
-        async with transaction(self._pool) as connection:
-            row = await connection.fetchrow(
-                "INSERT INTO orders (merchant, uid, name, currency, total, traceparent) "
-                "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING *",
-                merchant, uid, order.metadata.name, quote.currency, quote.amounts.total,
-                order.metadata.annotations.get(TRACEPARENT_ANNOTATION),
-            )  # fmt: skip
-            if row is not None:
-                await tell(
-                    connection,
-                    row,
-                    EventType.ORDER_CREATED,
-                    {
-                        "customer": order.spec.customer,
-                        "items": [item.model_dump(mode="json") for item in order.spec.items],
-                        "total": quote.amounts.total,
-                        "currency": quote.currency,
-                    },
-                )
-                return Gate(merchant, uid, order.metadata.name, GateState.OPEN)
+        data = {
+            "customer": order.spec.customer,
+            "items": [item.model_dump(mode="json") for item in order.spec.items],
+            "total": quote.amounts.total,
+            "currency": quote.currency,
+        }
+        row = history_row(
+            type_=EventType.ORDER_CREATED,
+            effect=UUID(uid),
+            merchant=merchant,
+            subject=UUID(uid),
+            name=name,
+            data=_about_order(merchant, name, uid) | data,
+            traceparent=order.metadata.annotations.get(TRACEPARENT_ANNOTATION),
+        )
+        async with session(self._pool) as connection:
+            if await connection.fetchrow(_OPEN, *row, quote.currency, quote.amounts.total) is not None:
+                return Gate(merchant, uid, name, GateState.OPEN)
         gate = await self.read(merchant, uid)
         assert gate is not None
         return gate

@@ -10,18 +10,34 @@ CHANNEL = "outbox"
 """Whoever relays events LISTENs here; the payload is the lane."""
 
 
-_COLUMNS = "event_id, merchant, subject, name, type, data, traceparent, lane, seq"
+_INSERT = "INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, lane, seq) "
+_NOTIFY = f" RETURNING pg_notify('{CHANNEL}', lane::text)"
 
-_TELL = f"""
-INSERT INTO history ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-RETURNING pg_notify('{CHANNEL}', lane::text)
-"""  # noqa: S608
+_TELL = f"{_INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) {_NOTIFY}"
+
+TELL_OF = f"{_INSERT} SELECT $1, $2, $3, $4, $5, $6, $7, $8::smallint, told.seq FROM told {_NOTIFY}"
+"""The end of a statement that begins with `told`, the order's row as it is after its number has risen."""
 
 _TELL_OF_ORDER = f"""
 WITH told AS (UPDATE orders SET seq = seq + 1 WHERE merchant = $2 AND uid = $3 RETURNING seq)
-INSERT INTO history ({_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8::smallint, told.seq FROM told
-RETURNING pg_notify('{CHANNEL}', lane::text)
+{TELL_OF}
 """  # noqa: S608
+
+
+def history_row(
+    *,
+    type_: EventType,
+    effect: UUID,
+    merchant: str,
+    subject: UUID,
+    name: str,
+    data: dict[str, Any],
+    traceparent: str | None,
+) -> tuple[Any, ...]:
+    """What `TELL_OF` takes as its first eight arguments."""
+    return (
+        event_id(effect, type_), merchant, subject, name, type_.value, data, traceparent, lane_of(subject),
+    )  # fmt: skip
 
 
 async def record(
@@ -44,8 +60,9 @@ async def record(
     Raises:
         asyncpg.UniqueViolationError: this effect was told before: the caller's fence is broken.
     """
-    row = (
-        event_id(effect, type_), merchant, subject, name, type_.value, data, traceparent, lane_of(subject),
+    row = history_row(
+        type_=type_, effect=effect, merchant=merchant, subject=subject, name=name, data=data,
+        traceparent=traceparent,
     )  # fmt: skip
     if seq is None:
         await connection.execute(_TELL_OF_ORDER, *row)

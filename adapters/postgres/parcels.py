@@ -15,6 +15,22 @@ from orderplane.controllers.shipment.ports import Label, VoidState
 from orderplane.events.types import EventType
 
 _LIVE = (GateState.OPEN, GateState.UNDOING)
+
+_INTEND = """
+WITH gate AS (
+    SELECT merchant, uid, total, currency FROM orders
+    WHERE merchant = $1 AND uid = $2 AND state = 'Open' FOR UPDATE
+), pinned AS (
+    -- Locked, because a recount that held the gate until now may have taken it.
+    SELECT gate.* FROM gate JOIN reservations r ON r.merchant = gate.merchant AND r.holder = gate.uid
+    WHERE r.state = 'Pinned' FOR UPDATE OF r
+)
+INSERT INTO shipments (merchant, order_uid, name)
+SELECT o.merchant, o.uid, $3 FROM pinned o JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
+WHERE p.state = 'Captured' AND p.captured = o.total AND p.currency = o.currency
+ON CONFLICT DO NOTHING RETURNING *
+"""
+
 _ORDER = {state: rank for rank, state in enumerate(("PreTransit", "InTransit", "Returned", "Delivered"))}
 
 
@@ -41,7 +57,10 @@ class PostgresParcels:
         return _entry(row) if row else None
 
     async def intend(self, merchant: str, order_uid: str, *, name: str) -> ParcelEntry:
-        async with transaction(self._pool) as connection:
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(_INTEND, merchant, order_uid, name)
+            if row is not None:
+                return _entry(row)
             gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             paid = await connection.fetchval(
                 "SELECT captured FROM payments "
@@ -57,11 +76,6 @@ class PostgresParcels:
                 raise Transient(
                     "StockNotPinned", f"stock of order {merchant}/{gate['name']} is {stock or 'not held'}"
                 )
-            await connection.execute(
-                "INSERT INTO shipments (merchant, order_uid, name) VALUES ($1, $2, $3) "
-                "ON CONFLICT DO NOTHING",
-                merchant, order_uid, name,
-            )  # fmt: skip
             return await _reread(connection, merchant, order_uid)
 
     async def begin_buy(
@@ -91,10 +105,11 @@ class PostgresParcels:
                 merchant, order_uid, now, label.carrier, label.service, label.tracking_code,
                 label.tracker_id, label.tracking_url, label.cost, label.currency,
             )  # fmt: skip
-            is_open = row is not None and gate["state"] == GateState.OPEN
-            if is_open and await commit_lines(connection, merchant, order_uid):
+            if row is None:
+                return await _reread(connection, merchant, order_uid)
+            if gate["state"] == GateState.OPEN and await commit_lines(connection, merchant, order_uid):
                 await _tell_shipped(connection, gate, row)
-            return await _reread(connection, merchant, order_uid)
+            return _entry(row)
 
     async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ParcelEntry:
         return await self._settle(merchant, order_uid, _LIVE, ParcelState.REFUSED, reason, message)

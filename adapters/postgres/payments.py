@@ -13,6 +13,19 @@ from orderplane.events.types import EventType
 
 _LIVE = (GateState.OPEN, GateState.UNDOING)
 
+_INTEND = """
+WITH gate AS (
+    SELECT merchant, uid FROM orders
+    WHERE merchant = $1 AND uid = $2 AND state = 'Open' AND total = $4 AND currency = $5 FOR UPDATE
+), pinned AS (
+    UPDATE reservations r SET state = 'Pinned' FROM gate
+    WHERE r.merchant = gate.merchant AND r.holder = gate.uid AND r.state IN ('Held', 'Pinned')
+    RETURNING r.merchant, r.holder
+)
+INSERT INTO payments (merchant, order_uid, name, amount, currency, method)
+SELECT merchant, holder, $3, $4, $5, $6 FROM pinned ON CONFLICT DO NOTHING RETURNING *
+"""
+
 
 class PostgresPayments:
     """Implements `controllers.payment.ledger.PaymentLedger`."""
@@ -36,7 +49,10 @@ class PostgresPayments:
     async def intend(
         self, merchant: str, order_uid: str, *, name: str, amount: int, currency: str, method: str
     ) -> PaymentEntry:
-        async with transaction(self._pool) as connection:
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(_INTEND, merchant, order_uid, name, amount, currency, method)
+            if row is not None:
+                return _entry(row, [])
             gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             if (amount, currency) != (gate["total"], gate["currency"]):
                 raise Refused(
@@ -44,18 +60,11 @@ class PostgresPayments:
                     f"Payment {merchant}/{name} asks for another amount than its order's total; "
                     "nothing was charged.",
                 )
-            pinned = await connection.fetchval(
-                "UPDATE reservations SET state = 'Pinned' "
-                "WHERE merchant = $1 AND holder = $2 AND state IN ('Held', 'Pinned') RETURNING state",
-                merchant, order_uid,
-            )  # fmt: skip
-            if pinned is None:
+            stock = await connection.fetchval(
+                "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2", merchant, order_uid
+            )
+            if stock not in ("Held", "Pinned"):
                 raise Transient("StockNotHeld", f"no stock is held for order {merchant}/{gate['name']}")
-            await connection.execute(
-                "INSERT INTO payments (merchant, order_uid, name, amount, currency, method) "
-                "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-                merchant, order_uid, name, amount, currency, method,
-            )  # fmt: skip
             return await _reread(connection, merchant, order_uid)
 
     async def next_create(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
@@ -104,10 +113,11 @@ class PostgresPayments:
                 "WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING *",
                 merchant, order_uid, received,
             )  # fmt: skip
-            if row is not None:
-                data = {"intentId": row["intent_id"], "amount": received, "currency": row["currency"]}
-                await tell(connection, gate, EventType.PAYMENT_SUCCESS, data)
-            return await _reread(connection, merchant, order_uid)
+            if row is None:
+                return await _reread(connection, merchant, order_uid)
+            data = {"intentId": row["intent_id"], "amount": received, "currency": row["currency"]}
+            await tell(connection, gate, EventType.PAYMENT_SUCCESS, data)
+            return _entry(row, [])
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:

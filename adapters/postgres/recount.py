@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import orjson
 
 from orderplane.adapters.postgres.pool import Connection, Pool, transaction
-from orderplane.adapters.postgres.stock import about, lines_of, move, tell_of_stock
+from orderplane.adapters.postgres.stock import about, move, tell_of_stock
 from orderplane.events.types import EventType
 
 T = TypeVar("T")
@@ -206,9 +206,8 @@ async def _skus_of(connection: Connection, merchant: str, holders: set[Any]) -> 
 
 
 async def _lose(connection: Connection, merchant: str, row: Any, gate: Any) -> None:
-    lines = await lines_of(connection, merchant, row["holder"])
     lost = {"merchant": merchant, **row}
-    await move(connection, lost, lines, kind="Lose", on_hand=0, reserved=-1)
+    lines = await move(connection, merchant, row["holder"], kind="Lose", on_hand=0, reserved=-1)
     await connection.execute(
         "UPDATE reservations SET state = 'Lost' WHERE merchant = $1 AND holder = $2", merchant, row["holder"]
     )

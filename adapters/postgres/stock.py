@@ -17,6 +17,33 @@ from orderplane.controllers.reservation.ledger import StockEntry
 from orderplane.crds.order import Item
 from orderplane.events.types import EventType
 
+_RESERVE = """
+WITH made AS (
+    INSERT INTO reservations (merchant, holder, order_uid, name, state, expires_at)
+    VALUES ($1, $2, $3, $4, 'Held', $5) ON CONFLICT DO NOTHING RETURNING *
+), lines AS (
+    INSERT INTO reservation_lines (merchant, holder, sku, quantity)
+    SELECT made.merchant, made.holder, t.* FROM made, unnest($6::text[], $7::bigint[]) AS t
+)
+SELECT * FROM made
+"""
+
+_MOVE = """
+WITH line AS MATERIALIZED (
+    SELECT s.merchant, s.sku, l.holder, l.quantity
+    FROM reservation_lines l JOIN stock s ON s.merchant = l.merchant AND s.sku = l.sku
+    WHERE l.merchant = $1 AND l.holder = $2 ORDER BY s.sku FOR UPDATE OF s
+), moved AS (
+    UPDATE stock s
+    SET on_hand = s.on_hand + $3 * line.quantity, reserved = s.reserved + $4 * line.quantity
+    FROM line WHERE s.merchant = line.merchant AND s.sku = line.sku
+), noted AS (
+    INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
+    SELECT merchant, sku, $3 * quantity, $4 * quantity, $5, holder FROM line
+)
+SELECT sku, quantity FROM line
+"""
+
 
 class PostgresStock:
     """Implements `controllers.reservation.ledger.StockLedger`."""
@@ -65,20 +92,14 @@ class PostgresStock:
         async with transaction(self._pool) as connection:
             gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN) if order_uid else None
             row = await connection.fetchrow(
-                "INSERT INTO reservations (merchant, holder, order_uid, name, state, expires_at) "
-                "VALUES ($1, $2, $3, $4, 'Held', $5) ON CONFLICT DO NOTHING RETURNING *",
-                merchant, holder, order_uid, name, expires_at,
+                _RESERVE,
+                merchant, holder, order_uid, name, expires_at, list(wanted), list(wanted.values()),
             )  # fmt: skip
             if row is None:
                 held = await connection.fetchrow(
                     "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2", merchant, holder
                 )
                 return _entry(held)
-            await connection.execute(
-                "INSERT INTO reservation_lines (merchant, holder, sku, quantity) "
-                "SELECT $1, $2, * FROM unnest($3::text[], $4::bigint[])",
-                merchant, holder, list(wanted), list(wanted.values()),
-            )  # fmt: skip
             short = shortage(wanted, await _lock_stock(connection, merchant, list(wanted)))
             if short is not None:
                 rejected = await connection.fetchrow(
@@ -87,8 +108,8 @@ class PostgresStock:
                     merchant, holder, short,
                 )  # fmt: skip
                 return _entry(rejected)
-            await move(connection, row, wanted, kind="Hold", on_hand=0, reserved=1)
-            data = {**about(row, wanted), "expiresAt": expires_at.isoformat()}
+            lines = await move(connection, merchant, holder, kind="Hold", on_hand=0, reserved=1)
+            data = {**about(row, lines), "expiresAt": expires_at.isoformat()}
             await tell_of_stock(connection, gate, row, EventType.INVENTORY_RESERVED, data, traceparent)
             return _entry(row)
 
@@ -131,22 +152,14 @@ def shortage(wanted: Mapping[str, int], free: Mapping[str, int]) -> str | None:
 
 
 async def move(
-    connection: Connection, row: Any, lines: Mapping[str, int], *, kind: str, on_hand: int, reserved: int
-) -> None:
-    """Change stock by each line's quantity times `on_hand` and `reserved` (-1, 0, 1), and note it.
+    connection: Connection, merchant: str, holder: str | UUID, *, kind: str, on_hand: int, reserved: int
+) -> dict[str, int]:
+    """Change stock by each line of a reservation times `on_hand` and `reserved` (-1, 0, 1), and note it.
 
-    The stock rows are locked by this transaction already.
+    Answers the lines, quantities by SKU. The reservation is locked by this transaction already.
     """
-    skus, quantities = list(lines), list(lines.values())
-    await connection.execute(
-        "WITH line AS (SELECT * FROM unnest($2::text[], $3::bigint[]) AS t (sku, quantity)), "
-        "moved AS (UPDATE stock s SET on_hand = s.on_hand + $4 * line.quantity, "
-        "  reserved = s.reserved + $5 * line.quantity "
-        "  FROM line WHERE s.merchant = $1 AND s.sku = line.sku) "
-        "INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder) "
-        "SELECT $1, sku, $4 * quantity, $5 * quantity, $6, $7 FROM line",
-        row["merchant"], skus, quantities, on_hand, reserved, kind, row["holder"],
-    )  # fmt: skip
+    rows = await connection.fetch(_MOVE, merchant, holder, on_hand, reserved, kind)
+    return {row["sku"]: row["quantity"] for row in rows}
 
 
 async def commit_lines(connection: Connection, merchant: str, order_uid: str) -> bool:
@@ -154,16 +167,14 @@ async def commit_lines(connection: Connection, merchant: str, order_uid: str) ->
 
     The order's gate row is locked by this transaction.
     """
-    row = await connection.fetchrow(
+    is_ours = await connection.fetchval(
         "UPDATE reservations SET state = 'Committed' "
-        "WHERE merchant = $1 AND holder = $2 AND state = 'Pinned' RETURNING *",
+        "WHERE merchant = $1 AND holder = $2 AND state = 'Pinned' RETURNING true",
         merchant, order_uid,
     )  # fmt: skip
-    if row is None:
+    if not is_ours:
         return False
-    lines = await lines_of(connection, merchant, order_uid)
-    await _lock_stock(connection, merchant, list(lines))
-    await move(connection, row, lines, kind="Commit", on_hand=-1, reserved=-1)
+    await move(connection, merchant, order_uid, kind="Commit", on_hand=-1, reserved=-1)
     return True
 
 
@@ -198,11 +209,9 @@ async def _lock_reservation(connection: Connection, merchant: str, holder: str) 
 async def _give_back(
     connection: Connection, gate: Any, row: Any, state: StockState, kind: str, reason: str
 ) -> StockEntry:
-    lines = await lines_of(connection, row["merchant"], row["holder"])
-    await _lock_stock(connection, row["merchant"], list(lines))
-    is_return = kind == "Return"
-    await move(
-        connection, row, lines, kind=kind, on_hand=1 if is_return else 0, reserved=0 if is_return else -1
+    on_hand, reserved = (1, 0) if kind == "Return" else (0, -1)
+    lines = await move(
+        connection, row["merchant"], row["holder"], kind=kind, on_hand=on_hand, reserved=reserved
     )
     after = await connection.fetchrow(
         "UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2 RETURNING *",

@@ -64,7 +64,9 @@ class OrderReconciler:
         if order is None:
             self._seen.pop(key, None)
             return await self._reconcile_vanished(key)
-        gate = await self._gates.read(key[0], order.metadata.uid)
+        # Nobody has looked at it yet, so it has no row, or `open` will find it.
+        is_new = key not in self._seen and not order.status.conditions
+        gate = None if is_new else await self._gates.read(key[0], order.metadata.uid)
         step = self._plan(order, gate)
         while step.is_decision:
             if step.seal and not await self._are_children_gone(order):

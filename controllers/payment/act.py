@@ -54,7 +54,7 @@ class PaymentReconciler:
             self._forget(key)
             return None
         gate = await self._family.gate(key, uid)
-        entry = await self._ledger.read(key[0], uid)
+        entry = await self._ledger.read(key[0], uid) if gate is not None and gate.money else None
         before = entry
         is_unconfirmed = False
         for _ in range(_MOST_STEPS):

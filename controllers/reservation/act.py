@@ -40,7 +40,8 @@ class ReservationReconciler:
             self._entries.pop(key, None)
             return None
         gate = await self._family.gate(key, holder)
-        entry = await self._stock.read(key[0], holder)
+        is_fresh = gate is not None and gate.stock is None
+        entry = None if is_fresh else await self._stock.read(key[0], holder)
         before = entry
         step = plan(reservation, gate, entry, self._clock())
         while step.action is not Action.WAIT:

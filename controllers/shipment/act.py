@@ -52,7 +52,7 @@ class ShipmentReconciler:
             self._entries.pop(key, None)
             return None
         gate = await self._family.gate(key, uid)
-        entry = await self._ledger.read(key[0], uid)
+        entry = await self._ledger.read(key[0], uid) if gate is not None and gate.parcel else None
         before = entry
         is_unlabelled = False
         for _ in range(_MOST_STEPS):
