@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -11,65 +13,75 @@ from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import Order
 
 WORKERS = 24
+_PHASES = ("Reserved", "Paid", "Shipped")
 
 
-async def bare_sagas_per_second(
-    front_door: ApiClient, operator: ApiClient, template: dict[str, Any], sagas: int
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a real saga has written, to be written again under other names.
+
+    Args:
+        manifest: The Order as it was created, without its name.
+        status: The Order's status when it was Shipped.
+        child_statuses: The last status of each of its children.
+        reports: How many times the Order's status was written, 1 to 3.
+        events: How many Events were made, 0 to 3.
+    """
+
+    manifest: Mapping[str, Any]
+    status: Mapping[str, Any]
+    child_statuses: Mapping[Kind, Mapping[str, Any]]
+    reports: int
+    events: int
+
+    @property
+    def writes(self) -> int:
+        """Of one saga."""
+        return 1 + 2 * len(self.child_statuses) + self.reports + self.events
+
+
+async def bare_writes_per_second(
+    front_door: ApiClient, operator: ApiClient, pattern: Pattern, sagas: int
 ) -> float:
     """Make every write of `sagas` orders, as a saga does, as fast as the server takes them.
 
     Args:
         front_door: May create orders.
         operator: May do the rest.
-        template: A manifest of an Order; names are made up.
     """
     numbers = iter(range(sagas))
 
     async def work() -> None:
         for _ in numbers:
-            await _one(front_door, operator, template)
+            await _one(front_door, operator, pattern)
 
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for _ in range(WORKERS):
             group.create_task(work())
-    return sagas / (time.monotonic() - started)
+    return sagas * pattern.writes / (time.monotonic() - started)
 
 
-async def _one(front_door: ApiClient, api: ApiClient, template: dict[str, Any]) -> None:
-    namespace = template["metadata"]["namespace"]
+async def _one(front_door: ApiClient, api: ApiClient, pattern: Pattern) -> None:
+    namespace = pattern.manifest["metadata"]["namespace"]
     name = f"bare-{uuid4().hex[:12]}"
     # The operator of the plane is stopped meanwhile, so nobody answers these.
-    made = await front_door.create(
-        Kind.ORDER, namespace, {**template, "metadata": {**template["metadata"], "name": name}}
-    )
+    metadata = {**pattern.manifest["metadata"], "name": name}
+    made = await front_door.create(Kind.ORDER, namespace, {**pattern.manifest, "metadata": metadata})
     order = Order.model_validate(made)
     version = order.metadata.resource_version
-    for kind, phases in (
-        (Kind.RESERVATION, ("Held", "Reserved")),
-        (Kind.PAYMENT, ("Captured", "Paid")),
-        (Kind.SHIPMENT, ("Scheduled", "Shipped")),
-    ):
+    for kind, status in pattern.child_statuses.items():
         child = await api.create(kind, namespace, manifest_of(kind, order))
-        status = {"phase": phases[0], "observedGeneration": 1, "conditions": _conditions(phases[0])}
-        await api.put_status(kind, namespace, order.child_name, child["metadata"]["resourceVersion"], status)
-        status = {"phase": phases[1], "observedGeneration": 1, "conditions": _conditions(phases[1])}
-        answer = await api.put_status(Kind.ORDER, namespace, name, version, status)
+        await api.put_status(
+            kind, namespace, order.child_name, child["metadata"]["resourceVersion"], dict(status)
+        )
+    for phase in _PHASES[len(_PHASES) - pattern.reports :]:
+        answer = await api.put_status(
+            Kind.ORDER, namespace, name, version, {**pattern.status, "phase": phase}
+        )
         version = answer["metadata"]["resourceVersion"]
-        await api.create_event(namespace, _event(order, phases[1]))
-
-
-def _conditions(type_: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": type_,
-            "status": "True",
-            "reason": "Measured",
-            "message": "As long as a real one is, more or less.",
-            "observedGeneration": 1,
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
-    ]
+    for phase in _PHASES[: pattern.events]:
+        await api.create_event(namespace, _event(order, phase))
 
 
 def _event(order: Order, reason: str) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool, session
-from orderplane.bench.ceiling import bare_sagas_per_second
+from orderplane.bench.ceiling import Pattern, bare_writes_per_second
 from orderplane.bench.server_metrics import count_writes
 from orderplane.crds.meta import Kind
+from orderplane.crds.order import Order
 from orderplane.demo.catalogue import MERCHANT, seed
 from orderplane.demo.mix import Story, mix
 from orderplane.demo.shop import Shop
@@ -32,7 +33,8 @@ class Result:
 
     Args:
         sagas_per_second: From the first request to the last Order that shows Shipped.
-        ceiling_per_second: The same writes by a bare client, on the same API server.
+        ceiling_per_second: So many sagas' writes, as counted in `writes`, are made by a bare client on the
+            same API server.
         p50, p95: Seconds from the request's acceptance to the phase Shipped as a watcher sees it.
         writes: API writes per saga, by verb and resource, counted by the API server.
         told_later: How many of them told, without hurry, that a reservation is committed: the budget to
@@ -93,7 +95,10 @@ async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[
             async with session(pool) as connection:
                 ledger = sorted(row["seconds"] for row in await connection.fetch(_LATENCIES, began))
             say("the ceiling")
-            ceiling = await _ceiling(plane, api, min(orders, 300))
+            counts = {name: count / orders for name, count in sorted(writes.items()) if count}
+            told_later = told / orders
+            per_second = await _bare_writes(plane, api, counts, min(orders, 300))
+            ceiling = per_second / (sum(counts.values()) - told_later)
     finally:
         await pool.close()
     return Result(
@@ -105,8 +110,8 @@ async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[
         p95=percentile(latencies, 95),
         ledger_p50=percentile(ledger, 50),
         ledger_p95=percentile(ledger, 95),
-        writes={name: count / orders for name, count in sorted(writes.items()) if count},
-        told_later=told / orders,
+        writes=counts,
+        told_later=told_later,
         cpu_ms={
             name: 1000 * (seconds - cpu_before.get(name, 0.0)) / orders for name, seconds in cpu_after.items()
         },
@@ -160,24 +165,46 @@ async def _told(api: ApiClient) -> int:
             return count
 
 
-async def _ceiling(plane: Plane, api: ApiClient, sagas: int) -> float:
-    """With the operator down, so that nobody does anything about the bare orders."""
-    page = await api.list_page(Kind.ORDER, MERCHANT, limit=1)
-    order = page.items[0]
-    template = {
-        "apiVersion": order["apiVersion"],
-        "kind": order["kind"],
-        "metadata": {
-            "namespace": MERCHANT,
-            "labels": order["metadata"]["labels"],
-            "finalizers": order["metadata"]["finalizers"],
-        },
-        "spec": order["spec"],
-    }
+async def _bare_writes(plane: Plane, api: ApiClient, counts: Mapping[str, float], sagas: int) -> float:
+    """Bare writes a second, with the operator down, so that nobody does anything about the bare orders."""
+    pattern = await _pattern(api, counts)
     await plane.supervisor.stop("operator")
     async with _client(plane, "gateway") as front_door, _client(plane, "operator") as bare:
-        await bare_sagas_per_second(front_door, bare, template, 20)
-        return await bare_sagas_per_second(front_door, bare, template, sagas)
+        await bare_writes_per_second(front_door, bare, pattern, 20)
+        return await bare_writes_per_second(front_door, bare, pattern, sagas)
+
+
+async def _pattern(api: ApiClient, counts: Mapping[str, float]) -> Pattern:
+    """What one of the orders has written."""
+    page = await api.list_page(Kind.ORDER, MERCHANT, field_selector="status.phase=Shipped", limit=1)
+    if not page.items:
+        page = await api.list_page(Kind.ORDER, MERCHANT, limit=1)
+    document = page.items[0]
+    metadata, order = document["metadata"], Order.model_validate(document)
+    children = {
+        kind: await api.get(kind, MERCHANT, order.child_name)
+        for kind in (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT)
+    }
+    kept = [name for name in ("labels", "annotations", "finalizers") if name in metadata]
+    return Pattern(
+        manifest={
+            "apiVersion": document["apiVersion"],
+            "kind": document["kind"],
+            "metadata": {
+                "namespace": MERCHANT,
+                **{
+                    name: metadata[name]
+                    for name in ("labels", "annotations", "finalizers")
+                    if name in metadata
+                },
+            },
+            "spec": document["spec"],
+        },
+        status=document["status"],
+        child_statuses={kind: child["status"] for kind, child in children.items()},
+        reports=min(3, max(1, round(counts.get("PUT orders/status", 1)))),
+        events=min(3, round(counts.get("POST events", 0))),
+    )
 
 
 @asynccontextmanager
