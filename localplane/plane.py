@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +18,14 @@ from orderplane.adapters.kubernetes.install import WebhookTarget, install
 from orderplane.adapters.postgres.migrate import migrate
 from orderplane.gateway.identity.keyring import new_key
 from orderplane.localplane import infrastructure
+from orderplane.localplane.broker import Program, kafka, kafka_program
 from orderplane.localplane.certificates import IDENTITIES, Authority, write_private
 from orderplane.localplane.controlplane import Binaries, control_plane_binaries
-from orderplane.localplane.kafka_jars import kafka_classpath
 from orderplane.localplane.places import project_root
 from orderplane.localplane.processes import MODULES, process
 from orderplane.localplane.progress import Progress
-from orderplane.localplane.supervisor import Component, Supervisor
-from orderplane.localplane.tools import ToolMissing, find_java
+from orderplane.localplane.supervisor import Supervisor
+from orderplane.localplane.tools import ToolMissing
 
 _PORTS = (
     "etcd", "etcd-peer", "apiserver", "controller-manager", "postgres", "kafka", "kafka-controller",
@@ -52,7 +52,7 @@ class Wish:
     """What a plane is to be made of.
 
     Args:
-        processes: Which of the product's processes run, in this order.
+        processes: Which of the product's processes run.
         kafka: True for a broker of our own, False for none, or bootstrap servers.
         dsn: A PostgreSQL to use instead of our own.
         with_garbage_collection: Run a kube-controller-manager too.
@@ -156,25 +156,20 @@ class Plane:
             names.append("kube-controller-manager")
         binaries = await control_plane_binaries(progress, tuple(names))
         self.kubectl = binaries["kubectl"]
-        kafka = await self._prepare_kafka(wish, progress)
+        broker = await self._find_kafka(wish.kafka, progress)
         with progress.step("Starting etcd, kube-apiserver, PostgreSQL and Kafka") as step:
             authority = Authority(self.state / "pki")
             authority.serving("webhook")
-            starts = [
+            await _all_of(
                 self._start_postgres(wish.dsn),
                 self._start_control_plane(binaries, authority, wish),
-            ]
-            if kafka is not None:
-                starts.append(self.supervisor.start(kafka))
-            for problem in await asyncio.gather(*starts, return_exceptions=True):
-                if problem is not None:
-                    raise problem
+                self._start_kafka(broker),
+            )
             step.update("installing the resources and the database schema")
             await self._install(authority, wish)
         if wish.processes:
             with progress.step(f"Starting {', '.join(wish.processes)}"):
-                for name in wish.processes:
-                    await self.start_process(name, wish.env.get(name, {}))
+                await _all_of(*(self.start_process(n, wish.env.get(n, {})) for n in wish.processes))
         self._is_ready = True
         self._write_state()
 
@@ -189,26 +184,24 @@ class Plane:
         )
         await self.supervisor.start(component)
 
-    async def _prepare_kafka(self, wish: Wish, progress: Progress) -> Component | None:
-        if isinstance(wish.kafka, str):
-            self.kafka_bootstrap = wish.kafka
+    async def _find_kafka(self, wish: bool | str, progress: Progress) -> Program | None:
+        if isinstance(wish, str):
+            self.kafka_bootstrap = wish
             return None
-        if not wish.kafka:
+        if not wish:
             return None
         try:
-            java, classpath = await find_java(progress), await kafka_classpath(progress)
+            program = await kafka_program(progress)
         except ToolMissing as problem:
             progress.note(f"No Kafka here, events will wait in the outbox: {problem}")
             return None
         self.kafka_bootstrap = f"127.0.0.1:{self._ports['kafka']}"
-        return await asyncio.to_thread(
-            infrastructure.kafka,
-            java,
-            classpath,
-            self.state,
-            self._ports["kafka"],
-            self._ports["kafka-controller"],
-        )
+        return program
+
+    async def _start_kafka(self, program: Program | None) -> None:
+        if program is not None:
+            ports = self._ports["kafka"], self._ports["kafka-controller"]
+            await self.supervisor.start(await asyncio.to_thread(kafka, program, self.state, *ports))
 
     async def _start_postgres(self, dsn: str | None) -> None:
         if dsn:
@@ -293,6 +286,13 @@ class Plane:
         unfinished = self.state / ".state.json"
         write_private(unfinished, json.dumps(document).encode())
         unfinished.rename(self.state / "state.json")
+
+
+async def _all_of(*starts: Awaitable[None]) -> None:
+    """Start several at once; none is left half-way when the first problem is raised."""
+    for problem in await asyncio.gather(*starts, return_exceptions=True):
+        if problem is not None:
+            raise problem
 
 
 def remove(state: Path) -> None:

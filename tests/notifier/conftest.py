@@ -26,11 +26,10 @@ from orderplane.audit.collect import TABLES, read_tables
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.events.types import EventType
 from orderplane.localplane import infrastructure
-from orderplane.localplane.kafka_jars import kafka_classpath
+from orderplane.localplane.broker import kafka, kafka_program
 from orderplane.localplane.processes import process
 from orderplane.localplane.progress import ConsoleProgress
 from orderplane.localplane.supervisor import Supervisor
-from orderplane.localplane.tools import find_java
 from orderplane.notifications.plan import Channel
 from orderplane.notifications.words import reference_of
 
@@ -224,12 +223,11 @@ class House:
 
 @asynccontextmanager
 async def _opened(state: Path) -> AsyncIterator[House]:
-    progress = ConsoleProgress()
-    java, classpath = await find_java(progress), await kafka_classpath(progress)
     ports = {
         name: free_port() for name in ("kafka", "controller", "postgres", "mail", "smtp", "sms", "relay")
     }
-    broker = infrastructure.kafka(java, classpath, state, ports["kafka"], ports["controller"])
+    program = await kafka_program(ConsoleProgress())
+    broker = kafka(program, state, ports["kafka"], ports["controller"])
     database, dsn = infrastructure.postgres(state, ports["postgres"])
     env = {
         "ORDERPLANE_POSTGRES_DSN": dsn,

@@ -22,11 +22,10 @@ from orderplane.adapters.postgres.history import record
 from orderplane.adapters.postgres.migrate import migrate
 from orderplane.events.types import EventType
 from orderplane.localplane import infrastructure
-from orderplane.localplane.kafka_jars import kafka_classpath
+from orderplane.localplane.broker import kafka, kafka_program
 from orderplane.localplane.processes import process
 from orderplane.localplane.progress import ConsoleProgress
 from orderplane.localplane.supervisor import Component, Supervisor
-from orderplane.localplane.tools import find_java
 
 TYPES = tuple(EventType)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -176,10 +175,8 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 async def kept_stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     state = tmp_path_factory.mktemp("relay")
-    progress = ConsoleProgress()
-    java, classpath = await find_java(progress), await kafka_classpath(progress)
     port = free_port()
-    broker = infrastructure.kafka(java, classpath, state, port, free_port())
+    broker = kafka(await kafka_program(ConsoleProgress()), state, port, free_port())
     database, dsn = infrastructure.postgres(state, free_port())
     async with Supervisor(state / "logs") as supervisor:
         await supervisor.start(database)
