@@ -6,28 +6,15 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
 
-import asyncpg
 import structlog
 import typer
-from aiokafka.errors import KafkaError
-from kubernetes.config import ConfigException
 from rich.console import Console
 from rich.text import Text
-
-from orderplane.adapters.postgres.recount import StockRaced
-from orderplane.controllers.errors import Refused, Transient
-from orderplane.controllers.gate import GateClosed
-from orderplane.crds.api_errors import ApiError
 
 T = TypeVar("T")
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
-
-_EXPECTED = (
-    ApiError, Transient, Refused, GateClosed, StockRaced, KafkaError, OSError, asyncpg.PostgresError,
-    ValueError,
-)  # fmt: skip
 
 
 def need(variable: str) -> str:
@@ -51,13 +38,37 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         return asyncio.run(work)
-    except ConfigException as problem:
+    except _without_cluster() as problem:
         fail(
             f"No cluster to talk to ({problem}); set KUBECONFIG. "
             'For the local plane: eval "$(orderplane dev env)"',
             code=2,
         )
-    except _EXPECTED as problem:
+    except _expected() as problem:
         fail(f"{type(problem).__name__}: {problem}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+# Imported when something has failed: half of the time of a command that speaks to the front door alone.
+
+
+def _without_cluster() -> type[Exception]:
+    from kubernetes.config import ConfigException  # noqa: PLC0415
+
+    found: type[Exception] = ConfigException
+    return found
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    from aiokafka.errors import KafkaError  # noqa: PLC0415
+    from asyncpg import PostgresError  # noqa: PLC0415
+
+    from orderplane.adapters.postgres.recount import StockRaced  # noqa: PLC0415
+    from orderplane.controllers.errors import Refused, Transient  # noqa: PLC0415
+    from orderplane.controllers.gate import GateClosed  # noqa: PLC0415
+    from orderplane.crds.api_errors import ApiError  # noqa: PLC0415
+
+    return (
+        ApiError, Transient, Refused, GateClosed, StockRaced, KafkaError, OSError, PostgresError, ValueError
+    )  # fmt: skip
