@@ -11,6 +11,7 @@ import pytest
 from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.crds.order import FINISHED
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
+from orderplane.localplane.plane import Plane
 
 from ..conftest import Merchant
 from .conftest import Gateway, new_key, order_of, running_gateway, token_of, until
@@ -83,10 +84,15 @@ class Town:
         return Caller(self.gateway, {"Authorization": f"Bearer {token}"}, orders_for)
 
 
+@pytest.fixture(scope="module")
+async def front_door(running: Plane) -> AsyncIterator[Gateway]:
+    async with running_gateway(running) as gateway:
+        yield gateway
+
+
 @pytest.fixture
-async def town(merchant: Merchant) -> AsyncIterator[Town]:
-    async with running_gateway(merchant.plane) as gateway:
-        yield Town(merchant, gateway)
+def town(merchant: Merchant, front_door: Gateway) -> Town:
+    return Town(merchant, front_door)
 
 
 async def test_the_timeline_of_an_order_that_was_delivered(town: Town) -> None:

@@ -12,12 +12,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orderplane.adapters.postgres.people import PostgresPeople
-from orderplane.cli.demo import TEMPO
 from orderplane.crds.meta import Kind
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
 from ..adapters_limits.redis_server import RedisServer, running_redis
-from ..conftest import Merchant
+from ..conftest import TEMPO, Merchant
 from .conftest import Gateway, new_key, order_of, running_gateway, token_of, until
 
 pytestmark = pytest.mark.integration
