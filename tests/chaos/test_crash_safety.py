@@ -39,9 +39,10 @@ class Mischief:
     done: list[str] = field(default_factory=list)
 
     async def run(self) -> None:
-        """The operator dies again and again, and beside it one thing after the other breaks."""
+        """The operator dies again and again, Kafka is away for long, and one thing after the other breaks."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._kill_operator())
+            group.create_task(self._stop_kafka())
             group.create_task(self._break_the_rest())
 
     async def _kill_operator(self) -> None:
@@ -55,7 +56,7 @@ class Mischief:
 
     async def _break_the_rest(self) -> None:
         troubles: list[Callable[[], Awaitable[None]]] = [
-            self._restart_apiserver, self._stop_kafka, self._restart_postgres, self._count_the_shelf,
+            self._restart_apiserver, self._restart_postgres, self._count_the_shelf,
             partial(self._fault, "payments", "error500"),
             partial(self._fault, "payments", "hang"),
             partial(self._fault, "carrier", "error500"),
@@ -81,6 +82,7 @@ class Mischief:
         self.done.append("restart postgres")
 
     async def _stop_kafka(self) -> None:
+        await asyncio.sleep(self.rng.uniform(0.5, 20.0))
         await self.plane.supervisor.stop("kafka")
         await asyncio.sleep(20)
         await self.plane.supervisor.start("kafka")
