@@ -79,7 +79,7 @@ async def _class_archive(java: Path, classpath: str, progress: Progress) -> Path
     with only_one("kafka-classes"):
         if not archive.exists():
             with (
-                progress.step("Making an archive of Kafka's classes (once, about 10 s)"),
+                progress.step("Making an archive of Kafka's classes (once, about 6 s)"),
                 TemporaryDirectory(dir=cache_dir()) as folder,
             ):
                 made = Path(folder) / archive.name

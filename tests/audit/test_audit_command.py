@@ -11,13 +11,14 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from orderplane.adapters.postgres.pool import session
-from orderplane.cli.demo import TEMPO
 from orderplane.cli.world import World, open_world
 from orderplane.demo.catalogue import seed
 from orderplane.demo.mix import Story, mix
 from orderplane.demo.shop import Shop
 from orderplane.localplane.plane import Plane, Wish, remove
 from orderplane.localplane.progress import ConsoleProgress
+
+from ..conftest import TEMPO
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 

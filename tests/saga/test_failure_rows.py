@@ -7,11 +7,11 @@ import pytest
 
 from orderplane.adapters.postgres.recount import recount
 from orderplane.adapters.postgres.settlement import settle_by_hand
-from orderplane.cli.demo import TEMPO
 from orderplane.controllers.payment.ports import IntentState, RefundState
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
 from orderplane.demo.catalogue import RECOUNTED, SCARCE
 
+from ..conftest import TEMPO
 from .conftest import MUG, OPENING, POT, TEA, Desk, conditions_of, phase_is, undone_steps
 
 pytestmark = pytest.mark.integration
