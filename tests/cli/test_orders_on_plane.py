@@ -41,21 +41,35 @@ class Shell:
 
 
 @pytest.fixture
-async def ada(merchant: Merchant, tmp_path: Path) -> Shell:
-    """A customer of the demo shop who is logged in."""
+async def email(merchant: Merchant) -> str:
+    """Of somebody who has an account at the demo shop."""
     await seed(merchant.pool)
-    url, email = merchant.plane.url("gateway"), f"{secrets.token_hex(6)}@example.test"
-    async with connect(url) as transport:
+    email = f"{secrets.token_hex(6)}@example.test"
+    async with connect(merchant.plane.url("gateway")) as transport:
         await register(transport, email=email, password=PASSWORD)
-    shell = Shell(tmp_path, url, {})
+    return email
+
+
+@pytest.fixture
+def shell(merchant: Merchant, tmp_path: Path) -> Shell:
+    """Of somebody who is not logged in."""
+    return Shell(tmp_path, merchant.plane.url("gateway"), {})
+
+
+@pytest.fixture
+async def ada(shell: Shell, email: str) -> Shell:
+    """A customer of the demo shop who is logged in."""
+    answer = await shell.run("login", email, typed=PASSWORD)
+    assert answer.code == 0, answer.err
+    assert answer.out.startswith(f"Logged in at {shell.url} as customer u-")
+    assert PASSWORD not in answer.out + answer.err
+    return shell
+
+
+async def test_a_wrong_password_lets_nobody_in(shell: Shell, email: str) -> None:
     wrong = await shell.run("login", email, typed="a wrong password")
     assert (wrong.code, wrong.out) == (3, "")
     assert not shell.file.exists()
-    answer = await shell.run("login", email, typed=PASSWORD)
-    assert answer.code == 0, answer.err
-    assert answer.out.startswith(f"Logged in at {url} as customer u-")
-    assert PASSWORD not in answer.out + answer.err
-    return shell
 
 
 async def test_an_order_from_its_file_to_its_door(ada: Shell, tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ async def two_replicas(merchant: Merchant, redis: RedisServer) -> AsyncIterator[
         "ORDERPLANE_TRUSTED_PROXIES": "127.0.0.0/8",
     }
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(running_gateway(merchant.plane, env)) for _ in range(2)]
+        starting = (stack.enter_async_context(running_gateway(merchant.plane, env)) for _ in range(2))
+        yield await asyncio.gather(*starting)
 
 
 async def test_replicas_limit_together_and_go_on_without_redis(merchant: Merchant) -> None:
