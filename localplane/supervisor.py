@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_LONGEST_PAUSE = 5.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
 class StartFailed(Exception):  # noqa: N818
@@ -60,6 +60,7 @@ class _Running:
         self.process: asyncio.subprocess.Process | None = None
         self.keeper: asyncio.Task[None] | None = None
         self.is_wanted = False
+        self.is_killed = False
         self.cpu_before = 0.0
         self.cpu_now = 0.0
         self.restarts = 0
@@ -77,10 +78,8 @@ class Supervisor:
         self._logs = logs
         self._running: dict[str, _Running] = {}
         self._on_change = on_change
-        self._sampler: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Supervisor":
-        self._sampler = asyncio.create_task(self._sample())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -105,7 +104,11 @@ class Supervisor:
         return self._running[name].restarts
 
     def cpu_seconds(self, name: str) -> float:
-        """User and system time of this component so far, earlier processes of it included."""
+        """User and system time of this component so far, earlier processes of it included.
+
+        A process is measured when it is asked for and before it is ended here; what one that ended by itself
+        has used since then is lost. To look every other second would cost more than it tells.
+        """
         running = self._running[name]
         self._measure(running)
         return running.cpu_before + running.cpu_now
@@ -148,10 +151,12 @@ class Supervisor:
             return False
 
     async def kill(self, name: str) -> None:
-        """SIGKILL, as a crash would; it is started again by itself."""
-        process = self._running[name].process
+        """SIGKILL, as a crash would; it is started again by itself, and at once."""
+        running = self._running[name]
+        process = running.process
         if process is not None and process.returncode is None:
-            self._measure(self._running[name])
+            self._measure(running)
+            running.is_killed = True
             process.kill()
             await process.wait()
 
@@ -183,8 +188,6 @@ class Supervisor:
 
     async def close(self) -> None:
         """Stop everything, the last started first."""
-        if self._sampler is not None:
-            self._sampler.cancel()
         for name in reversed(self._running):
             await self.stop(name)
 
@@ -204,13 +207,16 @@ class Supervisor:
         self._on_change()
 
     async def _keep(self, running: _Running) -> None:
-        pause = 0.05
+        pause = _FIRST_PAUSE
         while running.is_wanted:
             assert running.process is not None
             started = time.monotonic()
             code = await running.process.wait()
             self._retire(running)
-            pause = 0.05 if time.monotonic() - started > 10 else min(_LONGEST_PAUSE, pause * 2)
+            # Only who ends again and again by itself is started ever more slowly.
+            is_old = time.monotonic() - started > 10
+            pause = _FIRST_PAUSE if is_old or running.is_killed else min(_LONGEST_PAUSE, pause * 2)
+            running.is_killed = False
             if await self._still_wanted(running, pause):
                 log.warning("restarting", component=running.component.name, code=code)
                 running.restarts += 1
@@ -240,13 +246,6 @@ class Supervisor:
             # Children that ended are counted by the kernel once they are waited for.
             ended = parent.cpu_times()
             running.cpu_now = max(running.cpu_now, total + ended.children_user + ended.children_system)
-
-    async def _sample(self) -> None:
-        """So that little is lost of a process that is killed."""
-        while True:
-            await asyncio.sleep(2)
-            for running in self._running.values():
-                self._measure(running)
 
 
 def _die_with_parent() -> None:
