@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,7 +169,10 @@ class Plane:
             await self._install(authority, wish)
         if wish.processes:
             with progress.step(f"Starting {', '.join(wish.processes)}"):
-                await _all_of(*(self.start_process(n, wish.env.get(n, {})) for n in wish.processes))
+                # Whoever joins Kafka's group while the topics are being made may wait for the better part of
+                # a minute: that one comes when the others are there.
+                for names in _parted(wish.processes, "notifier"):
+                    await _all_of(*(self.start_process(name, wish.env.get(name, {})) for name in names))
         self._is_ready = True
         self._write_state()
 
@@ -286,6 +289,10 @@ class Plane:
         unfinished = self.state / ".state.json"
         write_private(unfinished, json.dumps(document).encode())
         unfinished.rename(self.state / "state.json")
+
+
+def _parted(names: Sequence[str], last: str) -> tuple[list[str], list[str]]:
+    return [name for name in names if name != last], [name for name in names if name == last]
 
 
 async def _all_of(*starts: Awaitable[None]) -> None:
