@@ -192,11 +192,7 @@ async def _pattern(api: ApiClient, counts: Mapping[str, float]) -> Pattern:
             "kind": document["kind"],
             "metadata": {
                 "namespace": MERCHANT,
-                **{
-                    name: metadata[name]
-                    for name in ("labels", "annotations", "finalizers")
-                    if name in metadata
-                },
+                **{name: metadata[name] for name in kept},
             },
             "spec": document["spec"],
         },
