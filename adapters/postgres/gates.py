@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from orderplane.adapters.postgres.history import TELL_OF, history_row, record
+from orderplane.adapters.postgres.history import insert_told, record, told_arguments
 from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.controllers.gate import (
     Gate,
@@ -36,9 +36,9 @@ _READ_UNSEALED = _SELECT + "WHERE o.state <> 'Sealed' "
 _OPEN = f"""
 WITH told AS (
     INSERT INTO orders (merchant, uid, name, traceparent, currency, total, seq)
-    VALUES ($2, $3, $4, $7, $9, $10, 1) ON CONFLICT DO NOTHING RETURNING seq
+    VALUES ($1, $2, $3, $4, $5, $6, 1) ON CONFLICT DO NOTHING RETURNING *
 )
-{TELL_OF}
+{insert_told(7)}
 """  # noqa: S608
 
 _COMPENSATION = """
@@ -47,6 +47,32 @@ WHERE subject = $1 AND merchant = $2
   AND type IN ('inventory.released', 'payment.cancelled', 'payment.refunded', 'shipment.cancelled')
 ORDER BY seq
 """
+
+
+def gate_of(uid: str, *states: GateState) -> str:
+    """The part of a statement that locks an order's row, `gate`, where it admits the effect.
+
+    A statement that had to wait for the lock sees other rows as they were before. So it locks or changes
+    every row that it decides by: PostgreSQL then looks at the newest version of each.
+
+    Source: https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED
+
+    Args:
+        uid: The argument with the order's uid; $1 is the merchant.
+    """
+    admitted = ", ".join(f"'{state}'" for state in states)
+    return (
+        f"gate AS (SELECT * FROM orders WHERE merchant = $1 AND uid = {uid} AND state IN ({admitted}) "  # noqa: S608
+        "FOR UPDATE)"
+    )
+
+
+def told_of(effect: str) -> str:
+    """The part of a statement that numbers an event, `told`, where the part `effect` has a row."""
+    return (
+        "told AS (UPDATE orders o SET seq = o.seq + 1 "  # noqa: S608
+        f"FROM gate, {effect} WHERE o.merchant = gate.merchant AND o.uid = gate.uid RETURNING o.*)"
+    )
 
 
 async def pass_gate(connection: Connection, merchant: str, uid: str, *states: GateState) -> Any:
@@ -77,13 +103,13 @@ async def tell(
         subject=row["uid"],
         name=row["name"],
         seq=None,
-        data=_about_order(row["merchant"], row["name"], str(row["uid"])) | data,
+        data={
+            "merchant": row["merchant"],
+            "order": {"name": row["name"], "uid": str(row["uid"])},
+            **data,
+        },
         traceparent=row["traceparent"],
     )
-
-
-def _about_order(merchant: str, name: str, uid: str) -> dict[str, Any]:
-    return {"merchant": merchant, "order": {"name": name, "uid": uid}}
 
 
 async def seal_as(connection: Connection, row: Any, outcome: Outcome) -> None:
@@ -117,18 +143,15 @@ class PostgresGates:
             "total": quote.amounts.total,
             "currency": quote.currency,
         }
-        row = history_row(
-            type_=EventType.ORDER_CREATED,
-            effect=UUID(uid),
-            merchant=merchant,
-            subject=UUID(uid),
-            name=name,
-            data=_about_order(merchant, name, uid) | data,
-            traceparent=order.metadata.annotations.get(TRACEPARENT_ANNOTATION),
-        )
         async with session(self._pool) as connection:
-            if await connection.fetchrow(_OPEN, *row, quote.currency, quote.amounts.total) is not None:
-                return Gate(merchant, uid, name, GateState.OPEN)
+            is_new = await connection.fetchrow(
+                _OPEN,
+                merchant, uid, name, order.metadata.annotations.get(TRACEPARENT_ANNOTATION),
+                quote.currency, quote.amounts.total,
+                *told_arguments(EventType.ORDER_CREATED, UUID(uid), data),
+            )  # fmt: skip
+        if is_new is not None:
+            return Gate(merchant, uid, name, GateState.OPEN)
         gate = await self.read(merchant, uid)
         assert gate is not None
         return gate

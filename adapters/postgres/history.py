@@ -10,34 +10,38 @@ CHANNEL = "outbox"
 """Whoever relays events LISTENs here; the payload is the lane."""
 
 
-_INSERT = "INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, lane, seq) "
-_NOTIFY = f" RETURNING pg_notify('{CHANNEL}', lane::text)"
+_COLUMNS = "event_id, merchant, subject, name, type, data, traceparent, lane, seq"
+_NOTIFY = f"RETURNING pg_notify('{CHANNEL}', lane::text)"
 
-_TELL = f"{_INSERT} VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) {_NOTIFY}"
-
-TELL_OF = f"{_INSERT} SELECT $1, $2, $3, $4, $5, $6, $7, $8::smallint, told.seq FROM told {_NOTIFY}"
-"""The end of a statement that begins with `told`, the order's row as it is after its number has risen."""
+_TELL = f"INSERT INTO history ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) {_NOTIFY}"  # noqa: S608
 
 _TELL_OF_ORDER = f"""
 WITH told AS (UPDATE orders SET seq = seq + 1 WHERE merchant = $2 AND uid = $3 RETURNING seq)
-{TELL_OF}
+INSERT INTO history ({_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8::smallint, told.seq FROM told
+{_NOTIFY}
 """  # noqa: S608
 
 
-def history_row(
-    *,
-    type_: EventType,
-    effect: UUID,
-    merchant: str,
-    subject: UUID,
-    name: str,
-    data: dict[str, Any],
-    traceparent: str | None,
-) -> tuple[Any, ...]:
-    """What `TELL_OF` takes as its first eight arguments."""
-    return (
-        event_id(effect, type_), merchant, subject, name, type_.value, data, traceparent, lane_of(subject),
-    )  # fmt: skip
+def insert_told(first: int, more: str = "'{}'") -> str:
+    """The part of a statement that adds the history row of `told`, an order's row after its number has risen.
+
+    Args:
+        first: `told_arguments` begin at this argument of the statement.
+        more: What else the statement has to say of the event, as jsonb.
+    """
+    return f"""
+    INSERT INTO history ({_COLUMNS})
+    SELECT ${first}::uuid, merchant, uid, name, ${first + 1}::text,
+        jsonb_build_object('merchant', merchant, 'order', jsonb_build_object('name', name, 'uid', uid))
+            || ${first + 2}::jsonb || {more},
+        traceparent, ${first + 3}::smallint, seq
+    FROM told {_NOTIFY}
+    """  # noqa: S608
+
+
+def told_arguments(type_: EventType, effect: UUID, data: dict[str, Any]) -> tuple[Any, ...]:
+    """What `insert_told` takes, for an event of the order `effect`."""
+    return event_id(effect, type_), type_.value, data, lane_of(effect)
 
 
 async def record(
@@ -60,9 +64,8 @@ async def record(
     Raises:
         asyncpg.UniqueViolationError: this effect was told before: the caller's fence is broken.
     """
-    row = history_row(
-        type_=type_, effect=effect, merchant=merchant, subject=subject, name=name, data=data,
-        traceparent=traceparent,
+    row = (
+        event_id(effect, type_), merchant, subject, name, type_.value, data, traceparent, lane_of(subject),
     )  # fmt: skip
     if seq is None:
         await connection.execute(_TELL_OF_ORDER, *row)

@@ -1,13 +1,15 @@
 """The shipment ledger in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-from orderplane.adapters.postgres.gates import pass_gate, seal_as, tell
+from orderplane.adapters.postgres.gates import gate_of, pass_gate, seal_as, tell, told_of
+from orderplane.adapters.postgres.history import insert_told, told_arguments
 from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
-from orderplane.adapters.postgres.stock import commit_lines
+from orderplane.adapters.postgres.stock import COMMIT_GONE, commit_lines
 from orderplane.controllers.errors import Transient
 from orderplane.controllers.gate import GateClosed, GateState, Outcome, ParcelState, Whereabouts
 from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelRef, PickupClaim
@@ -16,20 +18,44 @@ from orderplane.events.types import EventType
 
 _LIVE = (GateState.OPEN, GateState.UNDOING)
 
-_INTEND = """
-WITH gate AS (
-    SELECT merchant, uid, total, currency FROM orders
-    WHERE merchant = $1 AND uid = $2 AND state = 'Open' FOR UPDATE
-), pinned AS (
-    -- Locked, because a recount that held the gate until now may have taken it.
+_INTEND = f"""
+WITH {gate_of("$2", GateState.OPEN)}, pinned AS (
     SELECT gate.* FROM gate JOIN reservations r ON r.merchant = gate.merchant AND r.holder = gate.uid
     WHERE r.state = 'Pinned' FOR UPDATE OF r
 )
 INSERT INTO shipments (merchant, order_uid, name)
 SELECT o.merchant, o.uid, $3 FROM pinned o JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
+-- The payment of an open order stays as it is once it is captured.
 WHERE p.state = 'Captured' AND p.captured = o.total AND p.currency = o.currency
 ON CONFLICT DO NOTHING RETURNING *
-"""
+"""  # noqa: S608
+
+_BEGIN_BUY = f"""
+WITH {gate_of("$2", GateState.OPEN)}
+UPDATE shipments s SET provider_id = $3, rate_id = $4, buy_begun_at = $5 FROM gate
+WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
+  AND coalesce(s.provider_id, $3) = $3
+RETURNING s.*
+"""  # noqa: S608
+
+_LABEL = f"""
+WITH {gate_of("$2", *_LIVE)}, pinned AS (
+    SELECT r.merchant, r.holder
+    FROM gate JOIN reservations r ON r.merchant = gate.merchant AND r.holder = gate.uid
+    WHERE gate.state = 'Open' AND r.state = 'Pinned' FOR UPDATE OF r
+), bought AS (
+    UPDATE shipments s
+    SET state = 'Bought', bought_at = $3, poll_at = $3, carrier = $4, service = $5, tracking_code = $6,
+        tracker_id = $7, tracking_url = $8, cost = $9, cost_currency = $10,
+        is_shipped = EXISTS (SELECT FROM pinned)
+    FROM gate WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
+    RETURNING s.*
+), gone AS (
+    UPDATE reservations r SET state = 'Committed' FROM bought, pinned
+    WHERE r.merchant = pinned.merchant AND r.holder = pinned.holder RETURNING r.merchant, r.holder
+), {COMMIT_GONE}, {told_of("gone")}, written AS ({insert_told(11)})
+SELECT bought.* FROM bought, (SELECT count(*) FROM written) AS written
+"""  # noqa: S608
 
 _ORDER = {state: rank for rank, state in enumerate(("PreTransit", "InTransit", "Returned", "Delivered"))}
 
@@ -82,34 +108,23 @@ class PostgresParcels:
         self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
     ) -> ParcelEntry:
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(
-                "WITH gate AS (SELECT 1 FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' "
-                "  FOR UPDATE) "
-                "UPDATE shipments SET provider_id = $3, rate_id = $4, buy_begun_at = $5 FROM gate "
-                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' "
-                "AND coalesce(provider_id, $3) = $3 RETURNING shipments.*",
-                merchant, order_uid, provider_id, rate_id, now,
-            )  # fmt: skip
+            row = await connection.fetchrow(_BEGIN_BUY, merchant, order_uid, provider_id, rate_id, now)
         if row is None:
             raise GateClosed(f"buying a label for order {merchant}/{order_uid} is not admitted any more")
         return _entry(row)
 
     async def record_label(self, merchant: str, order_uid: str, label: Label, now: datetime) -> ParcelEntry:
-        async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
+        told = told_arguments(EventType.ORDER_SHIPPED, UUID(order_uid), _about(asdict(label)))
+        async with session(self._pool) as connection:
             row = await connection.fetchrow(
-                "UPDATE shipments SET state = 'Bought', bought_at = $3, poll_at = $3, carrier = $4, "
-                "service = $5, tracking_code = $6, tracker_id = $7, tracking_url = $8, cost = $9, "
-                "cost_currency = $10 "
-                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' RETURNING *",
+                _LABEL,
                 merchant, order_uid, now, label.carrier, label.service, label.tracking_code,
-                label.tracker_id, label.tracking_url, label.cost, label.currency,
+                label.tracker_id, label.tracking_url, label.cost, label.currency, *told,
             )  # fmt: skip
-            if row is None:
-                return await _reread(connection, merchant, order_uid)
-            if gate["state"] == GateState.OPEN and await commit_lines(connection, merchant, order_uid):
-                await _tell_shipped(connection, gate, row)
-            return _entry(row)
+            if row is not None:
+                return _entry(row)
+            await pass_gate(connection, merchant, order_uid, *_LIVE)
+            return await _reread(connection, merchant, order_uid)
 
     async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ParcelEntry:
         return await self._settle(merchant, order_uid, _LIVE, ParcelState.REFUSED, reason, message)
@@ -237,13 +252,16 @@ async def _tell_shipped(connection: Connection, gate: Any, row: Any) -> None:
         "UPDATE shipments SET is_shipped = true WHERE merchant = $1 AND order_uid = $2",
         row["merchant"], row["order_uid"],
     )  # fmt: skip
-    data = {
-        "carrier": row["carrier"],
-        "service": row["service"],
-        "trackingCode": row["tracking_code"],
-        "trackingUrl": row["tracking_url"],
+    await tell(connection, gate, EventType.ORDER_SHIPPED, _about(row))
+
+
+def _about(label: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "carrier": label["carrier"],
+        "service": label["service"],
+        "trackingCode": label["tracking_code"],
+        "trackingUrl": label["tracking_url"],
     }
-    await tell(connection, gate, EventType.ORDER_SHIPPED, data)
 
 
 async def _commit_what_left(connection: Connection, merchant: str, order_uid: str) -> None:

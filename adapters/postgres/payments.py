@@ -3,7 +3,8 @@
 from typing import Any
 from uuid import UUID, uuid5
 
-from orderplane.adapters.postgres.gates import pass_gate, tell
+from orderplane.adapters.postgres.gates import gate_of, pass_gate, tell, told_of
+from orderplane.adapters.postgres.history import insert_told, told_arguments
 from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.controllers.errors import Refused, Transient
 from orderplane.controllers.gate import GateClosed, GateState, MoneyState, ParcelState
@@ -13,18 +14,34 @@ from orderplane.events.types import EventType
 
 _LIVE = (GateState.OPEN, GateState.UNDOING)
 
-_INTEND = """
-WITH gate AS (
-    SELECT merchant, uid FROM orders
-    WHERE merchant = $1 AND uid = $2 AND state = 'Open' AND total = $4 AND currency = $5 FOR UPDATE
-), pinned AS (
+_INTEND = f"""
+WITH {gate_of("$2", GateState.OPEN)}, pinned AS (
     UPDATE reservations r SET state = 'Pinned' FROM gate
-    WHERE r.merchant = gate.merchant AND r.holder = gate.uid AND r.state IN ('Held', 'Pinned')
+    WHERE gate.total = $4 AND gate.currency = $5
+      AND r.merchant = gate.merchant AND r.holder = gate.uid AND r.state IN ('Held', 'Pinned')
     RETURNING r.merchant, r.holder
 )
 INSERT INTO payments (merchant, order_uid, name, amount, currency, method)
 SELECT merchant, holder, $3, $4, $5, $6 FROM pinned ON CONFLICT DO NOTHING RETURNING *
-"""
+"""  # noqa: S608
+
+_BEGIN_CONFIRM = f"""
+WITH {gate_of("$2", GateState.OPEN)}
+UPDATE payments p SET intent_id = $3, confirm_attempt = $4 FROM gate
+WHERE p.merchant = gate.merchant AND p.order_uid = gate.uid AND p.state = 'Intended'
+  AND coalesce(p.intent_id, $3) = $3 AND p.confirm_attempt < $4
+RETURNING p.*
+"""  # noqa: S608
+
+_PAID = "(SELECT jsonb_build_object('intentId', intent_id, 'currency', currency) FROM paid)"
+_CAPTURE = f"""
+WITH {gate_of("$2", *_LIVE)}, paid AS (
+    UPDATE payments p SET state = 'Captured', captured = $3 FROM gate
+    WHERE p.merchant = gate.merchant AND p.order_uid = gate.uid AND p.state IN ('Intended', 'Declined')
+    RETURNING p.*
+), {told_of("paid")}, written AS ({insert_told(4, _PAID)})
+SELECT paid.* FROM paid, (SELECT count(*) FROM written) AS written
+"""  # noqa: S608
 
 
 class PostgresPayments:
@@ -81,14 +98,7 @@ class PostgresPayments:
         self, merchant: str, order_uid: str, intent_id: str, attempt: int
     ) -> PaymentEntry:
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(
-                "WITH gate AS (SELECT 1 FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' "
-                "  FOR UPDATE) "
-                "UPDATE payments SET intent_id = $3, confirm_attempt = $4 FROM gate "
-                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' "
-                "AND coalesce(intent_id, $3) = $3 AND confirm_attempt < $4 RETURNING payments.*",
-                merchant, order_uid, intent_id, attempt,
-            )  # fmt: skip
+            row = await connection.fetchrow(_BEGIN_CONFIRM, merchant, order_uid, intent_id, attempt)
             if row is None:
                 raise GateClosed(
                     f"confirm {attempt} of order {merchant}/{order_uid} is not admitted any more"
@@ -106,18 +116,13 @@ class PostgresPayments:
             return await _reread(connection, merchant, order_uid)
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
-        async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
-            row = await connection.fetchrow(
-                "UPDATE payments SET state = 'Captured', captured = $3 "
-                "WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING *",
-                merchant, order_uid, received,
-            )  # fmt: skip
-            if row is None:
-                return await _reread(connection, merchant, order_uid)
-            data = {"intentId": row["intent_id"], "amount": received, "currency": row["currency"]}
-            await tell(connection, gate, EventType.PAYMENT_SUCCESS, data)
-            return _entry(row, [])
+        told = told_arguments(EventType.PAYMENT_SUCCESS, UUID(order_uid), {"amount": received})
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(_CAPTURE, merchant, order_uid, received, *told)
+            if row is not None:
+                return _entry(row, [])
+            await pass_gate(connection, merchant, order_uid, *_LIVE)
+            return await _reread(connection, merchant, order_uid)
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:

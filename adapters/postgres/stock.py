@@ -9,40 +9,82 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from orderplane.adapters.postgres.gates import pass_gate, tell
-from orderplane.adapters.postgres.history import record
+from orderplane.adapters.postgres.gates import gate_of, pass_gate, tell, told_of
+from orderplane.adapters.postgres.history import insert_told, record, told_arguments
 from orderplane.adapters.postgres.pool import Connection, Pool, session, transaction
 from orderplane.controllers.gate import GateClosed, GateState, ParcelState, StockState
 from orderplane.controllers.reservation.ledger import StockEntry
 from orderplane.crds.order import Item
 from orderplane.events.types import EventType
 
-_RESERVE = """
-WITH made AS (
-    INSERT INTO reservations (merchant, holder, order_uid, name, state, expires_at)
-    VALUES ($1, $2, $3, $4, 'Held', $5) ON CONFLICT DO NOTHING RETURNING *
+# The stock is locked before anything is made, for no longer than this statement. It is set from what was
+# locked: PostgreSQL checks a row's constraints before it finds that there is a newer version of it.
+_TAKE = """
+line AS (SELECT * FROM unnest($6::text[], $7::bigint[]) AS t (sku, quantity)),
+shelf AS MATERIALIZED (
+    SELECT s.sku, s.on_hand, s.reserved, s.on_hand - s.reserved AS free FROM admitted, stock s
+    WHERE s.merchant = $1 AND s.sku = ANY($6) ORDER BY s.sku FOR UPDATE OF s
+), short AS (
+    SELECT string_agg(format('%s: %s wanted, %s left', sku, quantity, coalesce(free, 0)), '; ' ORDER BY sku)
+        AS message
+    FROM line LEFT JOIN shelf USING (sku) WHERE coalesce(free, 0) < quantity
+), made AS (
+    INSERT INTO reservations (merchant, holder, order_uid, name, state, message, expires_at)
+    SELECT $1, $2, $3, $4, CASE WHEN message IS NULL THEN 'Held' ELSE 'Rejected' END,
+        CASE WHEN length(message) > 500 THEN left(message, 500) || '...' ELSE message END, $5
+    FROM admitted, short ON CONFLICT DO NOTHING RETURNING *
 ), lines AS (
     INSERT INTO reservation_lines (merchant, holder, sku, quantity)
-    SELECT made.merchant, made.holder, t.* FROM made, unnest($6::text[], $7::bigint[]) AS t
-)
-SELECT * FROM made
-"""
-
-_MOVE = """
-WITH line AS MATERIALIZED (
-    SELECT s.merchant, s.sku, l.holder, l.quantity
-    FROM reservation_lines l JOIN stock s ON s.merchant = l.merchant AND s.sku = l.sku
-    WHERE l.merchant = $1 AND l.holder = $2 ORDER BY s.sku FOR UPDATE OF s
+    SELECT made.merchant, made.holder, line.sku, line.quantity FROM made, line
+), held AS (
+    SELECT made.merchant, made.holder, line.quantity, shelf.sku, shelf.on_hand, shelf.reserved
+    FROM made, line JOIN shelf USING (sku) WHERE made.state = 'Held'
 ), moved AS (
-    UPDATE stock s
-    SET on_hand = s.on_hand + $3 * line.quantity, reserved = s.reserved + $4 * line.quantity
-    FROM line WHERE s.merchant = line.merchant AND s.sku = line.sku
+    UPDATE stock s SET on_hand = held.on_hand, reserved = held.reserved + held.quantity
+    FROM held WHERE s.merchant = held.merchant AND s.sku = held.sku
 ), noted AS (
     INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
-    SELECT merchant, sku, $3 * quantity, $4 * quantity, $5, holder FROM line
-)
+    SELECT merchant, sku, 0, quantity, 'Hold', holder FROM held
+)"""
+
+_HOLD_ALONE = f"WITH admitted AS (SELECT $3::uuid), {_TAKE} SELECT * FROM made"  # noqa: S608
+
+_HOLD = f"""
+WITH {gate_of("$3", GateState.OPEN)}, admitted AS (SELECT uid FROM gate), {_TAKE},
+taken AS (SELECT DISTINCT holder FROM held),
+{told_of("taken")}, written AS ({insert_told(8)})
+SELECT made.* FROM made, (SELECT count(*) FROM written) AS written
+"""  # noqa: S608
+
+_MOVE = """
+line AS MATERIALIZED (
+    SELECT s.merchant, s.sku, s.on_hand, s.reserved, l.holder, l.quantity
+    FROM moving m JOIN reservation_lines l ON l.merchant = m.merchant AND l.holder = m.holder
+    JOIN stock s ON s.merchant = l.merchant AND s.sku = l.sku
+    ORDER BY s.sku FOR UPDATE OF s
+), moved AS (
+    UPDATE stock s
+    SET on_hand = line.on_hand + moving.on_hand * line.quantity,
+        reserved = line.reserved + moving.reserved * line.quantity
+    FROM moving, line WHERE s.merchant = line.merchant AND s.sku = line.sku
+), noted AS (
+    INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
+    SELECT line.merchant, sku, moving.on_hand * quantity, moving.reserved * quantity, kind, line.holder
+    FROM moving, line
+)"""
+
+_MOVE_LINES = f"""
+WITH moving AS (
+    SELECT $1::text AS merchant, $2::uuid AS holder,
+        $3::bigint AS on_hand, $4::bigint AS reserved, $5::text AS kind
+), {_MOVE}
 SELECT sku, quantity FROM line
-"""
+"""  # noqa: S608
+
+COMMIT_GONE = f"""
+moving AS (SELECT merchant, holder, -1 AS on_hand, -1 AS reserved, 'Commit' AS kind FROM gone), {_MOVE}
+"""  # noqa: S608
+"""The part of a statement that takes the goods of a reservation, `gone`, off the shelf."""
 
 
 class PostgresStock:
@@ -89,29 +131,27 @@ class PostgresStock:
         traceparent: str | None,
     ) -> StockEntry:
         wanted = {item.sku: item.quantity for item in items}
-        async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN) if order_uid else None
-            row = await connection.fetchrow(
-                _RESERVE,
-                merchant, holder, order_uid, name, expires_at, list(wanted), list(wanted.values()),
-            )  # fmt: skip
-            if row is None:
-                held = await connection.fetchrow(
-                    "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2", merchant, holder
-                )
-                return _entry(held)
-            short = shortage(wanted, await _lock_stock(connection, merchant, list(wanted)))
-            if short is not None:
-                rejected = await connection.fetchrow(
-                    "UPDATE reservations SET state = 'Rejected', message = $3 "
-                    "WHERE merchant = $1 AND holder = $2 RETURNING *",
-                    merchant, holder, short,
-                )  # fmt: skip
-                return _entry(rejected)
-            lines = await move(connection, merchant, holder, kind="Hold", on_hand=0, reserved=1)
-            data = {**about(row, lines), "expiresAt": expires_at.isoformat()}
-            await tell_of_stock(connection, gate, row, EventType.INVENTORY_RESERVED, data, traceparent)
-            return _entry(row)
+        arguments = (
+            merchant, holder, order_uid, name, expires_at, list(wanted), list(wanted.values()),
+        )  # fmt: skip
+        data = {**about({"name": name, "holder": holder}, wanted), "expiresAt": expires_at.isoformat()}
+        if order_uid is None:
+            async with transaction(self._pool) as connection:
+                row = await connection.fetchrow(_HOLD_ALONE, *arguments)
+                if row is not None and row["state"] == "Held":
+                    await tell_of_stock(
+                        connection, None, row, EventType.INVENTORY_RESERVED, data, traceparent
+                    )
+        else:
+            told = told_arguments(EventType.INVENTORY_RESERVED, UUID(order_uid), data)
+            async with session(self._pool) as connection:
+                row = await connection.fetchrow(_HOLD, *arguments, *told)
+                if row is None:
+                    await pass_gate(connection, merchant, order_uid, GateState.OPEN)
+        entry = _entry(row) if row else await self.read(merchant, holder)
+        if entry is None:
+            raise GateClosed(f"reservation {merchant}/{name} was made and undone meanwhile")
+        return entry
 
     async def expire(self, merchant: str, holder: str, now: datetime) -> StockEntry | None:
         async with transaction(self._pool) as connection:
@@ -138,19 +178,6 @@ class PostgresStock:
             return await _give_back(connection, gate, row, StockState.RELEASED, "Release", "Released")
 
 
-def shortage(wanted: Mapping[str, int], free: Mapping[str, int]) -> str | None:
-    """What is missing, as a sentence for the customer; None where there is enough of everything."""
-    short = [
-        f"{sku}: {quantity} wanted, {free.get(sku, 0)} left"
-        for sku, quantity in sorted(wanted.items())
-        if free.get(sku, 0) < quantity
-    ]
-    if not short:
-        return None
-    text = "; ".join(short)
-    return text if len(text) <= 500 else f"{text[:500]}..."
-
-
 async def move(
     connection: Connection, merchant: str, holder: str | UUID, *, kind: str, on_hand: int, reserved: int
 ) -> dict[str, int]:
@@ -158,7 +185,7 @@ async def move(
 
     Answers the lines, quantities by SKU. The reservation is locked by this transaction already.
     """
-    rows = await connection.fetch(_MOVE, merchant, holder, on_hand, reserved, kind)
+    rows = await connection.fetch(_MOVE_LINES, merchant, holder, on_hand, reserved, kind)
     return {row["sku"]: row["quantity"] for row in rows}
 
 
@@ -185,15 +212,6 @@ async def lines_of(connection: Connection, merchant: str, holder: str | UUID) ->
         merchant, holder,
     )  # fmt: skip
     return {row["sku"]: row["quantity"] for row in rows}
-
-
-async def _lock_stock(connection: Connection, merchant: str, skus: list[str]) -> dict[str, int]:
-    rows = await connection.fetch(
-        "SELECT sku, on_hand - reserved AS free FROM stock "
-        "WHERE merchant = $1 AND sku = ANY($2) ORDER BY sku FOR UPDATE",
-        merchant, skus,
-    )  # fmt: skip
-    return {row["sku"]: row["free"] for row in rows}
 
 
 async def _lock_reservation(connection: Connection, merchant: str, holder: str) -> tuple[Any, Any]:
