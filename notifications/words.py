@@ -5,7 +5,7 @@ The words are jinja2 templates: `templates/EVENT.txt`, `.html`, `.sms`. A text's
 
 import re
 from email.errors import MessageError
-from email.headerregistry import Address
+from email.headerregistry import Address, BaseHeader, HeaderRegistry
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
@@ -18,8 +18,23 @@ from orderplane.controllers.errors import Refused
 from orderplane.crds.money import format_minor
 from orderplane.notifications.plan import Channel, Notice
 
+
+class _Headers(HeaderRegistry):
+    """Keeps the class of each header's name: the library makes a new one for each header of each mail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._classes: dict[str, type[BaseHeader]] = {}
+
+    def __getitem__(self, name: str) -> type[BaseHeader]:
+        known = self._classes.get(name)
+        if known is None:
+            known = self._classes[name] = super().__getitem__(name)
+        return known
+
+
 # Every line of what is sent is ASCII, so that any server takes it.
-_POLICY = SMTP.clone(cte_type="7bit")
+_POLICY = SMTP.clone(cte_type="7bit", header_factory=_Headers())
 _REFERENCE = re.compile(r"\(ref ([0-9a-f]{12})\)\Z")
 
 _templates = Environment(
@@ -28,6 +43,7 @@ _templates = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    auto_reload=False,
 )
 _templates.filters["money"] = format_minor
 
