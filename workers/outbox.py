@@ -4,14 +4,13 @@ A lane's lock lives exactly as long as the session, and only the session that ho
 that lost its lanes cannot mark, and its lanes are free for others.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from orderplane.adapters.postgres.history import CHANNEL
 from orderplane.workers.batch import Row
 from orderplane.workers.lanes import share_out
 
@@ -49,9 +48,8 @@ FROM history WHERE published_at IS NULL
 class Outbox:
     """What waits in the lanes that this session holds."""
 
-    def __init__(self, connection: Any, on_news: Callable[[], None]) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._on_news = on_news
         self._lanes: set[int] = set()
 
     @property
@@ -96,15 +94,10 @@ class Outbox:
             "UPDATE history SET published_at = clock_timestamp() WHERE id = ANY($1::int8[])", ids
         )
 
-    def heard(self, lane: str) -> None:
-        """A transaction with rows in `lane` has committed."""
-        if lane.isdecimal() and int(lane) in self._lanes:
-            self._on_news()
-
 
 @asynccontextmanager
-async def open_outbox(dsn: str, on_news: Callable[[], None]) -> AsyncIterator[Outbox]:
-    """Begin a session; `on_news` is called when there may be rows in our lanes, or when it is lost.
+async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
+    """Begin a session.
 
     Raises:
         PROBLEMS: the database cannot be reached; so does every method.
@@ -113,11 +106,8 @@ async def open_outbox(dsn: str, on_news: Callable[[], None]) -> AsyncIterator[Ou
         dsn, timeout=10, command_timeout=15, server_settings={**_KEEPALIVE, "application_name": "relay"}
     )
     try:
-        outbox = Outbox(connection, on_news)
-        connection.add_termination_listener(lambda _: on_news())
-        await connection.add_listener(CHANNEL, lambda _c, _pid, _channel, lane: outbox.heard(lane))
         await connection.execute("SELECT pg_advisory_lock_shared($1, 0)", _PRESENCE)
-        yield outbox
+        yield Outbox(connection)
     finally:
         with suppress(*PROBLEMS):
             await connection.close(timeout=2)

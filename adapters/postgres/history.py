@@ -6,19 +6,13 @@ from uuid import UUID
 from orderplane.adapters.postgres.pool import Connection
 from orderplane.events.types import EventType, event_id, lane_of
 
-CHANNEL = "outbox"
-"""Whoever relays events LISTENs here; the payload is the lane."""
-
-
 _COLUMNS = "event_id, merchant, subject, name, type, data, traceparent, lane, seq"
-_NOTIFY = f"RETURNING pg_notify('{CHANNEL}', lane::text)"
 
-_TELL = f"INSERT INTO history ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) {_NOTIFY}"  # noqa: S608
+_TELL = f"INSERT INTO history ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"  # noqa: S608
 
 _TELL_OF_ORDER = f"""
 WITH told AS (UPDATE orders SET seq = seq + 1 WHERE merchant = $2 AND uid = $3 RETURNING seq)
 INSERT INTO history ({_COLUMNS}) SELECT $1, $2, $3, $4, $5, $6, $7, $8::smallint, told.seq FROM told
-{_NOTIFY}
 """  # noqa: S608
 
 
@@ -35,7 +29,7 @@ def insert_told(first: int, more: str = "'{}'") -> str:
         jsonb_build_object('merchant', merchant, 'order', jsonb_build_object('name', name, 'uid', uid))
             || ${first + 2}::jsonb || {more},
         traceparent, ${first + 3}::smallint, seq
-    FROM told {_NOTIFY}
+    FROM told RETURNING seq
     """  # noqa: S608
 
 
