@@ -1,7 +1,7 @@
 """The stock ledger in PostgreSQL.
 
 Locks are always taken in one order, gate, reservation, then stock rows by SKU, so that no two
-transactions can wait for each other.
+transactions can wait for each other. (A reservation that is only being made has nobody who could want it.)
 """
 
 from collections.abc import Mapping, Sequence
