@@ -75,17 +75,19 @@ async def test_it_is_clean_until_somebody_meddles(sold: tuple[Plane, World]) -> 
     async with session(world.pool) as connection:
         await connection.execute("UPDATE stock SET on_hand = on_hand - 5 WHERE sku = $1", sku)
     expected = {("stock-balance", f"demo/{sku}")}
-    # Somebody makes an intent past the ledger: without a charge it is harmless.
+    assert await violations(plane) == expected
+
+    # Somebody charges past the ledger; without a charge an intent is harmless.
     stray = await world.gateway.create_intent(
         key="stray/create", amount=700, currency="EUR", method="pm_card_visa", merchant="demo",
         reference="nobody",
     )  # fmt: skip
     assert await violations(plane) == expected
-
-    # Now it is charged.
     await world.gateway.confirm(stray.id, key="stray/confirm")
     expected |= {("intent-unknown", stray.id)}
-    # And somebody else writes into a topic, without any of the headers.
+    assert await violations(plane) == expected
+
+    # Somebody else writes into a topic, without any of the headers.
     producer = AIOKafkaProducer(bootstrap_servers=plane.kafka_bootstrap)
     await producer.start()
     try:
