@@ -1,9 +1,7 @@
 """What a child's controller needs to know of the order it belongs to."""
 
-from collections.abc import Callable
-
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.engine.queue import Key, Wake
 from orderplane.controllers.errors import Transient
 from orderplane.controllers.gate import Gate
 from orderplane.controllers.order.children import is_as_planned, is_own, manifest_of
@@ -33,7 +31,7 @@ class Family:
         finalizer: str,
         cluster: Cluster,
         gates: Gates,
-        wake: Callable[[Kind, Key], None],
+        wake: Wake,
     ) -> None:
         self._kind = kind
         self._finalizer = finalizer
@@ -41,8 +39,10 @@ class Family:
         self._gates = gates
         self._wake = wake
 
-    async def gate(self, key: Key, order_uid: str) -> Gate | None:
-        """The order's row now; None where it was never opened, or there is no order."""
+    async def gate(self, key: Key, order_uid: str, seen: Gate | None = None) -> Gate | None:
+        """The order's row now, or as it was `seen`; None where it was never opened, or there is no order."""
+        if seen is not None and seen.uid == order_uid:
+            return seen
         return await self._gates.read(key[0], order_uid)
 
     async def close_gate(self, key: Key, order_uid: str) -> None:
@@ -80,11 +80,16 @@ class Family:
                 is_final=True,
             )
 
-    def wake_order(self, key: Key, child: Child | None, gate: Gate | None) -> None:
-        """The ledger moved: the order has something to do, and so may its other children."""
+    def wake_order(self, key: Key, child: Child | None, gate: Gate | None, seen: Gate | None = None) -> None:
+        """The ledger moved: the order has something to do.
+
+        Args:
+            gate: As it was before.
+            seen: As it is now, where that is known.
+        """
         name = gate.name if gate else (child.spec.order_ref.name if child and child.spec.order_ref else None)
         if name is not None:
-            self._wake(Kind.ORDER, (key[0], name))
+            self._wake(Kind.ORDER, (key[0], name), seen)
 
     def wake_siblings(self, key: Key) -> None:
         """The shipment is settled: money and stock can be given back."""

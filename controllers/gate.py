@@ -4,7 +4,7 @@ One row per order in PostgreSQL decides whether its saga moves forward, is undon
 caches are several and stale, so money and stock are decided here and nowhere else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -101,6 +101,10 @@ class Gate:
     tracking_url: str | None = None
     carrier: str | None = None
     finished_at: datetime | None = None
+
+    def advanced(self, stock: StockState, money: MoneyState | None = None) -> "Gate | None":
+        """As it is after a step forward; None where it was not open: whoever wants to know has to read it."""
+        return replace(self, stock=stock, money=money) if self.state is GateState.OPEN else None
 
     @property
     def is_parcel_settled(self) -> bool:

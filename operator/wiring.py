@@ -16,6 +16,7 @@ from orderplane.controllers.engine.api import Api
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.controller import Controller, Reconciler
 from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.gate import Gate
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.payment.act import PaymentReconciler
@@ -44,11 +45,11 @@ class Operator:
     controllers: Mapping[Kind, Controller]
     rounds: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
-    def wake(self, kind: Kind, key: Key, *, is_urgent: bool = True) -> None:
+    def wake(self, kind: Kind, key: Key, seen: Gate | None = None, *, is_urgent: bool = True) -> None:
         """Have a key looked at, where this process runs its kind; unless urgent, behind all others."""
         controller = self.controllers.get(kind)
         if controller is not None:
-            controller.wake(key, is_urgent=is_urgent)
+            controller.wake(key, is_urgent=is_urgent, seen=seen)
 
     def announce(self, kind: Kind, resource: Resource) -> None:
         """This object is new, or not what it was."""

@@ -13,7 +13,7 @@ from orderplane.controllers.engine import metrics
 from orderplane.controllers.engine.backoff import Trouble, after_failure, pause_after
 from orderplane.controllers.engine.queue import Key, KeyedQueue
 from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import GateClosed
+from orderplane.controllers.gate import Gate, GateClosed
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import Kind
 
@@ -36,8 +36,12 @@ class Reconciler(Protocol):
         """The kind whose keys these are."""
         ...
 
-    async def reconcile(self, key: Key, trouble: Trouble | None) -> float | None:
+    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
         """Take the next steps of one key; answers the seconds after which to look again, if any.
+
+        Args:
+            seen: The order's gate as it was a moment ago, which saves reading it. It decides nothing: every
+                effect passes the gate itself.
 
         Raises:
             Transient: it could not be done now.
@@ -102,9 +106,9 @@ class Controller:
         """Nothing to do right now."""
         return self._steps.is_idle and self._reports.is_idle
 
-    def wake(self, key: Key, *, is_urgent: bool = True) -> None:
-        """Have a key reconciled soon, or when there is nothing urgent to do."""
-        self._steps.add(key, self._reconciler.rank(key) if is_urgent else UNHURRIED)
+    def wake(self, key: Key, *, is_urgent: bool = True, seen: Gate | None = None) -> None:
+        """Have a key reconciled soon, or behind everything urgent; `seen` is as in `KeyedQueue.add`."""
+        self._steps.add(key, self._reconciler.rank(key) if is_urgent else UNHURRIED, seen)
 
     async def run(self) -> None:
         """Work until `stop`, after which what is in hand is still finished, or until cancelled."""
@@ -129,7 +133,7 @@ class Controller:
     async def _work(self) -> None:
         while (key := await self._steps.take()) is not None:
             try:
-                await self.step(key)
+                await self.step(key, self._steps.seen(key))
             finally:
                 self._steps.done(key)
 
@@ -140,7 +144,7 @@ class Controller:
             finally:
                 self._reports.done(key)
 
-    async def step(self, key: Key) -> None:
+    async def step(self, key: Key, seen: Gate | None = None) -> None:
         """One reconcile, with what follows from how it ended."""
         trouble = self._troubles.get(key)
         context = propagate.extract({"traceparent": self._reconciler.traceparent(key) or ""})
@@ -150,7 +154,7 @@ class Controller:
             with tracer.start_as_current_span(
                 f"reconcile {self.kind.value}", context, attributes={"key": "/".join(key)}
             ):
-                again = await self._reconciler.reconcile(key, trouble)
+                again = await self._reconciler.reconcile(key, trouble, seen)
             self._troubles.pop(key, None)
             if again is not None:
                 self._steps.add_after(key, again, self._reconciler.rank(key))

@@ -3,7 +3,10 @@
 import asyncio
 import heapq
 import itertools
-from collections.abc import Callable
+from typing import Protocol
+
+from orderplane.controllers.gate import Gate
+from orderplane.crds.meta import Kind
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -20,6 +23,7 @@ class KeyedQueue:
         self._ready: list[tuple[int, int, Key]] = []
         self._rank: dict[Key, int] = {}
         self._running: set[Key] = set()
+        self._seen: dict[Key, Gate] = {}
         self._again: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._count = itertools.count()
@@ -34,12 +38,21 @@ class KeyedQueue:
         """Nothing waits and nobody works; timers may still be running."""
         return not self._rank and not self._running
 
-    def add(self, key: Key, rank: int = 0) -> None:
-        """Have a key worked on soon; a better rank moves it forward."""
+    def add(self, key: Key, rank: int = 0, seen: Gate | None = None) -> None:
+        """Have a key worked on soon; a better rank moves it forward.
+
+        Args:
+            seen: The order's gate as whoever asks has just seen it. It is kept only while nobody else asks:
+                others may know of something that happened later.
+        """
         if key in self._running:
             self._again[key] = min(rank, self._again.get(key, rank))
             return
         known = self._rank.get(key)
+        if known is None and seen is not None:
+            self._seen[key] = seen
+        else:
+            self._seen.pop(key, None)
         if known is not None and known <= rank:
             return
         self._rank[key] = rank
@@ -77,6 +90,10 @@ class KeyedQueue:
             await self._wakeup.wait()
         return None
 
+    def seen(self, key: Key) -> Gate | None:
+        """What the only one who asked for this key had seen; to be called once it is taken."""
+        return self._seen.pop(key, None)
+
     def done(self, key: Key) -> None:
         """The key may be given to somebody else."""
         self._running.discard(key)
@@ -97,5 +114,9 @@ class KeyedQueue:
         self.add(key, rank)
 
 
-Wake = Callable[[Key], None]
-"""Asks that a key be reconciled soon."""
+class Wake(Protocol):
+    """Asks that a key of a kind be reconciled soon, where this process runs that kind."""
+
+    def __call__(self, kind: Kind, key: Key, seen: Gate | None = None) -> None:
+        """Ask; `seen` as in `KeyedQueue.add`."""
+        ...

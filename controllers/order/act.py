@@ -6,9 +6,9 @@ from datetime import datetime
 
 from orderplane.controllers.engine.backoff import Trouble
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.engine.queue import Key, Wake
 from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import Gate
+from orderplane.controllers.gate import Gate, GateState
 from orderplane.controllers.order.children import (
     Children,
     is_as_planned,
@@ -50,7 +50,7 @@ class OrderReconciler:
         self,
         cluster: Cluster,
         gates: Gates,
-        wake: Callable[[Kind, Key], None],
+        wake: Wake,
         clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
@@ -59,14 +59,12 @@ class OrderReconciler:
         self._clock = clock
         self._seen: dict[Key, _Seen] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None) -> float | None:
+    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
         order = self._cluster.orders.get(key)
         if order is None:
             self._seen.pop(key, None)
             return await self._reconcile_vanished(key)
-        # Nobody has looked at it yet, so it has no row, or `open` will find it.
-        is_new = key not in self._seen and not order.status.conditions
-        gate = None if is_new else await self._gates.read(key[0], order.metadata.uid)
+        gate = await self._gate(key, order, seen)
         step = self._plan(order, gate)
         while step.is_decision:
             if step.seal and not await self._are_children_gone(order):
@@ -76,7 +74,7 @@ class OrderReconciler:
         assert gate is not None
         # Before the step, which may fail: how far the order has come is told all the same.
         await self._remember(key, order, gate)
-        await self._carry_out(order, step)
+        await self._carry_out(order, step, gate)
         if step.look_for or step.delete or step.finish_without or step.seal or step.release:
             # Events and pokes bring the answers; this is for those that get lost.
             return LOST_NEWS_SECONDS
@@ -107,6 +105,17 @@ class OrderReconciler:
         order = self._cluster.orders.get(key)
         return order.metadata.annotations.get(TRACEPARENT_ANNOTATION) if order else None
 
+    async def _gate(self, key: Key, order: Order, seen: Gate | None) -> Gate | None:
+        before = self._seen.get(key)
+        if before is None and not order.status.conditions:
+            # Nobody has looked at it yet, so it has no row, or `open` will find it.
+            return None
+        is_forward = before is not None and before.gate.state is GateState.OPEN
+        if seen is not None and seen.uid == order.metadata.uid and is_forward:
+            # Nobody is told that an order goes on after having been told that it is undone.
+            return seen
+        return await self._gates.read(key[0], order.metadata.uid)
+
     def _plan(self, order: Order, gate: Gate | None) -> Plan:
         return plan(order, gate, Children.of(order, self._cluster), self._clock())
 
@@ -123,13 +132,13 @@ class OrderReconciler:
             merchant, uid, reason=why.reason, message=why.message, is_cancel=why.is_cancel
         )
 
-    async def _carry_out(self, order: Order, step: Plan) -> None:
+    async def _carry_out(self, order: Order, step: Plan, gate: Gate) -> None:
         """Change the cluster, and wake whoever has to act on it."""
         key = (order.metadata.namespace, order.child_name)
         if step.look_for is not None:
             await self._look_for(order, step.look_for)
         if step.create is not None:
-            await self._create(order, step.create)
+            await self._create(order, step.create, gate)
         for kind, child in step.delete:
             await self._cluster.delete(kind, child)
             self._wake(kind, key)
@@ -141,7 +150,7 @@ class OrderReconciler:
         if step.delete_order:
             await self._cluster.delete(Kind.ORDER, order)
 
-    async def _create(self, order: Order, kind: Kind) -> None:
+    async def _create(self, order: Order, kind: Kind, gate: Gate) -> None:
         manifest = manifest_of(kind, order)
         try:
             child = await self._cluster.create(kind, manifest)
@@ -157,7 +166,7 @@ class OrderReconciler:
                 "this order's; delete it, then run `orderplane retry`, or cancel the order",
                 is_final=True,
             )
-        self._wake(kind, child.key)
+        self._wake(kind, child.key, gate)
 
     async def _look_for(self, order: Order, kind: Kind) -> None:
         child = await self._cluster.look(kind, (order.metadata.namespace, order.child_name))

@@ -5,10 +5,10 @@ from datetime import datetime
 
 from orderplane.controllers.engine.backoff import Trouble
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.engine.queue import Key, Wake
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.family import Family
-from orderplane.controllers.gate import Gate, GateClosed, MoneyState
+from orderplane.controllers.gate import Gate, GateClosed, MoneyState, StockState
 from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.payment.ledger import PaymentEntry, PaymentLedger
 from orderplane.controllers.payment.plan import Action, plan, status_of
@@ -36,7 +36,7 @@ class PaymentReconciler:
         gates: Gates,
         ledger: PaymentLedger,
         gateway: PaymentGateway,
-        wake: Callable[[Kind, Key], None],
+        wake: Wake,
         clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
@@ -47,13 +47,13 @@ class PaymentReconciler:
         self._entries: dict[Key, PaymentEntry | None] = {}
         self._refund_retries: dict[Key, str | None] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None) -> float | None:
+    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
         payment = self._cluster.payments.get(key)
         uid = payment.spec.order_ref.uid if payment else await self._ledger.uid_of(*key)
         if uid is None:
             self._forget(key)
             return None
-        gate = await self._family.gate(key, uid)
+        gate = await self._family.gate(key, uid, seen)
         entry = await self._ledger.read(key[0], uid) if gate is not None and gate.money else None
         before = entry
         is_unconfirmed = False
@@ -91,7 +91,9 @@ class PaymentReconciler:
             self._entries[key] = entry
         self._entries[key] = entry
         if entry != before or (gate and trouble):
-            self._family.wake_order(key, payment, gate)
+            is_paid = entry is not None and entry.state is MoneyState.CAPTURED
+            after = gate.advanced(StockState.PINNED, MoneyState.CAPTURED) if gate and is_paid else None
+            self._family.wake_order(key, payment, gate, after)
         return PENDING_SECONDS if self._is_pending(payment, gate, entry) else None
 
     async def report(self, key: Key, trouble: Trouble | None) -> None:

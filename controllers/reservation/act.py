@@ -5,8 +5,9 @@ from datetime import datetime
 
 from orderplane.controllers.engine.backoff import Trouble
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.engine.queue import Key, Wake
 from orderplane.controllers.family import Family
+from orderplane.controllers.gate import Gate, StockState
 from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.reservation.ledger import StockEntry, StockLedger
 from orderplane.controllers.reservation.plan import Action, plan, status_of
@@ -24,7 +25,7 @@ class ReservationReconciler:
         cluster: Cluster,
         gates: Gates,
         stock: StockLedger,
-        wake: Callable[[Kind, Key], None],
+        wake: Wake,
         clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
@@ -33,13 +34,13 @@ class ReservationReconciler:
         self._family = Family(Kind.RESERVATION, RELEASE_STOCK_FINALIZER, cluster, gates, wake)
         self._entries: dict[Key, StockEntry | None] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None) -> float | None:
+    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
         reservation = self._cluster.reservations.get(key)
         holder = await self._holder(key, reservation)
         if holder is None:
             self._entries.pop(key, None)
             return None
-        gate = await self._family.gate(key, holder)
+        gate = await self._family.gate(key, holder, seen)
         is_fresh = gate is not None and gate.stock is None
         entry = None if is_fresh else await self._stock.read(key[0], holder)
         before = entry
@@ -67,7 +68,9 @@ class ReservationReconciler:
             step = plan(reservation, gate, entry, self._clock())
         self._entries[key] = entry
         if entry != before:
-            self._family.wake_order(key, reservation, gate)
+            is_held = entry is not None and entry.state is StockState.HELD
+            after = gate.advanced(StockState.HELD) if gate is not None and is_held else None
+            self._family.wake_order(key, reservation, gate, after)
         return max(0.0, (step.until - self._clock()).total_seconds()) if step.until else None
 
     async def report(self, key: Key, trouble: Trouble | None) -> None:

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta
 
 from orderplane.controllers.engine.backoff import Trouble
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.engine.queue import Key, Wake
 from orderplane.controllers.errors import Refused, Transient
 from orderplane.controllers.family import Family
-from orderplane.controllers.gate import GateState, ParcelState, Whereabouts
+from orderplane.controllers.gate import Gate, GateState, ParcelState, Whereabouts
 from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelLedger
 from orderplane.controllers.shipment.plan import Action, plan, status_of
@@ -33,7 +33,7 @@ class ShipmentReconciler:
         gates: Gates,
         ledger: ParcelLedger,
         carrier: Carrier,
-        wake: Callable[[Kind, Key], None],
+        wake: Wake,
         clock: Callable[[], datetime],
         settle: timedelta = SETTLE,
     ) -> None:
@@ -45,13 +45,13 @@ class ShipmentReconciler:
         self._family = Family(Kind.SHIPMENT, CANCEL_SHIPMENT_FINALIZER, cluster, gates, wake)
         self._entries: dict[Key, ParcelEntry | None] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None) -> float | None:
+    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
         shipment = self._cluster.shipments.get(key)
         uid = shipment.spec.order_ref.uid if shipment else await self._ledger.uid_of(*key)
         if uid is None:
             self._entries.pop(key, None)
             return None
-        gate = await self._family.gate(key, uid)
+        gate = await self._family.gate(key, uid, seen)
         entry = await self._ledger.read(key[0], uid) if gate is not None and gate.parcel else None
         before = entry
         is_unlabelled = False

@@ -7,7 +7,7 @@ Shipment any more.
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from orderplane.controllers.engine.queue import Key
+from orderplane.controllers.engine.queue import Wake
 from orderplane.controllers.shipment.ledger import ParcelLedger, ParcelRef
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
@@ -28,7 +28,7 @@ class ParcelWatch:
         self,
         ledger: ParcelLedger,
         carrier: Carrier,
-        wake: Callable[[Kind, Key], None],
+        wake: Wake,
         clock: Callable[[], datetime],
         *,
         first: timedelta,

@@ -16,7 +16,7 @@ from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.controller import Reconciler
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import GateClosed
+from orderplane.controllers.gate import Gate, GateClosed
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.reservation.act import ReservationReconciler
@@ -64,8 +64,10 @@ class Waker:
     def __init__(self, process: "Process", kind: Kind) -> None:
         self._process, self._kind = process, kind
 
-    def wake(self, key: Key, *, is_urgent: bool = True) -> None:
-        self._process.ready[self._kind, key] = None
+    def wake(self, key: Key, *, is_urgent: bool = True, seen: Gate | None = None) -> None:
+        item = self._kind, key
+        is_alone = item not in self._process.ready and ("step", *item) not in self._process.tasks
+        self._process.ready[item] = seen if is_alone else None
 
 
 class Process:
@@ -73,7 +75,7 @@ class Process:
 
     def __init__(self, world: "World") -> None:
         self.world = world
-        self.ready: dict[tuple[Kind, Key], None] = {}
+        self.ready: dict[tuple[Kind, Key], Gate | None] = {}
         self.due: dict[tuple[Kind, Key], datetime] = {}
         self.reports: dict[tuple[Kind, Key], None] = {}
         self.troubles: dict[tuple[Kind, Key], Trouble] = {}
@@ -83,8 +85,8 @@ class Process:
         gates = Gates(world.books)
         wakers = {kind: Waker(self, kind) for kind in Kind}
 
-        def wake(kind: Kind, key: Key) -> None:
-            wakers[kind].wake(key)
+        def wake(kind: Kind, key: Key, seen: Gate | None = None) -> None:
+            wakers[kind].wake(key, seen=seen)
 
         stock = Stock(world.books)
         self.reconcilers: dict[Kind, Reconciler] = {
@@ -127,9 +129,9 @@ class Process:
             case "advance":
                 self._advance(item)
             case "step":
-                del self.ready[item]
+                seen = self.ready.pop(item)
                 kind, key = item
-                work = self.reconcilers[kind].reconcile(key, self.troubles.get(item))
+                work = self.reconcilers[kind].reconcile(key, self.troubles.get(item), seen)
                 self.begin("step", kind, key, work)
             case "report":
                 del self.reports[item]
