@@ -49,7 +49,7 @@ async def run(settings: Settings) -> None:
         api = await stack.enter_async_context(
             await ApiClient.connect(user_agent="orderplane-operator", connections=CONNECTIONS)
         )
-        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn))
+        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, plans_once=True))
         stack.push_async_callback(_close_pool, pool)
         gateway = await stack.enter_async_context(
             StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)

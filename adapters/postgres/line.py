@@ -40,9 +40,12 @@ WITH accepted AS (
 SELECT now() AS at,
     count(*) FILTER (WHERE is_waiting) AS waiting,
     min(made_at) FILTER (WHERE is_waiting) AS first,
-    min(made_at) FILTER (WHERE is_untouched AND made_at > coalesce(newest, '-infinity')) AS first_untouched,
+    min(made_at) FILTER (
+        WHERE is_untouched
+          AND made_at > coalesce((SELECT max(made_at) FROM known WHERE NOT is_untouched), '-infinity')
+    ) AS first_untouched,
     count(*) FILTER (WHERE made_at > $2) AS entered
-FROM known, (SELECT max(made_at) AS newest FROM known WHERE NOT is_untouched) touched
+FROM known
 """
 
 

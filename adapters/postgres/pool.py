@@ -26,16 +26,27 @@ _PASSING = (
 )
 
 
-async def open_pool(dsn: str, *, size: int = 16) -> Pool:
+async def open_pool(dsn: str, *, size: int = 16, plans_once: bool = False) -> Pool:
     """Open a pool; every statement is given 10 s, every wait for a connection 10 s.
 
     jsonb columns read and write plain Python values.
+
+    Args:
+        plans_once: A connection plans each statement once, whatever its arguments. Right where all of them
+            look rows up by key; a search has to be planned for what is searched.
 
     Raises:
         OSError, asyncpg.PostgresError: the database cannot be reached.
     """
     return await asyncpg.create_pool(
-        dsn, min_size=2, max_size=size, timeout=10, command_timeout=10, init=_speak_json, reset=_leave_as_is
+        dsn,
+        min_size=2,
+        max_size=size,
+        timeout=10,
+        command_timeout=10,
+        init=_speak_json,
+        reset=_leave_as_is,
+        server_settings={"plan_cache_mode": "force_generic_plan"} if plans_once else {},
     )
 
 

@@ -110,7 +110,7 @@ async def run(settings: Settings) -> None:
         if settings.sms_key:
             sms = TwilioSms(settings.sms_key, settings.sms_from, settings.sms_url)
             messengers[Channel.SMS] = BySms(await stack.enter_async_context(sms))
-        pool = await open_pool(settings.common.postgres_dsn, size=POOL_SIZE)
+        pool = await open_pool(settings.common.postgres_dsn, size=POOL_SIZE, plans_once=True)
         stack.push_async_callback(_close, pool)
         notifier = Notifier(settings, pool, messengers)
         await stack.enter_async_context(

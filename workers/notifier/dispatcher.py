@@ -67,6 +67,7 @@ class Dispatcher:
         self._under_way: set[asyncio.Task[None]] = set()
         # While the other side is gone one message at a time finds out whether it is back.
         self._is_down = False
+        self._is_more_due = False
 
     def wake(self) -> None:
         """There may be something due."""
@@ -88,8 +89,8 @@ class Dispatcher:
                     task = asyncio.create_task(self._deliver(notice))
                     self._under_way.add(task)
                     task.add_done_callback(self._is_over)
-                if len(claimed) < free or free <= 0 or self._is_down:
-                    await happens(self._news, within=POLL_SECONDS)
+                self._is_more_due = len(claimed) == free
+                await happens(self._news, within=POLL_SECONDS)
             if self._under_way:
                 await asyncio.wait(self._under_way, timeout=DRAIN_SECONDS)
         finally:
@@ -99,7 +100,8 @@ class Dispatcher:
 
     def _is_over(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
-        if not self._is_down:
+        # A look for a single message costs as much as one for several.
+        if self._is_more_due and not self._is_down and len(self._under_way) <= AT_ONCE // 2:
             self._news.set()
 
     async def _claim(self, most: int) -> list[Notice]:
