@@ -1,4 +1,4 @@
-"""A certificate authority for one plane: a serving certificate, and one client certificate per identity."""
+"""A certificate authority for one plane, and the certificates that its servers show."""
 
 import ipaddress
 from datetime import UTC, datetime, timedelta
@@ -6,19 +6,9 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-IDENTITIES: dict[str, tuple[str, str | None]] = {
-    # The kubeconfig's name: the user's name, and its group.
-    "admin": ("admin", "system:masters"),
-    "operator": ("orderplane:operator", None),
-    "gateway": ("orderplane:gateway", None),
-    "webhook": ("orderplane:webhook", None),
-    "audit": ("orderplane:audit", None),
-    "merchant": ("merchant-demo", "orderplane:merchants"),
-    "controller-manager": ("system:kube-controller-manager", None),
-}
 _VALID = timedelta(days=365)
 
 
@@ -28,8 +18,7 @@ class Authority:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = folder
-        # The API server checks a client's certificate again with each request: RSA is checked fastest.
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self._key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orderplane-local")])
         now = datetime.now(UTC)
         self._certificate = (
@@ -59,14 +48,24 @@ class Authority:
             x509.IPAddress(ipaddress.ip_address("::1")),
             x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
         ]
-        return self._issue(
-            name, name, None, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names)
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self._certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=5))
+            .not_valid_after(now + _VALID)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(self._key, hashes.SHA256())
         )
-
-    def client(self, identity: str) -> tuple[Path, Path]:
-        """A client certificate for one of `IDENTITIES`; answers the paths of certificate and key."""
-        user, group = IDENTITIES[identity]
-        return self._issue(f"client-{identity}", user, group, ExtendedKeyUsageOID.CLIENT_AUTH)
+        paths = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        write_private(paths[0], certificate.public_bytes(serialization.Encoding.PEM))
+        write_private(paths[1], _pem(key))
+        return paths
 
     def signing_key(self, name: str) -> tuple[Path, Path]:
         """A key pair to sign service-account tokens with; answers the paths of private and public key."""
@@ -80,37 +79,6 @@ class Authority:
             ),
         )
         return private, public
-
-    def _issue(
-        self,
-        file: str,
-        user: str,
-        group: str | None,
-        usage: x509.ObjectIdentifier,
-        alternative: x509.SubjectAlternativeName | None = None,
-    ) -> tuple[Path, Path]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, user)]
-        if group:
-            attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group))
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name(attributes))
-            .issuer_name(self._certificate.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + _VALID)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-        )
-        if alternative is not None:
-            builder = builder.add_extension(alternative, critical=False)
-        certificate = builder.sign(self._key, hashes.SHA256())
-        paths = self._folder / f"{file}.crt", self._folder / f"{file}.key"
-        write_private(paths[0], certificate.public_bytes(serialization.Encoding.PEM))
-        write_private(paths[1], _pem(key))
-        return paths
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -19,8 +19,9 @@ from orderplane.adapters.postgres.migrate import migrate
 from orderplane.gateway.identity.keyring import new_key
 from orderplane.localplane import infrastructure
 from orderplane.localplane.broker import Program, kafka, kafka_program
-from orderplane.localplane.certificates import IDENTITIES, Authority, write_private
+from orderplane.localplane.certificates import Authority, write_private
 from orderplane.localplane.controlplane import Binaries, control_plane_binaries
+from orderplane.localplane.identities import IDENTITIES, draw_tokens, token_file
 from orderplane.localplane.places import project_root
 from orderplane.localplane.processes import MODULES, process
 from orderplane.localplane.progress import Progress
@@ -82,7 +83,7 @@ class Plane:
         self._is_ready = False
 
     def kubeconfig(self, identity: str) -> Path:
-        """The kubeconfig of one of `certificates.IDENTITIES`."""
+        """The kubeconfig of one of `identities.IDENTITIES`."""
         return self.state / "kubeconfigs" / f"{identity}.yaml"
 
     @property
@@ -220,10 +221,14 @@ class Plane:
         await self.supervisor.start(
             infrastructure.etcd(binaries, self.state, ports["etcd"], ports["etcd-peer"])
         )
-        for identity in IDENTITIES:
-            self._write_kubeconfig(authority, identity)
+        tokens, known = draw_tokens(), self.state / "tokens.csv"
+        write_private(known, token_file(tokens).encode())
+        for identity, token in tokens.items():
+            self._write_kubeconfig(authority.ca, identity, token)
         await self.supervisor.start(
-            infrastructure.kube_apiserver(binaries, self.state, authority, ports["apiserver"], ports["etcd"])
+            infrastructure.kube_apiserver(
+                binaries, self.state, authority, known, ports["apiserver"], ports["etcd"]
+            )
         )
         if wish.with_garbage_collection:
             kubeconfig = self.kubeconfig("controller-manager")
@@ -247,27 +252,19 @@ class Plane:
         )
         await migrate(self.postgres_dsn)
 
-    def _write_kubeconfig(self, authority: Authority, identity: str) -> None:
-        certificate, key = authority.client(identity)
-
-        def embedded(path: Path) -> str:
-            return base64.b64encode(path.read_bytes()).decode()
-
+    def _write_kubeconfig(self, ca: Path, identity: str, token: str) -> None:
         document = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "orderplane",
             "clusters": [{"name": "orderplane", "cluster": {
                 "server": f"https://127.0.0.1:{self._ports['apiserver']}",
-                "certificate-authority-data": embedded(authority.ca),
+                "certificate-authority-data": base64.b64encode(ca.read_bytes()).decode(),
             }}],
             "contexts": [{"name": "orderplane", "context": {
                 "cluster": "orderplane", "user": identity, "namespace": "demo",
             }}],
-            "users": [{"name": identity, "user": {
-                "client-certificate-data": embedded(certificate),
-                "client-key-data": embedded(key),
-            }}],
+            "users": [{"name": identity, "user": {"token": token}}],
         }  # fmt: skip
         path = self.kubeconfig(identity)
         path.parent.mkdir(exist_ok=True, mode=0o700)

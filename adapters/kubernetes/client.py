@@ -7,17 +7,20 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Self
 
 import aiohttp
 import orjson
+import structlog
 from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from prometheus_client import Counter
 
 from orderplane.crds.api_errors import ApiError, Forbidden, Overloaded, Unavailable, error_from
 from orderplane.crds.meta import GROUP, VERSION, Kind
+
+log = structlog.get_logger(__name__)
 
 Json = dict[str, Any]
 
@@ -31,6 +34,8 @@ YOUNG_SECONDS = 5.0
 """So long after it gave no answer a server's refusal for want of a role is doubted: one that has just started
 answers before it has read its roles, and refuses everybody."""
 _YOUNG_PAUSE = 0.1
+
+TOKEN_SECONDS = 30.0
 
 _PUSHBACK_SECONDS = 1.0
 _LONGEST_PUSHBACK = 30.0
@@ -49,12 +54,40 @@ class Page:
         self.continue_token: str | None = document["metadata"].get("continue") or None
 
 
+class Credentials:
+    """The token that a kubeconfig or a pod's service account has at the moment, if it has one.
+
+    Args:
+        read: Answers the Authorization header, or None; may block. A service account's token is another one
+            every hour.
+    """
+
+    def __init__(self, read: Callable[[], str | None]) -> None:
+        self._read = read
+        self._header: str | None = None
+        self._stale_at = 0.0
+
+    async def header(self) -> str | None:
+        """The Authorization header; read again when it is older than `TOKEN_SECONDS`."""
+        if time.monotonic() >= self._stale_at:
+            # Whoever comes meanwhile takes the last one.
+            self._stale_at = time.monotonic() + TOKEN_SECONDS
+            try:
+                self._header = await asyncio.to_thread(self._read)
+            except (OSError, kubernetes_config.ConfigException) as problem:
+                log.warning("the token cannot be read again; the last one is used", why=str(problem))
+        return self._header
+
+
 class ApiClient:
     """Speaks to one API server. Every method raises the types of `crds.api_errors`."""
 
-    def __init__(self, session: aiohttp.ClientSession, host: str) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, host: str, credentials: Credentials | None = None
+    ) -> None:
         self._session = session
         self._host = host.rstrip("/")
+        self._credentials = credentials
         self._silent_at: float | None = None
         self._pushed_back_until = 0.0
 
@@ -84,15 +117,14 @@ class ApiClient:
             kubernetes.config.ConfigException: there is no usable configuration.
         """
         settings = await asyncio.to_thread(_load_configuration, kubeconfig, context)
-        headers = {"User-Agent": user_agent, "Accept": "application/json"}
-        if authorization := (settings.api_key or {}).get("authorization"):
-            headers["Authorization"] = authorization
+        credentials = Credentials(lambda: settings.get_api_key_with_prefix("BearerToken"))
+        await credentials.header()
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=_tls_of(settings), keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=seconds, connect=seconds / 2),
-            headers=headers,
+            headers={"User-Agent": user_agent, "Accept": "application/json"},
         )
-        return cls(session, settings.host)
+        return cls(session, settings.host, credentials)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -139,6 +171,7 @@ class ApiClient:
         async with self._session.get(
             self._host + _path(kind, namespace),
             params=query,
+            headers=await self._headers(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
         ) as response:
             if response.status >= 400:
@@ -153,7 +186,7 @@ class ApiClient:
 
     async def metrics(self) -> str:
         """The server's own metrics, as text."""
-        async with self._session.get(self._host + "/metrics") as response:
+        async with self._session.get(self._host + "/metrics", headers=await self._headers()) as response:
             text = await response.text()
             if response.status >= 400:
                 raise error_from(response.status, text)
@@ -231,7 +264,7 @@ class ApiClient:
                 self._host + path,
                 params=query,
                 data=orjson.dumps(body) if body is not None else None,
-                headers={"Content-Type": content_type} if body is not None else None,
+                headers=await self._headers(content_type if body is not None else None),
             ) as response:
                 code = str(response.status)
                 raw = await response.read()
@@ -248,6 +281,12 @@ class ApiClient:
             ) from problem
         finally:
             REQUESTS.labels(method, label, code).inc()
+
+    async def _headers(self, content_type: str | None = None) -> dict[str, str]:
+        headers = {"Content-Type": content_type} if content_type else {}
+        if self._credentials is not None and (authorization := await self._credentials.header()):
+            headers["Authorization"] = authorization
+        return headers
 
     def _heed(self, error: ApiError) -> ApiError:
         """Remember for how long the server wants to be left alone."""

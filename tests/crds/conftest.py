@@ -2,13 +2,10 @@
 
 import asyncio
 import secrets
-import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import aiohttp
 import pytest
-from kubernetes import client, config
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.crds.meta import API_VERSION, Kind
@@ -47,20 +44,13 @@ SPECS: dict[Kind, dict[str, Any]] = {
 }
 
 
-def _session(kubeconfig: str) -> tuple[aiohttp.ClientSession, str]:
-    settings: Any = client.Configuration()
-    config.load_kube_config(config_file=kubeconfig, client_configuration=settings)
-    tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
-    tls.load_cert_chain(settings.cert_file, settings.key_file)
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(ssl=tls), timeout=aiohttp.ClientTimeout(total=15)
-    ), settings.host
-
-
 @pytest.fixture(scope="session")
 async def as_(plane: Plane) -> AsyncIterator[As]:
-    """`as_("merchant")` is a client with that certificate."""
-    clients = {name: ApiClient(*_session(str(plane.kubeconfig(name)))) for name in IDENTITIES}
+    """`as_("merchant")` is a client with that token."""
+    clients = {
+        name: await ApiClient.connect(user_agent="tests", kubeconfig=str(plane.kubeconfig(name)), seconds=15)
+        for name in IDENTITIES
+    }
     yield clients.__getitem__
     await asyncio.gather(*(each.close() for each in clients.values()))
 

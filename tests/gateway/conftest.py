@@ -4,20 +4,16 @@ import asyncio
 import json
 import os
 import socket
-import ssl
 import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import aiohttp
 import httpx
 import pytest
-from kubernetes import client, config
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install
@@ -147,7 +143,11 @@ async def behind(plane: Plane) -> AsyncIterator[Behind]:
         pool = await open_pool(plane.postgres_dsn, size=4)
         stack.push_async_callback(pool.close)
         clients = {
-            identity: await stack.enter_async_context(ApiClient(*_session(plane.kubeconfig(identity))))
+            identity: await stack.enter_async_context(
+                await ApiClient.connect(
+                    user_agent="tests", kubeconfig=str(plane.kubeconfig(identity)), seconds=15
+                )
+            )
             for identity in ("admin", "operator")
         }
         await install([], kubeconfig=plane.kubeconfig("admin"), namespaces=[MERCHANT])
@@ -236,15 +236,6 @@ async def _seed(pool: Pool) -> None:
             MERCHANT, SELLER,
         )  # fmt: skip
         await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", MERCHANT)
-
-
-def _session(kubeconfig: Path) -> tuple[aiohttp.ClientSession, str]:
-    settings: Any = client.Configuration()
-    config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings)
-    tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
-    tls.load_cert_chain(settings.cert_file, settings.key_file)
-    timeout = aiohttp.ClientTimeout(total=15)
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), timeout=timeout), settings.host
 
 
 def _free_port() -> int:
