@@ -97,7 +97,7 @@ async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[
             say("the ceiling")
             counts = {name: count / orders for name, count in sorted(writes.items()) if count}
             told_later = told / orders
-            per_second = await _bare_writes(plane, api, counts, min(orders, 600))
+            per_second = await _bare_writes(plane, api, counts, min(2 * orders, 1200))
             ceiling = per_second / (sum(counts.values()) - told_later)
     finally:
         await pool.close()
