@@ -38,6 +38,4 @@ class Watch:
         if type_ is None and self._resync.is_synced:
             # A watch was opened anew: what was deleted meanwhile is not told.
             self._resync.want()
-        news = cache.store(document)
-        if news is not None:
-            self._operator.announce(kind, news)
+        self._operator.cluster.hear(kind, document)

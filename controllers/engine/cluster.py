@@ -1,6 +1,6 @@
 """The cluster as controllers see it: caches to read, writes that keep the caches true."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -28,8 +28,7 @@ class Cluster:
     """One cache per kind, and reads and writes whose answers go into it.
 
     Args:
-        announce: Told of an object in which an answer shows what others did to it. The watch event that
-            comes after such an answer is no news any more, so nobody else would tell of it.
+        announce: Told of each object that is new or not what it was, but for what we wrote ourselves.
     """
 
     def __init__(
@@ -37,6 +36,7 @@ class Cluster:
     ) -> None:
         self._api = api
         self._announce = announce
+        self._early: dict[tuple[Kind, Key], Resource | None] = {}
         self.orders: Cache[Order] = Cache(Order.model_validate, clock)
         self.reservations: Cache[Reservation] = Cache(Reservation.model_validate, clock)
         self.payments: Cache[Payment] = Cache(Payment.model_validate, clock)
@@ -52,11 +52,27 @@ class Cluster:
         """The cache of a kind."""
         return self._caches[kind]
 
+    def hear(self, kind: Kind, document: Json) -> None:
+        """Take a watch event in, and tell of it where it is news.
+
+        What comes while the same object is being written may be the echo of that, sooner than the answer. It
+        is kept until the answer is there.
+        """
+        news: Resource | None = self._caches[kind].store(document)
+        if news is None:
+            return
+        if (kind, news.key) in self._early:
+            self._early[kind, news.key] = news
+        else:
+            self._announce(kind, news)
+
     async def create(self, kind: Kind, manifest: Json) -> Resource:
         """Create an object, or find that it is there already: whoever asks must look whose it is."""
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
         try:
-            document = await self._api.create(kind, namespace, manifest)
+            document = await self._written(
+                kind, (namespace, name), self._api.create(kind, namespace, manifest)
+            )
         except AlreadyExists:
             return self._found(kind, await self._api.get(kind, namespace, name))
         made: Resource | None = self._caches[kind].store(document)
@@ -72,11 +88,11 @@ class Cluster:
 
     async def report(self, kind: Kind, resource: R, status: Any) -> R:
         """Write a status; raises Conflict where the cache was behind."""
-        document = await self._api.put_status(
+        body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        document = await self._written(
             kind,
-            *resource.key,
-            resource.metadata.resource_version,
-            status.model_dump(mode="json", by_alias=True, exclude_none=True),
+            resource.key,
+            self._api.put_status(kind, *resource.key, resource.metadata.resource_version, body),
         )
         written: R | None = self._caches[kind].store(document)
         return written or type(resource).model_validate(document)
@@ -133,6 +149,19 @@ class Cluster:
     async def refresh(self, kind: Kind, key: Key) -> None:
         """Bring one cache entry up to date."""
         await self.look(kind, key)
+
+    async def _written(self, kind: Kind, key: Key, request: Awaitable[Json]) -> Json:
+        """Await the answer to a write that fails where somebody else wrote before it."""
+        self._early[kind, key] = None
+        newest = 0
+        try:
+            answer = await request
+            newest = int(answer["metadata"]["resourceVersion"])
+            return answer
+        finally:
+            early = self._early.pop((kind, key), None)
+            if early is not None and int(early.metadata.resource_version) > newest:
+                self._announce(kind, early)
 
     def _found(self, kind: Kind, document: Json) -> Resource:
         news: Resource | None = self._caches[kind].store(document)

@@ -1,6 +1,7 @@
 """Queue, cache, back-off, conditions: what the controllers stand on."""
 
 import asyncio
+import contextlib
 import random
 from datetime import timedelta
 from typing import Any
@@ -22,8 +23,9 @@ from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.conditions import Fact, find, with_facts
 from orderplane.controllers.engine.queue import KeyedQueue
 from orderplane.controllers.errors import Transient
+from orderplane.controllers.gate import Gate, GateState
 from orderplane.controllers.order.children import is_as_planned, manifest_of
-from orderplane.crds.api_errors import AlreadyExists
+from orderplane.crds.api_errors import AlreadyExists, Conflict
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
 
@@ -158,6 +160,61 @@ async def test_our_own_report_is_no_news() -> None:
     assert known is not None
     await cluster.report(Kind.ORDER, known, known.status)
     assert heard == []
+
+
+@pytest.mark.parametrize(
+    ("early", "answer", "told"),
+    [
+        ([7], 7, []),  # our echo was faster than our answer
+        ([7, 8], 7, ["8"]),  # somebody wrote after us
+        ([7], None, ["7"]),  # somebody wrote before us: the write failed
+        ([], None, []),
+    ],
+)
+async def test_what_is_heard_during_a_write_is_told_unless_it_is_the_echo(
+    early: list[int], answer: int | None, told: list[str]
+) -> None:
+    heard: list[str] = []
+
+    class Busy(OneOrder):
+        async def put_status(self, *_: Any) -> dict[str, Any]:
+            for version in early:
+                cluster.hear(Kind.ORDER, document(version))
+            if answer is None:
+                raise Conflict(409, "Conflict", "somebody was faster")
+            return document(answer)
+
+    cluster = Cluster(Busy(), Clock(), lambda _, order: heard.append(order.metadata.resource_version))  # type: ignore[arg-type]
+    cluster.orders.store(document(6))
+    known = cluster.orders.get(("shop", "tea"))
+    assert known is not None
+    with contextlib.suppress(Conflict):
+        await cluster.report(Kind.ORDER, known, known.status)
+    assert heard == told
+    cluster.hear(Kind.ORDER, document(9))
+    assert heard == [*told, "9"]
+
+
+async def test_what_was_seen_is_kept_only_while_nobody_else_asks() -> None:
+    queue, seen = KeyedQueue(), Gate("shop", "uid", "a", GateState.OPEN)
+    queue.add(A, 0, seen)
+    assert await queue.take() == A
+    assert queue.seen(A) is seen
+    assert queue.seen(A) is None
+    queue.add(A, 0, seen)  # it is being worked on, which may change the gate
+    queue.done(A)
+    assert await queue.take() == A
+    assert queue.seen(A) is None
+    queue.done(A)
+    queue.add(A, 0, seen)
+    queue.add(A, 0)  # who asks now may know of something later
+    assert await queue.take() == A
+    assert queue.seen(A) is None
+    queue.done(A)
+    queue.add(A)
+    queue.add(A, 0, seen)  # who asked before may, too
+    assert await queue.take() == A
+    assert queue.seen(A) is None
 
 
 def test_what_only_left_the_view_may_come_back() -> None:

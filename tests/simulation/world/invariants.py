@@ -20,6 +20,7 @@ def check(world: World) -> None:
         goods_are_where_they_should(world, uid)
         story_is_told_once(world, uid)
     nothing_is_left_hanging(world)
+    no_phase_goes_back(world)
 
 
 def stock_balances(world: World) -> None:
@@ -113,3 +114,15 @@ def nothing_is_left_hanging(world: World) -> None:
             phase = document["status"]["phase"]
             assert outcome is not None
             assert phase == outcome.value, f"Order {name} ended {outcome} but shows {phase}"
+
+
+def no_phase_goes_back(world: World) -> None:
+    """Who was told that an order is undone is not told that it goes on; a parcel may have been faster."""
+    undone: set[str] = set()
+    for kind, _, document in world.api.events:
+        if kind is not Kind.ORDER:
+            continue
+        uid, phase = document["metadata"]["uid"], document["status"]["phase"]
+        if phase in ("Compensating", "Failed", "Cancelled"):
+            undone.add(uid)
+        assert uid not in undone or phase not in ("Pending", "Reserved", "Paid"), f"{uid} is {phase} again"

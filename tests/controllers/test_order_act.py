@@ -1,0 +1,80 @@
+"""Which gate an order goes by: the one that it was handed, or the one that it reads."""
+
+from typing import Any
+
+from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.gate import Gate, GateState, MoneyState, ParcelState, StockState
+from orderplane.controllers.order.act import OrderReconciler
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import Compensation
+
+from .builders import NOW, a_child, a_gate, an_order
+
+PAID = a_gate(stock=StockState.PINNED, money=MoneyState.CAPTURED)
+
+
+class Gates:
+    """The ledger's word on one order."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.reads = 0
+
+    async def read(self, *_: Any) -> Gate:
+        self.reads += 1
+        return self.gate
+
+    async def open(self, *_: Any) -> Gate:
+        return self.gate
+
+    async def compensation(self, *_: Any) -> tuple[Compensation, ...]:
+        return ()
+
+
+class Api:
+    """Makes what is asked for."""
+
+    async def create(self, kind: Kind, _: str, manifest: dict[str, Any]) -> dict[str, Any]:
+        return a_child(kind).model_dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
+
+
+def an_order_with_payment(gates: Gates, woken: list[Any]) -> OrderReconciler:
+    cluster = Cluster(Api(), lambda: 0.0, lambda *_: None)  # type: ignore[arg-type]
+    cluster.orders.store(an_order().model_dump(mode="json", by_alias=True))
+    for kind in (Kind.RESERVATION, Kind.PAYMENT):
+        cluster.cache(kind).store(a_child(kind).model_dump(mode="json", by_alias=True))
+    return OrderReconciler(
+        cluster,
+        gates,
+        lambda kind, key, seen=None: woken.append((kind, seen)),
+        lambda: NOW,  # type: ignore[arg-type]
+    )
+
+
+async def test_an_open_order_goes_by_the_gate_that_it_is_handed_and_hands_it_on() -> None:
+    gates, woken = Gates(a_gate(stock=StockState.HELD)), []
+    order = an_order_with_payment(gates, woken)
+    await order.reconcile(("shop", "tea"), None)
+    await order.reconcile(("shop", "tea"), None, PAID)
+    assert gates.reads == 0
+    assert woken == [(Kind.SHIPMENT, PAID)]
+
+
+async def test_who_knows_that_it_is_undone_reads_for_itself() -> None:
+    """Else its phase would go back, from Compensating to Paid."""
+    gates, woken = Gates(a_gate(stock=StockState.HELD)), []
+    order = an_order_with_payment(gates, woken)
+    await order.reconcile(("shop", "tea"), None)
+    gates.gate = a_gate(GateState.UNDOING, stock=StockState.HELD, parcel=ParcelState.BOUGHT)
+    await order.reconcile(("shop", "tea"), None)
+    await order.reconcile(("shop", "tea"), None, PAID)
+    assert gates.reads == 2
+    assert woken == [(Kind.SHIPMENT, None)] * 2  # to be taken back
+
+
+async def test_the_gate_of_another_order_of_that_name_is_not_taken() -> None:
+    gates, woken = Gates(a_gate(stock=StockState.HELD)), []
+    order = an_order_with_payment(gates, woken)
+    await order.reconcile(("shop", "tea"), None)
+    await order.reconcile(("shop", "tea"), None, Gate("shop", "another", "tea", GateState.OPEN))
+    assert gates.reads == 1
