@@ -84,19 +84,24 @@ class PriceRule:
     tax_basis_points: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What the catalogue says of an order's SKUs, as of one moment.
+
+    Args:
+        products: Those that exist, inactive ones included, by SKU.
+        rules: By currency. Goods in another one ship free and untaxed.
+    """
+
+    products: Mapping[str, Product]
+    rules: Mapping[str, PriceRule]
+
+
 class Catalogue(Protocol):
     """Where products and price rules are kept."""
 
-    async def products(self, merchant: str, skus: Sequence[str]) -> Mapping[str, Product]:
-        """Those of the SKUs that exist, inactive ones included.
-
-        Raises:
-            Transient: the catalogue cannot be reached.
-        """
-        ...
-
-    async def price_rule(self, merchant: str, currency: str) -> PriceRule | None:
-        """The rule of a currency; None where goods in it ship free and untaxed.
+    async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
+        """What is known of these SKUs.
 
         Raises:
             Transient: the catalogue cannot be reached.
@@ -107,7 +112,7 @@ class Catalogue(Protocol):
 async def quote_from(
     catalogue: Catalogue, merchant: str, items: Sequence[Item], currency: str | None = None
 ) -> Quote:
-    """Look everything up and quote it; two questions to the catalogue.
+    """Look everything up and quote it.
 
     Args:
         currency: The one to price in; None leaves it to the products.
@@ -116,10 +121,9 @@ async def quote_from(
         QuoteRefused: it cannot be priced.
         Transient: the catalogue cannot be reached.
     """
-    products = await catalogue.products(merchant, [item.sku for item in items])
-    currency = currency_of(items, products, currency)
-    rule = await catalogue.price_rule(merchant, currency)
-    return quote(items, products, rule, currency)
+    prices = await catalogue.prices(merchant, [item.sku for item in items])
+    currency = currency_of(items, prices.products, currency)
+    return quote(items, prices.products, prices.rules.get(currency), currency)
 
 
 def quote(

@@ -1,9 +1,16 @@
 """The catalogue in PostgreSQL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from orderplane.adapters.postgres.pool import Pool, session
-from orderplane.intake.quote import PriceRule, Product
+from orderplane.intake.quote import PriceRule, Prices, Product
+
+_PRODUCTS = """
+SELECT sku, name, currency, unit_amount, other_prices, weight_grams, is_active,
+       (SELECT jsonb_object_agg(currency, jsonb_build_array(shipping_amount, tax_basis_points))
+        FROM price_rules WHERE merchant = $1) AS rules
+FROM products WHERE merchant = $1 AND sku = ANY($2::text[])
+"""
 
 
 class PostgresCatalogue:
@@ -12,20 +19,12 @@ class PostgresCatalogue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def products(self, merchant: str, skus: Sequence[str]) -> Mapping[str, Product]:
+    async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
         async with session(self._pool) as connection:
-            rows = await connection.fetch(
-                "SELECT sku, name, currency, unit_amount, other_prices, weight_grams, is_active "
-                "FROM products WHERE merchant = $1 AND sku = ANY($2::text[])",
-                merchant, list(skus),
-            )  # fmt: skip
-        return {row["sku"]: Product(**row) for row in rows}
-
-    async def price_rule(self, merchant: str, currency: str) -> PriceRule | None:
-        async with session(self._pool) as connection:
-            row = await connection.fetchrow(
-                "SELECT shipping_amount, tax_basis_points FROM price_rules "
-                "WHERE merchant = $1 AND currency = $2",
-                merchant, currency,
-            )  # fmt: skip
-        return PriceRule(**row) if row else None
+            rows = [dict(row) for row in await connection.fetch(_PRODUCTS, merchant, list(skus))]
+        # Each row brings the same rules: a second question would be one more to wait for.
+        rules = [row.pop("rules") or {} for row in rows]
+        return Prices(
+            products={row["sku"]: Product(**row) for row in rows},
+            rules={currency: PriceRule(*rule) for currency, rule in rules[0].items()} if rules else {},
+        )

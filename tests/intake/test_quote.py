@@ -1,7 +1,7 @@
 """Pricing: tables for every refusal, properties for every sum."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import get_args
@@ -21,6 +21,7 @@ from orderplane.intake.quote import (
     MAX_UNIT_AMOUNT,
     PARCEL_GRAMS,
     PriceRule,
+    Prices,
     Product,
     QuoteRefused,
     RefusalCode,
@@ -193,16 +194,12 @@ def test_tax_of_ten_percent(price: int, tax: int) -> None:
 
 
 class OneRule:
-    async def products(self, merchant: str, skus: Sequence[str]) -> Mapping[str, Product]:
+    async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
         assert merchant == "demo"
-        return {sku: PRODUCTS[sku] for sku in skus if sku in PRODUCTS}
-
-    async def price_rule(self, merchant: str, currency: str) -> PriceRule | None:
-        assert merchant == "demo"
-        return PriceRule(100, 0) if currency == "EUR" else None
+        return Prices({sku: PRODUCTS[sku] for sku in skus if sku in PRODUCTS}, {"EUR": PriceRule(100, 0)})
 
 
-def test_the_rule_of_the_currency_is_asked_for() -> None:
+def test_the_rule_of_the_currency_is_taken() -> None:
     assert asyncio.run(quote_from(OneRule(), "demo", items(TEA=1))).amounts.total == 750
     assert asyncio.run(quote_from(OneRule(), "demo", items(DOLLAR=1))).amounts.total == 650
     assert asyncio.run(quote_from(OneRule(), "demo", items(DOLLAR=1), "USD")).amounts.total == 650

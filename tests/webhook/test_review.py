@@ -1,13 +1,13 @@
 """What a review adds and what it refuses, without Kopf or a server."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, TRACEPARENT_ANNOTATION
 from orderplane.intake.preset import customer_hash
-from orderplane.intake.quote import PriceRule, Product
+from orderplane.intake.quote import PriceRule, Prices, Product
 from orderplane.webhook.review import Additions, Denied, review_order, review_reservation
 
 TRACEPARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
@@ -32,16 +32,14 @@ SPEC = {
 class Shelf:
     """A catalogue of two products in euros and one in dollars."""
 
-    async def products(self, merchant: str, skus: Sequence[str]) -> Mapping[str, Product]:
+    async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
         known = {
             "TEA": Product("TEA", "Tea", "EUR", 650, 120, other_prices={"USD": 700}),
             "MUG": Product("MUG", "Mug", "EUR", 1490, 400, other_prices={"USD": 1600}),
             "USD": Product("USD", "Dollar", "USD", 100, 1),
         }
-        return {sku: known[sku] for sku in skus if sku in known}
-
-    async def price_rule(self, merchant: str, currency: str) -> PriceRule | None:
-        return PriceRule(490, 1900)
+        rule = PriceRule(490, 1900)
+        return Prices({sku: known[sku] for sku in skus if sku in known}, {"EUR": rule, "USD": rule})
 
 
 async def review(spec: Any = None, **metadata: Any) -> Additions:
