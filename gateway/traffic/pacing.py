@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-LEAST_PACE = 12.0
+LEAST_PACE = 11.0
 """Orders a second that the operator is trusted with before it has shown what it can."""
 HEADROOM = 2.0
 """So many times the pace may come: a line has to be able to grow, or nobody would see how fast it can be."""
