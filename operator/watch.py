@@ -29,9 +29,8 @@ class Watch:
 
     def take(self, kind: Kind, type_: str | None, document: dict[str, Any]) -> None:
         """One watch event."""
-        cache = self._operator.cluster.cache(kind)
         if type_ == "DELETED":
-            key = cache.bury(document)
+            key = self._operator.cluster.cache(kind).bury(document)
             owner = (document["spec"].get("orderRef") or {}).get("name") if kind is not Kind.ORDER else None
             self._operator.wake_related(kind, key, owner)
             return

@@ -27,8 +27,8 @@ from orderplane.gateway.traffic.shedding import (
     ("waiting", "untouched", "pace", "reason"),
     [
         (0, 0.0, 0.0, None),
-        (int(LEAST_PACE * 60) - 1, 0.0, 0.0, None),  # nobody knows yet how fast it is
-        (int(LEAST_PACE * 60), 0.0, 0.0, Reason.LENGTH),
+        (659, 0.0, 0.0, None),  # nobody knows yet how fast it is
+        (660, 0.0, 0.0, Reason.LENGTH),
         (600, 0.0, 18.0, None),
         (1079, 60.0, 18.0, None),
         (1080, 60.0, 18.0, Reason.LENGTH),
