@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-import socket
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orderplane.localplane.kafka_jars import kafka_classpath
 from orderplane.localplane.places import cache_dir, only_one
+from orderplane.localplane.ports import free_port
 from orderplane.localplane.progress import Progress
 from orderplane.localplane.supervisor import Component, Supervisor
 from orderplane.localplane.tools import find_java
@@ -84,7 +84,7 @@ async def _class_archive(java: Path, classpath: str, progress: Progress) -> Path
             ):
                 made = Path(folder) / archive.name
                 program = (str(java), *_FASTER_START, f"-XX:ArchiveClassesAtExit={made}", "-cp", classpath)
-                broker = await asyncio.to_thread(kafka, program, Path(folder), *_free_ports())
+                broker = await asyncio.to_thread(kafka, program, Path(folder), free_port(), free_port())
                 async with Supervisor(Path(folder) / "logs") as supervisor:
                     await supervisor.start(broker)
                 # A Java that writes none does without: to it, an empty one is none.
@@ -98,11 +98,6 @@ def _archive_of(java: Path, classpath: str) -> Path:
     installed = java.resolve()
     known_by = f"{installed} {installed.stat().st_mtime_ns} {classpath}"
     return cache_dir() / f"kafka-classes-{hashlib.sha256(known_by.encode()).hexdigest()[:12]}.jsa"
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 async def _listens(port: int) -> bool:

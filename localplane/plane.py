@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from orderplane.localplane.certificates import Authority, write_private
 from orderplane.localplane.controlplane import Binaries, control_plane_binaries
 from orderplane.localplane.identities import IDENTITIES, draw_tokens, token_file
 from orderplane.localplane.places import project_root
+from orderplane.localplane.ports import free_port
 from orderplane.localplane.processes import MODULES, process
 from orderplane.localplane.progress import Progress
 from orderplane.localplane.supervisor import Supervisor
@@ -320,10 +320,7 @@ def _ports(state: Path) -> dict[str, int]:
         known: dict[str, int] = json.loads(file.read_text())
         if set(known) >= set(_PORTS):
             return known
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in _PORTS]
-    ports = {name: s.getsockname()[1] for name, s in zip(_PORTS, sockets, strict=True)}
-    for s in sockets:
-        s.close()
+    ports = {name: free_port() for name in _PORTS}
     file.write_text(json.dumps(ports))
     return ports
 

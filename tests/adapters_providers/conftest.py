@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +14,7 @@ import pytest
 
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.payments.stripe import StripeGateway
+from orderplane.localplane.ports import free_port
 
 T = TypeVar("T")
 
@@ -113,9 +113,7 @@ Start = Callable[..., Awaitable[Sandbox]]
 
 
 @pytest.fixture(scope="session")
-async def start_sandbox(
-    tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]
-) -> AsyncIterator[Start]:
+async def start_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Start]:
     async with AsyncExitStack() as stack:
 
         async def start(name: str, **env: str) -> Sandbox:
@@ -125,17 +123,6 @@ async def start_sandbox(
             return sandbox
 
         yield start
-
-
-@pytest.fixture(scope="session")
-def free_port() -> Callable[[], int]:
-    def take() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-            return port
-
-    return take
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,13 @@ from orderplane.adapters.mail.mailbox import Mailbox
 from orderplane.adapters.mail.smtp import SmtpServer
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.localplane.certificates import Authority
+from orderplane.localplane.ports import free_port
 
 LOGIN = "reader:secret"
 
 
 @pytest.fixture(scope="module")
-async def sandbox(start_sandbox, free_port):
+async def sandbox(start_sandbox):
     port = free_port()
     started = await start_sandbox("mail", ORDERPLANE_SMTP_PORT=str(port), ORDERPLANE_MAILBOX_KEY=LOGIN)
     started.smtp_url = f"smtp://127.0.0.1:{port}"
@@ -90,7 +91,7 @@ async def test_it_is_all_there_after_a_kill(sandbox, server, mailbox):
     assert await copies(mailbox, mail) == 1
 
 
-async def test_nobody_listens(free_port):
+async def test_nobody_listens():
     async with SmtpServer(f"smtp://127.0.0.1:{free_port()}") as server:
         with pytest.raises(Transient, match="MailUnavailable"):
             await server.send(a_mail())
@@ -166,7 +167,7 @@ def authority(tmp_path_factory):
 
 
 @pytest.fixture
-def secure(authority, free_port):
+def secure(authority):
     """A server with STARTTLS that wants to know who sends."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(authority.ca.parent / "mail.crt", authority.ca.parent / "mail.key")

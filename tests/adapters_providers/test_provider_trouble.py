@@ -21,6 +21,7 @@ from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
+from orderplane.localplane.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("calm")
 
@@ -64,7 +65,7 @@ def is_not_carried_out(problem):
     return isinstance(problem, Transient) and not isinstance(problem, Unclear)
 
 
-async def test_a_closed_port_means_not_carried_out(key, free_port):
+async def test_a_closed_port_means_not_carried_out(key):
     url = f"http://127.0.0.1:{free_port()}"
     async with StripeGateway(key, url) as gateway:
         with pytest.raises(Transient, check=is_not_carried_out):

@@ -7,6 +7,7 @@ import pytest
 from orderplane.adapters.sms import twilio
 from orderplane.adapters.sms.twilio import TwilioSms
 from orderplane.controllers.errors import Refused, Transient, Unclear
+from orderplane.localplane.ports import free_port
 from orderplane.sandbox.sms.wire import MAGIC
 
 LOGIN = "AC0123:token"
@@ -68,7 +69,7 @@ async def test_a_wrong_login_is_nobodys_refusal(sandbox):
             await sms.send("+4930901823", TEXT.format(4))
 
 
-async def test_nobody_listens(free_port):
+async def test_nobody_listens():
     async with TwilioSms(LOGIN, SENDER, f"http://127.0.0.1:{free_port()}") as sms:
         with pytest.raises(Transient, match="SmsUnavailable", check=lambda p: not isinstance(p, Unclear)):
             await sms.send("+4930901824", TEXT.format(5))

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import socket
 from dataclasses import replace
 
 import pytest
@@ -13,6 +12,7 @@ from orderplane.demo.catalogue import seed
 from orderplane.demo.mix import Story, mix
 from orderplane.demo.shop import Shop
 from orderplane.localplane.plane import Plane
+from orderplane.localplane.ports import free_port
 from orderplane.localplane.processes import process
 
 from .conftest import alarms_of, story_of, verdict_of
@@ -24,10 +24,8 @@ ORDERS = 80
 
 async def start_second(plane: Plane) -> None:
     """The same program with the same rights, beside the first."""
-    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as other:
-        ports = {"http_port": free.getsockname()[1], "metrics_port": other.getsockname()[1]}
     env = {**plane.env("operator"), **TEMPO["operator"]}
-    component = process("operator", env, state=plane.state, **ports)
+    component = process("operator", env, http_port=free_port(), metrics_port=free_port(), state=plane.state)
     await plane.supervisor.start(replace(component, name="operator-2"))
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import socket
 import sys
 import time
 import uuid
@@ -25,6 +24,7 @@ from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import Rules, issue
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.localplane.plane import Plane
+from orderplane.localplane.ports import free_port
 from orderplane.localplane.processes import UNLIMITED
 
 MERCHANT = "front-door"
@@ -165,7 +165,7 @@ async def gateway(behind: Behind) -> AsyncIterator[Gateway]:
 async def cut_off_gateway(behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
     """One that reaches the database, but no API server."""
     document = json.loads(behind.plane.kubeconfig("gateway").read_text())
-    document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{_free_port()}"
+    document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
     kubeconfig = tmp_path_factory.mktemp("cut-off") / "kubeconfig"
     kubeconfig.write_text(json.dumps(document))
     async with running_gateway(behind.plane, {"KUBECONFIG": str(kubeconfig)}) as gateway:
@@ -175,7 +175,7 @@ async def cut_off_gateway(behind: Behind, tmp_path_factory: pytest.TempPathFacto
 @asynccontextmanager
 async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = None) -> AsyncIterator[Gateway]:
     """Start a process, wait until it is ready, and stop it after the block."""
-    port, metrics_port = _free_port(), _free_port()
+    port, metrics_port = free_port(), free_port()
     env = {
         **os.environ,
         **plane.env("gateway"),
@@ -236,9 +236,3 @@ async def _seed(pool: Pool) -> None:
             MERCHANT, SELLER,
         )  # fmt: skip
         await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", MERCHANT)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port

@@ -27,6 +27,7 @@ from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.events.types import EventType
 from orderplane.localplane import infrastructure
 from orderplane.localplane.broker import kafka, kafka_program
+from orderplane.localplane.ports import free_port
 from orderplane.localplane.processes import process
 from orderplane.localplane.progress import ConsoleProgress
 from orderplane.localplane.supervisor import Supervisor
@@ -34,7 +35,7 @@ from orderplane.notifications.plan import Channel
 from orderplane.notifications.words import reference_of
 
 from ..cli.terminal import Answer, orderplane
-from ..workers.conftest import free_port, until
+from ..workers.conftest import until
 
 MAILBOX_LOGIN, SMS_LOGIN, SMS_SENDER = "reader:secret", "AC01:token", "+15005550006"
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -23,6 +22,7 @@ from orderplane.adapters.postgres.migrate import migrate
 from orderplane.events.types import EventType
 from orderplane.localplane import infrastructure
 from orderplane.localplane.broker import kafka, kafka_program
+from orderplane.localplane.ports import free_port
 from orderplane.localplane.processes import process
 from orderplane.localplane.progress import ConsoleProgress
 from orderplane.localplane.supervisor import Component, Supervisor
@@ -164,12 +164,6 @@ class Stage:
                 async with connection.transaction():
                     for subject in subjects:
                         await self.write(connection, subject, seq)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """What the Kafka adapter says where no broker is, and that topics can be made by several at once."""
 
 import asyncio
-import socket
 from enum import StrEnum
 
 import pytest
@@ -10,14 +9,13 @@ from aiokafka.errors import KafkaError
 from orderplane.adapters.kafka.producer import open_producer
 from orderplane.adapters.kafka.reader import read_all
 from orderplane.adapters.kafka.topics import ensure_topics
+from orderplane.localplane.ports import free_port
 
 
 @pytest.fixture
 def nobody():
     """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    return f"127.0.0.1:{port}"
+    return f"127.0.0.1:{free_port()}"
 
 
 async def test_making_topics_where_no_broker_is(nobody):
