@@ -68,7 +68,8 @@ class Making:
 
     Args:
         immutable: The fields of the spec by which an existing resource is known to be this one.
-        write: Writes the whole resource; raises `Problem` where that cannot be.
+        write: Writes the whole resource; raises `Problem` where that cannot be. Asked for a repeat as well,
+            which is then told what the first was told.
         answer: What to say of the one that was made, by its uid and manifest. Asked again, also by another
             process after this one died.
     """
@@ -84,9 +85,8 @@ class Making:
 
 
 class Verdict(Enum):
-    """What a request has to do, by what its key's row says."""
+    """What a request has to do that is not the first of its key, by what the key's row says."""
 
-    BEGIN = auto()
     REPLAY = auto()
     FINISH = auto()
     WAIT = auto()
@@ -94,9 +94,12 @@ class Verdict(Enum):
 
 
 def decide(entry: Entry | None, fingerprint: bytes) -> Verdict:
-    """Pure. Another body is refused first: it must learn nothing of the other request."""
+    """Pure. Another body is refused first: it must learn nothing of the other request.
+
+    None: the first has just come to nothing, so the next one will be the first.
+    """
     if entry is None:
-        return Verdict.BEGIN
+        return Verdict.WAIT
     if entry.fingerprint != fingerprint:
         return Verdict.REFUSE
     if entry.answer is not None:
@@ -114,14 +117,20 @@ class Acceptance:
     async def accept(self, ref: KeyRef, fingerprint: bytes, making: Making) -> Answered:
         """Carry one request out, or say what became of it.
 
+        Nearly every request is the first of its key, so that is tried before the key is looked up.
+
         Raises:
             Problem: nothing was made, or somebody else is at it, or nobody knows yet: the code says which.
             Transient: the database did not answer.
         """
-        entry = await self._keys.find(ref)
-        verdict = decide(entry, fingerprint)
-        if verdict is Verdict.BEGIN:
+        try:
             manifest = await making.write()
+        except Problem:
+            # A repeat is told what the first was told, whatever would be said today.
+            entry = await self._keys.find(ref)
+            if entry is None:
+                raise
+        else:
             begun_at = time.monotonic()
             claim = await self._keys.claim(
                 ref, fingerprint=fingerprint, manifest=manifest, seconds=LEASE_SECONDS
@@ -129,7 +138,7 @@ class Acceptance:
             if claim is not None:
                 return await self._create(making, claim, manifest, begun_at)
             entry = await self._keys.find(ref)
-            verdict = decide(entry, fingerprint)
+        verdict = decide(entry, fingerprint)
         if verdict is Verdict.REFUSE:
             raise key_reused()
         if verdict is Verdict.REPLAY:

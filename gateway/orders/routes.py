@@ -91,7 +91,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     name = keys.order_name(caller.merchant, caller.name, key)
 
     async def admit_and_price() -> dict[str, Any]:
-        # Only the first request of a key: what was begun is finished, what was answered is told again.
+        # Says nothing to repeats: what was begun is finished, what was answered is told again.
         services.shedding.admit()
         return await price(services.catalogue, caller.merchant, name, wanted)
 

@@ -34,7 +34,7 @@ ENTRY = Entry(b"mine", MANIFEST, None)
 @pytest.mark.parametrize(
     ("entry", "fingerprint", "verdict"),
     [
-        (None, b"mine", Verdict.BEGIN),
+        (None, b"mine", Verdict.WAIT),
         (ENTRY, b"mine", Verdict.FINISH),
         (replace(ENTRY, is_claimed=True), b"mine", Verdict.WAIT),
         (replace(ENTRY, answer=Answer(202, "{}")), b"mine", Verdict.REPLAY),
@@ -204,10 +204,10 @@ class World:
             raise Crash
 
 
-async def request(world: World, fingerprint: bytes = b"mine") -> Answered | str:
+async def request(world: World, fingerprint: bytes = b"mine", making: Making = MAKING) -> Answered | str:
     """One request; the answer, a problem's code, or `crash`."""
     try:
-        return await Acceptance(world, world).accept(REF, fingerprint, MAKING)
+        return await Acceptance(world, world).accept(REF, fingerprint, making)
     except Problem as problem:
         return problem.type.code
     except Crash:
@@ -264,14 +264,40 @@ async def test_the_second_of_two_waits_and_a_third_is_answered_the_same() -> Non
     assert third.answer == first.answer
 
 
+async def refuse_to_write() -> Any:
+    raise Problem("overloaded", "Too many orders come at once.")
+
+
+async def test_what_would_be_refused_today_is_answered_as_it_was() -> None:
+    world = World()
+    first = await request(world)
+    assert isinstance(first, Answered)
+    again = await request(world, making=replace(MAKING, write=refuse_to_write))
+    assert again == replace(first, is_replayed=True)
+
+
+async def test_what_was_begun_is_finished_although_it_would_be_refused_today() -> None:
+    world = World(fates=["well", "crash before"])
+    assert await request(world) == "crash"
+    world.pass_time(LEASE_SECONDS)
+    assert isinstance(await request(world, making=replace(MAKING, write=refuse_to_write)), Answered)
+    assert world.made == 1
+
+
+async def test_what_is_refused_at_first_leaves_the_key_unused() -> None:
+    world = World()
+    assert await request(world, making=replace(MAKING, write=refuse_to_write)) == "overloaded"
+    assert world.row is None
+
+
 async def test_another_body_is_refused_even_while_the_first_is_unfinished() -> None:
-    world = World(fates=["well", "well", "crash before"])
+    world = World(fates=["well", "crash before"])
     assert await request(world) == "crash"
     assert await request(world, b"other") == "idempotency_key_reused"
 
 
 async def test_an_order_that_was_made_and_is_gone_is_answered_and_not_made_again() -> None:
-    world = World(fates=["well", "well", "crash after"])
+    world = World(fates=["well", "crash after"])
     assert await request(world) == "crash"
     world.delete_order()
     assert await request(world) == "request_in_progress"
@@ -285,7 +311,7 @@ async def test_an_order_that_was_made_and_is_gone_is_answered_and_not_made_again
 
 @pytest.mark.parametrize("call", range(6))
 async def test_an_order_that_goes_while_it_is_looked_for_is_not_made_again(call: int) -> None:
-    world = World(fates=["well", "well", "crash after"])
+    world = World(fates=["well", "crash after"])
     assert await request(world) == "crash"
     world.pass_time(LEASE_SECONDS)
     world.fates = ["well"] * call + ["deleted meanwhile"]
@@ -294,13 +320,13 @@ async def test_an_order_that_goes_while_it_is_looked_for_is_not_made_again(call:
 
 
 async def test_what_the_cluster_refuses_leaves_the_key_unused() -> None:
-    world = World(fates=["well", "well", "invalid"])
+    world = World(fates=["well", "invalid"])
     assert await request(world) == "order_refused"
     assert world.row is None
 
 
 async def test_a_busy_server_keeps_the_row_and_the_next_request_finishes_it() -> None:
-    world = World(fates=["well", "well", "overloaded"])
+    world = World(fates=["well", "overloaded"])
     assert await request(world) == "overloaded"
     assert isinstance(await request(world), Answered)
     assert world.made == 1
