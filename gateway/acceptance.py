@@ -70,6 +70,7 @@ class Making:
         immutable: The fields of the spec by which an existing resource is known to be this one.
         write: Writes the whole resource; raises `Problem` where that cannot be. Asked for a repeat as well,
             which is then told what the first was told.
+        drop: Told that what was written is not needed, for it was a repeat.
         answer: What to say of the one that was made, by its uid and manifest. Asked again, also by another
             process after this one died.
     """
@@ -77,6 +78,7 @@ class Making:
     kind: Kind
     immutable: tuple[str, ...]
     write: Callable[[], Awaitable[Json]]
+    drop: Callable[[], None]
     answer: Callable[[str, Json], Awaitable[Answer]]
 
     def is_same(self, found: Json, manifest: Json) -> bool:
@@ -137,6 +139,7 @@ class Acceptance:
             )
             if claim is not None:
                 return await self._create(making, claim, manifest, begun_at)
+            making.drop()
             entry = await self._keys.find(ref)
         verdict = decide(entry, fingerprint)
         if verdict is Verdict.REFUSE:

@@ -78,6 +78,7 @@ async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> R
             Kind.RESERVATION,
             reserving.IMMUTABLE,
             write=partial(reserving.write, caller.merchant, name, body.request),
+            drop=lambda: None,
             answer=partial(reserving.answer, services.inventory, caller.merchant),
         ),
     )

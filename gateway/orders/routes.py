@@ -102,6 +102,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
             Kind.ORDER,
             IMMUTABLE,
             write=admit_and_price,
+            drop=services.shedding.give_back,
             answer=partial(_accepted, name),
         ),
     )

@@ -33,3 +33,7 @@ class Pacing:
     def take(self) -> None:
         """One has come; where nobody asked whether it may, it leaves no debt to those who come later."""
         self._tokens = max(0.0, self._tokens - 1)
+
+    def give_back(self) -> None:
+        """The last one that came was none."""
+        self._tokens += 1

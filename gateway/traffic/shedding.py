@@ -121,6 +121,11 @@ class Shedding:
         self._pacing.take()
         self._admitted += 1
 
+    def give_back(self) -> None:
+        """The order that was let in is none: it is there already."""
+        self._pacing.give_back()
+        self._admitted = max(0, self._admitted - 1)
+
     def check(self) -> None:
         """See whether a new order would be let in now.
 

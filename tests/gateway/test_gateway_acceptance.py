@@ -55,7 +55,7 @@ async def answer(uid: str, manifest: Any) -> Answer:
     return Answer(202, orjson.dumps({"uid": uid, "quote": manifest["spec"]["quote"]}).decode())
 
 
-MAKING = Making(Kind.ORDER, ("customer", "items", "quote"), write, answer)
+MAKING = Making(Kind.ORDER, ("customer", "items", "quote"), write, lambda: None, answer)
 
 
 def test_an_order_is_the_same_whatever_its_owner_may_change() -> None:
@@ -274,6 +274,17 @@ async def test_what_would_be_refused_today_is_answered_as_it_was() -> None:
     assert isinstance(first, Answered)
     again = await request(world, making=replace(MAKING, write=refuse_to_write))
     assert again == replace(first, is_replayed=True)
+
+
+async def test_what_was_written_for_a_repeat_is_dropped() -> None:
+    world, dropped = World(), []
+    making = replace(MAKING, drop=lambda: dropped.append("written in vain"))
+    await request(world, making=making)
+    assert not dropped
+    await request(world, making=making)
+    assert dropped == ["written in vain"]
+    await request(world, making=replace(making, write=refuse_to_write))
+    assert dropped == ["written in vain"], "nothing was written"
 
 
 async def test_what_was_begun_is_finished_although_it_would_be_refused_today() -> None:

@@ -218,6 +218,19 @@ async def test_a_rush_is_told_to_come_again_in_a_moment(monkeypatch: pytest.Monk
         shed.admit()
 
 
+async def test_repeats_take_nothing_from_new_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    shed = door(world, 6.0)
+    await look(shed, monkeypatch)
+    for _ in range(1000):
+        shed.admit()
+        shed.give_back()
+    for _ in range(int(allowed_pace(0.0) * RUSH_SECONDS)):
+        shed.admit()
+    with pytest.raises(Problem):
+        shed.admit()
+
+
 @pytest.mark.parametrize("pace", [0.0, 4.0, LEAST_PACE, 18.0, 300.0])
 def test_tokens_come_back_at_the_allowed_pace_and_are_not_saved_up(pace: float) -> None:
     now = [0.0]
