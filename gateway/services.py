@@ -39,6 +39,7 @@ from orderplane.gateway.settings import Settings
 from orderplane.gateway.traffic.shedding import Shedding
 from orderplane.intake.quote import Catalogue
 
+POOL_SIZE = 8
 API_SECONDS = 5.0
 """The most that one request to the API server may take; `acceptance.LEASE_SECONDS` counts on it."""
 
@@ -129,7 +130,7 @@ async def _identities(
 
 async def _open_pool(dsn: str) -> Pool:
     try:
-        return await open_pool(dsn)
+        return await open_pool(dsn, size=POOL_SIZE)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise StartError(
             f"PostgreSQL cannot be reached ({type(error).__name__}). "

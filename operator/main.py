@@ -36,6 +36,8 @@ CONNECTIONS = 8
 """To the API server: enough to keep it busy. With more at once nothing gets done sooner, and whoever else
 asks waits behind them."""
 
+POOL_SIZE = 16
+
 _RECOVERABLE = (ApiError, Transient, OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -49,7 +51,9 @@ async def run(settings: Settings) -> None:
         api = await stack.enter_async_context(
             await ApiClient.connect(user_agent="orderplane-operator", connections=CONNECTIONS)
         )
-        pool = await _patiently("PostgreSQL", lambda: open_pool(settings.postgres_dsn, plans_once=True))
+        pool = await _patiently(
+            "PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=POOL_SIZE, plans_once=True)
+        )
         stack.push_async_callback(_close_pool, pool)
         gateway = await stack.enter_async_context(
             StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)

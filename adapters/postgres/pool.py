@@ -26,12 +26,14 @@ _PASSING = (
 )
 
 
-async def open_pool(dsn: str, *, size: int = 16, plans_once: bool = False) -> Pool:
+async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
     """Open a pool; every statement is given 10 s, every wait for a connection 10 s.
 
     jsonb columns read and write plain Python values.
 
     Args:
+        size: So many connections, from the start to the end. To open one takes both sides as long as a
+            hundred statements: a pool that grows when it gets busy makes a moment's rush a longer one.
         plans_once: A connection plans each statement once, whatever its arguments. Right where all of them
             look rows up by key; a search has to be planned for what is searched.
 
@@ -40,8 +42,9 @@ async def open_pool(dsn: str, *, size: int = 16, plans_once: bool = False) -> Po
     """
     return await asyncpg.create_pool(
         dsn,
-        min_size=2,
+        min_size=size,
         max_size=size,
+        max_inactive_connection_lifetime=0,
         timeout=10,
         command_timeout=10,
         init=_speak_json,
