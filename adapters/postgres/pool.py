@@ -26,6 +26,9 @@ _PASSING = (
 )
 
 
+_PLANS_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+
+
 async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
     """Open a pool; every statement is given 10 s, every wait for a connection 10 s.
 
@@ -34,8 +37,9 @@ async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
     Args:
         size: So many connections, from the start to the end. To open one takes both sides as long as a
             hundred statements: a pool that grows when it gets busy makes a moment's rush a longer one.
-        plans_once: A connection plans each statement once, whatever its arguments. Right where all of them
-            look rows up by key; a search has to be planned for what is searched.
+        plans_once: A connection plans each statement once, whatever its arguments, and as for tables that
+            are large: what is planned while one is nearly empty is still in use when it is not. Right where
+            rows are looked up by key; a search has to be planned for what is searched.
 
     Raises:
         OSError, asyncpg.PostgresError: the database cannot be reached.
@@ -49,7 +53,7 @@ async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
         command_timeout=10,
         init=_speak_json,
         reset=_leave_as_is,
-        server_settings={"plan_cache_mode": "force_generic_plan"} if plans_once else {},
+        server_settings=_PLANS_ONCE if plans_once else {},
     )
 
 
