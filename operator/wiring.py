@@ -95,7 +95,9 @@ def build(
         OrderReconciler(cluster, gates, wake, _now),
         ReservationReconciler(cluster, gates, stock, wake, _now),
         PaymentReconciler(cluster, gates, PostgresPayments(pool), gateway, wake, _now),
-        ShipmentReconciler(cluster, gates, parcels, carrier, wake, _now, settle),
+        ShipmentReconciler(
+            cluster, gates, parcels, carrier, wake, _now, settle=settle, first_poll=first_poll
+        ),
     )
     for reconciler in reconcilers:
         if reconciler.kind in kinds:

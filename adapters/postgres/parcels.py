@@ -45,15 +45,15 @@ WITH {gate_of("$2", *_LIVE)}, pinned AS (
     WHERE gate.state = 'Open' AND r.state = 'Pinned' FOR UPDATE OF r
 ), bought AS (
     UPDATE shipments s
-    SET state = 'Bought', bought_at = $3, poll_at = $3, carrier = $4, service = $5, tracking_code = $6,
-        tracker_id = $7, tracking_url = $8, cost = $9, cost_currency = $10,
+    SET state = 'Bought', bought_at = $3, poll_at = $4, carrier = $5, service = $6, tracking_code = $7,
+        tracker_id = $8, tracking_url = $9, cost = $10, cost_currency = $11,
         is_shipped = EXISTS (SELECT FROM pinned)
     FROM gate WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
     RETURNING s.*
 ), gone AS (
     UPDATE reservations r SET state = 'Committed' FROM bought, pinned
     WHERE r.merchant = pinned.merchant AND r.holder = pinned.holder RETURNING r.merchant, r.holder
-), {COMMIT_GONE}, {told_of("gone")}, written AS ({insert_told(11)})
+), {COMMIT_GONE}, {told_of("gone")}, written AS ({insert_told(12)})
 SELECT bought.* FROM bought, (SELECT count(*) FROM written) AS written
 """  # noqa: S608
 
@@ -113,12 +113,14 @@ class PostgresParcels:
             raise GateClosed(f"buying a label for order {merchant}/{order_uid} is not admitted any more")
         return _entry(row)
 
-    async def record_label(self, merchant: str, order_uid: str, label: Label, now: datetime) -> ParcelEntry:
+    async def record_label(
+        self, merchant: str, order_uid: str, label: Label, *, now: datetime, ask_at: datetime
+    ) -> ParcelEntry:
         told = told_arguments(EventType.ORDER_SHIPPED, UUID(order_uid), _about(asdict(label)))
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
                 _LABEL,
-                merchant, order_uid, now, label.carrier, label.service, label.tracking_code,
+                merchant, order_uid, now, ask_at, label.carrier, label.service, label.tracking_code,
                 label.tracker_id, label.tracking_url, label.cost, label.currency, *told,
             )  # fmt: skip
             if row is not None:

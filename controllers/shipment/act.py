@@ -16,14 +16,17 @@ from orderplane.controllers.shipment.ports import Carrier, CarrierShipment, Void
 from orderplane.crds.meta import CANCEL_SHIPMENT_FINALIZER, Kind
 from orderplane.crds.shipment import Shipment
 
-SETTLE = timedelta(seconds=30)
-"""The carrier's client gives up after 10 s; what it began may still land for a while after that."""
-
 _MOST_STEPS = 8
 
 
 class ShipmentReconciler:
-    """Buys one label, and takes it back where the order is undone before the first scan."""
+    """Buys one label, and takes it back where the order is undone before the first scan.
+
+    Args:
+        settle: How long a buying call may still land at the carrier after it was begun. Longer than the
+            call's own time-out: what its client gave up can still be carried out.
+        first_poll: How soon a parcel is first asked for; no carrier has moved it before that.
+    """
 
     kind = Kind.SHIPMENT
 
@@ -35,13 +38,16 @@ class ShipmentReconciler:
         carrier: Carrier,
         wake: Wake,
         clock: Callable[[], datetime],
-        settle: timedelta = SETTLE,
+        *,
+        settle: timedelta,
+        first_poll: timedelta,
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
         self._carrier = carrier
         self._clock = clock
         self._settle = settle
+        self._first_poll = first_poll
         self._family = Family(Kind.SHIPMENT, CANCEL_SHIPMENT_FINALIZER, cluster, gates, wake)
         self._entries: dict[Key, ParcelEntry | None] = {}
 
@@ -150,7 +156,10 @@ class ShipmentReconciler:
     async def _note(self, merchant: str, entry: ParcelEntry, found: CarrierShipment) -> ParcelEntry:
         if found.label is None or entry.state is not ParcelState.INTENDED:
             return entry
-        return await self._ledger.record_label(merchant, entry.order_uid, found.label, self._clock())
+        now = self._clock()
+        return await self._ledger.record_label(
+            merchant, entry.order_uid, found.label, now=now, ask_at=now + self._first_poll
+        )
 
     async def _void(self, merchant: str, entry: ParcelEntry) -> ParcelEntry:
         found = await self._carrier.get(entry.provider_id or "")

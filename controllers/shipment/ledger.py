@@ -77,8 +77,14 @@ class ParcelLedger(Protocol):
         """Write down that buying this shipment's label is about to be tried. Needs OPEN."""
         ...
 
-    async def record_label(self, merchant: str, order_uid: str, label: Label, now: datetime) -> ParcelEntry:
-        """A label was bought. OPEN: commit the stock, tell `order.shipped`. UNDOING: only note it."""
+    async def record_label(
+        self, merchant: str, order_uid: str, label: Label, *, now: datetime, ask_at: datetime
+    ) -> ParcelEntry:
+        """A label was bought. OPEN: commit the stock, tell `order.shipped`. UNDOING: only note it.
+
+        Args:
+            ask_at: When the carrier is first asked where the parcel is.
+        """
         ...
 
     async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ParcelEntry:

@@ -87,7 +87,7 @@ class Ledgers:
         await self.parcels.begin_buy(
             self.merchant, uid, provider_id=f"shp_{uid[:8]}", rate_id="rate_1", now=now
         )
-        await self.parcels.record_label(self.merchant, uid, LABEL, now)
+        await self.parcels.record_label(self.merchant, uid, LABEL, now=now, ask_at=now)
         return uid
 
     async def undone(self, uid, *, is_cancel):

@@ -166,7 +166,7 @@ class Side:
             case "begin_buy":
                 return await parcels.begin_buy(m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r", now=NOW)
             case "record_label":
-                return await parcels.record_label(m, uid, LABEL, NOW)
+                return await parcels.record_label(m, uid, LABEL, now=NOW, ask_at=NOW)
             case "refuse_parcel":
                 return await parcels.refuse(m, uid, "AddressRejected", "No such street.")
             case "cancel_parcel":

@@ -457,13 +457,15 @@ class Parcels:
         await point("buy begun")
         return self._books.parcels[order_uid]
 
-    async def record_label(self, merchant: str, order_uid: str, label: Label, now: datetime) -> ParcelEntry:
+    async def record_label(
+        self, merchant: str, order_uid: str, label: Label, *, now: datetime, ask_at: datetime
+    ) -> ParcelEntry:
         await point("record label")
         books = self._books
         gate = books.gate(order_uid, GateState.OPEN, GateState.UNDOING)
         if books.parcels[order_uid].state is ParcelState.INTENDED:
             self._put(order_uid, state=ParcelState.BOUGHT, label=label)
-            books.polls[order_uid] = now
+            books.polls[order_uid] = ask_at
             if gate.state is GateState.OPEN and self._commit(order_uid):
                 self._tell_shipped(order_uid)
         await point("label recorded")

@@ -88,7 +88,7 @@ class Process:
         def wake(kind: Kind, key: Key, seen: Gate | None = None) -> None:
             wakers[kind].wake(key, seen=seen)
 
-        stock = Stock(world.books)
+        stock, tick = Stock(world.books), timedelta(seconds=1)
         self.reconcilers: dict[Kind, Reconciler] = {
             Kind.ORDER: OrderReconciler(cluster, gates, wake, world.now),
             Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, wake, world.now),
@@ -96,10 +96,10 @@ class Process:
                 cluster, gates, Payments(world.books), world.gateway, wake, world.now
             ),
             Kind.SHIPMENT: ShipmentReconciler(
-                cluster, gates, Parcels(world.books), world.carrier, wake, world.now, SETTLE
+                cluster, gates, Parcels(world.books), world.carrier, wake, world.now,
+                settle=SETTLE, first_poll=tick,
             ),
-        }
-        tick = timedelta(seconds=1)
+        }  # fmt: skip
         self.parcels = ParcelWatch(
             Parcels(world.books), world.carrier, wake, world.now, first=tick, longest=tick
         )
