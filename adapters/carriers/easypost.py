@@ -1,6 +1,6 @@
 """EasyPost as a carrier, through its own SDK.
 
-The SDK is synchronous, so it runs in threads of its own.
+The SDK is synchronous; it runs on the loop, with a wire of ours in place of its session.
 Sources: https://docs.easypost.com/docs/shipments, /trackers, /batches, /pickups, /errors
 """
 
@@ -9,19 +9,19 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
+from urllib.parse import urlencode
 
-import requests
+import aiohttp
 from easypost.easypost_client import EasyPostClient
 from easypost.errors.api.api_error import ApiError
 from easypost.errors.api.http_error import HttpError
 from easypost.errors.api.timeout_error import TimeoutError as EasyPostTimeout
 from easypost.errors.general.easypost_error import EasyPostError
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError
+from yarl import URL
 
+from orderplane.adapters import sdk_on_loop
 from orderplane.adapters.provider_calls import ProviderCalls
-from orderplane.adapters.sdk_threads import SdkThreads
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.gate import Whereabouts
 from orderplane.controllers.shipment.ports import (
@@ -37,6 +37,7 @@ from orderplane.crds.shipment import Parcel, Service
 T = TypeVar("T")
 
 PAGE = 100
+_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _GRAMS_PER_OUNCE = 28.349523125
 _MILLIMETRES_PER_INCH = 25.4
 _VOIDS = {
@@ -60,8 +61,6 @@ class EasyPostCarrier:
 
     Args:
         seconds: The most that one call may take.
-        threads: How many calls are under way at once.
-        line: How many more may wait for a thread; the next is turned away.
     """
 
     def __init__(
@@ -70,26 +69,26 @@ class EasyPostCarrier:
         url: str,
         *,
         seconds: float = 10.0,
-        threads: int = 8,
-        line: int = 64,
+        connections: int = 32,
         sender: Mapping[str, str] | None = None,
         threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
-        self._key = key
         self._sender = dict(sender or {})
-        self._url = f"{url}/v2"
-        self._seconds = seconds
-        self._threads = SdkThreads("carrier", make=self._client, close=_close, threads=threads, line=line)
+        self._wire = _Wire(connections)
+        self._sdk = EasyPostClient(key, f"{url}/v2", seconds)  # type: ignore[arg-type]
+        # There is no public way to have the SDK speak through anything else.
+        self._sdk._requests_session = self._wire  # type: ignore[assignment]
         self._calls = ProviderCalls(
             "carrier", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
         )
 
     async def __aenter__(self) -> Self:
+        self._wire.open()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._threads.__aexit__(*error)
+    async def __aexit__(self, *_: object) -> None:
+        await self._wire.close()
 
     async def create(
         self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
@@ -181,23 +180,61 @@ class EasyPostCarrier:
             before = {"before_id": page.shipments[-1].id}
 
     async def _once(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
-        with self._threads.place():
-            return await self._calls.once(operation, lambda: self._threads.run(call), **ids)
+        return await self._calls.once(operation, lambda: self._run(call), **ids)
 
     async def _safe(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
-        with self._threads.place():
-            return await self._calls.safe(operation, lambda: self._threads.run(call), **ids)
+        return await self._calls.safe(operation, lambda: self._run(call), **ids)
 
-    def _client(self) -> Any:
-        client: Any = EasyPostClient(self._key, self._url, self._seconds)  # type: ignore[arg-type]
-        # The SDK mounts an adapter that retries on its own; there is no public way to ask for another.
-        client._requests_session.mount(self._url.removesuffix("/v2"), HTTPAdapter(max_retries=0))
-        client._requests_session.trust_env = False
-        return client
+    async def _run(self, call: Callable[[Any], T]) -> T:
+        return await sdk_on_loop.run(lambda: call(self._sdk))
 
 
-def _close(client: Any) -> None:
-    client._requests_session.close()
+class _Answer(NamedTuple):
+    """What the SDK reads of an answer."""
+
+    text: str
+    status_code: int
+    headers: Mapping[str, str]
+
+
+class _Wire:
+    """Stands where the SDK has its `requests` session. Makes each request once."""
+
+    def __init__(self, connections: int) -> None:
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    def open(self) -> None:
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30)
+        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def request(
+        self,
+        *,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        json: object,
+        timeout: float,
+        verify: bool,
+    ) -> _Answer:
+        query = f"?{urlencode(params, doseq=True)}" if params else ""
+        limit = aiohttp.ClientTimeout(total=timeout, connect=min(timeout, 3.0))
+        return sdk_on_loop.wait_for(self._send(method, URL(url + query, encoded=True), headers, json, limit))
+
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str], body: object, limit: aiohttp.ClientTimeout
+    ) -> _Answer:
+        assert self._session is not None, "the carrier is not open"
+        async with self._session.request(
+            method, url, headers=headers, json=body, timeout=limit, allow_redirects=False
+        ) as answer:
+            return _Answer(await answer.text(), answer.status, answer.headers)
 
 
 def address_of(address: Address) -> dict[str, str | None]:
@@ -268,13 +305,14 @@ def minor_of(amount: str, currency: str) -> int:
 def verdict_on(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK means for the effect that was tried."""
     match problem:
-        case EasyPostTimeout() | HttpError() if _was_never_sent(problem):
+        # The SDK raises its own exception while it handles that of the wire.
+        case HttpError() if isinstance(problem.__context__, _NEVER_SENT):
             return Transient("CarrierUnavailable", "the carrier cannot be reached")
-        case EasyPostTimeout():
-            # Its own class, and also what a 408 answer is mapped to.
-            return Unclear("CarrierUnclear", "the carrier did not answer")
-        case HttpError():
+        case HttpError() if not isinstance(problem.__context__, TimeoutError):
             return Unclear("CarrierUnclear", "the connection to the carrier broke off")
+        case HttpError() | EasyPostTimeout():
+            # The latter is what a 408 is mapped to.
+            return Unclear("CarrierUnclear", "the carrier did not answer")
         case ApiError() if problem.http_status == 429:
             return Transient("CarrierBusy", "the carrier asks to wait", retry_after=1.0)
         case ApiError() if problem.http_status in (401, 402, 403):
@@ -315,15 +353,6 @@ def _track(codes: list[str], client: Any) -> Any:
 
 def _list(query: dict[str, Any], client: Any) -> Any:
     return client.shipment.all(**query)
-
-
-def _was_never_sent(problem: Exception) -> bool:
-    """No connection came to be. The SDK raises its own exceptions while it handles those of requests."""
-    cause = problem.__context__
-    if isinstance(cause, requests.exceptions.ConnectTimeout):
-        return True
-    reason = getattr(cause.args[0], "reason", None) if cause is not None and cause.args else None
-    return isinstance(cause, requests.exceptions.ConnectionError) and isinstance(reason, NewConnectionError)
 
 
 def _choose(rates: Sequence[Any], service: Service) -> Any:

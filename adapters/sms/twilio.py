@@ -3,23 +3,22 @@
 Source: https://www.twilio.com/docs/messaging/api/message-resource, https://www.twilio.com/docs/api/errors
 """
 
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-import requests
-from requests.adapters import HTTPAdapter
+import aiohttp
 from twilio.base.exceptions import TwilioException, TwilioRestException, TwilioServiceException
-from twilio.http.http_client import TwilioHttpClient
+from twilio.http import AsyncHttpClient
+from twilio.http.response import Response
 from twilio.rest import Client
-from urllib3.exceptions import NewConnectionError
 
 from orderplane.adapters.provider_calls import ProviderCalls
-from orderplane.adapters.sdk_threads import SdkThreads
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.notifications.words import reference_in
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 TWILIO = "https://api.twilio.com"
 PAGE = 200
@@ -34,8 +33,6 @@ class TwilioSms:
         login: `ACCOUNT_SID:AUTH_TOKEN`.
         sender: The number, or name, that messages come from.
         seconds: The most that one call may take.
-        threads: How many calls are under way at once.
-        line: How many more may wait for a thread; the next is turned away.
     """
 
     def __init__(
@@ -45,64 +42,88 @@ class TwilioSms:
         url: str = TWILIO,
         *,
         seconds: float = 8.0,
-        threads: int = 8,
-        line: int = 64,
+        connections: int = 32,
         threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._account, _, self._token = login.partition(":")
         self._sender = sender
         self._url = url
-        self._seconds = seconds
-        self._threads = SdkThreads("sms", make=self._client, close=_close, threads=threads, line=line)
+        self._timeout = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, 3.0))
+        self._connections = connections
         self._calls = ProviderCalls("sms", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds)
+        self._session: aiohttp.ClientSession | None = None
+        self._client: Client | None = None
 
     async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
+        )
+        self._client = Client(self._account, self._token, http_client=_Wire(self._session))
+        self._client.api.base_url = self._url
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._threads.__aexit__(*error)
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
 
     async def send(self, to: str, text: str) -> str:
-        def create(client: Client) -> str:
-            return str(client.messages.create(to=to, from_=self._sender, body=text).sid)
+        async def create() -> str:
+            return str((await self._messages.create_async(to=to, from_=self._sender, body=text)).sid)
 
-        with self._threads.place():
-            return await self._calls.once("send", lambda: self._threads.run(create))
+        return await self._calls.once("send", create)
 
     async def find(self, to: str, reference: str) -> str | None:
-        def look(client: Client) -> str | None:
-            for message in client.messages.stream(to=to, limit=LOOKED_AT, page_size=PAGE):
+        async def look() -> str | None:
+            async for message in await self._messages.stream_async(to=to, limit=LOOKED_AT, page_size=PAGE):
                 if reference_in(message.body or "") == reference:
                     return str(message.sid)
             return None
 
-        return await self._safe("find", look)
+        return await self._calls.safe("find", look)
 
     async def references(self) -> AsyncIterator[str]:
-        def first(client: Client) -> Any:
-            return client.messages.page(from_=self._sender, page_size=PAGE)
-
-        page = await self._safe("list", first)
+        read = partial(self._messages.page_async, from_=self._sender, page_size=PAGE)
         while True:
+            page = await self._calls.safe("list", read)
             for message in page:
                 yield reference_in(message.body or "") or str(message.sid)
             if not page.next_page_url:
                 return
-            page = await self._safe("list", partial(_after, page.next_page_url))
+            read = partial(self._messages.get_page_async, page.next_page_url)
 
-    async def _safe(self, operation: str, call: Callable[[Client], T]) -> T:
-        with self._threads.place():
-            return await self._calls.safe(operation, lambda: self._threads.run(call))
+    @property
+    def _messages(self) -> Any:
+        assert self._client is not None, "the SMS provider is not open"
+        return self._client.messages
 
-    def _client(self) -> Client:
-        http = TwilioHttpClient(timeout=self._seconds, max_retries=0)
-        assert http.session is not None
-        http.session.mount("http://", HTTPAdapter(max_retries=0))
-        http.session.trust_env = False
-        client = Client(self._account, self._token, http_client=http)
-        client.api.base_url = self._url
-        return client
+
+class _Wire(AsyncHttpClient):  # type: ignore[misc]
+    """What the SDK speaks through. Its own does by aiohttp what aiohttp warns of."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        super().__init__(log, True, None)
+        self._session = session
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None = None,
+        data: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        auth: tuple[str, str] | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+        allow_redirects: bool = False,
+    ) -> Response:
+        said = {**(headers or {})}
+        if auth is not None:
+            said["Authorization"] = aiohttp.encode_basic_auth(*auth)
+        async with self._session.request(
+            method, url, params=params, data=data, headers=said, allow_redirects=allow_redirects
+        ) as answer:
+            return Response(answer.status, await answer.text(), answer.headers)
 
 
 def verdict_on(problem: Exception) -> Transient | Refused | None:
@@ -110,11 +131,9 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
     match problem:
         case TwilioRestException() | TwilioServiceException() if problem.status < 500:
             return _refusal(problem.status, problem.code)
-        case requests.exceptions.ConnectTimeout():
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
             return Transient("SmsUnavailable", "the SMS provider cannot be reached")
-        case requests.exceptions.ConnectionError() if _was_never_sent(problem):
-            return Transient("SmsUnavailable", "the SMS provider cannot be reached")
-        case TwilioException() | requests.exceptions.RequestException() | ValueError():
+        case TwilioException() | aiohttp.ClientError() | TimeoutError() | OSError() | ValueError():
             # The last is an answer that is no JSON.
             return Unclear("SmsUnclear", "the SMS provider did not say whether it took the message")
         case _:
@@ -128,18 +147,3 @@ def _refusal(status: int, code: int | None) -> Transient | Refused:
         # Our account, not the customer's number: no message is to be given up for it.
         return Transient("SmsUnauthorized", "the SMS provider refuses our account; check its login")
     return Refused("SmsRefused", f"The SMS provider refuses the message (error {code}).")
-
-
-def _was_never_sent(problem: requests.exceptions.ConnectionError) -> bool:
-    reason = getattr(problem.args[0], "reason", None) if problem.args else None
-    return isinstance(reason, NewConnectionError)
-
-
-def _after(address: str, client: Client) -> Any:
-    return client.messages.get_page(address)
-
-
-def _close(client: Client) -> None:
-    http = client.http_client
-    if isinstance(http, TwilioHttpClient) and http.session is not None:
-        http.session.close()

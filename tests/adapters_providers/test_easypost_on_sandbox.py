@@ -201,25 +201,36 @@ async def test_labels_survive_sigkill(start_sandbox, key):
         assert [await carrier.get(one.id) for one in (kept, voided)] == before
 
 
-async def test_too_many_callers_are_turned_away_and_the_breaker_stays_closed(carrier_sandbox, key):
-    async with EasyPostCarrier(
-        key, carrier_sandbox.url, threads=2, line=2, threshold=3, seconds=1.0
-    ) as carrier:
+async def test_a_carrier_that_hangs_holds_nobody_else_up(carrier_sandbox, key):
+    async with EasyPostCarrier(key, carrier_sandbox.url, seconds=1.0) as carrier:
         shipment = await created(carrier)
         await carrier_sandbox.faults("hang", seconds=60)
-        calls = [asyncio.create_task(carrier.void(shipment.id)) for _ in range(12)]
-        done, waiting = await asyncio.wait(calls, timeout=0.5)
-        assert len(done) == 8
-        assert all(call.exception().reason == "CarrierBusy" for call in done)
+        calls = [asyncio.create_task(carrier.buy(shipment.id, shipment.rate_id)) for _ in range(8)]
+        ticks = 0
+        while not all(call.done() for call in calls):
+            await asyncio.sleep(0.01)
+            ticks += 1
+        assert ticks > 20
+        assert all(isinstance(call.exception(), Unclear) for call in calls)
         await carrier_sandbox.faults("ok")
-        ended = await asyncio.gather(*waiting, return_exceptions=True)
-        assert sum(isinstance(one, Unclear) for one in ended) == 2
-        assert (await carrier.get(shipment.id)).label is None
 
 
-async def test_no_thread_is_left(carrier_sandbox, key):
+async def test_a_call_can_be_cancelled(carrier_sandbox, key):
+    async with EasyPostCarrier(key, carrier_sandbox.url, seconds=30) as carrier:
+        shipment = await created(carrier)
+        await carrier_sandbox.faults("hang", seconds=60)
+        call = asyncio.create_task(carrier.get(shipment.id))
+        await asyncio.wait([call], timeout=0.2)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(2):
+                await call
+        await carrier_sandbox.faults("ok")
+        assert (await carrier.get(shipment.id)).id == shipment.id
+
+
+async def test_no_thread_is_needed(carrier_sandbox, key):
+    before = threading.active_count()
     async with EasyPostCarrier(key, carrier_sandbox.url) as carrier:
-        await created(carrier)
-        assert any(thread.name.startswith("carrier") for thread in threading.enumerate())
-        mine = [thread for thread in threading.enumerate() if thread.name.startswith("carrier")]
-    assert not any(thread.is_alive() for thread in mine)
+        await asyncio.gather(*(created(carrier) for _ in range(4)))
+        assert threading.active_count() == before

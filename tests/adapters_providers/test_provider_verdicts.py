@@ -3,9 +3,7 @@
 import aiohttp
 import easypost.errors
 import pytest
-import requests
 import stripe
-from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from orderplane.adapters.carriers import easypost as carriers
 from orderplane.adapters.payments import stripe as payments
@@ -56,11 +54,6 @@ def test_stripe(problem, verdict):
     assert type(payments.verdict_on(problem)) is verdict
 
 
-def unreachable():
-    pool_error = NewConnectionError(None, "refused")
-    return requests.ConnectionError(MaxRetryError(None, "/", pool_error))
-
-
 def api(status, code=None):
     error = easypost.errors.ApiError("x", http_status=status)
     error.code = code
@@ -70,12 +63,15 @@ def api(status, code=None):
 @pytest.mark.parametrize(
     ("problem", "verdict", "reason"),
     [
-        (within(easypost.errors.HttpError("x"), unreachable()), Transient, "CarrierUnavailable"),
-        (within(easypost.errors.TimeoutError("x"), requests.ConnectTimeout()), Transient,
+        (within(easypost.errors.HttpError("x"), _Connector()), Transient, "CarrierUnavailable"),
+        (within(easypost.errors.HttpError("x"), aiohttp.ConnectionTimeoutError()), Transient,
          "CarrierUnavailable"),
-        (within(easypost.errors.TimeoutError("x"), requests.ReadTimeout()), Unclear, "CarrierUnclear"),
-        (within(easypost.errors.HttpError("x"), requests.ConnectionError(ProtocolError("gone"))), Unclear,
+        (within(easypost.errors.HttpError("x"), aiohttp.SocketTimeoutError()), Unclear, "CarrierUnclear"),
+        (within(easypost.errors.HttpError("x"), TimeoutError()), Unclear, "CarrierUnclear"),
+        (within(easypost.errors.HttpError("x"), aiohttp.ServerDisconnectedError()), Unclear,
          "CarrierUnclear"),
+        (within(easypost.errors.HttpError("x"), aiohttp.ClientPayloadError()), Unclear, "CarrierUnclear"),
+        (easypost.errors.TimeoutError("x", http_status=408), Unclear, "CarrierUnclear"),
         (easypost.errors.JsonError("x"), Unclear, "CarrierUnclear"),
         (api(500), Unclear, "CarrierUnclear"),
         (api(504), Unclear, "CarrierUnclear"),
