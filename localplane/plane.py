@@ -27,6 +27,7 @@ from orderplane.localplane.processes import MODULES, process
 from orderplane.localplane.progress import Progress
 from orderplane.localplane.supervisor import Supervisor
 from orderplane.localplane.tools import ToolMissing
+from orderplane.localplane.turns import take_turns
 
 _PORTS = (
     "etcd", "etcd-peer", "apiserver", "controller-manager", "postgres", "kafka", "kafka-controller",
@@ -137,9 +138,12 @@ class Plane:
     async def start(cls, state: Path, wish: Wish, progress: Progress) -> AsyncIterator["Plane"]:
         """Start everything that is wished for; the end of the block stops it.
 
+        This process, and all that are started from here on, take turns: see `take_turns`.
+
         Raises:
             ToolMissing, StartFailed: something cannot be had or does not start; the message says what.
         """
+        take_turns()
         await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
         plane = cls(state, _ports(state))
         # Before anything that takes long, so that `dev down` finds whom to stop.

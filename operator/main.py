@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 DRAIN_SECONDS = 12.0
 """Longer than a provider call may take: what was begun is to be written down."""
 
-CONNECTIONS = 8
+CONNECTIONS = 12
 """To the API server: enough to keep it busy. With more at once nothing gets done sooner, and whoever else
 asks waits behind them."""
 

@@ -32,7 +32,7 @@ from orderplane.crds.meta import Kind, Resource
 from orderplane.crds.order import Order
 
 WORKERS = {Kind.ORDER: 16, Kind.RESERVATION: 8, Kind.PAYMENT: 16, Kind.SHIPMENT: 16}
-REPORTERS = 2
+REPORTERS = 4
 
 
 @dataclass(frozen=True, slots=True)
