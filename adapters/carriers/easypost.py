@@ -22,6 +22,7 @@ from yarl import URL
 
 from orderplane.adapters import sdk_on_loop
 from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.gate import Whereabouts
 from orderplane.controllers.shipment.ports import (
@@ -37,7 +38,6 @@ from orderplane.crds.shipment import Parcel, Service
 T = TypeVar("T")
 
 PAGE = 100
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 _GRAMS_PER_OUNCE = 28.349523125
 _MILLIMETRES_PER_INCH = 25.4
 _VOIDS = {
@@ -69,26 +69,27 @@ class EasyPostCarrier:
         url: str,
         *,
         seconds: float = 10.0,
-        connections: int = 32,
         sender: Mapping[str, str] | None = None,
         threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._sender = dict(sender or {})
-        self._wire = _Wire(connections)
+        self._seconds = seconds
         self._sdk = EasyPostClient(key, f"{url}/v2", seconds)  # type: ignore[arg-type]
-        # There is no public way to have the SDK speak through anything else.
-        self._sdk._requests_session = self._wire  # type: ignore[assignment]
+        self._session: aiohttp.ClientSession | None = None
         self._calls = ProviderCalls(
             "carrier", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
         )
 
     async def __aenter__(self) -> Self:
-        self._wire.open()
+        self._session = open_session(self._seconds)
+        # There is no public way to have the SDK speak through anything else.
+        self._sdk._requests_session = _Wire(self._session)  # type: ignore[assignment]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._wire.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def create(
         self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
@@ -186,6 +187,7 @@ class EasyPostCarrier:
         return await self._calls.safe(operation, lambda: self._run(call), **ids)
 
     async def _run(self, call: Callable[[Any], T]) -> T:
+        assert self._session is not None, "the carrier is not open"
         return await sdk_on_loop.run(lambda: call(self._sdk))
 
 
@@ -200,17 +202,8 @@ class _Answer(NamedTuple):
 class _Wire:
     """Stands where the SDK has its `requests` session. Makes each request once."""
 
-    def __init__(self, connections: int) -> None:
-        self._connections = connections
-        self._session: aiohttp.ClientSession | None = None
-
-    def open(self) -> None:
-        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30)
-        self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-    async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
 
     def request(
         self,
@@ -220,19 +213,16 @@ class _Wire:
         params: Mapping[str, Any] | None,
         headers: Mapping[str, str],
         json: object,
+        # The session has the same, and verifies always.
         timeout: float,
         verify: bool,
     ) -> _Answer:
         query = f"?{urlencode(params, doseq=True)}" if params else ""
-        limit = aiohttp.ClientTimeout(total=timeout, connect=min(timeout, 3.0))
-        return sdk_on_loop.wait_for(self._send(method, URL(url + query, encoded=True), headers, json, limit))
+        return sdk_on_loop.wait_for(self._send(method, URL(url + query, encoded=True), headers, json))
 
-    async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], body: object, limit: aiohttp.ClientTimeout
-    ) -> _Answer:
-        assert self._session is not None, "the carrier is not open"
+    async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: object) -> _Answer:
         async with self._session.request(
-            method, url, headers=headers, json=body, timeout=limit, allow_redirects=False
+            method, url, headers=headers, json=body, allow_redirects=False
         ) as answer:
             return _Answer(await answer.text(), answer.status, answer.headers)
 
@@ -306,7 +296,7 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK means for the effect that was tried."""
     match problem:
         # The SDK raises its own exception while it handles that of the wire.
-        case HttpError() if isinstance(problem.__context__, _NEVER_SENT):
+        case HttpError() if isinstance(problem.__context__, NEVER_SENT):
             return Transient("CarrierUnavailable", "the carrier cannot be reached")
         case HttpError() if not isinstance(problem.__context__, TimeoutError):
             return Unclear("CarrierUnclear", "the connection to the carrier broke off")

@@ -14,13 +14,11 @@ import stripe
 from stripe import StripeClient
 
 from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund, RefundState
 
 PAGE = 100
-
-_NEVER_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
-"""The SDK wraps every network failure in one exception; only its cause tells whether anything was sent."""
 
 _STATES = {
     "requires_confirmation": IntentState.UNCONFIRMED,
@@ -61,14 +59,12 @@ class StripeGateway:
         url: str,
         *,
         seconds: float = 10.0,
-        connections: int = 32,
         threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._key = key
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, 3.0))
-        self._connections = connections
+        self._seconds = seconds
         self._calls = ProviderCalls(
             "payments", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
         )
@@ -78,13 +74,12 @@ class StripeGateway:
     async def __aenter__(self) -> Self:
         # Telemetry would keep an id in the user's home and describe this machine in every request.
         stripe.enable_telemetry = False
-        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30)
-        self._session = aiohttp.ClientSession(connector=connector)
+        self._session = open_session(self._seconds)
         self._client = StripeClient(
             self._key,
             base_addresses={"api": self._url},
             max_network_retries=0,
-            http_client=stripe.AIOHTTPClient(timeout=self._timeout, session=self._session),
+            http_client=stripe.AIOHTTPClient(timeout=self._session.timeout, session=self._session),
         )
         return self
 
@@ -233,7 +228,8 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK means for the effect that was tried."""
     match problem:
         case stripe.APIConnectionError():
-            if isinstance(problem.__cause__, _NEVER_SENT):
+            # The SDK wraps every network failure in this one; only its cause tells whether anything was sent.
+            if isinstance(problem.__cause__, NEVER_SENT):
                 return Transient("PaymentsUnavailable", "the payment provider cannot be reached")
             return Unclear("PaymentsUnclear", "the payment provider did not answer")
         case stripe.RateLimitError():

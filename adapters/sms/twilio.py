@@ -15,6 +15,7 @@ from twilio.http.response import Response
 from twilio.rest import Client
 
 from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
 from orderplane.controllers.errors import Refused, Transient, Unclear
 from orderplane.notifications.words import reference_in
 
@@ -42,24 +43,19 @@ class TwilioSms:
         url: str = TWILIO,
         *,
         seconds: float = 8.0,
-        connections: int = 32,
         threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._account, _, self._token = login.partition(":")
         self._sender = sender
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=seconds, connect=min(seconds, 3.0))
-        self._connections = connections
+        self._seconds = seconds
         self._calls = ProviderCalls("sms", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds)
         self._session: aiohttp.ClientSession | None = None
         self._client: Client | None = None
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=30)
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=self._timeout, cookie_jar=aiohttp.DummyCookieJar()
-        )
+        self._session = open_session(self._seconds)
         self._client = Client(self._account, self._token, http_client=_Wire(self._session))
         self._client.api.base_url = self._url
         return self
@@ -117,7 +113,7 @@ class _Wire(AsyncHttpClient):  # type: ignore[misc]
         timeout: float | None = None,  # noqa: ASYNC109
         allow_redirects: bool = False,
     ) -> Response:
-        said = {**(headers or {})}
+        said = dict(headers or {})
         if auth is not None:
             said["Authorization"] = aiohttp.encode_basic_auth(*auth)
         async with self._session.request(
@@ -131,9 +127,9 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
     match problem:
         case TwilioRestException() | TwilioServiceException() if problem.status < 500:
             return _refusal(problem.status, problem.code)
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+        case _ if isinstance(problem, NEVER_SENT):
             return Transient("SmsUnavailable", "the SMS provider cannot be reached")
-        case TwilioException() | aiohttp.ClientError() | TimeoutError() | OSError() | ValueError():
+        case TwilioException() | aiohttp.ClientError() | OSError() | ValueError():
             # The last is an answer that is no JSON.
             return Unclear("SmsUnclear", "the SMS provider did not say whether it took the message")
         case _:
