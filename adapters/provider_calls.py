@@ -12,7 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import CLOSED, HALF_OPENED, OPENED, Context, OpenedState
 
-from orderplane.controllers.errors import Refused, Transient, Unclear
+from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 T = TypeVar("T")
 

@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 
 from orderplane.adapters.kafka.reader import read_all
 from orderplane.adapters.kubernetes.client import ApiClient, Json
-from orderplane.adapters.postgres.pool import Pool, session
 from orderplane.audit.snapshot import Message, Row, Snapshot
 from orderplane.controllers.payment.ports import PaymentGateway
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
-from orderplane.notifications.plan import Channel
-from orderplane.notifications.ports import Outgoing
+from orderplane.events.references import Channel
+from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.workers.notifier.ports import Outgoing
 
 T = TypeVar("T")
 

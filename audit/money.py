@@ -4,7 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from orderplane.audit.snapshot import Snapshot, Violation
-from orderplane.controllers.payment.ports import IntentState, RefundState
+from orderplane.controllers.payment.ports import IntentState
+from orderplane.ledgers.payments import RefundState
 
 _DONE = ("Succeeded", "SettledByHand")
 

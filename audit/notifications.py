@@ -7,9 +7,9 @@ from itertools import pairwise
 
 from orderplane.audit.events import KEPT
 from orderplane.audit.snapshot import Row, Snapshot, Violation
+from orderplane.events.references import Channel, reference_of
 from orderplane.events.types import EventType
-from orderplane.notifications.plan import CHANNELS, Channel
-from orderplane.notifications.words import reference_of
+from orderplane.workers.notifier.plan import CHANNELS
 
 SETTLING = timedelta(seconds=20)
 """A notifier that was just started again needs so long to read on."""

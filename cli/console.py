@@ -64,10 +64,13 @@ def _expected() -> tuple[type[Exception], ...]:
     from aiokafka.errors import KafkaError  # noqa: PLC0415
     from asyncpg import PostgresError  # noqa: PLC0415
 
-    from orderplane.adapters.postgres.recount import StockRaced  # noqa: PLC0415
-    from orderplane.controllers.errors import Refused, Transient  # noqa: PLC0415
-    from orderplane.controllers.gate import GateClosed  # noqa: PLC0415
     from orderplane.crds.api_errors import ApiError  # noqa: PLC0415
+    from orderplane.ledgers.errors import (  # noqa: PLC0415
+        GateClosed,
+        Refused,
+        Transient,
+    )
+    from orderplane.ledgers.postgres.recount import StockRaced  # noqa: PLC0415
 
     return (
         ApiError, Transient, Refused, GateClosed, StockRaced, KafkaError, OSError, PostgresError, ValueError

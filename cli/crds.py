@@ -4,9 +4,8 @@ from typing import Annotated
 
 import typer
 
-from orderplane.adapters.kubernetes.install import install
+from orderplane.adapters.kubernetes.install import install, shipped_manifests
 from orderplane.cli.console import console, run
-from orderplane.localplane.places import project_root
 
 app = typer.Typer(help="Resource definitions.", no_args_is_help=True)
 
@@ -29,9 +28,6 @@ def install_command(
 
         orderplane crds install --context kind-orderplane
     """
-    root = project_root()
-    files = sorted((root / "crds").glob("*.yaml"))
-    if with_policies:
-        files += sorted((root / "manifests").glob("*.yaml"))
+    files = shipped_manifests(with_policies=with_policies)
     for name in run(install(files, kubeconfig=None, context=context)):
         console.print(name, markup=False, soft_wrap=True)

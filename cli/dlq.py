@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from orderplane.adapters.kafka.reader import read_all
-from orderplane.adapters.postgres.notifications import PostgresNotifications
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, fail, need, run
 from orderplane.events.dead_letters import DEAD_LETTERS, DeadLetter, letter_of
 from orderplane.workers.notifier.replay import Replayed, Verdict, replay
+from orderplane.workers.notifier.store import NotificationStore
 
 app = typer.Typer(help="Dead letters: what nobody could deal with.", no_args_is_help=True)
 
@@ -106,7 +106,7 @@ async def _read(last: int | None) -> list[tuple[int, DeadLetter]]:
 async def _replay(letters: dict[int, DeadLetter], is_forced: bool) -> dict[int, Replayed]:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
-        book = PostgresNotifications(pool)
+        book = NotificationStore(pool)
         return {number: await replay(letter, book, is_forced=is_forced) for number, letter in letters.items()}
     finally:
         await pool.close()

@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import typer
@@ -10,25 +11,32 @@ from typer.main import get_command
 
 from orderplane import __version__
 
-_PLACES = {
-    "dev": "dev:app",
-    "bench": "bench:app",
-    "orders": "orders:app",
-    "stock": "stock:app",
-    "dlq": "dlq:app",
-    "crds": "crds:app",
-    "keys": "keys:app",
-    "users": "people:users",
-    "clients": "people:clients",
-    "audit": "audit:audit_command",
-    "notifications": "notifications:notifications",
-    "retry": "rescue:retry",
-    "resolve": "rescue:resolve",
-    "login": "login:login",
-    "logout": "login:logout",
-    "migrate": "migrate:migrate",
+_DEVELOPER_COMMANDS = {
+    "dev": "orderplane.dev.localplane.command:app",
+    "bench": "orderplane.dev.bench.command:app",
+    "demo": "orderplane.dev.demo.command:demo",
 }
-"""Which module of this package has a command, and under what name."""
+"""Commands of a checkout; no wheel has them."""
+
+_COMMANDS = {
+    "orders": "orderplane.cli.orders:app",
+    "stock": "orderplane.cli.stock:app",
+    "dlq": "orderplane.cli.dlq:app",
+    "crds": "orderplane.cli.crds:app",
+    "keys": "orderplane.cli.keys:app",
+    "users": "orderplane.cli.people:users",
+    "clients": "orderplane.cli.people:clients",
+    "audit": "orderplane.cli.audit:audit_command",
+    "notifications": "orderplane.cli.notifications:notifications",
+    "retry": "orderplane.cli.rescue:retry",
+    "resolve": "orderplane.cli.rescue:resolve",
+    "login": "orderplane.cli.login:login",
+    "logout": "orderplane.cli.login:logout",
+    "migrate": "orderplane.cli.migrate:migrate",
+}
+"""Which module has a command, and under what name."""
+
+_PLACES = {**(_DEVELOPER_COMMANDS if find_spec("orderplane.dev") else {}), **_COMMANDS}
 
 
 class OnDemand(TyperGroup):
@@ -72,7 +80,7 @@ def version() -> None:
 def _load(name: str) -> Any:
     """A group that has just this command, or group of commands."""
     module, _, attribute = _PLACES[name].partition(":")
-    found = getattr(import_module(f"orderplane.cli.{module}"), attribute)
+    found = getattr(import_module(module), attribute)
     holder = typer.Typer(rich_markup_mode="rich", pretty_exceptions_show_locals=False, add_completion=False)
     holder.callback()(_group)
     if isinstance(found, typer.Typer):

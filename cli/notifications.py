@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from orderplane.adapters.postgres.notifications import Count, PostgresNotifications
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, need, run
-from orderplane.notifications.plan import State
+from orderplane.workers.notifier.plan import State
+from orderplane.workers.notifier.store import Count, NotificationStore
 
 
 def notifications(
@@ -36,7 +36,7 @@ def notifications(
 async def _counts(merchant: str | None) -> list[Count]:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
-        counts = await PostgresNotifications(pool).counts(merchant)
+        counts = await NotificationStore(pool).counts(merchant)
     finally:
         await pool.close()
     return sorted(counts, key=lambda count: (count.channel, count.state))

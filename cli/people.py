@@ -6,13 +6,13 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter, ValidationError
 
-from orderplane.adapters.postgres.people import EmailTaken, PostgresPeople
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, fail, need, run
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.ids import new_client_id, new_user_id
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.requests import Email, Merchant, Password
+from orderplane.gateway.identity.user_store import EmailTaken, UserStore
 from orderplane.gateway.principal import Role
 
 users = typer.Typer(help="People who run a shop.", no_args_is_help=True)
@@ -80,7 +80,7 @@ async def _add_user(email: str, password: str, role: Role, merchant: str, name: 
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
         async with Passwords() as passwords:
-            person = await PostgresPeople(pool).add(
+            person = await UserStore(pool).add(
                 merchant, new_user_id(), email=email, password_hash=await passwords.hash(password),
                 role=role.value, name=name,
             )  # fmt: skip
@@ -95,7 +95,7 @@ async def _add_client(name: str, merchant: str) -> tuple[str, str]:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     client_id, (secret, secret_hash) = new_client_id(), new_secret()
     try:
-        await PostgresPeople(pool).add_client(merchant, client_id, name=name, secret_hash=secret_hash)
+        await UserStore(pool).add_client(merchant, client_id, name=name, secret_hash=secret_hash)
     finally:
         await pool.close()
     return client_id, secret

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.adapters.postgres.recount import Recount, recount
 from orderplane.cli.console import console, need, run
+from orderplane.ledgers.postgres.recount import Recount, recount
 
 app = typer.Typer(help="Stock counts.", no_args_is_help=True)
 

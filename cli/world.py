@@ -8,12 +8,13 @@ from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.mail.mailbox import Mailbox
 from orderplane.adapters.payments.stripe import StripeGateway
-from orderplane.adapters.postgres.pool import Pool, open_pool
+from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.sms.twilio import TWILIO, TwilioSms
 from orderplane.audit.collect import collect
 from orderplane.audit.snapshot import Snapshot
-from orderplane.notifications.plan import Channel
-from orderplane.notifications.ports import Outgoing
+from orderplane.events.references import Channel
+from orderplane.ledgers.postgres.session import Pool
+from orderplane.workers.notifier.ports import Outgoing
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,14 @@
 
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key, Wake
-from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import Gate
 from orderplane.controllers.order.children import is_as_planned, is_own, manifest_of
-from orderplane.controllers.order.ports import Gates
 from orderplane.crds.meta import RETRY_ANNOTATION, TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.order import Order
 from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.gate import Gate, GateLedger
 
 Child = Reservation | Payment | Shipment
 
@@ -18,7 +17,7 @@ _SUFFIX = 9
 """A child's name is its order's plus a dash and eight characters."""
 
 
-class Family:
+class ParentOrder:
     """One child kind's view of its orders.
 
     Args:
@@ -30,7 +29,7 @@ class Family:
         kind: Kind,
         finalizer: str,
         cluster: Cluster,
-        gates: Gates,
+        gates: GateLedger,
         wake: Wake,
     ) -> None:
         self._kind = kind

@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import structlog
 
-from orderplane.adapters.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
 from orderplane.crds.api_errors import (
     AlreadyExists,
     ApiError,
@@ -28,6 +27,7 @@ from orderplane.crds.api_errors import (
 )
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.problems import Problem, unavailable
+from orderplane.ledgers.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ from orderplane.gateway.orders import routes as orders
 from orderplane.gateway.products import routes as products
 from orderplane.gateway.services import Services
 from orderplane.gateway.settings import Settings
-from orderplane.gateway.traffic.doorkeeper import Doorkeeper
+from orderplane.gateway.traffic.doorkeeper import OrderAdmissionMiddleware
 from orderplane.gateway.traffic.rates import RateLimits
 
 
@@ -40,7 +40,7 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     add_handlers(app)
     app.add_middleware(Limits)
     if services is not None:
-        app.add_middleware(Doorkeeper, shedding=services.shedding)
+        app.add_middleware(OrderAdmissionMiddleware, shedding=services.shedding)
     if services is not None and settings.quotas is not None:
         app.add_middleware(
             RateLimits,

@@ -14,7 +14,7 @@ from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.gateway.app import create_app
 from orderplane.gateway.background import running
-from orderplane.gateway.http.heads import PromptHeads
+from orderplane.gateway.http.heads import HeaderTimeoutProtocol
 from orderplane.gateway.orders.retention import purge
 from orderplane.gateway.services import Services, StartError, open_services
 from orderplane.gateway.settings import Settings, SettingsError
@@ -65,7 +65,7 @@ def _server(settings: Settings, services: Services) -> uvicorn.Server:
             create_app(settings, services),
             host=settings.http_host,
             port=settings.http_port,
-            http=PromptHeads,
+            http=HeaderTimeoutProtocol,
             ws="none",
             lifespan="off",
             access_log=False,

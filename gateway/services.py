@@ -12,32 +12,33 @@ from kubernetes.config import ConfigException
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.limits.counters import Counters
 from orderplane.adapters.limits.shared import open_counters
-from orderplane.adapters.postgres.catalogue import PostgresCatalogue
-from orderplane.adapters.postgres.gates import PostgresGates
-from orderplane.adapters.postgres.idempotency import PostgresIdempotency
-from orderplane.adapters.postgres.inventory import PostgresInventory
-from orderplane.adapters.postgres.line import PostgresLine
-from orderplane.adapters.postgres.logins import PostgresLogins
-from orderplane.adapters.postgres.people import PostgresPeople
-from orderplane.adapters.postgres.pool import Pool, open_pool
-from orderplane.adapters.postgres.shelf import PostgresShelf
-from orderplane.adapters.postgres.timeline import PostgresTimelines
-from orderplane.controllers.order.ports import Gates
+from orderplane.adapters.postgres.pool import open_pool
 from orderplane.gateway.acceptance import Acceptance
 from orderplane.gateway.background import running
 from orderplane.gateway.identity.authentication import OutsideTokens, OwnTokens
 from orderplane.gateway.identity.grants import Grants
-from orderplane.gateway.identity.issuer import OutsideIssuer
+from orderplane.gateway.identity.issuer import OidcIssuer
 from orderplane.gateway.identity.keyring import KeyRing, KeysMissing
+from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.roll import Roll
 from orderplane.gateway.identity.service import Identity
 from orderplane.gateway.identity.throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import Rules
+from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.settings import Settings
+from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
 from orderplane.gateway.traffic.shedding import Shedding
-from orderplane.intake.quote import Catalogue
+from orderplane.ledgers.gate import GateLedger
+from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.idempotency import PostgresIdempotency
+from orderplane.ledgers.postgres.inventory import PostgresInventory
+from orderplane.ledgers.postgres.price_list import PostgresPriceList
+from orderplane.ledgers.postgres.products import ProductStore
+from orderplane.ledgers.postgres.session import Pool
+from orderplane.ledgers.postgres.timeline import PostgresTimelines
+from orderplane.ledgers.pricing import PriceList
 
 POOL_SIZE = 8
 API_SECONDS = 5.0
@@ -53,10 +54,10 @@ class Services:
     """See the module."""
 
     api: ApiClient
-    catalogue: Catalogue
-    gates: Gates
+    catalogue: PriceList
+    gates: GateLedger
     keys: PostgresIdempotency
-    shelf: PostgresShelf
+    shelf: ProductStore
     inventory: PostgresInventory
     timelines: PostgresTimelines
     counters: Counters
@@ -79,14 +80,16 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         api = await stack.enter_async_context(await _connect())
         keys = PostgresIdempotency(pool)
         counters = await stack.enter_async_context(open_counters(settings.redis_url))
-        shedding = Shedding(PostgresLine(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds)
+        shedding = Shedding(
+            PostgresOrderBacklog(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds
+        )
         authentication, identity = await _identities(stack, settings, pool, counters)
         yield Services(
             api=api,
-            catalogue=PostgresCatalogue(pool),
-            gates=PostgresGates(pool),
+            catalogue=PostgresPriceList(pool),
+            gates=PostgresGateLedger(pool),
             keys=keys,
-            shelf=PostgresShelf(pool),
+            shelf=ProductStore(pool),
             inventory=PostgresInventory(pool),
             timelines=PostgresTimelines(pool),
             counters=counters,
@@ -103,7 +106,7 @@ async def _identities(
     if settings.outside_issuer is not None:
         outside = settings.outside_issuer
         rules = Rules(outside.issuer, settings.audience, outside.merchant_claim, outside.role_claim, types=())
-        return OutsideTokens(OutsideIssuer(outside.issuer), rules), None
+        return OutsideTokens(OidcIssuer(outside.issuer), rules), None
     if settings.signing_keys is None:
         raise StartError("There are no keys to sign tokens with. Set ORDERPLANE_SIGNING_KEYS.")
     try:
@@ -111,7 +114,7 @@ async def _identities(
     except KeysMissing as error:
         raise StartError(str(error)) from error
     rules = Rules(settings.issuer, settings.audience)
-    people, logins, throttle = PostgresPeople(pool), PostgresLogins(pool), LoginThrottle(counters)
+    people, logins, throttle = UserStore(pool), LoginStore(pool), LoginThrottle(counters)
     passwords = await stack.enter_async_context(Passwords())
     identity = Identity(
         merchant=settings.merchant,

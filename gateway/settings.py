@@ -23,7 +23,7 @@ class SettingsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class OutsideIssuerSettings:
+class OidcIssuerSettings:
     """Tokens come from a provider of OpenID Connect.
 
     Args:
@@ -65,7 +65,7 @@ class Settings:
 
     postgres_dsn: str
     signing_keys: Path | None = None
-    outside_issuer: OutsideIssuerSettings | None = None
+    outside_issuer: OidcIssuerSettings | None = None
     issuer: str = ""
     audience: str = _AUDIENCE
     merchant: str = _MERCHANT
@@ -122,11 +122,11 @@ def _port(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def _outside_issuer(environment: Mapping[str, str]) -> OutsideIssuerSettings | None:
+def _outside_issuer(environment: Mapping[str, str]) -> OidcIssuerSettings | None:
     issuer = environment.get("ORDERPLANE_OIDC_ISSUER")
     if not issuer:
         return None
-    return OutsideIssuerSettings(
+    return OidcIssuerSettings(
         issuer,
         environment.get("ORDERPLANE_OIDC_MERCHANT_CLAIM") or "merchant",
         environment.get("ORDERPLANE_OIDC_ROLE_CLAIM") or "role",

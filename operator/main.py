@@ -18,8 +18,8 @@ from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
-from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import ApiError
+from orderplane.ledgers.errors import Transient
 from orderplane.operator.ledger_news import follow_ledgers
 from orderplane.operator.resync import EtcdRestored, Resync
 from orderplane.operator.settings import Settings

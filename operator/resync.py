@@ -8,9 +8,9 @@ import structlog
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.controllers.engine.queue import Key
-from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import ApiError, Gone
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.errors import Transient
 from orderplane.operator.wiring import Operator
 
 log = structlog.get_logger(__name__)

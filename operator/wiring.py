@@ -7,29 +7,28 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from orderplane.adapters.postgres.gates import PostgresGates
-from orderplane.adapters.postgres.parcels import PostgresParcels
-from orderplane.adapters.postgres.payments import PostgresPayments
-from orderplane.adapters.postgres.pool import Pool
-from orderplane.adapters.postgres.stock import PostgresStock
 from orderplane.controllers.engine.api import Api
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.controller import Controller, Reconciler
 from orderplane.controllers.engine.queue import Key
-from orderplane.controllers.gate import Gate
 from orderplane.controllers.order.act import OrderReconciler
-from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.payment.ports import PaymentGateway
 from orderplane.controllers.reservation.act import ReservationReconciler
-from orderplane.controllers.reservation.ledger import StockLedger
 from orderplane.controllers.shipment.act import ShipmentReconciler
-from orderplane.controllers.shipment.collection import Collections
+from orderplane.controllers.shipment.collection import PickupScheduler
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.controllers.shipment.rounds import go_rounds
-from orderplane.controllers.shipment.tracking import ParcelWatch
+from orderplane.controllers.shipment.tracking import TrackingPoller
 from orderplane.crds.meta import Kind, Resource
 from orderplane.crds.order import Order
+from orderplane.ledgers.gate import Gate, GateLedger
+from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
+from orderplane.ledgers.postgres.session import Pool
+from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
+from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.stock import StockLedger
 
 WORKERS = {Kind.ORDER: 16, Kind.RESERVATION: 8, Kind.PAYMENT: 16, Kind.SHIPMENT: 16}
 REPORTERS = 4
@@ -40,7 +39,7 @@ class Operator:
     """Everything that runs, and what feeds it."""
 
     cluster: Cluster
-    gates: Gates
+    gates: GateLedger
     stock: StockLedger
     controllers: Mapping[Kind, Controller]
     rounds: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
@@ -86,7 +85,7 @@ def build(
     """
     # The operator is made of the cluster, and the cluster tells it what answers show.
     cluster = Cluster(api, time.monotonic, lambda kind, found: operator.announce(kind, found))  # noqa: PLW0108
-    gates, stock, parcels = PostgresGates(pool), PostgresStock(pool), PostgresParcels(pool)
+    gates, stock, parcels = PostgresGateLedger(pool), PostgresStockLedger(pool), PostgresShipmentLedger(pool)
     controllers: dict[Kind, Controller] = {}
     rounds: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
     operator = Operator(cluster, gates, stock, controllers, rounds)
@@ -94,7 +93,7 @@ def build(
     reconcilers: tuple[Reconciler, ...] = (
         OrderReconciler(cluster, gates, wake, _now),
         ReservationReconciler(cluster, gates, stock, wake, _now),
-        PaymentReconciler(cluster, gates, PostgresPayments(pool), gateway, wake, _now),
+        PaymentReconciler(cluster, gates, PostgresPaymentLedger(pool), gateway, wake, _now),
         ShipmentReconciler(
             cluster, gates, parcels, carrier, wake, _now, settle=settle, first_poll=first_poll
         ),
@@ -105,9 +104,9 @@ def build(
                 reconciler, workers=WORKERS[reconciler.kind], reporters=REPORTERS
             )
     if Kind.SHIPMENT in kinds:
-        watch = ParcelWatch(parcels, carrier, wake, _now, first=first_poll, longest=longest_poll)
+        watch = TrackingPoller(parcels, carrier, wake, _now, first=first_poll, longest=longest_poll)
         rounds["tracking"] = partial(go_rounds, watch.track, first_poll)
-        rounds["collection"] = partial(go_rounds, Collections(parcels, carrier, _now).book, first_poll)
+        rounds["collection"] = partial(go_rounds, PickupScheduler(parcels, carrier, _now).book, first_poll)
     return operator
 
 

@@ -14,18 +14,18 @@ from argon2 import PasswordHasher
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install
-from orderplane.adapters.postgres.people import PostgresPeople
-from orderplane.adapters.postgres.pool import Pool
-from orderplane.cli import demo
 from orderplane.cli.world import World, open_world
-from orderplane.demo.catalogue import seed
+from orderplane.dev.demo import command as demo
+from orderplane.dev.demo.catalogue import seed
+from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.processes import UNLIMITED
+from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.gateway.identity.ids import new_client_id, new_user_id
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import Rules, issue
+from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
-from orderplane.localplane.plane import Plane, Wish, remove
-from orderplane.localplane.processes import UNLIMITED
-from orderplane.localplane.progress import ConsoleProgress
+from orderplane.ledgers.postgres.session import Pool
 
 PASSWORD = "correct horse battery"
 
@@ -50,8 +50,8 @@ ORDER: dict[str, Any] = json.loads(
 
 BEGUN_FIRST = (
     "simulation/test_simulation",
-    "adapters_providers/test_provider_trouble",
-    "adapters_providers/test_easypost_on_sandbox",
+    "providers/test_provider_trouble",
+    "providers/test_easypost_on_sandbox",
     "chaos/test_crash_safety",
     "contracts/test_documented_answers",
     "notifier/test_trouble",
@@ -141,7 +141,7 @@ class Merchant:
 
     async def caller(self, role: Role, *, of: str | None = None) -> Caller:
         """Somebody new, of this merchant or another, whose password is `PASSWORD`."""
-        merchant, people = of or self.name, PostgresPeople(self.pool)
+        merchant, people = of or self.name, UserStore(self.pool)
         name = new_client_id() if role is Role.SERVICE else new_user_id()
         if role is Role.SERVICE:
             await people.add_client(merchant, name, name="tests", secret_hash=b"")

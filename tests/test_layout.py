@@ -11,10 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "orderplane"
-NOT_CODE = {"docs", "kustomize", "manifests", "requirements", "scripts", "src", "tests", "tools"}
+NOT_CODE = {"docs", "scripts", "src", "tests"}
+ONLY_DATA = {"manifests"}
 LONGEST = 400
+LONGER = {"ledgers/model.py": 600}
+"""One model of every ledger, read beside the SQL."""
 
-INSIDE_OPERATOR = {"adapters", "controllers", "crds", "events", "operator"}
+INSIDE_OPERATOR = {"adapters", "controllers", "crds", "events", "ledgers", "operator"}
 """What the operator may import; import-linter does not see a folder that is no regular package."""
 
 FOREIGN = re.compile(
@@ -62,7 +65,7 @@ def test_operator_never_hides_the_standard_librarys() -> None:
 
 def test_every_room_has_its_link() -> None:
     links = {path.name: path.readlink() for path in PACKAGE.iterdir() if path.is_symlink()}
-    assert links == {name: Path("..") / ".." / name for name in rooms()}
+    assert links == {name: Path("..") / ".." / name for name in rooms() | ONLY_DATA}
 
 
 def test_operator_imports_only_inward() -> None:
@@ -88,7 +91,7 @@ def test_no_module_is_too_long() -> None:
         for path in tracked()
         if path.suffix == ".py" and path.relative_to(ROOT).parts[0] != "tests"
     }
-    assert {name: lines for name, lines in lengths.items() if lines > LONGEST} == {}
+    assert {name: lines for name, lines in lengths.items() if lines > LONGER.get(name, LONGEST)} == {}
 
 
 def test_nothing_names_a_machine_or_a_registry() -> None:

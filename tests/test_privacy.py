@@ -12,16 +12,16 @@ from kubernetes import client, config
 
 from orderplane.adapters.kafka.reader import read_all
 from orderplane.adapters.kubernetes.client import Json
-from orderplane.adapters.postgres.pool import session
 from orderplane.cli.world import open_world
 from orderplane.client.problems import ApiProblem
 from orderplane.client.transport import connect
 from orderplane.crds.meta import Kind
-from orderplane.demo.catalogue import MERCHANT, seed
-from orderplane.demo.customers import arrive
-from orderplane.demo.mix import Case, Story, mix
-from orderplane.demo.shop import Shop
-from orderplane.localplane.plane import Plane
+from orderplane.dev.demo.catalogue import MERCHANT, seed
+from orderplane.dev.demo.customers import arrive
+from orderplane.dev.demo.mix import Case, Story, mix
+from orderplane.dev.demo.shop import Shop
+from orderplane.dev.localplane.plane import Plane
+from orderplane.ledgers.postgres.session import session
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 

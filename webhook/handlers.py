@@ -12,10 +12,10 @@ from opentelemetry import trace
 from prometheus_client import Counter, Histogram
 
 from orderplane.adapters.telemetry.traces import current_traceparent
-from orderplane.controllers.errors import Transient
+from orderplane.crds.defaults import draw_shard
 from orderplane.crds.meta import GROUP, VERSION
-from orderplane.intake.preset import draw_shard
-from orderplane.intake.quote import Catalogue
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.pricing import PriceList
 from orderplane.webhook.review import Additions, Denied, review_order, review_reservation
 
 PATIENCE = 3.0
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 
 
-def registry_of(catalogue: Catalogue, patience: float = PATIENCE) -> kopf.OperatorRegistry:
+def registry_of(catalogue: PriceList, patience: float = PATIENCE) -> kopf.OperatorRegistry:
     """The handlers; their ids are the paths of the webhook configuration."""
     registry = kopf.OperatorRegistry()
 

@@ -15,11 +15,12 @@ import kopf
 import stamina
 import structlog
 
-from orderplane.adapters.postgres.catalogue import PostgresCatalogue
-from orderplane.adapters.postgres.pool import Pool, open_pool
+from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
+from orderplane.ledgers.postgres.price_list import PostgresPriceList
+from orderplane.ledgers.postgres.session import Pool
 from orderplane.webhook.handlers import registry_of
 from orderplane.webhook.settings import Settings, SettingsError
 
@@ -41,7 +42,7 @@ async def run(settings: Settings) -> None:
         server = _Server(settings)
         async with serve_telemetry(settings.metrics_port, is_ready=lambda: server.is_serving):
             await kopf.operator(
-                registry=registry_of(PostgresCatalogue(pool)),
+                registry=registry_of(PostgresPriceList(pool)),
                 settings=_kopf_settings(server),
                 clusterwide=True,
                 standalone=True,

@@ -12,18 +12,18 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from orderplane.crds.defaults import (
+    Defaults,
+    is_shard,
+    looks_like_card_number,
+    order_defaults,
+    reservation_defaults,
+)
 from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, SHARDS, TRACEPARENT_ANNOTATION
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Item, OrderSpec, Quote
 from orderplane.crds.reservation import ReservationSpec
-from orderplane.intake.preset import (
-    Preset,
-    is_shard,
-    looks_like_card_number,
-    order_preset,
-    reservation_preset,
-)
-from orderplane.intake.quote import Catalogue, QuoteRefused, quote_from
+from orderplane.ledgers.pricing import PriceList, QuoteRefused, quote_from
 
 _ITEMS = TypeAdapter(tuple[Item, ...])
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -58,7 +58,7 @@ class Additions:
 
 
 async def review_order(
-    merchant: str, body: Mapping[str, Any], catalogue: Catalogue, *, shard: str, traceparent: str | None
+    merchant: str, body: Mapping[str, Any], catalogue: PriceList, *, shard: str, traceparent: str | None
 ) -> Additions:
     """Quote and preset an Order; one whose quote is but a currency is quoted in that.
 
@@ -79,7 +79,7 @@ async def review_order(
     _validate(OrderSpec, spec, may_lack="quote")
     currency = given["currency"] if given is not None else None
     metadata = body.get("metadata") or {}
-    preset = order_preset(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)
+    preset = order_defaults(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)
     additions = _additions(metadata, preset)
     try:
         quote = await quote_from(catalogue, merchant, _ITEMS.validate_python(spec["items"]), currency)
@@ -92,14 +92,14 @@ async def review_order(
 
 
 def review_reservation(body: Mapping[str, Any], *, shard: str, traceparent: str | None) -> Additions:
-    """Preset a Reservation that a person makes.
+    """Defaults a Reservation that a person makes.
 
     Raises:
         Denied: the reservation is wrong.
     """
     _validate(ReservationSpec, _spec_of(body))
     metadata = body.get("metadata") or {}
-    return _additions(metadata, reservation_preset(_shard_of(metadata) or shard, traceparent))
+    return _additions(metadata, reservation_defaults(_shard_of(metadata) or shard, traceparent))
 
 
 def _spec_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -159,7 +159,7 @@ def _shard_of(metadata: Mapping[str, Any]) -> str | None:
     return shard
 
 
-def _additions(metadata: Mapping[str, Any], preset: Preset) -> Additions:
+def _additions(metadata: Mapping[str, Any], preset: Defaults) -> Additions:
     """What of the preset is not there yet; finalizers as a whole, because a list is replaced as a whole."""
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}

@@ -23,17 +23,13 @@ from yarl import URL
 from orderplane.adapters import sdk_on_loop
 from orderplane.adapters.provider_calls import ProviderCalls
 from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
-from orderplane.controllers.errors import Refused, Transient, Unclear
-from orderplane.controllers.gate import Whereabouts
-from orderplane.controllers.shipment.ports import (
-    CarrierShipment,
-    Label,
-    TrackingUpdate,
-    VoidState,
-)
+from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
+from orderplane.ledgers.errors import Refused, Transient, Unclear
+from orderplane.ledgers.gate import TrackingStatus
+from orderplane.ledgers.shipments import Label, VoidState
 
 T = TypeVar("T")
 
@@ -47,12 +43,12 @@ _VOIDS = {
     "rejected": VoidState.REJECTED,
     "not_applicable": VoidState.NOT_APPLICABLE,
 }
-_WHEREABOUTS = {
-    "in_transit": Whereabouts.IN_TRANSIT,
-    "out_for_delivery": Whereabouts.IN_TRANSIT,
-    "available_for_pickup": Whereabouts.IN_TRANSIT,
-    "delivered": Whereabouts.DELIVERED,
-    "return_to_sender": Whereabouts.RETURNED,
+_TRACKING_STATUSES = {
+    "in_transit": TrackingStatus.IN_TRANSIT,
+    "out_for_delivery": TrackingStatus.IN_TRANSIT,
+    "available_for_pickup": TrackingStatus.IN_TRANSIT,
+    "delivered": TrackingStatus.DELIVERED,
+    "return_to_sender": TrackingStatus.RETURNED,
 }
 
 
@@ -283,7 +279,7 @@ def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipm
         rate_id=rate.id if rate else None,
         label=label,
         void=_VOIDS.get(found.refund_status, VoidState.NONE),
-        whereabouts=_WHEREABOUTS.get(tracker.status if tracker else "", Whereabouts.PRE_TRANSIT),
+        tracking_status=_TRACKING_STATUSES.get(tracker.status if tracker else "", TrackingStatus.PRE_TRANSIT),
     )
 
 
@@ -332,7 +328,7 @@ def update_of(found: Any) -> TrackingUpdate:
     scans = found.get("tracking_details") or []
     return TrackingUpdate(
         tracking_code=found.tracking_code,
-        whereabouts=_WHEREABOUTS.get(found.status, Whereabouts.PRE_TRANSIT),
+        tracking_status=_TRACKING_STATUSES.get(found.status, TrackingStatus.PRE_TRANSIT),
         at=_time(scans[-1].datetime if scans else None),
     )
 

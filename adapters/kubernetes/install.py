@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,25 @@ class WebhookTarget:
     ca_bundle: str
 
 
+def shipped_manifests(*, with_policies: bool) -> list[Traversable]:
+    """The CRDs, and where asked the roles, webhook and policies, that are part of this package.
+
+    Raises:
+        FileNotFoundError: the package was built without them.
+    """
+    files: list[Traversable] = []
+    for room in ("crds", "manifests") if with_policies else ("crds",):
+        found = [f for f in resources.files(f"orderplane.{room}").iterdir() if f.name.endswith(".yaml")]
+        if not found:
+            raise FileNotFoundError(
+                f"this installation has no manifests in orderplane.{room}; install it anew"
+            )
+        files += sorted(found, key=lambda f: f.name)
+    return files
+
+
 async def install(
-    files: Sequence[Path],
+    files: Sequence[Traversable],
     *,
     kubeconfig: Path | None,
     context: str | None = None,
@@ -43,7 +62,7 @@ async def install(
 
 
 def _install(
-    files: Sequence[Path],
+    files: Sequence[Traversable],
     kubeconfig: Path | None,
     context: str | None,
     webhook: WebhookTarget | None,
@@ -56,7 +75,9 @@ def _install(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in namespaces
     ]
     for file in files:
-        documents += [document for document in yaml.safe_load_all(file.read_text()) if document]
+        documents += [
+            document for document in yaml.safe_load_all(file.read_text(encoding="utf-8")) if document
+        ]
     with api:
         resources: Any = dynamic.DynamicClient(api)  # type: ignore[no-untyped-call]
         for document in documents:

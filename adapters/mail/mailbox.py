@@ -10,7 +10,7 @@ from typing import Any, Self
 import aiohttp
 
 from orderplane.adapters.provider_calls import ProviderCalls
-from orderplane.controllers.errors import Refused, Transient
+from orderplane.ledgers.errors import Refused, Transient
 
 PAGE = 200
 

@@ -10,7 +10,7 @@ import aiosmtplib
 from aiosmtplib import SMTP
 
 from orderplane.adapters.provider_calls import ProviderCalls
-from orderplane.controllers.errors import Refused, Transient, Unclear
+from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 IDLE_SECONDS = 20.0
 """Connections that were idle for longer are not used again: servers close them after about half a minute."""

@@ -15,8 +15,9 @@ from stripe import StripeClient
 
 from orderplane.adapters.provider_calls import ProviderCalls
 from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
-from orderplane.controllers.errors import Refused, Transient, Unclear
-from orderplane.controllers.payment.ports import Intent, IntentState, Refund, RefundState
+from orderplane.controllers.payment.ports import Intent, IntentState, Refund
+from orderplane.ledgers.errors import Refused, Transient, Unclear
+from orderplane.ledgers.payments import RefundState
 
 PAGE = 100
 

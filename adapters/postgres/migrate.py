@@ -17,7 +17,11 @@ async def migrate(dsn: str) -> int:
         asyncpg.PostgresError: a migration failed; nothing of it was kept.
     """
     files = sorted(
-        (f for f in (resources.files(__package__) / "migrations").iterdir() if f.name.endswith(".sql")),
+        (
+            f
+            for f in (resources.files("orderplane.ledgers") / "migrations").iterdir()
+            if f.name.endswith(".sql")
+        ),
         key=lambda f: f.name,
     )
     connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)

@@ -1,30 +1,9 @@
-"""The connection pool, with its limits and its failures in one place."""
-
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+"""The connection pool, with its limits in one place."""
 
 import asyncpg
 import orjson
 
-from orderplane.controllers.errors import Transient
-
-# asyncpg publishes no types; the names say at least what is meant.
-Pool: TypeAlias = Any
-Connection: TypeAlias = Any
-
-_PASSING = (
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.InterfaceError,
-    # What asyncpg says of a connection that the server ended while nobody used it; nothing was sent.
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-
+from orderplane.ledgers.postgres.session import Pool
 
 _PLANS_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
@@ -55,30 +34,6 @@ async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
         reset=_leave_as_is,
         server_settings=_PLANS_ONCE if plans_once else {},
     )
-
-
-@asynccontextmanager
-async def session(pool: Pool) -> AsyncIterator[Connection]:
-    """Borrow a connection.
-
-    Raises:
-        Transient: the database cannot be reached or gave up on us (`LedgerUnavailable`). Where that was at a
-            commit, nobody knows whether it happened: every ledger method can be asked again.
-    """
-    try:
-        async with pool.acquire(timeout=10) as connection:
-            yield connection
-    except _PASSING as problem:
-        raise Transient(
-            "LedgerUnavailable", f"PostgreSQL did not answer ({type(problem).__name__}); it is tried again"
-        ) from problem
-
-
-@asynccontextmanager
-async def transaction(pool: Pool) -> AsyncIterator[Connection]:
-    """Borrow a connection for one transaction; raises as `session` does."""
-    async with session(pool) as connection, connection.transaction():
-        yield connection
 
 
 async def _leave_as_is(connection: asyncpg.Connection) -> None:

@@ -16,8 +16,8 @@ from twilio.rest import Client
 
 from orderplane.adapters.provider_calls import ProviderCalls
 from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
-from orderplane.controllers.errors import Refused, Transient, Unclear
-from orderplane.notifications.words import reference_in
+from orderplane.events.references import reference_in
+from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import STALLED, Fact, find, with_facts
 from orderplane.crds.meta import Condition
 
@@ -11,7 +11,7 @@ def child_conditions(
     before: tuple[Condition, ...],
     facts: list[Fact],
     waiting_type: str,
-    trouble: Trouble | None,
+    trouble: FailureState | None,
     generation: int,
     now: datetime,
 ) -> tuple[Condition, ...]:
@@ -24,7 +24,7 @@ def child_conditions(
     if trouble is not None and not trouble.is_quiet:
         if all(fact.type != waiting_type for fact in facts):
             told.append(Fact(waiting_type, "False", trouble.reason, trouble.message))
-        if trouble.is_parked:
+        if trouble.is_stalled:
             told.append(Fact(STALLED, "True", trouble.reason, trouble.message))
     elif trouble is None and find(before, STALLED) is not None:
         told.append(Fact(STALLED, "False", "Resumed", "It goes on."))

@@ -10,12 +10,12 @@ import structlog
 from opentelemetry import propagate, trace
 
 from orderplane.controllers.engine import metrics
-from orderplane.controllers.engine.backoff import Trouble, after_failure, pause_after
+from orderplane.controllers.engine.backoff import FailureState, after_failure, pause_after
 from orderplane.controllers.engine.queue import Key, KeyedQueue
-from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import Gate, GateClosed
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.errors import GateClosed, Transient
+from orderplane.ledgers.gate import Gate
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -24,7 +24,7 @@ RACE_SECONDS = 0.05
 """After losing a race there is nothing to wait for but the winner's news."""
 
 
-UNHURRIED = 1_000
+LOW_PRIORITY = 1_000
 """The rank of what is looked at only in case that news of it was lost."""
 
 
@@ -36,7 +36,9 @@ class Reconciler(Protocol):
         """The kind whose keys these are."""
         ...
 
-    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
+    async def reconcile(
+        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
+    ) -> float | None:
         """Take the next steps of one key; answers the seconds after which to look again, if any.
 
         Args:
@@ -49,7 +51,7 @@ class Reconciler(Protocol):
         """
         ...
 
-    async def report(self, key: Key, trouble: Trouble | None) -> None:
+    async def report(self, key: Key, trouble: FailureState | None) -> None:
         """Bring the status and the Events up to what the last reconcile found.
 
         Raises:
@@ -94,7 +96,7 @@ class Controller:
         self._reporters = reporters
         self._clock = clock
         self._rng = rng or random.Random()
-        self._troubles: dict[Key, Trouble] = {}
+        self._troubles: dict[Key, FailureState] = {}
 
     @property
     def kind(self) -> Kind:
@@ -108,7 +110,7 @@ class Controller:
 
     def wake(self, key: Key, *, is_urgent: bool = True, seen: Gate | None = None) -> None:
         """Have a key reconciled soon, or behind everything urgent; `seen` is as in `KeyedQueue.add`."""
-        self._steps.add(key, self._reconciler.rank(key) if is_urgent else UNHURRIED, seen)
+        self._steps.add(key, self._reconciler.rank(key) if is_urgent else LOW_PRIORITY, seen)
 
     async def run(self) -> None:
         """Work until `stop`, after which what is in hand is still finished, or until cancelled."""
@@ -199,7 +201,7 @@ class Controller:
             self._reports.add_after(key, self._rng.uniform(5, 10))
         metrics.REPORTS.labels(self.kind.value, result).inc()
 
-    def _told(self, key: Key) -> Trouble | None:
+    def _told(self, key: Key) -> FailureState | None:
         trouble = self._troubles.get(key)
         return trouble.as_told_at(self._clock()) if trouble else None
 
@@ -207,12 +209,12 @@ class Controller:
         before = self._troubles.get(key)
         trouble = after_failure(before, problem, self._clock())
         self._troubles[key] = trouble
-        if trouble.is_parked and not (before and before.is_parked):
+        if trouble.is_stalled and not (before and before.is_stalled):
             log.warning("parked", kind=self.kind.value, key="/".join(key), reason=trouble.reason)
         self._again(key, pause_after(trouble, problem, self._rng))
 
     def _stalled(self) -> int:
-        return sum(trouble.is_parked for trouble in self._troubles.values())
+        return sum(trouble.is_stalled for trouble in self._troubles.values())
 
     def _again(self, key: Key, seconds: float) -> None:
         self._steps.add_after(key, seconds, self._reconciler.rank(key))

@@ -5,8 +5,8 @@ import heapq
 import itertools
 from typing import Protocol
 
-from orderplane.controllers.gate import Gate
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.gate import Gate
 
 Key = tuple[str, str]
 """Namespace and name."""

@@ -4,11 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key, Wake
-from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import Gate, GateState
 from orderplane.controllers.order.children import (
     Children,
     is_as_planned,
@@ -17,11 +15,12 @@ from orderplane.controllers.order.children import (
     manifest_of,
 )
 from orderplane.controllers.order.plan import Plan, Undo, plan
-from orderplane.controllers.order.ports import Gates
 from orderplane.controllers.order.status import news, status_of
 from orderplane.crds.api_errors import NamespaceTerminating
 from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.order import Compensation, Order, child_name
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.gate import Gate, GateLedger, GateState
 
 LOST_NEWS_SECONDS = 2.0
 
@@ -49,7 +48,7 @@ class OrderReconciler:
     def __init__(
         self,
         cluster: Cluster,
-        gates: Gates,
+        gates: GateLedger,
         wake: Wake,
         clock: Callable[[], datetime],
     ) -> None:
@@ -59,7 +58,9 @@ class OrderReconciler:
         self._clock = clock
         self._seen: dict[Key, _Seen] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
+    async def reconcile(
+        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
+    ) -> float | None:
         order = self._cluster.orders.get(key)
         if order is None:
             self._seen.pop(key, None)
@@ -75,12 +76,12 @@ class OrderReconciler:
         # Before the step, which may fail: how far the order has come is told all the same.
         await self._remember(key, order, gate)
         await self._carry_out(order, step, gate)
-        if step.look_for or step.delete or step.finish_without or step.seal or step.release:
+        if step.verify_missing or step.delete or step.settle_orphaned or step.seal or step.release:
             # Events and pokes bring the answers; this is for those that get lost.
             return LOST_NEWS_SECONDS
         return (step.again_at - self._clock()).total_seconds() if step.again_at else None
 
-    async def report(self, key: Key, trouble: Trouble | None) -> None:
+    async def report(self, key: Key, trouble: FailureState | None) -> None:
         order, seen = self._cluster.orders.get(key), self._seen.get(key)
         if order is None or seen is None or seen.uid != order.metadata.uid:
             return
@@ -135,14 +136,14 @@ class OrderReconciler:
     async def _carry_out(self, order: Order, step: Plan, gate: Gate) -> None:
         """Change the cluster, and wake whoever has to act on it."""
         key = (order.metadata.namespace, order.child_name)
-        if step.look_for is not None:
-            await self._look_for(order, step.look_for)
+        if step.verify_missing is not None:
+            await self._look_for(order, step.verify_missing)
         if step.create is not None:
             await self._create(order, step.create, gate)
         for kind, child in step.delete:
             await self._cluster.delete(kind, child)
             self._wake(kind, key)
-        for kind in step.finish_without:
+        for kind in step.settle_orphaned:
             self._wake(kind, key)
         if step.release and COMPENSATE_FINALIZER in order.metadata.finalizers:  # noqa: SIM102
             if await self._are_children_gone(order):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orderplane.controllers.gate import Gate, GateState, MoneyState, Outcome, ParcelState, StockState
 from orderplane.controllers.order.children import Children
 from orderplane.crds.meta import Kind, Resource
 from orderplane.crds.order import Order
+from orderplane.ledgers.gate import Gate, GateState, Outcome, PaymentState, ReservationState, ShipmentState
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class Plan:
     Args:
         open_gate: Make the order's row, before anything else.
         undo: Decide that it is undone; the deletes come in a later round, once that is committed.
-        look_for: This child's ledger has begun but the child is not in the cache: see if it is really gone.
+        verify_missing: This child's ledger has begun but the child is not in the cache: see if it is gone.
         create: Make this child.
         delete: Ask these children to go.
-        finish_without: These ledgers hold something, but their children are gone: have them settled.
+        settle_orphaned: These ledgers hold something, but their children are gone: have them settled.
         seal: Everything is undone; see that no child is left, and end the order.
         release: See that no child is left, and let the order go.
         delete_order: Its time after the end is over.
@@ -42,10 +42,10 @@ class Plan:
 
     open_gate: bool = False
     undo: Undo | None = None
-    look_for: Kind | None = None
+    verify_missing: Kind | None = None
     create: Kind | None = None
     delete: tuple[tuple[Kind, Resource], ...] = ()
-    finish_without: tuple[Kind, ...] = ()
+    settle_orphaned: tuple[Kind, ...] = ()
     seal: bool = False
     release: bool = False
     delete_order: bool = False
@@ -69,18 +69,20 @@ class Step:
 SAGA = (
     Step(
         Kind.RESERVATION,
-        lambda gate: gate.stock is not None,
-        lambda gate: gate.stock in (StockState.HELD, StockState.PINNED, StockState.COMMITTED),
+        lambda gate: gate.reservation is not None,
+        lambda gate: (
+            gate.reservation in (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
+        ),
     ),
     Step(
         Kind.PAYMENT,
-        lambda gate: gate.money is not None,
-        lambda gate: gate.money is MoneyState.CAPTURED,
+        lambda gate: gate.payment is not None,
+        lambda gate: gate.payment is PaymentState.CAPTURED,
     ),
     Step(
         Kind.SHIPMENT,
-        lambda gate: gate.parcel is not None,
-        lambda gate: gate.parcel is ParcelState.BOUGHT,
+        lambda gate: gate.shipment is not None,
+        lambda gate: gate.shipment is ShipmentState.BOUGHT,
     ),
 )
 
@@ -104,16 +106,20 @@ def why_undo(order: Order, gate: Gate, children: Children) -> Undo | None:
         return Undo("Deleted", "The order was deleted before it was handed to the carrier.", is_cancel=True)
     if order.spec.cancel:
         return Undo("CancelRequested", "The customer cancelled the order.", is_cancel=True)
-    if gate.stock is StockState.REJECTED:
-        return Undo("OutOfStock", gate.stock_message or "There is not enough stock.")
-    if gate.stock is StockState.EXPIRED:
+    if gate.reservation is ReservationState.REJECTED:
+        return Undo("OutOfStock", gate.reservation_message or "There is not enough stock.")
+    if gate.reservation is ReservationState.EXPIRED:
         return Undo("ReservationExpired", "The stock was kept until its time was over.")
-    if gate.stock is StockState.LOST:
+    if gate.reservation is ReservationState.LOST:
         return Undo("StockLost", "A recount found less stock than was promised.")
-    if gate.money is MoneyState.DECLINED:
-        return Undo(gate.money_reason or "PaymentDeclined", gate.money_message or "The payment was declined.")
-    if gate.parcel is ParcelState.REFUSED:
-        return Undo(gate.parcel_reason or "ShipmentRefused", gate.parcel_message or "The carrier refused.")
+    if gate.payment is PaymentState.DECLINED:
+        return Undo(
+            gate.payment_reason or "PaymentDeclined", gate.payment_message or "The payment was declined."
+        )
+    if gate.shipment is ShipmentState.REFUSED:
+        return Undo(
+            gate.shipment_reason or "ShipmentRefused", gate.shipment_message or "The carrier refused."
+        )
     for kind, child in children.present():
         if child.is_deleting:
             return Undo(f"{kind}Deleted", f"The order's {kind} was deleted before the order was finished.")
@@ -124,7 +130,7 @@ def advance(gate: Gate, children: Children) -> Plan:
     """The first step that is not done: begin it, or wait for it."""
     for step in SAGA:
         if children.get(step.kind) is None:
-            return Plan(look_for=step.kind) if step.is_begun(gate) else Plan(create=step.kind)
+            return Plan(verify_missing=step.kind) if step.is_begun(gate) else Plan(create=step.kind)
         if not step.is_done(gate):
             return Plan()
     return Plan()
@@ -132,16 +138,16 @@ def advance(gate: Gate, children: Children) -> Plan:
 
 def undo(gate: Gate, children: Children) -> Plan:
     """The label first, because goods that travel cannot be undone; then money and stock side by side."""
-    if not gate.is_parcel_settled:
+    if not gate.is_shipment_settled:
         if children.shipment is None:
-            return Plan(finish_without=(Kind.SHIPMENT,))
+            return Plan(settle_orphaned=(Kind.SHIPMENT,))
         return _delete(((Kind.SHIPMENT, children.shipment),))
     present = children.present()
     if any(not child.is_deleting for _, child in present):
         return _delete(present)
     orphaned = tuple(kind for kind in _unsettled(gate) if children.get(kind) is None)
     if orphaned:
-        return Plan(finish_without=orphaned)
+        return Plan(settle_orphaned=orphaned)
     return Plan() if present or not gate.is_undone else Plan(seal=True)
 
 
@@ -162,7 +168,7 @@ def _delete(children: tuple[tuple[Kind, Resource], ...]) -> Plan:
 
 
 def _unsettled(gate: Gate) -> tuple[Kind, ...]:
-    money = gate.money in (MoneyState.INTENDED, MoneyState.CAPTURED, MoneyState.DECLINED)
-    stock = gate.stock in (StockState.HELD, StockState.PINNED, StockState.COMMITTED)
+    money = gate.payment in (PaymentState.INTENDED, PaymentState.CAPTURED, PaymentState.DECLINED)
+    stock = gate.reservation in (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
     kinds = ((Kind.PAYMENT, money), (Kind.RESERVATION, stock))
     return tuple(kind for kind, is_open in kinds if is_open)

@@ -7,17 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import STALLED, Fact, find, is_true, with_facts
-from orderplane.controllers.gate import (
-    Gate,
-    GateState,
-    MoneyState,
-    Outcome,
-    ParcelState,
-    StockState,
-    Whereabouts,
-)
 from orderplane.controllers.order.children import Children
 from orderplane.crds.meta import RETRY_ANNOTATION, Condition, Kind
 from orderplane.crds.order import (
@@ -27,6 +18,15 @@ from orderplane.crds.order import (
     OrderPhase,
     OrderStatus,
     TrackingInfo,
+)
+from orderplane.ledgers.gate import (
+    Gate,
+    GateState,
+    Outcome,
+    PaymentState,
+    ReservationState,
+    ShipmentState,
+    TrackingStatus,
 )
 
 _MAIN_CONDITION = {
@@ -51,7 +51,7 @@ def status_of(
     gate: Gate,
     children: Children,
     compensation: tuple[Compensation, ...],
-    trouble: Trouble | None,
+    trouble: FailureState | None,
     now: datetime,
 ) -> OrderStatus:
     """The status as it should be; equal to the old one where nothing is new."""
@@ -133,51 +133,53 @@ def _progress(gate: Gate) -> list[Fact | None]:
 
 def _reserved(gate: Gate) -> Fact | None:
     type_ = OrderCondition.RESERVED
-    match gate.stock:
+    match gate.reservation:
         case None:
             return None
-        case StockState.HELD | StockState.PINNED | StockState.COMMITTED:
+        case ReservationState.HELD | ReservationState.PINNED | ReservationState.COMMITTED:
             return Fact(type_, "True", "StockHeld", "Every item is kept for this order.")
-        case StockState.REJECTED:
-            return Fact(type_, "False", "OutOfStock", gate.stock_message or "")
+        case ReservationState.REJECTED:
+            return Fact(type_, "False", "OutOfStock", gate.reservation_message or "")
         case state:
             return Fact(type_, "False", f"Stock{state}", "The stock is not kept for this order any more.")
 
 
 def _paid(gate: Gate) -> Fact | None:
     type_ = OrderCondition.PAID
-    match gate.money:
-        case None | MoneyState.INTENDED:
+    match gate.payment:
+        case None | PaymentState.INTENDED:
             return None
-        case MoneyState.CAPTURED:
+        case PaymentState.CAPTURED:
             return Fact(type_, "True", "PaymentCaptured", "The whole amount was taken.")
-        case MoneyState.REFUNDED:
+        case PaymentState.REFUNDED:
             return Fact(type_, "False", "Refunded", "The whole amount was given back.")
-        case MoneyState.DECLINED | MoneyState.CANCELLED:
-            reason = gate.money_reason or "PaymentCancelled"
-            return Fact(type_, "False", reason, gate.money_message or "No money was taken.")
+        case PaymentState.DECLINED | PaymentState.CANCELLED:
+            reason = gate.payment_reason or "PaymentCancelled"
+            return Fact(type_, "False", reason, gate.payment_message or "No money was taken.")
 
 
 def _shipped(gate: Gate) -> Fact | None:
     type_ = OrderCondition.SHIPPED
-    match gate.parcel:
-        case None | ParcelState.INTENDED:
+    match gate.shipment:
+        case None | ShipmentState.INTENDED:
             return None
-        case ParcelState.BOUGHT:
+        case ShipmentState.BOUGHT:
             return Fact(type_, "True", "LabelBought", f"{gate.carrier} carries it as {gate.tracking_code}.")
-        case ParcelState.REFUSED:
-            return Fact(type_, "False", gate.parcel_reason or "ShipmentRefused", gate.parcel_message or "")
-        case ParcelState.VOIDED:
+        case ShipmentState.REFUSED:
+            return Fact(
+                type_, "False", gate.shipment_reason or "ShipmentRefused", gate.shipment_message or ""
+            )
+        case ShipmentState.VOIDED:
             return Fact(type_, "False", "LabelVoided", "The label was taken back.")
-        case ParcelState.CANCELLED:
+        case ShipmentState.CANCELLED:
             return Fact(type_, "False", "ShipmentCancelled", "No label was bought.")
 
 
 def _delivered(gate: Gate) -> Fact | None:
-    match gate.whereabouts:
-        case Whereabouts.DELIVERED:
+    match gate.tracking_status:
+        case TrackingStatus.DELIVERED:
             return Fact(OrderCondition.DELIVERED, "True", "Delivered", "The carrier has delivered it.")
-        case Whereabouts.RETURNED:
+        case TrackingStatus.RETURNED:
             return Fact(OrderCondition.DELIVERED, "False", "Returned", "The carrier is bringing it back.")
         case _:
             return None
@@ -192,9 +194,9 @@ def _waiting(gate: Gate, children: Children) -> list[Fact | None]:
         own, its = _MAIN_CONDITION[kind]
         condition = find(child.status.conditions, its)  # type: ignore[attr-defined]
         is_open = {
-            Kind.RESERVATION: gate.stock is None,
-            Kind.PAYMENT: gate.money in (None, MoneyState.INTENDED),
-            Kind.SHIPMENT: gate.parcel in (None, ParcelState.INTENDED),
+            Kind.RESERVATION: gate.reservation is None,
+            Kind.PAYMENT: gate.payment in (None, PaymentState.INTENDED),
+            Kind.SHIPMENT: gate.shipment in (None, ShipmentState.INTENDED),
         }[kind]
         if is_open and condition is not None and condition.status == "False":
             facts.append(Fact(own, "False", condition.reason, condition.message))
@@ -224,9 +226,9 @@ def _end(order: Order, gate: Gate) -> list[Fact | None]:
     return []
 
 
-def _stall(before: OrderStatus, children: Children, trouble: Trouble | None) -> Fact | None:
+def _stall(before: OrderStatus, children: Children, trouble: FailureState | None) -> Fact | None:
     """The order is stalled when it is parked itself, when a child of it is, or when a refund failed."""
-    if trouble is not None and trouble.is_parked:
+    if trouble is not None and trouble.is_stalled:
         return Fact(STALLED, "True", trouble.reason, trouble.message)
     for _, child in children.present():
         condition = find(child.status.conditions, STALLED)  # type: ignore[attr-defined]

@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key, Wake
-from orderplane.controllers.errors import Refused, Transient, Unclear
-from orderplane.controllers.family import Family
-from orderplane.controllers.gate import Gate, GateClosed, MoneyState, StockState
-from orderplane.controllers.order.ports import Gates
-from orderplane.controllers.payment.ledger import PaymentEntry, PaymentLedger
+from orderplane.controllers.family import ParentOrder
 from orderplane.controllers.payment.plan import Action, plan, status_of
 from orderplane.controllers.payment.ports import Intent, IntentState, PaymentGateway, Refund
 from orderplane.crds.meta import REFUND_PAYMENT_FINALIZER, Kind
 from orderplane.crds.payment import Payment
+from orderplane.ledgers.errors import GateClosed, Refused, Transient, Unclear
+from orderplane.ledgers.gate import Gate, GateLedger, PaymentState, ReservationState
+from orderplane.ledgers.payments import PaymentEntry, PaymentLedger
 
 PENDING_SECONDS = 1.0
 """How soon the provider is asked again about what it is still working on."""
@@ -33,7 +32,7 @@ class PaymentReconciler:
     def __init__(
         self,
         cluster: Cluster,
-        gates: Gates,
+        gates: GateLedger,
         ledger: PaymentLedger,
         gateway: PaymentGateway,
         wake: Wake,
@@ -43,18 +42,20 @@ class PaymentReconciler:
         self._ledger = ledger
         self._gateway = gateway
         self._clock = clock
-        self._family = Family(Kind.PAYMENT, REFUND_PAYMENT_FINALIZER, cluster, gates, wake)
+        self._family = ParentOrder(Kind.PAYMENT, REFUND_PAYMENT_FINALIZER, cluster, gates, wake)
         self._entries: dict[Key, PaymentEntry | None] = {}
         self._refund_retries: dict[Key, str | None] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
+    async def reconcile(
+        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
+    ) -> float | None:
         payment = self._cluster.payments.get(key)
         uid = payment.spec.order_ref.uid if payment else await self._ledger.uid_of(*key)
         if uid is None:
             self._forget(key)
             return None
         gate = await self._family.gate(key, uid, seen)
-        entry = await self._ledger.read(key[0], uid) if gate is not None and gate.money else None
+        entry = await self._ledger.read(key[0], uid) if gate is not None and gate.payment else None
         before = entry
         is_unconfirmed = False
         for _ in range(_MOST_STEPS):
@@ -80,7 +81,7 @@ class PaymentReconciler:
                     assert payment is not None
                     entry = await self._charge(action, payment, entry, trouble)
                     is_unconfirmed = False
-                    if action in (Action.CREATE, Action.CONFIRM) and entry.state is MoneyState.INTENDED:
+                    if action in (Action.CREATE, Action.CONFIRM) and entry.state is PaymentState.INTENDED:
                         break
                 case _:
                     assert entry is not None
@@ -91,12 +92,14 @@ class PaymentReconciler:
             self._entries[key] = entry
         self._entries[key] = entry
         if entry != before or (gate and trouble):
-            is_paid = entry is not None and entry.state is MoneyState.CAPTURED
-            after = gate.advanced(StockState.PINNED, MoneyState.CAPTURED) if gate and is_paid else None
+            is_paid = entry is not None and entry.state is PaymentState.CAPTURED
+            after = (
+                gate.advanced(ReservationState.PINNED, PaymentState.CAPTURED) if gate and is_paid else None
+            )
             self._family.wake_order(key, payment, gate, after)
         return PENDING_SECONDS if self._is_pending(payment, gate, entry) else None
 
-    async def report(self, key: Key, trouble: Trouble | None) -> None:
+    async def report(self, key: Key, trouble: FailureState | None) -> None:
         payment = self._cluster.payments.get(key)
         if payment is None or key not in self._entries:
             return
@@ -114,7 +117,7 @@ class PaymentReconciler:
         return self._family.traceparent(key)
 
     async def _charge(
-        self, action: Action, payment: Payment, entry: PaymentEntry | None, trouble: Trouble | None
+        self, action: Action, payment: Payment, entry: PaymentEntry | None, trouble: FailureState | None
     ) -> PaymentEntry:
         merchant = payment.metadata.namespace
         if entry is None:
@@ -140,7 +143,7 @@ class PaymentReconciler:
                 return await self._ledger.note_intent(merchant, entry.order_uid, intent.id)
         return await self._confirm(merchant, entry, entry.intent_id or "")
 
-    async def _create(self, merchant: str, entry: PaymentEntry, trouble: Trouble | None) -> Intent:
+    async def _create(self, merchant: str, entry: PaymentEntry, trouble: FailureState | None) -> Intent:
         if trouble is not None and trouble.tries >= SAME_KEY_TRIES:
             entry = await self._ledger.next_create(merchant, entry.order_uid, entry.create_attempt)
         return await self._gateway.create_intent(
@@ -181,7 +184,7 @@ class PaymentReconciler:
                 return entry
 
     async def _undo(
-        self, action: Action, key: Key, entry: PaymentEntry, trouble: Trouble | None
+        self, action: Action, key: Key, entry: PaymentEntry, trouble: FailureState | None
     ) -> PaymentEntry:
         merchant, uid = key[0], entry.order_uid
         match action:
@@ -211,7 +214,9 @@ class PaymentReconciler:
                     "PaymentProcessing", f"the payment is {state}; its cancellation waits for that"
                 )
 
-    async def _send_refund(self, merchant: str, entry: PaymentEntry, trouble: Trouble | None) -> PaymentEntry:
+    async def _send_refund(
+        self, merchant: str, entry: PaymentEntry, trouble: FailureState | None
+    ) -> PaymentEntry:
         refund = entry.refunds[-1]
         found = await self._gateway.find_refund(entry.intent_id or "", refund.id)
         if found is None:

@@ -3,12 +3,12 @@
 from datetime import datetime
 from enum import StrEnum
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.child import child_conditions
 from orderplane.controllers.engine.conditions import Fact
-from orderplane.controllers.gate import Gate, GateState, MoneyState
-from orderplane.controllers.payment.ledger import PaymentEntry, RefundProgress
 from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
+from orderplane.ledgers.gate import Gate, GateState, PaymentState
+from orderplane.ledgers.payments import PaymentEntry, RefundProgress
 
 
 class Action(StrEnum):
@@ -53,7 +53,7 @@ def charge(entry: PaymentEntry | None, *, is_unconfirmed: bool) -> Action:
     """Create, then confirm; what was begun and not answered is looked at first."""
     if entry is None:
         return Action.INTEND
-    if entry.state is not MoneyState.INTENDED:
+    if entry.state is not PaymentState.INTENDED:
         return Action.WAIT
     if entry.amount == 0:
         return Action.CAPTURE_NOTHING
@@ -64,11 +64,11 @@ def charge(entry: PaymentEntry | None, *, is_unconfirmed: bool) -> Action:
 
 def undo(gate: Gate, entry: PaymentEntry | None) -> Action | None:
     """Cancel what has not taken money, give back what has; None where there is nothing left to undo."""
-    if entry is None or entry.state in (MoneyState.CANCELLED, MoneyState.REFUNDED):
+    if entry is None or entry.state in (PaymentState.CANCELLED, PaymentState.REFUNDED):
         return None
-    if entry.state in (MoneyState.INTENDED, MoneyState.DECLINED):
+    if entry.state in (PaymentState.INTENDED, PaymentState.DECLINED):
         return Action.FORGET if entry.intent_id is None else Action.CANCEL
-    if not gate.is_parcel_settled:
+    if not gate.is_shipment_settled:
         return Action.WAIT
     if not entry.refunds:
         return Action.REQUEST_REFUND
@@ -84,12 +84,12 @@ def undo(gate: Gate, entry: PaymentEntry | None) -> Action | None:
 
 
 def status_of(
-    payment: Payment, entry: PaymentEntry | None, trouble: Trouble | None, now: datetime
+    payment: Payment, entry: PaymentEntry | None, trouble: FailureState | None, now: datetime
 ) -> PaymentStatus:
     """The status as it should be."""
     generation = payment.metadata.generation
     facts = _facts(entry) if entry else []
-    is_captured = entry is not None and entry.state in (MoneyState.CAPTURED, MoneyState.REFUNDED)
+    is_captured = entry is not None and entry.state in (PaymentState.CAPTURED, PaymentState.REFUNDED)
     return PaymentStatus(
         observed_generation=generation,
         phase=_phase(entry),
@@ -112,23 +112,23 @@ def _phase(entry: PaymentEntry | None) -> PaymentPhase:
     if entry is None:
         return PaymentPhase.PENDING
     match entry.state:
-        case MoneyState.INTENDED:
+        case PaymentState.INTENDED:
             return PaymentPhase.PENDING
-        case MoneyState.CAPTURED:
+        case PaymentState.CAPTURED:
             return PaymentPhase.REFUNDING if entry.refunds else PaymentPhase.CAPTURED
-        case MoneyState.DECLINED:
+        case PaymentState.DECLINED:
             return PaymentPhase.DECLINED
-        case MoneyState.CANCELLED:
+        case PaymentState.CANCELLED:
             return PaymentPhase.DECLINED if entry.reason else PaymentPhase.CANCELLED
-        case MoneyState.REFUNDED:
+        case PaymentState.REFUNDED:
             return PaymentPhase.REFUNDED
 
 
 def _facts(entry: PaymentEntry) -> list[Fact]:
     match entry.state:
-        case MoneyState.INTENDED:
+        case PaymentState.INTENDED:
             return []
-        case MoneyState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundProgress.FAILED:
+        case PaymentState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundProgress.FAILED:
             reason = entry.refunds[-1].reason or "the provider did not say why"
             return [
                 Fact("Captured", "True", "PaymentCaptured", "The whole amount was taken."),
@@ -138,13 +138,13 @@ def _facts(entry: PaymentEntry) -> list[Fact]:
                     "`orderplane retry` to try again.",
                 ),
             ]  # fmt: skip
-        case MoneyState.CAPTURED:
+        case PaymentState.CAPTURED:
             return [Fact("Captured", "True", "PaymentCaptured", "The whole amount was taken.")]
-        case MoneyState.REFUNDED:
+        case PaymentState.REFUNDED:
             return [
                 Fact("Captured", "True", "PaymentCaptured", "The whole amount was taken."),
                 Fact("Refunded", "True", "Refunded", "The whole amount was given back."),
             ]
-        case MoneyState.DECLINED | MoneyState.CANCELLED:
+        case PaymentState.DECLINED | PaymentState.CANCELLED:
             reason = entry.reason or "PaymentCancelled"
             return [Fact("Captured", "False", reason, entry.message or "No money was taken.")]

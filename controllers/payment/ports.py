@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from orderplane.ledgers.payments import RefundState
+
 
 class IntentState(StrEnum):
     """Where the provider says the money of one intent is."""
@@ -35,14 +37,6 @@ class Intent:
     reference: str
     reason: str | None = None
     message: str | None = None
-
-
-class RefundState(StrEnum):
-    """Where the provider says one refund is."""
-
-    PENDING = "Pending"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key, Wake
-from orderplane.controllers.family import Family
-from orderplane.controllers.gate import Gate, StockState
-from orderplane.controllers.order.ports import Gates
-from orderplane.controllers.reservation.ledger import StockEntry, StockLedger
+from orderplane.controllers.family import ParentOrder
 from orderplane.controllers.reservation.plan import Action, plan, status_of
 from orderplane.crds.meta import RELEASE_STOCK_FINALIZER, TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.reservation import Reservation
+from orderplane.ledgers.gate import Gate, GateLedger, ReservationState
+from orderplane.ledgers.stock import ReservationEntry, StockLedger
 
 
 class ReservationReconciler:
@@ -23,7 +22,7 @@ class ReservationReconciler:
     def __init__(
         self,
         cluster: Cluster,
-        gates: Gates,
+        gates: GateLedger,
         stock: StockLedger,
         wake: Wake,
         clock: Callable[[], datetime],
@@ -31,17 +30,19 @@ class ReservationReconciler:
         self._cluster = cluster
         self._stock = stock
         self._clock = clock
-        self._family = Family(Kind.RESERVATION, RELEASE_STOCK_FINALIZER, cluster, gates, wake)
-        self._entries: dict[Key, StockEntry | None] = {}
+        self._family = ParentOrder(Kind.RESERVATION, RELEASE_STOCK_FINALIZER, cluster, gates, wake)
+        self._entries: dict[Key, ReservationEntry | None] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
+    async def reconcile(
+        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
+    ) -> float | None:
         reservation = self._cluster.reservations.get(key)
         holder = await self._holder(key, reservation)
         if holder is None:
             self._entries.pop(key, None)
             return None
         gate = await self._family.gate(key, holder, seen)
-        is_fresh = gate is not None and gate.stock is None
+        is_fresh = gate is not None and gate.reservation is None
         entry = None if is_fresh else await self._stock.read(key[0], holder)
         before = entry
         step = plan(reservation, gate, entry, self._clock())
@@ -68,12 +69,12 @@ class ReservationReconciler:
             step = plan(reservation, gate, entry, self._clock())
         self._entries[key] = entry
         if entry != before:
-            is_held = entry is not None and entry.state is StockState.HELD
-            after = gate.advanced(StockState.HELD) if gate is not None and is_held else None
+            is_held = entry is not None and entry.state is ReservationState.HELD
+            after = gate.advanced(ReservationState.HELD) if gate is not None and is_held else None
             self._family.wake_order(key, reservation, gate, after)
         return max(0.0, (step.until - self._clock()).total_seconds()) if step.until else None
 
-    async def report(self, key: Key, trouble: Trouble | None) -> None:
+    async def report(self, key: Key, trouble: FailureState | None) -> None:
         reservation = self._cluster.reservations.get(key)
         if reservation is None or key not in self._entries:
             return
@@ -90,7 +91,7 @@ class ReservationReconciler:
     def traceparent(self, key: Key) -> str | None:
         return self._family.traceparent(key)
 
-    async def _hold(self, holder: str, reservation: Reservation) -> StockEntry:
+    async def _hold(self, holder: str, reservation: Reservation) -> ReservationEntry:
         reference = reservation.spec.order_ref
         if reference is not None:
             self._family.check_planned(reservation)

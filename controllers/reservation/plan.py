@@ -4,17 +4,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.child import child_conditions
 from orderplane.controllers.engine.conditions import Fact
-from orderplane.controllers.gate import Gate, GateState, StockState
-from orderplane.controllers.reservation.ledger import StockEntry
 from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
+from orderplane.ledgers.gate import Gate, GateState, ReservationState
+from orderplane.ledgers.stock import ReservationEntry
 
 RETAIN = timedelta(hours=1)
 """How long one that stands alone is left to be looked at when it keeps nothing any more."""
 
-_KEPT = (StockState.HELD, StockState.PINNED, StockState.COMMITTED)
+_KEPT = (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
 
 
 class Action(StrEnum):
@@ -37,7 +37,9 @@ class Next:
     until: datetime | None = None
 
 
-def plan(reservation: Reservation | None, gate: Gate | None, entry: StockEntry | None, now: datetime) -> Next:
+def plan(
+    reservation: Reservation | None, gate: Gate | None, entry: ReservationEntry | None, now: datetime
+) -> Next:
     """Decide the next step; `reservation` is None where only the ledger is left of it."""
     is_deleting = reservation is not None and reservation.is_deleting
     is_kept = entry is not None and entry.state in _KEPT
@@ -46,7 +48,7 @@ def plan(reservation: Reservation | None, gate: Gate | None, entry: StockEntry |
         if is_deleting:
             return Next(Action.RELEASE) if is_kept else let_go
         if entry is not None and not is_kept:
-            is_rejected = entry.state is StockState.REJECTED
+            is_rejected = entry.state is ReservationState.REJECTED
             over_at = reservation.metadata.creation_timestamp if is_rejected else entry.expires_at
             return Next(Action.RETIRE) if over_at + RETAIN <= now else Next(Action.WAIT, over_at + RETAIN)
     elif gate is None:
@@ -58,19 +60,19 @@ def plan(reservation: Reservation | None, gate: Gate | None, entry: StockEntry |
         return let_go
     elif gate.state is GateState.UNDOING:
         if is_kept:
-            return Next(Action.RELEASE if gate.is_parcel_settled else Action.WAIT)
+            return Next(Action.RELEASE if gate.is_shipment_settled else Action.WAIT)
         return let_go
     elif is_deleting:
         return Next(Action.CLOSE_GATE)
     if entry is None:
         return Next(Action.HOLD if reservation is not None else Action.WAIT)
-    if entry.state is StockState.HELD:
+    if entry.state is ReservationState.HELD:
         return Next(Action.EXPIRE) if entry.expires_at <= now else Next(Action.WAIT, entry.expires_at)
     return Next(Action.WAIT)
 
 
 def status_of(
-    reservation: Reservation, entry: StockEntry | None, trouble: Trouble | None, now: datetime
+    reservation: Reservation, entry: ReservationEntry | None, trouble: FailureState | None, now: datetime
 ) -> ReservationStatus:
     """The status as it should be."""
     generation = reservation.metadata.generation
@@ -84,23 +86,23 @@ def status_of(
     )
 
 
-def _phase(entry: StockEntry | None) -> ReservationPhase:
+def _phase(entry: ReservationEntry | None) -> ReservationPhase:
     if entry is None:
         return ReservationPhase.PENDING
-    if entry.state is StockState.PINNED:
+    if entry.state is ReservationState.PINNED:
         return ReservationPhase.HELD
     return ReservationPhase(entry.state.value)
 
 
-def _held(entry: StockEntry) -> Fact:
+def _held(entry: ReservationEntry) -> Fact:
     match entry.state:
-        case StockState.HELD | StockState.PINNED:
+        case ReservationState.HELD | ReservationState.PINNED:
             return Fact("Held", "True", "StockHeld", "Every item is kept.")
-        case StockState.COMMITTED:
+        case ReservationState.COMMITTED:
             return Fact("Held", "True", "StockCommitted", "The goods have left the stock.")
-        case StockState.REJECTED:
+        case ReservationState.REJECTED:
             return Fact("Held", "False", "OutOfStock", entry.message or "")
-        case StockState.LOST:
+        case ReservationState.LOST:
             return Fact("Held", "False", "StockLost", "A recount found less than was promised.")
         case state:
             return Fact("Held", "False", f"Stock{state}", "The stock is not kept any more.")

@@ -3,18 +3,17 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key, Wake
-from orderplane.controllers.errors import Refused, Transient
-from orderplane.controllers.family import Family
-from orderplane.controllers.gate import Gate, GateState, ParcelState, Whereabouts
-from orderplane.controllers.order.ports import Gates
-from orderplane.controllers.shipment.ledger import ParcelEntry, ParcelLedger
+from orderplane.controllers.family import ParentOrder
 from orderplane.controllers.shipment.plan import Action, plan, status_of
-from orderplane.controllers.shipment.ports import Carrier, CarrierShipment, VoidState
+from orderplane.controllers.shipment.ports import Carrier, CarrierShipment
 from orderplane.crds.meta import CANCEL_SHIPMENT_FINALIZER, Kind
 from orderplane.crds.shipment import Shipment
+from orderplane.ledgers.errors import Refused, Transient
+from orderplane.ledgers.gate import Gate, GateLedger, GateState, ShipmentState, TrackingStatus
+from orderplane.ledgers.shipments import ShipmentEntry, ShipmentLedger, VoidState
 
 _MOST_STEPS = 8
 
@@ -33,8 +32,8 @@ class ShipmentReconciler:
     def __init__(
         self,
         cluster: Cluster,
-        gates: Gates,
-        ledger: ParcelLedger,
+        gates: GateLedger,
+        ledger: ShipmentLedger,
         carrier: Carrier,
         wake: Wake,
         clock: Callable[[], datetime],
@@ -48,17 +47,19 @@ class ShipmentReconciler:
         self._clock = clock
         self._settle = settle
         self._first_poll = first_poll
-        self._family = Family(Kind.SHIPMENT, CANCEL_SHIPMENT_FINALIZER, cluster, gates, wake)
-        self._entries: dict[Key, ParcelEntry | None] = {}
+        self._family = ParentOrder(Kind.SHIPMENT, CANCEL_SHIPMENT_FINALIZER, cluster, gates, wake)
+        self._entries: dict[Key, ShipmentEntry | None] = {}
 
-    async def reconcile(self, key: Key, trouble: Trouble | None, seen: Gate | None = None) -> float | None:
+    async def reconcile(
+        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
+    ) -> float | None:
         shipment = self._cluster.shipments.get(key)
         uid = shipment.spec.order_ref.uid if shipment else await self._ledger.uid_of(*key)
         if uid is None:
             self._entries.pop(key, None)
             return None
         gate = await self._family.gate(key, uid, seen)
-        entry = await self._ledger.read(key[0], uid) if gate is not None and gate.parcel else None
+        entry = await self._ledger.read(key[0], uid) if gate is not None and gate.shipment else None
         before = entry
         is_unlabelled = False
         for _ in range(_MOST_STEPS):
@@ -98,7 +99,7 @@ class ShipmentReconciler:
                 self._family.wake_siblings(key)
         return self._settle.total_seconds() / 4 if self._is_settling(entry, is_unlabelled) else None
 
-    async def report(self, key: Key, trouble: Trouble | None) -> None:
+    async def report(self, key: Key, trouble: FailureState | None) -> None:
         shipment = self._cluster.shipments.get(key)
         if shipment is None or key not in self._entries:
             return
@@ -115,7 +116,7 @@ class ShipmentReconciler:
     def traceparent(self, key: Key) -> str | None:
         return self._family.traceparent(key)
 
-    async def _ship(self, action: Action, shipment: Shipment, entry: ParcelEntry | None) -> ParcelEntry:
+    async def _ship(self, action: Action, shipment: Shipment, entry: ShipmentEntry | None) -> ShipmentEntry:
         merchant, uid = shipment.metadata.namespace, shipment.spec.order_ref.uid
         if entry is None:
             self._family.check_planned(shipment)
@@ -139,11 +140,11 @@ class ShipmentReconciler:
             )
         return await self._buy(merchant, uid, provider_id, rate_id)
 
-    async def _buy(self, merchant: str, uid: str, provider_id: str, rate_id: str) -> ParcelEntry:
+    async def _buy(self, merchant: str, uid: str, provider_id: str, rate_id: str) -> ShipmentEntry:
         entry = await self._ledger.begin_buy(
             merchant, uid, provider_id=provider_id, rate_id=rate_id, now=self._clock()
         )
-        if entry.provider_id != provider_id or entry.state is not ParcelState.INTENDED:
+        if entry.provider_id != provider_id or entry.state is not ShipmentState.INTENDED:
             return entry
         try:
             bought = await self._carrier.buy(provider_id, rate_id)
@@ -153,23 +154,23 @@ class ShipmentReconciler:
                 return await self._ledger.refuse(merchant, uid, no.reason, no.message)
         return await self._note(merchant, entry, bought)
 
-    async def _note(self, merchant: str, entry: ParcelEntry, found: CarrierShipment) -> ParcelEntry:
-        if found.label is None or entry.state is not ParcelState.INTENDED:
+    async def _note(self, merchant: str, entry: ShipmentEntry, found: CarrierShipment) -> ShipmentEntry:
+        if found.label is None or entry.state is not ShipmentState.INTENDED:
             return entry
         now = self._clock()
         return await self._ledger.record_label(
             merchant, entry.order_uid, found.label, now=now, ask_at=now + self._first_poll
         )
 
-    async def _void(self, merchant: str, entry: ParcelEntry) -> ParcelEntry:
+    async def _void(self, merchant: str, entry: ShipmentEntry) -> ShipmentEntry:
         found = await self._carrier.get(entry.provider_id or "")
-        if found.whereabouts is Whereabouts.PRE_TRANSIT and found.void is VoidState.NONE:
+        if found.tracking_status is TrackingStatus.PRE_TRANSIT and found.void is VoidState.NONE:
             found = await self._carrier.void(entry.provider_id or "")
-        if found.whereabouts is not Whereabouts.PRE_TRANSIT:
-            return await self._ledger.record_whereabouts(merchant, entry.order_uid, found.whereabouts)
+        if found.tracking_status is not TrackingStatus.PRE_TRANSIT:
+            return await self._ledger.record_tracking_status(merchant, entry.order_uid, found.tracking_status)
         if found.void is VoidState.NONE:
             raise Transient("VoidUnanswered", "the carrier has not answered the wish to void the label")
         return await self._ledger.record_void(merchant, entry.order_uid, found.void)
 
-    def _is_settling(self, entry: ParcelEntry | None, is_unlabelled: bool) -> bool:
-        return is_unlabelled and entry is not None and entry.state is ParcelState.INTENDED
+    def _is_settling(self, entry: ShipmentEntry | None, is_unlabelled: bool) -> bool:
+        return is_unlabelled and entry is not None and entry.state is ShipmentState.INTENDED

@@ -7,17 +7,17 @@ after an unclear answer it is looked at instead of made again.
 from collections.abc import Callable
 from datetime import datetime
 
-from orderplane.controllers.shipment.ledger import ParcelLedger
 from orderplane.controllers.shipment.ports import Carrier
+from orderplane.ledgers.shipments import ShipmentLedger
 
 BATCH = 50
 LEASE_SECONDS = 30.0
 
 
-class Collections:
+class PickupScheduler:
     """Books collections for what waits for one."""
 
-    def __init__(self, ledger: ParcelLedger, carrier: Carrier, clock: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: ShipmentLedger, carrier: Carrier, clock: Callable[[], datetime]) -> None:
         self._ledger = ledger
         self._carrier = carrier
         self._clock = clock

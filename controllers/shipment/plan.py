@@ -3,13 +3,13 @@
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from orderplane.controllers.engine.backoff import Trouble
+from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.child import child_conditions
 from orderplane.controllers.engine.conditions import Fact
-from orderplane.controllers.gate import Gate, GateState, ParcelState, Whereabouts
-from orderplane.controllers.shipment.ledger import ParcelEntry
 from orderplane.crds.order import TrackingInfo
 from orderplane.crds.shipment import Pickup, Shipment, ShipmentPhase, ShipmentStatus
+from orderplane.ledgers.gate import Gate, GateState, ShipmentState, TrackingStatus
+from orderplane.ledgers.shipments import ShipmentEntry
 
 
 class Action(StrEnum):
@@ -29,7 +29,7 @@ class Action(StrEnum):
 def plan(
     shipment: Shipment | None,
     gate: Gate | None,
-    entry: ParcelEntry | None,
+    entry: ShipmentEntry | None,
     now: datetime,
     *,
     settle: timedelta,
@@ -53,11 +53,11 @@ def plan(
     return Action.WAIT if shipment is None else ship(entry, is_unlabelled=is_unlabelled)
 
 
-def ship(entry: ParcelEntry | None, *, is_unlabelled: bool) -> Action:
+def ship(entry: ShipmentEntry | None, *, is_unlabelled: bool) -> Action:
     """Create, then buy; what was begun and not answered is looked at first."""
     if entry is None:
         return Action.INTEND
-    if entry.state is not ParcelState.INTENDED:
+    if entry.state is not ShipmentState.INTENDED:
         return Action.WAIT
     if entry.provider_id is None:
         return Action.CREATE
@@ -65,12 +65,12 @@ def ship(entry: ParcelEntry | None, *, is_unlabelled: bool) -> Action:
 
 
 def undo(
-    entry: ParcelEntry | None, now: datetime, *, settle: timedelta, is_unlabelled: bool
+    entry: ShipmentEntry | None, now: datetime, *, settle: timedelta, is_unlabelled: bool
 ) -> Action | None:
     """Take a label back, or make sure that there is none; None where there is nothing left to undo."""
-    if entry is None or entry.state in (ParcelState.REFUSED, ParcelState.VOIDED, ParcelState.CANCELLED):
+    if entry is None or entry.state in (ShipmentState.REFUSED, ShipmentState.VOIDED, ShipmentState.CANCELLED):
         return None
-    if entry.state is ParcelState.BOUGHT:
+    if entry.state is ShipmentState.BOUGHT:
         return Action.VOID
     if entry.provider_id is None or entry.buy_begun_at is None:
         return Action.FORGET
@@ -80,7 +80,7 @@ def undo(
 
 
 def status_of(
-    shipment: Shipment, entry: ParcelEntry | None, trouble: Trouble | None, now: datetime
+    shipment: Shipment, entry: ShipmentEntry | None, trouble: FailureState | None, now: datetime
 ) -> ShipmentStatus:
     """The status as it should be."""
     generation = shipment.metadata.generation
@@ -109,35 +109,37 @@ def status_of(
     )
 
 
-def _phase(entry: ParcelEntry | None) -> ShipmentPhase:
-    if entry is None or entry.state is ParcelState.INTENDED:
+def _phase(entry: ShipmentEntry | None) -> ShipmentPhase:
+    if entry is None or entry.state is ShipmentState.INTENDED:
         return ShipmentPhase.PENDING
-    if entry.state is ParcelState.REFUSED:
+    if entry.state is ShipmentState.REFUSED:
         return ShipmentPhase.REJECTED
-    if entry.state is not ParcelState.BOUGHT:
+    if entry.state is not ShipmentState.BOUGHT:
         return ShipmentPhase.CANCELLED
-    if entry.whereabouts is Whereabouts.DELIVERED:
+    if entry.tracking_status is TrackingStatus.DELIVERED:
         return ShipmentPhase.DELIVERED
     return (
-        ShipmentPhase.SCHEDULED if entry.whereabouts is Whereabouts.PRE_TRANSIT else ShipmentPhase.IN_TRANSIT
+        ShipmentPhase.SCHEDULED
+        if entry.tracking_status is TrackingStatus.PRE_TRANSIT
+        else ShipmentPhase.IN_TRANSIT
     )
 
 
-def _facts(entry: ParcelEntry) -> list[Fact]:
+def _facts(entry: ShipmentEntry) -> list[Fact]:
     match entry.state:
-        case ParcelState.INTENDED:
+        case ShipmentState.INTENDED:
             return []
-        case ParcelState.BOUGHT:
+        case ShipmentState.BOUGHT:
             facts = [Fact("Scheduled", "True", "LabelBought", "The label is bought.")]
-            if entry.whereabouts is Whereabouts.DELIVERED:
+            if entry.tracking_status is TrackingStatus.DELIVERED:
                 facts.append(Fact("Delivered", "True", "Delivered", "The carrier has delivered it."))
             return facts
-        case ParcelState.REFUSED:
+        case ShipmentState.REFUSED:
             return [Fact("Scheduled", "False", entry.reason or "ShipmentRefused", entry.message or "")]
-        case ParcelState.VOIDED:
+        case ShipmentState.VOIDED:
             return [
                 Fact("Scheduled", "False", "LabelVoided", "The label was taken back."),
                 Fact("Voided", "True", f"Void{entry.void}", "The carrier has answered the wish to void."),
             ]
-        case ParcelState.CANCELLED:
+        case ShipmentState.CANCELLED:
             return [Fact("Scheduled", "False", "ShipmentCancelled", "No label was bought.")]

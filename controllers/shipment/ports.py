@@ -3,35 +3,12 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
-from orderplane.controllers.gate import Whereabouts
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
-
-
-class VoidState(StrEnum):
-    """How the carrier answered the wish to take a label back."""
-
-    NONE = "None"  # nobody asked
-    SUBMITTED = "Submitted"  # taken: the label is dead, its cost is settled later
-    REFUNDED = "Refunded"
-    REJECTED = "Rejected"  # the label was used, or is too old
-    NOT_APPLICABLE = "NotApplicable"  # dead, and its cost is not given back
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """Postage that was bought. `cost` is minor units of `currency`."""
-
-    tracking_code: str
-    tracker_id: str
-    tracking_url: str
-    carrier: str
-    service: str
-    cost: int
-    currency: str
+from orderplane.ledgers.gate import TrackingStatus
+from orderplane.ledgers.shipments import Label, VoidState
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +20,7 @@ class CarrierShipment:
     rate_id: str | None
     label: Label | None
     void: VoidState
-    whereabouts: Whereabouts
+    tracking_status: TrackingStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +28,7 @@ class TrackingUpdate:
     """What the tracker of one parcel says now; `at` is the carrier's time of the last scan."""
 
     tracking_code: str
-    whereabouts: Whereabouts
+    tracking_status: TrackingStatus
     at: datetime | None
 
 

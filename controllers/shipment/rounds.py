@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import structlog
 
-from orderplane.controllers.errors import Refused, Transient
-from orderplane.controllers.gate import GateClosed
+from orderplane.ledgers.errors import GateClosed, Refused, Transient
 
 log = structlog.get_logger(__name__)
 

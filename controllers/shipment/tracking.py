@@ -8,15 +8,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from orderplane.controllers.engine.queue import Wake
-from orderplane.controllers.shipment.ledger import ParcelLedger, ParcelRef
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.shipments import ShipmentLedger, ShipmentRef
 
 BATCH = 50
 LEASE_SECONDS = 30.0
 
 
-class ParcelWatch:
+class TrackingPoller:
     """Asks the carrier about parcels that are due, a batch at a time.
 
     Args:
@@ -26,7 +26,7 @@ class ParcelWatch:
 
     def __init__(
         self,
-        ledger: ParcelLedger,
+        ledger: ShipmentLedger,
         carrier: Carrier,
         wake: Wake,
         clock: Callable[[], datetime],
@@ -55,8 +55,10 @@ class ParcelWatch:
         by_code = {update.tracking_code: update for update in updates}
         for parcel in parcels:
             update = by_code.get(parcel.tracking_code)
-            if update is not None and update.whereabouts is not parcel.whereabouts:
-                await self._ledger.record_whereabouts(parcel.merchant, parcel.order_uid, update.whereabouts)
+            if update is not None and update.tracking_status is not parcel.tracking_status:
+                await self._ledger.record_tracking_status(
+                    parcel.merchant, parcel.order_uid, update.tracking_status
+                )
                 self._announce(parcel)
         await self._ledger.track_again(parcels, [now + self.pause(parcel.polls) for parcel in parcels])
         return len(parcels) == BATCH
@@ -66,6 +68,6 @@ class ParcelWatch:
         grown: timedelta = self._first * (1 << min(polls // 8, 16))
         return min(self._longest, grown)
 
-    def _announce(self, parcel: ParcelRef) -> None:
+    def _announce(self, parcel: ShipmentRef) -> None:
         self._wake(Kind.SHIPMENT, (parcel.merchant, parcel.name))
         self._wake(Kind.ORDER, (parcel.merchant, parcel.name[:-9]))

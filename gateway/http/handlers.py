@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
-from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import ApiError, Conflict, NamespaceTerminating, Overloaded, Unavailable
 from orderplane.gateway.http.problems import Problem, response_of, unavailable
+from orderplane.ledgers.errors import Transient
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 

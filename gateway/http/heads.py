@@ -13,7 +13,7 @@ HEAD_SECONDS = 10.0
 """From the connection, or the first byte of a later request, to the end of the head."""
 
 
-class PromptHeads(H11Protocol):
+class HeaderTimeoutProtocol(H11Protocol):
     """uvicorn's protocol with a deadline for each head."""
 
     def __init__(self, *arguments: Any, **more: Any) -> None:

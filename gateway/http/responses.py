@@ -6,9 +6,9 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from orderplane.adapters.postgres.idempotency import Answered
 from orderplane.gateway.http import etags
 from orderplane.gateway.http.problems import MEDIA_TYPE, TYPES
+from orderplane.ledgers.postgres.idempotency import Answered
 
 _JSON = "application/json"
 

@@ -9,7 +9,6 @@ from urllib.parse import unquote_plus
 from fastapi import APIRouter, Depends, Form, Request
 from starlette.responses import Response
 
-from orderplane.adapters.postgres.people import EmailTaken
 from orderplane.gateway.http.address import client_address
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.problems import Problem
@@ -18,6 +17,7 @@ from orderplane.gateway.identity.grants import GrantRefused, Tokens
 from orderplane.gateway.identity.ids import new_user_id
 from orderplane.gateway.identity.requests import RegisterRequest
 from orderplane.gateway.identity.service import Identity
+from orderplane.gateway.identity.user_store import EmailTaken
 from orderplane.gateway.identity.views import KeySetView, RegisteredView, TokenView, token_view
 from orderplane.gateway.principal import Role
 from orderplane.gateway.services import ServicesDep

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-from orderplane.gateway.identity.issuer import OutsideIssuer
+from orderplane.gateway.identity.issuer import OidcIssuer
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import (
     OUTSIDE_ALGORITHMS,
@@ -70,7 +70,7 @@ class OutsideTokens:
     That one knows who is still there.
     """
 
-    def __init__(self, issuer: OutsideIssuer, rules: Rules, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, issuer: OidcIssuer, rules: Rules, *, wall: Callable[[], float] = time.time) -> None:
         self._issuer = issuer
         self._rules = rules
         self._wall = wall

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orderplane.adapters.postgres.logins import PostgresLogins
-from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import Granted, Rules, issue, scopes_of
+from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Principal, Role
 
 FIRST_PARTY = "orderplane"
@@ -41,8 +41,8 @@ class Grants:
 
     def __init__(
         self,
-        people: PostgresPeople,
-        logins: PostgresLogins,
+        people: UserStore,
+        logins: LoginStore,
         passwords: Passwords,
         throttle: LoginThrottle,
         ring: KeyRing,

@@ -28,7 +28,7 @@ _MOST_BYTES = 256 * 1024
 _MOST_KEYS = 64
 
 
-class OutsideIssuer:
+class OidcIssuer:
     """Keeps the provider's public keys. What it last told stays good while it cannot be reached."""
 
     def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from orderplane.controllers.errors import Transient
+from orderplane.ledgers.errors import Transient
 
 LOOK_SECONDS = 0.5
 ALIVE_SECONDS = 2.0

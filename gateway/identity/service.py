@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from orderplane.adapters.postgres.logins import PostgresLogins
-from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.gateway.http.address import Networks
 from orderplane.gateway.identity.grants import Grants
 from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.throttle import LoginThrottle
+from orderplane.gateway.identity.user_store import UserStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Identity:
 
     merchant: str
     trusted_proxies: Networks
-    people: PostgresPeople
-    logins: PostgresLogins
+    people: UserStore
+    logins: LoginStore
     passwords: Passwords
     ring: KeyRing
     throttle: LoginThrottle

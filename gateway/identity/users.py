@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from orderplane.adapters.postgres.people import EmailTaken
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
 from orderplane.gateway.http.problems import Problem
@@ -15,6 +14,7 @@ from orderplane.gateway.identity.auth import IdentityDep
 from orderplane.gateway.identity.ids import new_user_id
 from orderplane.gateway.identity.profile import gone
 from orderplane.gateway.identity.requests import UserRequest
+from orderplane.gateway.identity.user_store import EmailTaken
 from orderplane.gateway.identity.views import UserListView, UserView, user_view
 from orderplane.gateway.principal import Principal, Role, Scope, allowed
 

@@ -5,9 +5,9 @@ from typing import Annotated, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.adapters.postgres.people import Person
 from orderplane.gateway.http.fields import Next, Time
 from orderplane.gateway.identity.grants import Tokens
+from orderplane.gateway.identity.user_store import User
 
 
 class TokenView(TypedDict):
@@ -92,7 +92,7 @@ def token_view(tokens: Tokens) -> TokenView:
     return view
 
 
-def user_view(merchant: str, person: Person) -> UserView:
+def user_view(merchant: str, person: User) -> UserView:
     """A user, as they and their admins see them."""
     return {
         "id": person.id,

@@ -8,8 +8,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request
 from starlette.responses import Response
 
-from orderplane.adapters.postgres.idempotency import KeyRef
-from orderplane.adapters.postgres.inventory import Kept
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.reservation import Reservation
@@ -32,6 +30,8 @@ from orderplane.gateway.inventory import reserving, views
 from orderplane.gateway.inventory.requests import ReleaseRequest, ReserveRequest
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
+from orderplane.ledgers.postgres.idempotency import KeyRef
+from orderplane.ledgers.postgres.inventory import Kept
 
 router = APIRouter(tags=["inventory"])
 

@@ -11,15 +11,15 @@ from typing import Any
 
 import orjson
 
-from orderplane.adapters.postgres.idempotency import Answer
-from orderplane.adapters.postgres.inventory import Kept, PostgresInventory
 from orderplane.adapters.telemetry.traces import current_traceparent
-from orderplane.controllers.gate import StockState
+from orderplane.crds.defaults import draw_shard, reservation_manifest
 from orderplane.crds.reservation import ReservationSpec
 from orderplane.gateway.http.problems import Problem, render
 from orderplane.gateway.inventory import views
 from orderplane.gateway.inventory.requests import ReserveRequest
-from orderplane.intake.preset import draw_shard, reservation_manifest
+from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.postgres.idempotency import Answer
+from orderplane.ledgers.postgres.inventory import Kept, PostgresInventory
 
 Json = dict[str, Any]
 
@@ -52,7 +52,7 @@ def answer_of(manifest: Json, kept: Kept | None) -> Answer:
         spec = ReservationSpec.model_validate(manifest["spec"])
         view = views.pending_view(manifest["metadata"]["name"], spec)
         return Answer(202, orjson.dumps(view).decode())
-    if kept.state is StockState.REJECTED:
+    if kept.state is ReservationState.REJECTED:
         problem = Problem("out_of_stock", f"Nothing is kept: {kept.message}. Ask for less, with a new key.")
         return Answer(409, render(problem)[0].decode())
     return Answer(201, orjson.dumps(views.reservation_view(kept)).decode())
@@ -60,7 +60,11 @@ def answer_of(manifest: Json, kept: Kept | None) -> Answer:
 
 def is_over(kept: Kept | None) -> bool:
     """Whether it was decided, and nothing is kept any more."""
-    return kept is not None and kept.state not in (StockState.HELD, StockState.PINNED, StockState.COMMITTED)
+    return kept is not None and kept.state not in (
+        ReservationState.HELD,
+        ReservationState.PINNED,
+        ReservationState.COMMITTED,
+    )
 
 
 async def patiently(

@@ -7,17 +7,6 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
-from orderplane.adapters.postgres.idempotency import Answer, Effect, KeyRef, KeyReused
-from orderplane.adapters.postgres.pool import Connection
-from orderplane.adapters.postgres.recount import (
-    Recount,
-    StockRaced,
-    StockReserved,
-    StockUnknown,
-    adjust,
-    set_count,
-    until_unraced,
-)
 from orderplane.gateway.acceptance import key_reused
 from orderplane.gateway.http import keys
 from orderplane.gateway.http.body import check_media_type, read_body
@@ -39,6 +28,17 @@ from orderplane.gateway.inventory.requests import AdjustmentRequest, RecountRequ
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.products.routes import not_found as product_not_found
 from orderplane.gateway.services import Services, ServicesDep
+from orderplane.ledgers.postgres.idempotency import Answer, Effect, KeyRef, KeyReused
+from orderplane.ledgers.postgres.recount import (
+    Recount,
+    StockRaced,
+    StockReserved,
+    StockUnknown,
+    adjust,
+    set_count,
+    until_unraced,
+)
+from orderplane.ledgers.postgres.session import Connection
 
 router = APIRouter(tags=["inventory"])
 

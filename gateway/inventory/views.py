@@ -6,11 +6,11 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.adapters.postgres.inventory import Kept, Level, Movement
-from orderplane.adapters.postgres.recount import Recount
-from orderplane.controllers.gate import StockState
 from orderplane.crds.reservation import ReservationPhase, ReservationSpec
 from orderplane.gateway.http.fields import Count, Next, Sku, Time
+from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.postgres.inventory import Kept, Level, Movement
+from orderplane.ledgers.postgres.recount import Recount
 
 _RESERVATION = "r-mfrggzdfmztwq2lknnwg23tpoa"
 
@@ -138,7 +138,7 @@ def count_view(sku: str, count: Recount) -> CountView:
 def reservation_view(kept: Kept) -> ReservationView:
     """A reservation that was decided."""
     # That somebody is paying for it is no business of who looks: it is held.
-    state = StockState.HELD if kept.state is StockState.PINNED else kept.state
+    state = ReservationState.HELD if kept.state is ReservationState.PINNED else kept.state
     return {
         "id": kept.name,
         "state": state.value,

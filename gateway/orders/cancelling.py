@@ -7,9 +7,9 @@ passes the gate itself, so a scan that comes between this look and the wish stil
 from enum import Enum, auto
 from typing import Any
 
-from orderplane.controllers.gate import Gate, GateState, Outcome, Whereabouts
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway.http.problems import Problem
+from orderplane.ledgers.gate import Gate, GateState, Outcome, TrackingStatus
 
 Json = dict[str, Any]
 
@@ -45,4 +45,4 @@ def decide(order: Json, gate: Gate | None) -> Cancel:
 
 
 def _is_travelling(gate: Gate) -> bool:
-    return gate.state is GateState.OPEN and gate.whereabouts is not Whereabouts.PRE_TRANSIT
+    return gate.state is GateState.OPEN and gate.tracking_status is not TrackingStatus.PRE_TRANSIT

@@ -3,12 +3,12 @@
 from typing import Any
 
 from orderplane.adapters.telemetry.traces import current_traceparent
+from orderplane.crds.defaults import draw_shard, order_manifest
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Quote
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders.request import ExpectedTotal, OrderRequest
-from orderplane.intake.preset import draw_shard, order_manifest
-from orderplane.intake.quote import Catalogue, QuoteRefused, RefusalCode, quote_from
+from orderplane.ledgers.pricing import PriceList, QuoteRefused, RefusalCode, quote_from
 
 IMMUTABLE = ("customer", "items", "quote", "address", "paymentMethod")
 """The fields of the spec by which an order is known to be the one that was asked for."""
@@ -16,7 +16,7 @@ IMMUTABLE = ("customer", "items", "quote", "address", "paymentMethod")
 _NOT_IN_SPEC = {"currency", "expected_total"}
 
 
-async def price(catalogue: Catalogue, merchant: str, name: str, request: OrderRequest) -> dict[str, Any]:
+async def price(catalogue: PriceList, merchant: str, name: str, request: OrderRequest) -> dict[str, Any]:
     """The manifest of the order `name`.
 
     Raises:

@@ -4,12 +4,12 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from orderplane.crds.defaults import looks_like_card_number
 from orderplane.crds.meta import ApiModel, Currency, Minor
 from orderplane.crds.order import Address, Item, OrderSpec
 from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.text import CONTROL
-from orderplane.intake.preset import looks_like_card_number
 
 
 class ExpectedTotal(ApiModel):

@@ -4,8 +4,8 @@ import asyncio
 
 import structlog
 
-from orderplane.adapters.postgres.idempotency import PostgresIdempotency
-from orderplane.controllers.errors import Transient
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.postgres.idempotency import PostgresIdempotency
 
 PERIOD_SECONDS = 600.0
 

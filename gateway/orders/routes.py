@@ -11,8 +11,8 @@ from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from orderplane.adapters.kubernetes.client import Page
-from orderplane.adapters.postgres.idempotency import Answer, KeyRef
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
+from orderplane.crds.defaults import customer_hash
 from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind, Sku
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway.acceptance import Making
@@ -37,7 +37,7 @@ from orderplane.gateway.orders.request import OrderRequest
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
-from orderplane.intake.preset import customer_hash
+from orderplane.ledgers.postgres.idempotency import Answer, KeyRef
 
 router = APIRouter(tags=["orders"])
 

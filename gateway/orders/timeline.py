@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.adapters.postgres.timeline import Timeline
 from orderplane.crds.order import Compensation, OrderPhase
 from orderplane.events.types import EventType
 from orderplane.gateway.orders.views import CompensationView, Id, Uid
+from orderplane.ledgers.postgres.timeline import Timeline
 
 Moment = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-01-31T12:00:00.123456Z"])]
 

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from orderplane.adapters.postgres.shelf import Details
 from orderplane.crds.meta import ApiModel, Sku
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import QuoteLine
 from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.http.text import Lines, OneLine
+from orderplane.ledgers.postgres.products import Details
 
 
 def _is_known(currency: str) -> str:

@@ -7,7 +7,6 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
-from orderplane.adapters.postgres.shelf import Details, Search, ShelfProduct
 from orderplane.gateway.http import etags
 from orderplane.gateway.http.body import check_media_type, merged, parsed, read_body, validated
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
@@ -30,6 +29,7 @@ from orderplane.gateway.products.requests import (
 )
 from orderplane.gateway.products.views import ProductListView, ProductView, product_view
 from orderplane.gateway.services import ServicesDep
+from orderplane.ledgers.postgres.products import Details, Search, StoredProduct
 
 router = APIRouter(tags=["products"])
 
@@ -166,7 +166,7 @@ async def change_product(
     check_media_type(request.headers.get("Content-Type"), _MERGE_PATCH)
     patch = parsed(await request.body())
 
-    def edit(product: ShelfProduct) -> Details:
+    def edit(product: StoredProduct) -> Details:
         document = merged(document_of(product.details), patch)
         # First, for what is wrong is that whatever the version.
         details = validated(orjson.dumps(document), DetailsRequest).details()
@@ -211,17 +211,17 @@ def _readable(sku: str) -> str:
     return sku
 
 
-def _shown(product: ShelfProduct, *, status: int = 200, headers: dict[str, Any] | None = None) -> Response:
+def _shown(product: StoredProduct, *, status: int = 200, headers: dict[str, Any] | None = None) -> Response:
     tag = {"ETag": _tag_of(product)}
     return json_response(product_view(product), status=status, headers={**tag, **(headers or {})})
 
 
-def _tag_of(product: ShelfProduct) -> str:
+def _tag_of(product: StoredProduct) -> str:
     """A strong tag: the version tells what the merchant says of it, and the rest is what is left."""
     return f'"{product.version}-{product.available}"'
 
 
-def _is_expected(if_match: str | None, product: ShelfProduct) -> bool:
+def _is_expected(if_match: str | None, product: StoredProduct) -> bool:
     # Only the version counts: who changes a price does not mean to race against every sale.
     wanted = f'"{product.version}-'
     return if_match is None or any(tag == "*" or tag.startswith(wanted) for tag in etags.tags_in(if_match))

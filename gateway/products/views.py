@@ -5,9 +5,9 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.adapters.postgres.shelf import ShelfProduct
 from orderplane.crds.money import format_minor
 from orderplane.gateway.http.fields import Next, Sku
+from orderplane.ledgers.postgres.products import StoredProduct
 
 
 class PriceView(TypedDict):
@@ -48,7 +48,7 @@ class ProductListView(TypedDict):
     next: Next
 
 
-def product_view(product: ShelfProduct) -> ProductView:
+def product_view(product: StoredProduct) -> ProductView:
     """One product.
 
     Raises:

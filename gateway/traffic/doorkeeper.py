@@ -14,7 +14,7 @@ MOST_LOOKED_AT = 3
 """New orders and repeats of old ones that are being answered, while the door is shut for the new ones."""
 
 
-class Doorkeeper:
+class OrderAdmissionMiddleware:
     """Counts who is placing an order, and sends away (503) who would have to be sent away anyhow."""
 
     def __init__(self, app: ASGIApp, *, shedding: Shedding, most: int = MOST_LOOKED_AT) -> None:

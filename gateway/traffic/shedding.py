@@ -11,10 +11,10 @@ from typing import Protocol
 import structlog
 from prometheus_client import Counter, Gauge
 
-from orderplane.adapters.postgres.line import Line
-from orderplane.controllers.errors import Transient
 from orderplane.gateway.http.problems import Problem, unavailable
+from orderplane.gateway.traffic.order_backlog import Line
 from orderplane.gateway.traffic.pacing import LEAST_PACE, Pacing
+from orderplane.ledgers.errors import Transient
 
 SHED = Counter("orderplane_orders_shed_total", "New orders that were sent away.", ["reason"])
 AGE = Gauge("orderplane_backlog_age_seconds", "How long the first order waits that nobody has looked at.")
@@ -42,7 +42,7 @@ class Reason(StrEnum):
 
 
 class LineSource(Protocol):
-    """What is needed of `PostgresLine`."""
+    """What is needed of `PostgresOrderBacklog`."""
 
     async def look(self) -> Line: ...
 

@@ -10,10 +10,10 @@ from urllib.parse import quote
 import orjson
 import pytest
 
-from orderplane.adapters.postgres.pool import session
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.cursors import VERSION
 from orderplane.gateway.principal import Role
+from orderplane.ledgers.postgres.session import session
 
 from ..conftest import ORDER, PASSWORD
 from .conftest import Target, code_of

@@ -8,13 +8,15 @@ from uuid import UUID, uuid5
 import orjson
 
 from orderplane.audit.snapshot import Message, Snapshot
-from orderplane.controllers.gate import Whereabouts
-from orderplane.controllers.payment.ports import Intent, IntentState, Refund, RefundState
-from orderplane.controllers.shipment.ports import CarrierShipment, Label, VoidState
+from orderplane.controllers.payment.ports import Intent, IntentState, Refund
+from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
+from orderplane.events.references import Channel, reference_of
 from orderplane.events.types import EventType, event_id
-from orderplane.notifications.plan import CHANNELS, Channel
-from orderplane.notifications.words import reference_of
+from orderplane.ledgers.gate import TrackingStatus
+from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.shipments import Label, VoidState
+from orderplane.workers.notifier.plan import CHANNELS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
@@ -189,7 +191,7 @@ def _voided(books: Books, name: str) -> None:
     row["state"] = "Voided"
     parcel = books.parcels[f"shp_{name}"]
     books.parcels[parcel.id] = CarrierShipment(
-        parcel.id, parcel.reference, parcel.rate_id, parcel.label, VoidState.SUBMITTED, parcel.whereabouts
+        parcel.id, parcel.reference, parcel.rate_id, parcel.label, VoidState.SUBMITTED, parcel.tracking_status
     )
     _tell(books, name, EventType.SHIPMENT_CANCELLED)
     _give_money_back(books, name)
@@ -277,7 +279,7 @@ def _give_money_back(books: Books, name: str) -> None:
 def _label(books: Books, name: str) -> None:
     label = Label(f"TRK-{name}", f"trk_{name}", "", "USPS", "Priority", 500, "USD")
     books.parcels[f"shp_{name}"] = CarrierShipment(
-        f"shp_{name}", str(uid_of(name)), "rate", label, VoidState.NONE, Whereabouts.PRE_TRANSIT
+        f"shp_{name}", str(uid_of(name)), "rate", label, VoidState.NONE, TrackingStatus.PRE_TRANSIT
     )
     books.tables["shipments"].append({
         "merchant": SHOP, "order_uid": uid_of(name), "name": name, "state": "Bought",

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from orderplane.adapters.postgres.pool import session
 from orderplane.cli.world import World, open_world
-from orderplane.demo.catalogue import seed
-from orderplane.demo.mix import Story, mix
-from orderplane.demo.shop import Shop
-from orderplane.localplane.plane import Plane, Wish, remove
-from orderplane.localplane.progress import ConsoleProgress
+from orderplane.dev.demo.catalogue import seed
+from orderplane.dev.demo.mix import Story, mix
+from orderplane.dev.demo.shop import Shop
+from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.ledgers.postgres.session import session
 
 from ..conftest import TEMPO
 

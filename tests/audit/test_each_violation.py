@@ -11,11 +11,12 @@ import pytest
 
 from orderplane.audit import events, money, notifications, parcels, reservations, resources, stock, verdict
 from orderplane.audit.verdict import INVARIANTS, Invariant, judge
-from orderplane.controllers.payment.ports import IntentState, RefundState
-from orderplane.controllers.shipment.ports import VoidState
+from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
+from orderplane.events.references import Channel
 from orderplane.events.types import EventType
-from orderplane.notifications.plan import Channel
+from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.shipments import VoidState
 
 from .books import NOW, SHOP, TEA, TOTAL, Books, clean_books, refund_of, uid_of
 

@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from orderplane.adapters.postgres.pool import session
 from orderplane.audit.verdict import Verdict, audit
-from orderplane.cli.demo import TEMPO
 from orderplane.cli.world import open_world
-from orderplane.demo.shop import Placed
-from orderplane.demo.summary import describe
-from orderplane.localplane.plane import Plane, Wish, remove
-from orderplane.localplane.processes import SANDBOXES
-from orderplane.localplane.progress import ConsoleProgress
+from orderplane.dev.demo.command import TEMPO
+from orderplane.dev.demo.shop import Placed
+from orderplane.dev.demo.summary import describe
+from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.processes import SANDBOXES
+from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.ledgers.postgres.session import session
 
 _OF_THE_END = "infinite_watch"
 """Kopf's watch stream, when the loop closes it at the end of a process: nothing comes of it."""

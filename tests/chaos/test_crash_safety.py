@@ -9,13 +9,13 @@ from functools import partial
 import aiohttp
 import pytest
 
-from orderplane.adapters.postgres.recount import StockRaced, recount
 from orderplane.cli.world import open_world
-from orderplane.controllers.errors import Transient
-from orderplane.demo.catalogue import MERCHANT, RECOUNTED, seed
-from orderplane.demo.mix import Case, Story, mix
-from orderplane.demo.shop import Placed, Shop
-from orderplane.localplane.plane import Plane
+from orderplane.dev.demo.catalogue import MERCHANT, RECOUNTED, seed
+from orderplane.dev.demo.mix import Case, Story, mix
+from orderplane.dev.demo.shop import Placed, Shop
+from orderplane.dev.localplane.plane import Plane
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.postgres.recount import StockRaced, recount
 
 from .conftest import alarms_of, story_of, verdict_of
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orderplane.adapters.postgres.pool import open_pool, session, transaction
-from orderplane.controllers.errors import Transient
-from orderplane.localplane.plane import Plane, Wish, remove
-from orderplane.localplane.progress import ConsoleProgress
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.postgres.session import session, transaction
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from orderplane.cli.demo import TEMPO
 from orderplane.cli.world import open_world
-from orderplane.demo.catalogue import seed
-from orderplane.demo.mix import Story, mix
-from orderplane.demo.shop import Shop
-from orderplane.localplane.plane import Plane
-from orderplane.localplane.ports import free_port
-from orderplane.localplane.processes import process
+from orderplane.dev.demo.catalogue import seed
+from orderplane.dev.demo.command import TEMPO
+from orderplane.dev.demo.mix import Story, mix
+from orderplane.dev.demo.shop import Shop
+from orderplane.dev.localplane.plane import Plane
+from orderplane.dev.localplane.ports import free_port
+from orderplane.dev.localplane.processes import process
 
 from .conftest import alarms_of, story_of, verdict_of
 

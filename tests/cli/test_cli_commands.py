@@ -14,10 +14,10 @@ from orderplane import __version__
 from orderplane.audit.snapshot import Violation
 from orderplane.audit.verdict import Verdict
 from orderplane.cli import audit as audit_module
-from orderplane.cli.dev import environment
 from orderplane.cli.front_door import exit_code_of
 from orderplane.cli.main import app
 from orderplane.client.problems import NO_ANSWER, ApiProblem
+from orderplane.dev.localplane.command import environment
 
 RUNNER = CliRunner()
 
@@ -45,8 +45,9 @@ def _knows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install", "dev down",
-        "dev env", "dev status", "dev up", "dlq list", "dlq replay", "dlq show", "keys new", "login",
+        "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install",
+        "demo", "dev down", "dev env", "dev status", "dev up", "dlq list", "dlq replay", "dlq show",
+        "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
         "orders timeline", "orders watch", "resolve", "retry", "stock set", "users add", "version",
     }  # fmt: skip

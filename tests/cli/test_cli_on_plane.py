@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from orderplane.adapters.postgres.pool import session
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.postgres.session import session
 
 from ..conftest import Merchant
 from .terminal import orderplane

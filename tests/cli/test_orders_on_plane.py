@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.client.accounts import register
 from orderplane.client.transport import connect
-from orderplane.demo.catalogue import seed
+from orderplane.dev.demo.catalogue import seed
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.ids import new_client_id
+from orderplane.gateway.identity.user_store import UserStore
 
 from ..conftest import ORDER, PASSWORD, Merchant
 from .terminal import Answer, orderplane
@@ -177,7 +177,7 @@ async def test_an_old_login_goes_on_by_itself(ada: Shell) -> None:
 
 async def test_a_service_needs_no_login(merchant: Merchant, tmp_path: Path) -> None:
     client_id, (secret, secret_hash) = new_client_id(), new_secret()
-    await PostgresPeople(merchant.pool).add_client(
+    await UserStore(merchant.pool).add_client(
         merchant.name, client_id, name="warehouse", secret_hash=secret_hash
     )
     url = merchant.plane.url("gateway")

@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 from pact import Pact, Verifier, match
 
+from orderplane.dev.localplane.plane import Plane
 from orderplane.events.envelope import record_of
 from orderplane.events.types import EventType
-from orderplane.localplane.plane import Plane
 
 from ..events.ledgers import open_ledgers
 from .pacts import FOLDER, TOPICS, keep, kept, listening

@@ -14,10 +14,10 @@ from orderplane.adapters.kubernetes.client import Json
 from orderplane.client.accounts import register
 from orderplane.client.transport import connect
 from orderplane.crds.api_errors import AlreadyExists
+from orderplane.crds.defaults import draw_shard, reservation_manifest
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import Item
 from orderplane.gateway.principal import Role
-from orderplane.intake.preset import draw_shard, reservation_manifest
 
 from ..conftest import ORDER, Merchant
 from .pacts import FOLDER, FRONT_DOOR, kept, listening

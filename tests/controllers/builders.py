@@ -1,15 +1,15 @@
-"""Orders, children and gates for tables: `an_order(cancel=True)`, `a_gate(stock=StockState.HELD)`."""
+"""Orders, children and gates for tables: `an_order(cancel=True)`, `a_gate(reservation=HELD)`."""
 
 from datetime import UTC, datetime
 from typing import Any
 
-from orderplane.controllers.gate import Gate, GateState
 from orderplane.controllers.order.children import Children, manifest_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
 from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
+from orderplane.ledgers.gate import Gate, GateState
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 UID = "6ae2f075-abd2-43af-9df4-f9c7c4c8e8a2"

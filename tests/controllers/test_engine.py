@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orderplane.controllers.engine.backoff import (
     LONGEST_SECONDS,
     PATIENCE_SECONDS,
-    Trouble,
+    FailureState,
     after_failure,
     pause_after,
 )
@@ -22,12 +22,12 @@ from orderplane.controllers.engine.child import child_conditions
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.conditions import Fact, find, with_facts
 from orderplane.controllers.engine.queue import KeyedQueue
-from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import Gate, GateState
 from orderplane.controllers.order.children import is_as_planned, manifest_of
 from orderplane.crds.api_errors import AlreadyExists, Conflict
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.gate import Gate, GateState
 
 from .builders import NOW, a_child, an_order
 
@@ -249,17 +249,17 @@ def test_the_first_message_of_a_reason_stays_while_it_goes_on() -> None:
     first = after_failure(None, Transient("Down", "at 1"), 1.0)
     second = after_failure(first, Transient("Down", "at 2"), 2.0)
     assert (second.message, second.since, second.tries) == ("at 1", 1.0, 2)
-    assert not second.is_parked
-    assert after_failure(second, Transient("Down", "x"), 2.0 + PATIENCE_SECONDS).is_parked
+    assert not second.is_stalled
+    assert after_failure(second, Transient("Down", "x"), 2.0 + PATIENCE_SECONDS).is_stalled
 
 
 def test_what_only_a_person_can_help_is_parked_at_once() -> None:
-    assert after_failure(None, Transient("ChildConflict", "x", is_final=True), 0.0).is_parked
+    assert after_failure(None, Transient("ChildConflict", "x", is_final=True), 0.0).is_stalled
 
 
 def test_a_young_trouble_is_not_told_but_takes_nothing_back() -> None:
     before = with_facts((), [Fact("Stalled", "True", "Down", "x")], 1, NOW)
-    young = Trouble("Down", "x", since=10.0, tries=1)
+    young = FailureState("Down", "x", since=10.0, tries=1)
     assert young.as_told_at(11.0).is_quiet
     assert child_conditions(before, [], "Captured", young.as_told_at(11.0), 1, NOW) == before
     told = child_conditions(before, [], "Captured", young.as_told_at(20.0), 1, NOW)
@@ -269,7 +269,7 @@ def test_a_young_trouble_is_not_told_but_takes_nothing_back() -> None:
 
 @given(st.integers(min_value=1, max_value=10_000), st.integers())
 def test_pauses_grow_to_a_bound(tries: int, seed: int) -> None:
-    trouble = Trouble("Down", "", 0.0, tries)
+    trouble = FailureState("Down", "", 0.0, tries)
     assert 0 < pause_after(trouble, Transient("Down", ""), random.Random(seed)) <= LONGEST_SECONDS
     assert pause_after(trouble, Transient("Down", "", retry_after=99.0), random.Random(seed)) >= 99.0
 

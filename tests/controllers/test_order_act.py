@@ -3,14 +3,14 @@
 from typing import Any
 
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.gate import Gate, GateState, MoneyState, ParcelState, StockState
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation
+from orderplane.ledgers.gate import Gate, GateState, PaymentState, ReservationState, ShipmentState
 
 from .builders import NOW, a_child, a_gate, an_order
 
-PAID = a_gate(stock=StockState.PINNED, money=MoneyState.CAPTURED)
+PAID = a_gate(reservation=ReservationState.PINNED, payment=PaymentState.CAPTURED)
 
 
 class Gates:
@@ -52,7 +52,7 @@ def an_order_with_payment(gates: Gates, woken: list[Any]) -> OrderReconciler:
 
 
 async def test_an_open_order_goes_by_the_gate_that_it_is_handed_and_hands_it_on() -> None:
-    gates, woken = Gates(a_gate(stock=StockState.HELD)), []
+    gates, woken = Gates(a_gate(reservation=ReservationState.HELD)), []
     order = an_order_with_payment(gates, woken)
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, PAID)
@@ -62,10 +62,10 @@ async def test_an_open_order_goes_by_the_gate_that_it_is_handed_and_hands_it_on(
 
 async def test_who_knows_that_it_is_undone_reads_for_itself() -> None:
     """Else its phase would go back, from Compensating to Paid."""
-    gates, woken = Gates(a_gate(stock=StockState.HELD)), []
+    gates, woken = Gates(a_gate(reservation=ReservationState.HELD)), []
     order = an_order_with_payment(gates, woken)
     await order.reconcile(("shop", "tea"), None)
-    gates.gate = a_gate(GateState.UNDOING, stock=StockState.HELD, parcel=ParcelState.BOUGHT)
+    gates.gate = a_gate(GateState.UNDOING, reservation=ReservationState.HELD, shipment=ShipmentState.BOUGHT)
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, PAID)
     assert gates.reads == 2
@@ -73,7 +73,7 @@ async def test_who_knows_that_it_is_undone_reads_for_itself() -> None:
 
 
 async def test_the_gate_of_another_order_of_that_name_is_not_taken() -> None:
-    gates, woken = Gates(a_gate(stock=StockState.HELD)), []
+    gates, woken = Gates(a_gate(reservation=ReservationState.HELD)), []
     order = an_order_with_payment(gates, woken)
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, Gate("shop", "another", "tea", GateState.OPEN))

@@ -6,24 +6,17 @@ from typing import Any
 
 import pytest
 
-from orderplane.controllers.gate import (
-    Gate,
-    GateState,
-    MoneyState,
-    Outcome,
-    ParcelState,
-    StockState,
-)
 from orderplane.controllers.order.children import Children
 from orderplane.controllers.order.plan import Plan, plan
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
+from orderplane.ledgers.gate import Gate, GateState, Outcome, PaymentState, ReservationState, ShipmentState
 
 from .builders import NOW, a_gate, an_order, children
 
 R, P, S = Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT
 UNDOING, SEALED = GateState.UNDOING, GateState.SEALED
-HELD, PINNED, COMMITTED = StockState.HELD, StockState.PINNED, StockState.COMMITTED
+HELD, PINNED, COMMITTED = ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED
 
 
 @dataclass
@@ -39,98 +32,105 @@ FORWARD = [
     Case("the row comes before anything else", None, {"open_gate": True}),
     Case("nothing was begun: keep the stock", a_gate(), {"create": R}),
     Case("the stock is being asked for: wait", a_gate(), {}, children=children(R)),
-    Case("stock held: charge", a_gate(stock=HELD), {"create": P}, children=children(R)),
+    Case("stock held: charge", a_gate(reservation=HELD), {"create": P}, children=children(R)),
     Case(
         "the payment's answer is not known: wait, make nothing",
-        a_gate(stock=PINNED, money=MoneyState.INTENDED),
+        a_gate(reservation=PINNED, payment=PaymentState.INTENDED),
         {},
         children=children(R, P),
     ),
     Case(
-        "paid: ship", a_gate(stock=PINNED, money=MoneyState.CAPTURED), {"create": S}, children=children(R, P)
+        "paid: ship",
+        a_gate(reservation=PINNED, payment=PaymentState.CAPTURED),
+        {"create": S},
+        children=children(R, P),
     ),
     Case(
         "labelled: wait for the carrier",
-        a_gate(stock=COMMITTED, money=MoneyState.CAPTURED, parcel=ParcelState.BOUGHT),
+        a_gate(reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT),
         {},
         children=children(R, P, S),
     ),
-    Case("begun, but its resource is not in the cache: look", a_gate(stock=HELD), {"look_for": R}),
+    Case(
+        "begun, but its resource is not in the cache: look", a_gate(reservation=HELD), {"verify_missing": R}
+    ),
 ]
 
 DECISIONS = [
-    ("out of stock", a_gate(stock=StockState.REJECTED, stock_message="TEA: 2 wanted"), {}, "OutOfStock"),
-    ("held too long", a_gate(stock=StockState.EXPIRED), {}, "ReservationExpired"),
+    ("out of stock",
+     a_gate(reservation=ReservationState.REJECTED, reservation_message="TEA: 2 wanted"), {}, "OutOfStock"),
+    ("held too long", a_gate(reservation=ReservationState.EXPIRED), {}, "ReservationExpired"),
     (
         "a recount took what was paid for",
-        a_gate(stock=StockState.LOST, money=MoneyState.CAPTURED),
+        a_gate(reservation=ReservationState.LOST, payment=PaymentState.CAPTURED),
         {},
         "StockLost",
     ),
     (
         "card declined",
-        a_gate(stock=PINNED, money=MoneyState.DECLINED, money_reason="CardDeclined", money_message="no"),
+        a_gate(reservation=PINNED, payment=PaymentState.DECLINED, payment_reason="CardDeclined",
+               payment_message="no"),
         {},
         "CardDeclined",
     ),
     (
         "carrier refuses after payment",
         a_gate(
-            stock=PINNED,
-            money=MoneyState.CAPTURED,
-            parcel=ParcelState.REFUSED,
-            parcel_reason="AddressRejected",
-            parcel_message="no",
+            reservation=PINNED,
+            payment=PaymentState.CAPTURED,
+            shipment=ShipmentState.REFUSED,
+            shipment_reason="AddressRejected",
+            shipment_message="no",
         ),
         {},
         "AddressRejected",
     ),
     ("cancelled before anything", a_gate(), {"cancel": True}, "CancelRequested"),
-    ("cancelled while charging", a_gate(stock=PINNED, money=MoneyState.INTENDED), {"cancel": True},
+    ("cancelled while charging", a_gate(reservation=PINNED, payment=PaymentState.INTENDED), {"cancel": True},
      "CancelRequested"),
-    ("cancelled after the label", a_gate(stock=COMMITTED, money=MoneyState.CAPTURED,
-                                         parcel=ParcelState.BOUGHT), {"cancel": True}, "CancelRequested"),
-    ("deleted while open", a_gate(stock=HELD), {"deleting": True}, "Deleted"),
+    ("cancelled after the label", a_gate(reservation=COMMITTED, payment=PaymentState.CAPTURED,
+                                         shipment=ShipmentState.BOUGHT), {"cancel": True}, "CancelRequested"),
+    ("deleted while open", a_gate(reservation=HELD), {"deleting": True}, "Deleted"),
 ]  # fmt: skip
 
 UNDO = [
     Case(
         "the label first",
-        a_gate(UNDOING, stock=COMMITTED, money=MoneyState.CAPTURED, parcel=ParcelState.BOUGHT),
+        a_gate(UNDOING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT),
         {"delete": {S}},
         children=children(R, P, S),
     ),
     Case(
         "the label is being taken back: wait for that",
-        a_gate(UNDOING, stock=COMMITTED, money=MoneyState.CAPTURED, parcel=ParcelState.BOUGHT),
+        a_gate(UNDOING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT),
         {},
         children=children(R, P, deleting=(S,)),
     ),
     Case(
         "then money and stock side by side",
-        a_gate(UNDOING, stock=PINNED, money=MoneyState.CAPTURED, parcel=ParcelState.VOIDED),
+        a_gate(UNDOING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.VOIDED),
         {"delete": {R, P, S}},
         children=children(R, P, S),
     ),
     Case(
         "nobody makes anything any more",
-        a_gate(UNDOING, stock=StockState.RELEASED),
+        a_gate(UNDOING, reservation=ReservationState.RELEASED),
         {"seal": True},
     ),
     Case(
         "the payment's resource was torn off: its ledger is settled all the same",
-        a_gate(UNDOING, stock=StockState.RELEASED, money=MoneyState.CAPTURED),
-        {"finish_without": (P,)},
+        a_gate(UNDOING, reservation=ReservationState.RELEASED, payment=PaymentState.CAPTURED),
+        {"settle_orphaned": (P,)},
     ),
     Case(
         "a label whose resource was torn off",
-        a_gate(UNDOING, stock=PINNED, money=MoneyState.CAPTURED, parcel=ParcelState.INTENDED),
-        {"finish_without": (S,)},
+        a_gate(UNDOING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.INTENDED),
+        {"settle_orphaned": (S,)},
         children=children(R, P),
     ),
     Case(
         "undone, but children are still going: wait",
-        a_gate(UNDOING, stock=StockState.RELEASED, money=MoneyState.REFUNDED),
+        a_gate(UNDOING, reservation=ReservationState.RELEASED, payment=PaymentState.REFUNDED),
         {},
         children=children(deleting=(R, P)),
     ),
@@ -165,7 +165,7 @@ RETIRE = [
     ),
     Case(
         "too late to cancel: money and goods stay",
-        a_gate(SEALED, stock=COMMITTED, money=MoneyState.CAPTURED, outcome=Outcome.SHIPPED),
+        a_gate(SEALED, reservation=COMMITTED, payment=PaymentState.CAPTURED, outcome=Outcome.SHIPPED),
         {},
         an_order(cancel=True),
         children(R, P, S),
@@ -193,7 +193,7 @@ def test_why_an_order_is_undone(why: str, gate: Gate, wish: dict[str, Any], reas
 
 @pytest.mark.parametrize("kind", [R, P, S])
 def test_a_child_that_somebody_deletes_stops_the_saga(kind: Kind) -> None:
-    found = plan(an_order(), a_gate(stock=HELD), children(*({R, P, S} - {kind}), deleting=(kind,)), NOW)
+    found = plan(an_order(), a_gate(reservation=HELD), children(*({R, P, S} - {kind}), deleting=(kind,)), NOW)
     assert found.undo is not None
     assert found.undo.reason == f"{kind}Deleted"
 

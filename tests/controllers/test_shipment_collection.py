@@ -6,17 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orderplane.controllers.errors import Unclear
-from orderplane.controllers.gate import Whereabouts
-from orderplane.controllers.shipment.collection import BATCH, Collections
-from orderplane.controllers.shipment.ledger import ParcelRef, PickupClaim
+from orderplane.controllers.shipment.collection import BATCH, PickupScheduler
+from orderplane.ledgers.errors import Unclear
+from orderplane.ledgers.gate import TrackingStatus
+from orderplane.ledgers.shipments import PickupClaim, ShipmentRef
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def parcels(count: int) -> list[ParcelRef]:
+def parcels(count: int) -> list[ShipmentRef]:
     return [
-        ParcelRef("demo", f"uid-{n}", f"order-{n}", f"shp_{n}", f"T{n}", Whereabouts.PRE_TRANSIT, 0)
+        ShipmentRef("demo", f"uid-{n}", f"order-{n}", f"shp_{n}", f"T{n}", TrackingStatus.PRE_TRANSIT, 0)
         for n in range(count)
     ]
 
@@ -25,7 +25,7 @@ def parcels(count: int) -> list[ParcelRef]:
 class Book:
     """A ledger of one batch."""
 
-    waiting: Sequence[ParcelRef]
+    waiting: Sequence[ShipmentRef]
     pickup_id: str | None = None
     confirmation: str | None = None
     is_given_up: bool = False
@@ -69,8 +69,8 @@ class Desk:
             raise Unclear("CarrierUnclear", "no answer")
 
 
-def collections(book: Book, desk: Desk) -> Collections:
-    return Collections(book, desk, lambda: NOW)  # type: ignore[arg-type]
+def collections(book: Book, desk: Desk) -> PickupScheduler:
+    return PickupScheduler(book, desk, lambda: NOW)  # type: ignore[arg-type]
 
 
 async def test_what_waits_is_collected_together():

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.crds.defaults import order_manifest
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import Quote
-from orderplane.intake.preset import order_manifest
-from orderplane.localplane.plane import Plane
+from orderplane.dev.localplane.plane import Plane
 
 As = Callable[[str], ApiClient]
 IDENTITIES = ("admin", "operator", "gateway", "webhook", "audit", "merchant")

@@ -6,16 +6,17 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from orderplane.adapters.postgres.gates import PostgresGates
-from orderplane.adapters.postgres.parcels import PostgresParcels
-from orderplane.adapters.postgres.payments import PostgresPayments
-from orderplane.adapters.postgres.pool import open_pool, transaction
-from orderplane.adapters.postgres.recount import recount
-from orderplane.adapters.postgres.stock import PostgresStock
-from orderplane.controllers.gate import Whereabouts
-from orderplane.controllers.payment.ports import RefundState
-from orderplane.controllers.shipment.ports import Label, VoidState
+from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.order import Item, Order
+from orderplane.ledgers.gate import TrackingStatus
+from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
+from orderplane.ledgers.postgres.recount import recount
+from orderplane.ledgers.postgres.session import transaction
+from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
+from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.shipments import Label, VoidState
 
 ITEMS = [Item(sku="TEA", quantity=2)]
 TOTAL = 1790
@@ -25,8 +26,8 @@ LABEL = Label("94001000", "trk_1", "https://track.example/94001000", "USPS", "Pr
 class Ledgers:
     def __init__(self, pool, merchant):
         self.pool, self.merchant = pool, merchant
-        self.gates, self.stock = PostgresGates(pool), PostgresStock(pool)
-        self.payments, self.parcels = PostgresPayments(pool), PostgresParcels(pool)
+        self.gates, self.stock = PostgresGateLedger(pool), PostgresStockLedger(pool)
+        self.payments, self.parcels = PostgresPaymentLedger(pool), PostgresShipmentLedger(pool)
 
     async def opened(self):
         uid = str(uuid4())
@@ -113,7 +114,7 @@ class Ledgers:
     async def live(self):
         """Let every event happen, and answer what the history has of it."""
         delivered = await self.shipped()
-        await self.parcels.record_whereabouts(self.merchant, delivered, Whereabouts.DELIVERED)
+        await self.parcels.record_tracking_status(self.merchant, delivered, TrackingStatus.DELIVERED)
         await self.undone(await self.shipped(), is_cancel=True)
         await self.undone(await self.intended(), is_cancel=False)
         declined = await self.intended()

@@ -16,16 +16,17 @@ import pytest
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install
-from orderplane.adapters.postgres.gates import PostgresGates
-from orderplane.adapters.postgres.pool import Pool, open_pool
+from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
+from orderplane.dev.localplane.plane import Plane
+from orderplane.dev.localplane.ports import free_port
+from orderplane.dev.localplane.processes import UNLIMITED
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import Rules, issue
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
-from orderplane.localplane.plane import Plane
-from orderplane.localplane.ports import free_port
-from orderplane.localplane.processes import UNLIMITED
+from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.session import Pool
 
 MERCHANT = "front-door"
 SELLER = "u-seller"
@@ -92,7 +93,7 @@ class Behind:
     admin: ApiClient
     operator: ApiClient
     pool: Pool
-    gates: PostgresGates
+    gates: PostgresGateLedger
 
     async def orders(self) -> dict[str, Any]:
         """Every Order of the merchant, by name."""
@@ -152,7 +153,7 @@ async def behind(plane: Plane) -> AsyncIterator[Behind]:
         }
         await install([], kubeconfig=plane.kubeconfig("admin"), namespaces=[MERCHANT])
         await _seed(pool)
-        yield Behind(plane, clients["admin"], clients["operator"], pool, PostgresGates(pool))
+        yield Behind(plane, clients["admin"], clients["operator"], pool, PostgresGateLedger(pool))
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
-from orderplane.adapters.postgres.pool import Pool
+from orderplane.dev.localplane.plane import Plane
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
-from orderplane.localplane.plane import Plane
+from orderplane.ledgers.postgres.session import Pool
 
 from .conftest import ISSUER, new_key, token_of
 

@@ -10,10 +10,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from orderplane.adapters.postgres.people import Person, PostgresPeople
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.roll import ALIVE_SECONDS
+from orderplane.gateway.identity.user_store import User, UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
 from .conftest import MERCHANT, Behind, Gateway, order_of, running_gateway, token_of
@@ -269,16 +269,16 @@ async def test_a_customer_orders_for_themselves_and_sees_nothing_else(gateway: G
     assert seen.status_code == 200, "the merchant sees them all"
 
 
-async def somebody(behind: Behind, merchant: str, role: str) -> Person:
+async def somebody(behind: Behind, merchant: str, role: str) -> User:
     """A user whose tokens the test makes itself."""
-    return await PostgresPeople(behind.pool).add(
+    return await UserStore(behind.pool).add(
         merchant, f"u-{uuid4().hex[:16]}", email=f"{uuid4().hex}@example.test", password_hash="", role=role
     )
 
 
 async def test_a_token_of_another_merchant_opens_nothing_here(gateway: Gateway, behind: Behind) -> None:
     placed = (await gateway.post()).json()["id"]
-    people = PostgresPeople(behind.pool)
+    people = UserStore(behind.pool)
     user = await people.add(
         "other-shop",
         f"u-{uuid4().hex[:16]}",
@@ -301,7 +301,7 @@ async def test_a_token_of_another_merchant_opens_nothing_here(gateway: Gateway, 
 async def test_a_role_that_was_taken_away_does_not_live_on_in_the_token(
     behind: Behind, gateway: Gateway
 ) -> None:
-    user = await PostgresPeople(behind.pool).add(
+    user = await UserStore(behind.pool).add(
         MERCHANT,
         f"u-{uuid4().hex[:16]}",
         email=f"{uuid4().hex}@example.test",
@@ -316,9 +316,7 @@ async def test_a_role_that_was_taken_away_does_not_live_on_in_the_token(
 async def test_services_come_with_a_secret(behind: Behind, visitor: Visitor) -> None:
     secret, secret_hash = new_secret()
     client_id = f"c-{uuid4().hex[:16]}"
-    await PostgresPeople(behind.pool).add_client(
-        MERCHANT, client_id, name="warehouse", secret_hash=secret_hash
-    )
+    await UserStore(behind.pool).add_client(MERCHANT, client_id, name="warehouse", secret_hash=secret_hash)
     form = {"grant_type": "client_credentials"}
     basic = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
     by_header = await visitor.http.post(
@@ -355,7 +353,7 @@ async def test_wrong_forms_are_named(visitor: Visitor, form: dict[str, str], sta
 
 async def test_admins_make_accounts_of_their_own_merchant(behind: Behind, gateway: Gateway) -> None:
     async with Passwords() as passwords:
-        admin = await PostgresPeople(behind.pool).add(
+        admin = await UserStore(behind.pool).add(
             MERCHANT, f"u-{uuid4().hex[:16]}", email=f"{uuid4().hex}@example.test",
             password_hash=await passwords.hash(PASSWORD), role="admin",
         )  # fmt: skip

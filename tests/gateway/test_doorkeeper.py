@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.traffic.doorkeeper import Doorkeeper
+from orderplane.gateway.traffic.doorkeeper import OrderAdmissionMiddleware
 
 
 class Door:
@@ -54,12 +54,12 @@ def house() -> House:
 
 
 @pytest.fixture
-def keeper(door: Door, house: House) -> Doorkeeper:
-    return Doorkeeper(house, shedding=door, most=2)  # type: ignore[arg-type]
+def keeper(door: Door, house: House) -> OrderAdmissionMiddleware:
+    return OrderAdmissionMiddleware(house, shedding=door, most=2)  # type: ignore[arg-type]
 
 
 async def test_while_the_door_is_open_everybody_is_looked_at(
-    door: Door, house: House, keeper: Doorkeeper
+    door: Door, house: House, keeper: OrderAdmissionMiddleware
 ) -> None:
     async with asyncio.TaskGroup() as group:
         visits = [group.create_task(asked(keeper, "POST", "/api/orders")) for _ in range(20)]
@@ -69,7 +69,7 @@ async def test_while_the_door_is_open_everybody_is_looked_at(
 
 
 async def test_while_it_is_shut_few_are_and_the_rest_is_sent_away_at_once(
-    door: Door, house: House, keeper: Doorkeeper
+    door: Door, house: House, keeper: OrderAdmissionMiddleware
 ) -> None:
     door.is_shut = True
     async with asyncio.TaskGroup() as group:
@@ -87,7 +87,9 @@ async def test_while_it_is_shut_few_are_and_the_rest_is_sent_away_at_once(
     assert await asked(keeper, "POST", "/api/orders") == 202  # there is room again: it may be a repeat
 
 
-async def test_who_leaves_early_makes_room(door: Door, house: House, keeper: Doorkeeper) -> None:
+async def test_who_leaves_early_makes_room(
+    door: Door, house: House, keeper: OrderAdmissionMiddleware
+) -> None:
     door.is_shut = True
     for _ in range(5):
         visit = asyncio.create_task(asked(keeper, "POST", "/api/orders"))
@@ -98,7 +100,7 @@ async def test_who_leaves_early_makes_room(door: Door, house: House, keeper: Doo
     assert door.asked == 0
 
 
-async def asked(keeper: Doorkeeper, method: str, path: str) -> int:
+async def asked(keeper: OrderAdmissionMiddleware, method: str, path: str) -> int:
     transport = httpx.ASGITransport(keeper)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         return (await client.request(method, path)).status_code

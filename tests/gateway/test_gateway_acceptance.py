@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderplane.adapters.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
 from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
 from orderplane.crds.meta import Kind
 from orderplane.gateway.acceptance import (
@@ -23,6 +22,7 @@ from orderplane.gateway.acceptance import (
     field_pointer,
 )
 from orderplane.gateway.http.problems import Problem
+from orderplane.ledgers.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
 
 REF = KeyRef("demo", "demo", b"key")
 NAME = "o-1"

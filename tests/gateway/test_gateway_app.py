@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
-from orderplane.controllers.errors import Transient
 from orderplane.crds.api_errors import Forbidden, Gone, Invalid, NotFound, Overloaded, Unavailable
 from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app
@@ -24,8 +23,9 @@ from orderplane.gateway.http import telemetry
 from orderplane.gateway.http.bounds import Limits
 from orderplane.gateway.http.problems import BASE, TYPES
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
-from orderplane.gateway.settings import OutsideIssuerSettings, Settings, SettingsError
-from orderplane.intake.quote import RefusalCode
+from orderplane.gateway.settings import OidcIssuerSettings, Settings, SettingsError
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.pricing import RefusalCode
 
 DOCS = Path(__file__).parents[2] / "docs" / "openapi.json"
 
@@ -292,7 +292,7 @@ def test_tokens_may_come_from_outside() -> None:
         }
     )
     assert settings.signing_keys is None
-    assert settings.outside_issuer == OutsideIssuerSettings("https://id.example", "merchant", "groups")
+    assert settings.outside_issuer == OidcIssuerSettings("https://id.example", "merchant", "groups")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from orderplane.controllers.gate import Gate, GateState, Outcome, Whereabouts
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders.cancelling import Cancel, decide
+from orderplane.ledgers.gate import Gate, GateState, Outcome, TrackingStatus
 
 
 def order(phase: str = "Pending", *, cancel: bool = False, deleting: bool = False) -> dict[str, Any]:
@@ -12,10 +12,10 @@ def order(phase: str = "Pending", *, cancel: bool = False, deleting: bool = Fals
     return {"metadata": metadata, "spec": {"cancel": cancel}, "status": {"phase": phase}}
 
 
-def gate(state: str = "Open", outcome: str | None = None, whereabouts: str = "PreTransit") -> Gate:
+def gate(state: str = "Open", outcome: str | None = None, tracking_status: str = "PreTransit") -> Gate:
     return Gate(
         "demo", "uid", "o-1", GateState(state), Outcome(outcome) if outcome else None,
-        whereabouts=Whereabouts(whereabouts),
+        tracking_status=TrackingStatus(tracking_status),
     )  # fmt: skip
 
 

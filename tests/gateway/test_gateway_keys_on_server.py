@@ -7,9 +7,9 @@ import signal
 import httpx
 import pytest
 
-from orderplane.adapters.postgres.idempotency import PostgresIdempotency
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.keys import order_name
+from orderplane.ledgers.postgres.idempotency import PostgresIdempotency
 
 from .conftest import MERCHANT, SELLER, Behind, Gateway, new_key, order_of, running_gateway
 

@@ -6,18 +6,18 @@ from typing import Any
 import orjson
 import pytest
 
-from orderplane.adapters.postgres.inventory import Kept
-from orderplane.controllers.gate import StockState
+from orderplane.crds.defaults import reservation_manifest
 from orderplane.crds.order import Item
 from orderplane.gateway.inventory.reserving import answer_of, is_over
-from orderplane.intake.preset import reservation_manifest
+from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.postgres.inventory import Kept
 
 UNTIL = datetime(2026, 3, 1, 12, 15, tzinfo=UTC)
 MANIFEST = reservation_manifest("demo", "r-1", [Item(sku="TEA", quantity=2)], UNTIL, None, "5")
 
 
-def kept(state: StockState) -> Kept:
-    message = "TEA: 2 wanted, 1 left" if state is StockState.REJECTED else None
+def kept(state: ReservationState) -> Kept:
+    message = "TEA: 2 wanted, 1 left" if state is ReservationState.REJECTED else None
     return Kept("r-1", None, state, message, {"TEA": 2}, UNTIL)
 
 
@@ -34,17 +34,17 @@ def test_one_that_is_not_decided_is_told_as_it_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("state", "status", "shown", "over"),
     [
-        (StockState.HELD, 201, "Held", False),
-        (StockState.PINNED, 201, "Held", False),
-        (StockState.COMMITTED, 201, "Committed", False),
+        (ReservationState.HELD, 201, "Held", False),
+        (ReservationState.PINNED, 201, "Held", False),
+        (ReservationState.COMMITTED, 201, "Committed", False),
         # The answer was late: it was made, and this is what became of it.
-        (StockState.EXPIRED, 201, "Expired", True),
-        (StockState.LOST, 201, "Lost", True),
-        (StockState.RELEASED, 201, "Released", True),
-        (StockState.REJECTED, 409, None, True),
+        (ReservationState.EXPIRED, 201, "Expired", True),
+        (ReservationState.LOST, 201, "Lost", True),
+        (ReservationState.RELEASED, 201, "Released", True),
+        (ReservationState.REJECTED, 409, None, True),
     ],
 )
-def test_one_that_is_decided(state: StockState, status: int, shown: str | None, over: bool) -> None:
+def test_one_that_is_decided(state: ReservationState, status: int, shown: str | None, over: bool) -> None:
     answer = answer_of(MANIFEST, kept(state))
     document = orjson.loads(answer.body)
     assert (answer.status, document.get("state")) == (status, shown)

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from orderplane.adapters.kubernetes.client import ApiClient
-from orderplane.adapters.postgres.stock import PostgresStock
 from orderplane.crds.api_errors import Forbidden
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, SHARD_LABEL, Kind
 from orderplane.crds.order import Item
 from orderplane.gateway.http.cursors import write_cursor
 from orderplane.gateway.http.keys import reservation_name
+from orderplane.ledgers.postgres.stock import PostgresStockLedger
 
 from ..conftest import make_namespace
 from .conftest import Behind, Gateway, new_key, order_of
@@ -59,7 +59,9 @@ async def hold(
     holder = holder or str(uuid4())
     fields = {"order_uid": None, "expires_at": datetime.now(UTC) + timedelta(hours=1), "traceparent": None}
     items = [Item(sku="TEA", quantity=quantity)]
-    await PostgresStock(behind.pool).hold(shop.merchant, holder, name=name, items=items, **{**fields, **more})
+    await PostgresStockLedger(behind.pool).hold(
+        shop.merchant, holder, name=name, items=items, **{**fields, **more}
+    )
     return holder
 
 
@@ -440,7 +442,7 @@ async def test_a_release_that_nobody_carries_out_is_answered_202(shop: Shop, beh
         assert check(await shop.release(name), RELEASE, method="post", status=202)["state"] == "Held"
     (found,) = await reservations(behind, shop)
     assert found["metadata"]["deletionTimestamp"]
-    await PostgresStock(behind.pool).release(shop.merchant, uid)
+    await PostgresStockLedger(behind.pool).release(shop.merchant, uid)
     await let_go(behind, shop, name)
     for _ in range(2):
         assert check(await shop.release(name), RELEASE, method="post")["state"] == "Released"
@@ -453,7 +455,7 @@ async def test_holds_of_nobody_whose_time_is_over_are_found(shop: Shop, behind: 
     late = datetime.now(UTC) - timedelta(minutes=1)
     await hold(behind, shop, 1, name="late", expires_at=late)
     await hold(behind, shop, 1, name="in-time")
-    overdue = await PostgresStock(behind.pool).overdue(1000)
+    overdue = await PostgresStockLedger(behind.pool).overdue(1000)
     assert [key for key in overdue if key[0] == shop.merchant] == [(shop.merchant, "late")]
 
 

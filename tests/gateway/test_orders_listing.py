@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orderplane.adapters.kubernetes.client import Page
-from orderplane.adapters.postgres.timeline import Happened, Timeline
 from orderplane.crds.order import Compensation, CompensationStep, OrderPhase
 from orderplane.events.types import EventType
 from orderplane.gateway.orders import listing
 from orderplane.gateway.orders.listing import CHUNK, MOST_CHUNKS, Place, Wish, walk
 from orderplane.gateway.orders.timeline import phases_of, timeline_view
+from orderplane.ledgers.postgres.timeline import Happened, Timeline
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

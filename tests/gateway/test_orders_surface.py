@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.crds.order import FINISHED
+from orderplane.dev.localplane.plane import Plane
+from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
-from orderplane.localplane.plane import Plane
 
 from ..conftest import Merchant
 from .conftest import Gateway, new_key, order_of, running_gateway, token_of, until
@@ -76,7 +76,7 @@ class Town:
 
     async def caller(self, name: str, role: Role = Role.CUSTOMER, *, merchant: str | None = None) -> Caller:
         whose = merchant or self.merchant.name
-        await PostgresPeople(self.merchant.pool).add(
+        await UserStore(self.merchant.pool).add(
             whose, name, email=f"{name}@example.test", password_hash="", role=role.value
         )
         token = token_of(self.merchant.plane, Principal(whose, name, role, SCOPES_OF[role]))

@@ -8,10 +8,9 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from orderplane.adapters.postgres.line import Line
-from orderplane.controllers.errors import Transient
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.traffic import shedding
+from orderplane.gateway.traffic.order_backlog import Line
 from orderplane.gateway.traffic.pacing import LEAST_PACE, RUSH_SECONDS, Pacing, allowed_pace
 from orderplane.gateway.traffic.shedding import (
     STALE_SECONDS,
@@ -21,6 +20,7 @@ from orderplane.gateway.traffic.shedding import (
     backlog_after,
     why_shed,
 )
+from orderplane.ledgers.errors import Transient
 
 
 @pytest.mark.parametrize(

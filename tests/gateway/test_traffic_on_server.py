@@ -11,11 +11,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orderplane.adapters.postgres.people import PostgresPeople
 from orderplane.crds.meta import Kind
+from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
-from ..adapters_limits.redis_server import RedisServer, running_redis
+from ..adapters.limits.redis_server import RedisServer, running_redis
 from ..conftest import TEMPO, Merchant
 from .conftest import Gateway, new_key, order_of, running_gateway, token_of, until
 
@@ -27,7 +27,7 @@ TEA = "TEA-EARL-GREY-100"
 
 async def headers_of(merchant: Merchant, name: str, role: Role = Role.MERCHANT) -> dict[str, str]:
     """What each request of a new user carries."""
-    people = PostgresPeople(merchant.pool)
+    people = UserStore(merchant.pool)
     email = f"{name}@example.test"
     await people.add(merchant.name, name, email=email, password_hash="", role=role.value)
     token = token_of(merchant.plane, Principal(merchant.name, name, role, SCOPES_OF[role]))

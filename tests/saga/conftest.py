@@ -12,13 +12,13 @@ import pytest
 from kubernetes import client, config
 
 from orderplane.adapters.kubernetes.client import ApiClient, Json
-from orderplane.adapters.postgres.pool import Pool, session
 from orderplane.audit.verdict import Verdict, audit
 from orderplane.cli.world import World, open_world
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import child_name
-from orderplane.localplane.plane import Plane
+from orderplane.dev.localplane.plane import Plane
+from orderplane.ledgers.postgres.session import Pool, session
 
 from ..conftest import Merchant
 

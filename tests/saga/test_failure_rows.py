@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orderplane.adapters.postgres.recount import recount
-from orderplane.adapters.postgres.settlement import settle_by_hand
-from orderplane.controllers.payment.ports import IntentState, RefundState
+from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
-from orderplane.demo.catalogue import RECOUNTED, SCARCE
+from orderplane.dev.demo.catalogue import RECOUNTED, SCARCE
+from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.postgres.recount import recount
+from orderplane.ledgers.postgres.settlement import settle_by_hand
 
 from ..conftest import TEMPO
 from .conftest import MUG, OPENING, POT, TEA, Desk, conditions_of, phase_is, undone_steps

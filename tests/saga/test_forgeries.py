@@ -7,7 +7,6 @@ from uuid import uuid4
 import pytest
 
 from orderplane.adapters.kubernetes.client import ApiClient, Json
-from orderplane.controllers.shipment.ports import VoidState
 from orderplane.crds.api_errors import Forbidden, NotFound
 from orderplane.crds.meta import (
     API_VERSION,
@@ -17,6 +16,7 @@ from orderplane.crds.meta import (
     Kind,
 )
 from orderplane.crds.order import child_name
+from orderplane.ledgers.shipments import VoidState
 
 from .conftest import MUG, OPENING, Desk, conditions_of, phase_is
 from .proofs import SLOW_ADDRESS, is_undone_once

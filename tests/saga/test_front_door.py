@@ -11,9 +11,9 @@ from orderplane.cli.world import open_world
 from orderplane.client.client import Client
 from orderplane.client.problems import ApiProblem
 from orderplane.client.transport import connect
-from orderplane.demo.catalogue import MERCHANT, seed
-from orderplane.demo.customers import arrive
-from orderplane.localplane.plane import Plane
+from orderplane.dev.demo.catalogue import MERCHANT, seed
+from orderplane.dev.demo.customers import arrive
+from orderplane.dev.localplane.plane import Plane
 
 from ..conftest import ORDER
 from .conftest import MUG, Desk, conditions_of, phase_is

@@ -8,11 +8,11 @@ from uuid import uuid4
 import pytest
 
 from orderplane.adapters.kubernetes.client import Json
-from orderplane.adapters.postgres.recount import recount
-from orderplane.adapters.postgres.stock import PostgresStock
-from orderplane.controllers.gate import StockState
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.order import Item, child_name
+from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.postgres.recount import recount
+from orderplane.ledgers.postgres.stock import PostgresStockLedger
 
 from .conftest import MUG, OPENING, POT, TEA, Desk, phase_is, undone_steps
 from .proofs import SLOW_ADDRESS, balance, is_undone_once
@@ -67,7 +67,7 @@ async def test_cancel_against_label(desk: Desk) -> None:
 
 async def test_expiry_against_charge(desk: Desk) -> None:
     """A hold whose time runs out while its payment begins is kept or lost, never both."""
-    stock = PostgresStock(desk.pool)
+    stock = PostgresStockLedger(desk.pool)
     orders = [await desk.place([(MUG, 1)]) for _ in range(6)]
     late = datetime.now(UTC) + timedelta(days=1)
 
@@ -78,7 +78,7 @@ async def test_expiry_against_charge(desk: Desk) -> None:
         while row["state"] == "Held":
             entry = await stock.expire(desk.name, order["metadata"]["uid"], late)
             assert entry is not None
-            if entry.state is not StockState.HELD:
+            if entry.state is not ReservationState.HELD:
                 break
         # Whoever changes a ledger from outside the operator says so, as a recount does.
         news = {
@@ -169,11 +169,11 @@ async def test_a_label_that_times_out_after_it_was_bought_is_one_label(desk: Des
 
 async def test_two_eight_way_loads_over_overlapping_stock(desk: Desk) -> None:
     """Straight on the ledger, recounts in between: no deadlock, no partial hold, never more than there is."""
-    stock = PostgresStock(desk.pool)
+    stock = PostgresStockLedger(desk.pool)
     await recount(desk.pool, desk.name, TEA, 300, note="few")
     await recount(desk.pool, desk.name, MUG, 300, note="few")
     later = datetime.now(UTC) + timedelta(hours=1)
-    outcomes: list[StockState] = []
+    outcomes: list[ReservationState] = []
 
     async def load(first: str, second: str) -> None:
         for _ in range(25):
@@ -184,7 +184,7 @@ async def test_two_eight_way_loads_over_overlapping_stock(desk: Desk) -> None:
                 expires_at=later, traceparent=None,
             )  # fmt: skip
             outcomes.append(entry.state)
-            if entry.state is StockState.HELD and len(outcomes) % 3 == 0:
+            if entry.state is ReservationState.HELD and len(outcomes) % 3 == 0:
                 await stock.release(desk.name, holder)
 
     async def count_again() -> None:
@@ -194,7 +194,7 @@ async def test_two_eight_way_loads_over_overlapping_stock(desk: Desk) -> None:
     await asyncio.gather(
         *(load(TEA, MUG) for _ in range(8)), *(load(MUG, TEA) for _ in range(8)), count_again()
     )
-    assert {StockState.HELD, StockState.REJECTED} <= set(outcomes)
+    assert {ReservationState.HELD, ReservationState.REJECTED} <= set(outcomes)
     kept = await desk.rows(
         "SELECT l.sku, sum(l.quantity) AS quantity FROM reservations r JOIN reservation_lines l "
         "USING (merchant, holder) WHERE merchant = $1 AND state = 'Held' GROUP BY l.sku"

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from orderplane.controllers.gate import Gate, GateState
 from orderplane.controllers.order import act as order_act
 from orderplane.controllers.order.plan import Plan
 from orderplane.controllers.payment import act as payment_act
 from orderplane.controllers.payment.plan import Action
 from orderplane.controllers.shipment import plan as shipment_plan
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.gate import Gate, GateState
 
 from .world import run
 from .world.invariants import check
@@ -73,7 +73,7 @@ def test_it_notices_children_made_while_undoing(monkeypatch: pytest.MonkeyPatch)
     real = order_act.plan
 
     def careless(order: Any, gate: Gate | None, children: Any, now: datetime) -> Plan:
-        if gate and gate.state is GateState.UNDOING and children.payment is None and gate.money is None:
+        if gate and gate.state is GateState.UNDOING and children.payment is None and gate.payment is None:
             return Plan(create=Kind.PAYMENT)
         return real(order, gate, children, now)
 
@@ -106,7 +106,7 @@ def test_it_notices_a_finalizer_that_goes_by_the_deletion(monkeypatch: pytest.Mo
 
 
 def test_it_notices_money_given_back_while_the_label_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Gate, "is_parcel_settled", property(lambda _: True))
+    monkeypatch.setattr(Gate, "is_shipment_settled", property(lambda _: True))
     assert is_caught(600)
 
 

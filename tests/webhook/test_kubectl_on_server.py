@@ -13,11 +13,11 @@ import asyncpg
 import pytest
 import yaml
 
+from orderplane.crds.defaults import customer_hash, order_manifest
 from orderplane.crds.order import Item
-from orderplane.intake.preset import customer_hash, order_manifest
-from orderplane.intake.quote import PriceRule, Product, quote
-from orderplane.localplane.places import project_root
-from orderplane.localplane.plane import Plane
+from orderplane.dev.localplane.places import project_root
+from orderplane.dev.localplane.plane import Plane
+from orderplane.ledgers.pricing import PriceRule, Product, quote
 
 pytestmark = pytest.mark.integration
 

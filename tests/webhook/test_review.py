@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from orderplane.crds.defaults import customer_hash
 from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, TRACEPARENT_ANNOTATION
-from orderplane.intake.preset import customer_hash
-from orderplane.intake.quote import PriceRule, Prices, Product
+from orderplane.ledgers.pricing import PriceRule, Prices, Product
 from orderplane.webhook.review import Additions, Denied, review_order, review_reservation
 
 TRACEPARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"

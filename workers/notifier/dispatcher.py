@@ -8,23 +8,23 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-from orderplane.adapters.postgres.notifications import PostgresNotifications
 from orderplane.adapters.provider_calls import BreakerOpen
 from orderplane.adapters.telemetry.traces import context_from
-from orderplane.controllers.errors import Refused, Transient, Unclear
-from orderplane.notifications.plan import (
+from orderplane.events.references import Channel
+from orderplane.ledgers.errors import Refused, Transient, Unclear
+from orderplane.workers.notifier.messengers import Messenger
+from orderplane.workers.notifier.metrics import ATTEMPTS_FAILED, FAILURES, NOTIFICATIONS
+from orderplane.workers.notifier.plan import (
     Again,
-    Channel,
     Doubt,
     End,
-    Notice,
+    Notification,
     Outcome,
     State,
     after_problem,
     end_unsent,
 )
-from orderplane.workers.notifier.messengers import Messenger
-from orderplane.workers.notifier.metrics import ATTEMPTS_FAILED, FAILURES, NOTIFICATIONS
+from orderplane.workers.notifier.store import NotificationStore
 from orderplane.workers.waiting import happens
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,7 @@ class Dispatcher:
         self,
         channel: Channel,
         messenger: Messenger | None,
-        book: PostgresNotifications,
+        book: NotificationStore,
         *,
         lease: timedelta,
         good_for: timedelta,
@@ -104,7 +104,7 @@ class Dispatcher:
         if self._is_more_due and not self._is_down and len(self._under_way) <= AT_ONCE // 2:
             self._news.set()
 
-    async def _claim(self, most: int) -> list[Notice]:
+    async def _claim(self, most: int) -> list[Notification]:
         try:
             return await self._book.claim(self._channel, most, self._lease)
         except Transient as problem:
@@ -114,7 +114,7 @@ class Dispatcher:
             )
             return []
 
-    async def _deliver(self, notice: Notice) -> None:
+    async def _deliver(self, notice: Notification) -> None:
         ids = {"event_id": str(notice.event_id), "channel": notice.channel.value, "order": notice.order}
         lease = self._lease.total_seconds()
         with (
@@ -132,7 +132,7 @@ class Dispatcher:
             except TimeoutError:
                 log.warning("how it ended could not be noted; it is looked into once its claim is over")
 
-    async def _attempt(self, notice: Notice, seconds: float) -> Outcome:
+    async def _attempt(self, notice: Notification, seconds: float) -> Outcome:
         if self._messenger is None:
             return End(State.SKIPPED, "NotOffered")
         unsent = end_unsent(notice, datetime.now(UTC), self._good_for)
@@ -154,7 +154,7 @@ class Dispatcher:
         self._is_down = False
         return End(State.SENT, provider_id=sent)
 
-    async def _find(self, notice: Notice) -> str | None:
+    async def _find(self, notice: Notification) -> str | None:
         assert self._messenger is not None
         try:
             return await self._messenger.find(notice)
@@ -162,7 +162,7 @@ class Dispatcher:
             # Looking sends nothing, whatever came of it.
             raise Transient(problem.reason, problem.message) from problem
 
-    async def _note(self, notice: Notice, outcome: Outcome) -> None:
+    async def _note(self, notice: Notification, outcome: Outcome) -> None:
         """Write it down, however long the database is away; the caller's time-out ends it."""
         while True:
             try:
@@ -183,7 +183,7 @@ class Dispatcher:
                 log.warning("how it ended is not noted yet; it is tried again", why=problem.reason)
                 await asyncio.sleep(NOTE_PAUSE)
 
-    async def _note_end(self, notice: Notice, end: End) -> None:
+    async def _note_end(self, notice: Notification, end: End) -> None:
         if await self._book.end(notice, end):
             NOTIFICATIONS.labels(notice.channel.value, notice.type.value, end.state.value.lower()).inc()
             log.info("a message has ended", state=end.state.value, why=end.reason)

@@ -16,12 +16,12 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 from orderplane.adapters.kafka.consumer import open_consumer
 from orderplane.adapters.kafka.producer import open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
-from orderplane.adapters.postgres.notifications import Noted, PostgresNotifications
-from orderplane.controllers.errors import Transient
 from orderplane.events.dead_letters import DEAD_LETTERS, DeadLetter, headers_of
-from orderplane.notifications.plan import CHANNELS
+from orderplane.ledgers.errors import Transient
 from orderplane.workers.notifier import metrics
 from orderplane.workers.notifier.letters import disagreement, letter_for, letter_of_row, sort
+from orderplane.workers.notifier.plan import CHANNELS
+from orderplane.workers.notifier.store import Noted, NotificationStore
 from orderplane.workers.waiting import FIRST_PAUSE, LONGEST_PAUSE, happens
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class Listener:
     """
 
     def __init__(
-        self, kafka: str, replication: int, book: PostgresNotifications, on_news: Callable[[], None]
+        self, kafka: str, replication: int, book: NotificationStore, on_news: Callable[[], None]
     ) -> None:
         self._kafka = kafka
         self._replication = replication

@@ -2,19 +2,20 @@
 
 from typing import Protocol
 
-from orderplane.notifications.plan import Channel, Notice
-from orderplane.notifications.ports import MailServer, SmsProvider
-from orderplane.notifications.words import mail_of, reference_of, sms_of
+from orderplane.events.references import Channel, reference_of
+from orderplane.workers.notifier.plan import Notification
+from orderplane.workers.notifier.ports import MailServer, SmsProvider
+from orderplane.workers.notifier.rendering import mail_of, sms_of
 
 
 class Messenger(Protocol):
     """One channel. Both methods raise `Transient`, `Unclear` or `Refused`."""
 
-    async def find(self, notice: Notice) -> str | None:
+    async def find(self, notice: Notification) -> str | None:
         """The provider's id of the message where an earlier attempt has sent it; None where none is known."""
         ...
 
-    async def send(self, notice: Notice) -> str:
+    async def send(self, notice: Notification) -> str:
         """Send it; answers the provider's id of it."""
         ...
 
@@ -26,10 +27,10 @@ class ByMail:
         self._server = server
         self._sender = sender
 
-    async def find(self, notice: Notice) -> str | None:
+    async def find(self, notice: Notification) -> str | None:
         return None
 
-    async def send(self, notice: Notice) -> str:
+    async def send(self, notice: Notification) -> str:
         mail = mail_of(notice, self._sender)
         await self._server.send(mail)
         return str(mail["Message-ID"])
@@ -45,14 +46,14 @@ class BySms:
     def __init__(self, provider: SmsProvider) -> None:
         self._provider = provider
 
-    async def find(self, notice: Notice) -> str | None:
+    async def find(self, notice: Notification) -> str | None:
         return await self._provider.find(_number(notice), reference_of(notice.event_id, Channel.SMS))
 
-    async def send(self, notice: Notice) -> str:
+    async def send(self, notice: Notification) -> str:
         return await self._provider.send(_number(notice), sms_of(notice))
 
 
-def _number(notice: Notice) -> str:
+def _number(notice: Notification) -> str:
     assert notice.recipient is not None
     assert notice.recipient.address is not None
     return notice.recipient.address

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orderplane.adapters.postgres.notifications import Noted, PostgresNotifications
 from orderplane.events.dead_letters import DeadLetter
-from orderplane.notifications.plan import Channel, State
+from orderplane.events.references import Channel
 from orderplane.workers.notifier.letters import disagreement, sort
+from orderplane.workers.notifier.plan import State
+from orderplane.workers.notifier.store import Noted, NotificationStore
 
 
 class Verdict(StrEnum):
@@ -26,7 +27,7 @@ class Replayed:
     states: dict[Channel, State]
 
 
-async def replay(letter: DeadLetter, book: PostgresNotifications, *, is_forced: bool) -> Replayed:
+async def replay(letter: DeadLetter, book: NotificationStore, *, is_forced: bool) -> Replayed:
     """Have the messages of a dead letter's event tried again, as if it had just come.
 
     Doing it twice is doing it once: only what is dead is tried again. A message older than the last one that

@@ -1,11 +1,12 @@
 """What has to hold when a run has come to rest: the audit's promises, on the simulated books."""
 
-from orderplane.controllers.gate import GateState, Outcome, StockState
-from orderplane.controllers.payment.ports import IntentState, RefundState
-from orderplane.controllers.shipment.ports import VoidState
+from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.gate import GateState, Outcome, ReservationState
+from orderplane.ledgers.model import KEPT
+from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.shipments import VoidState
 
-from .ledgers import KEPT
 from .run import World
 
 GONE_OUT = (Outcome.SHIPPED, Outcome.DELIVERED)
@@ -45,7 +46,7 @@ def ends_as_it_should(world: World, uid: str) -> None:
         uid in world.gateway.declined
         or uid in world.carrier.refused_at_create
         or uid in world.carrier.refused_at_buy
-        or world.books.stock[uid].state is StockState.REJECTED
+        or world.books.stock[uid].state is ReservationState.REJECTED
     )
     expected = Outcome.FAILED if is_refused else Outcome.DELIVERED
     assert gate.outcome is expected, f"{uid} ended {gate.outcome} ({gate.reason}), not {expected}"
@@ -87,9 +88,9 @@ def goods_are_where_they_should(world: World, uid: str) -> None:
     entry = world.books.stock.get(uid)
     state = entry.state if entry else None
     if has_left:
-        assert state is StockState.COMMITTED, f"{uid} has left, but its stock is {state}"
+        assert state is ReservationState.COMMITTED, f"{uid} has left, but its stock is {state}"
     else:
-        assert state not in (*KEPT, StockState.COMMITTED), f"{uid} is undone, but its stock is {state}"
+        assert state not in (*KEPT, ReservationState.COMMITTED), f"{uid} is undone, but its stock is {state}"
 
 
 def story_is_told_once(world: World, uid: str) -> None:

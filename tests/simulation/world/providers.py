@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from orderplane.controllers.errors import Refused, Transient, Unclear
-from orderplane.controllers.gate import Whereabouts
-from orderplane.controllers.payment.ports import Intent, IntentState, Refund, RefundState
-from orderplane.controllers.shipment.ports import CarrierShipment, Label, TrackingUpdate, VoidState
+from orderplane.controllers.payment.ports import Intent, IntentState, Refund
+from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
+from orderplane.ledgers.errors import Refused, Transient, Unclear
+from orderplane.ledgers.gate import TrackingStatus
+from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.shipments import Label, VoidState
 
 from .steps import point
 
@@ -183,7 +185,7 @@ class Carrier:
             if reference in self.refused_at_create:
                 raise Refused("AddressRejected", "no such address")
             made = CarrierShipment(
-                f"shp_{len(self.by_id)}", reference, "rate", None, VoidState.NONE, Whereabouts.PRE_TRANSIT
+                f"shp_{len(self.by_id)}", reference, "rate", None, VoidState.NONE, TrackingStatus.PRE_TRANSIT
             )
             self.by_id[made.id] = made
             return made
@@ -216,7 +218,7 @@ class Carrier:
         def effect() -> CarrierShipment:
             found = self.by_id[shipment_id]
             if found.label is not None and found.void is VoidState.NONE:
-                if found.whereabouts is Whereabouts.PRE_TRANSIT:
+                if found.tracking_status is TrackingStatus.PRE_TRANSIT:
                     found = replace(found, void=self.voids.get(found.reference, VoidState.SUBMITTED))
                 self.by_id[shipment_id] = found
             return found
@@ -226,7 +228,7 @@ class Carrier:
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
         def effect() -> list[TrackingUpdate]:
             return [
-                TrackingUpdate(s.label.tracking_code, s.whereabouts, None)
+                TrackingUpdate(s.label.tracking_code, s.tracking_status, None)
                 for s in self.by_id.values()
                 if s.label and s.label.tracking_code in tracking_codes
             ]
@@ -239,9 +241,9 @@ class Carrier:
         if found.label is None or found.void is not VoidState.NONE:
             return
         further = {
-            Whereabouts.PRE_TRANSIT: Whereabouts.IN_TRANSIT,
-            Whereabouts.IN_TRANSIT: Whereabouts.DELIVERED,
+            TrackingStatus.PRE_TRANSIT: TrackingStatus.IN_TRANSIT,
+            TrackingStatus.IN_TRANSIT: TrackingStatus.DELIVERED,
         }
         self.by_id[shipment_id] = replace(
-            found, whereabouts=further.get(found.whereabouts, found.whereabouts)
+            found, tracking_status=further.get(found.tracking_status, found.tracking_status)
         )

@@ -11,26 +11,27 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from orderplane.controllers.engine.backoff import Trouble, after_failure
+from orderplane.controllers.engine.backoff import FailureState, after_failure
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.controller import Reconciler
 from orderplane.controllers.engine.queue import Key
-from orderplane.controllers.errors import Transient
-from orderplane.controllers.gate import Gate, GateClosed
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.reservation.act import ReservationReconciler
 from orderplane.controllers.shipment.act import ShipmentReconciler
-from orderplane.controllers.shipment.tracking import ParcelWatch
+from orderplane.controllers.shipment.tracking import TrackingPoller
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import COMPENSATE_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
+from orderplane.ledgers.errors import GateClosed, Transient
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.model import Books, Gates, Parcels, Payments, Stock
 from orderplane.operator.resync import Resync
 from orderplane.operator.watch import Watch
 from orderplane.operator.wiring import Operator
 
 from .api_server import ApiServer, Json
-from .ledgers import Books, Gates, Parcels, Payments, Stock
 from .providers import SETTLE, Carrier, Gateway, Manners
+from .steps import point
 
 NAMESPACE = "shop"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -78,7 +79,7 @@ class Process:
         self.ready: dict[tuple[Kind, Key], Gate | None] = {}
         self.due: dict[tuple[Kind, Key], datetime] = {}
         self.reports: dict[tuple[Kind, Key], None] = {}
-        self.troubles: dict[tuple[Kind, Key], Trouble] = {}
+        self.troubles: dict[tuple[Kind, Key], FailureState] = {}
         self.streams: dict[Kind, deque[tuple[str, Json]]] = {kind: deque() for kind in Kind}
         self.tasks: dict[tuple[str, Kind, Key], Coroutine[Any, Any, Any]] = {}
         cluster = Cluster(world.api, world.monotonic, lambda kind, found: operator.announce(kind, found))  # noqa: PLW0108
@@ -100,7 +101,7 @@ class Process:
                 settle=SETTLE, first_poll=tick,
             ),
         }  # fmt: skip
-        self.parcels = ParcelWatch(
+        self.parcels = TrackingPoller(
             Parcels(world.books), world.carrier, wake, world.now, first=tick, longest=tick
         )
         operator = Operator(cluster, gates, stock, wakers, {})  # type: ignore[arg-type]
@@ -184,7 +185,7 @@ class Process:
         at = self.world.now() + timedelta(seconds=seconds)
         self.due[item] = min(at, self.due.get(item, at))
 
-    def _told(self, item: tuple[Kind, Key]) -> Trouble | None:
+    def _told(self, item: tuple[Kind, Key]) -> FailureState | None:
         trouble = self.troubles.get(item)
         return trouble.as_told_at(self.world.monotonic()) if trouble else None
 
@@ -200,7 +201,7 @@ class World:
         self.rng = Random(self.seed)
         self._now = START
         self.api = ApiServer(self.rng, self.now)
-        self.books = Books(self.now)
+        self.books = Books(self.now, pause=point)
         self.manners = Manners(self.rng, self.now)
         self.gateway = Gateway(self.manners)
         self.carrier = Carrier(self.manners)

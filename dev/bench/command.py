@@ -1,0 +1,201 @@
+"""`orderplane bench`: how fast it is, against what the same machine allows."""
+
+import asyncio
+import json
+import shutil
+import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.table import Table
+
+from orderplane.audit.verdict import audit
+from orderplane.cli.console import console, fail, run
+from orderplane.cli.world import open_world
+from orderplane.dev.bench import load, sagas
+from orderplane.dev.demo.command import TEMPO as DEMO_TEMPO
+from orderplane.dev.localplane.k6 import find_k6
+from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.processes import UNLIMITED
+from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.localplane.supervisor import StartFailed
+from orderplane.dev.localplane.tools import ToolMissing
+
+app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
+
+TEMPO = {
+    # Nothing is scanned while it is measured: a saga is measured to Shipped, all 13 writes of it. Parcels are
+    # followed at the pace of every day.
+    "carrier": {"ORDERPLANE_SANDBOX_TRANSIT_SECONDS": "3600"},
+    # Twelve customers at one address order as much as a whole town.
+    "gateway": UNLIMITED,
+}
+
+
+LOAD_TEMPO = {
+    **DEMO_TEMPO,
+    # Nobody looks on: a parcel on its way is asked for every other second.
+    "operator": {**DEMO_TEMPO["operator"], "ORDERPLANE_TRACKING_FIRST_SECONDS": "2"},
+    # k6 plays the proxy behind which everybody has an address of their own.
+    "gateway": {"ORDERPLANE_TRUSTED_PROXIES": "127.0.0.0/8"},
+}
+
+Shown = TypeVar("Shown")
+AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Benchmarks."""
+
+
+@app.command("sagas")
+def sagas_command(
+    orders: Annotated[int, typer.Option(min=10, help="How many orders.")] = 600,
+    rate: Annotated[
+        float | None, typer.Option(help="Orders a second; without it they come all at once.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run real orders through a plane of its own, and compare with bare writes to the same API server.
+
+    Examples:
+
+        orderplane bench sagas --orders 600
+
+        orderplane bench sagas --rate 8
+    """
+
+    async def measure(plane: Plane, say: Callable[[str], None]) -> sagas.Result:
+        return await asyncio.wait_for(sagas.measure(plane, orders, rate, say), 900)
+
+    result = _on_a_plane(Wish(env=TEMPO), f"Measuring {orders} orders", measure)
+    if as_json:
+        typer.echo(json.dumps(result.as_document(), indent=2))
+    else:
+        _print_sagas(result)
+
+
+@app.command("mixed")
+def mixed_command(
+    per_minute: Annotated[int, typer.Option(min=60, help="Requests a minute.")] = 10_000,
+    seconds: Annotated[int, typer.Option(min=5, help="For how long.")] = 180,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of new orders among them.")] = 0.05,
+    as_json: AsJson = False,
+) -> None:
+    """Steady traffic of 500 people at the front door (k6): reads, and a share of new orders.
+
+    Ends with 1 where anything was refused, was late, or did not come to its end.
+
+    Examples:
+
+        orderplane bench mixed
+
+        orderplane bench mixed --share 0.1 --seconds 60
+    """
+    _load(load.Wanted("mixed", per_minute, seconds, share), as_json)
+
+
+@app.command("burst")
+def burst_command(
+    per_minute: Annotated[int, typer.Option(min=60, help="New orders a minute.")] = 10_000,
+    seconds: Annotated[int, typer.Option(min=5, help="For how long.")] = 60,
+    as_json: AsJson = False,
+) -> None:
+    """More new orders than can be carried out (k6): some are accepted, the rest is refused fast.
+
+    Ends with 1 where an answer was late, or an accepted order did not come to its end.
+
+    Example:
+
+        orderplane bench burst
+    """
+    _load(load.Wanted("burst", per_minute, seconds), as_json)
+
+
+def _load(wanted: load.Wanted, as_json: bool) -> None:
+    async def measure(plane: Plane, say: Callable[[str], None]) -> load.Shown:
+        k6 = await find_k6(ConsoleProgress())
+        async with open_world(plane.env("admin")) as world:
+            return await load.measure(plane, k6, wanted, world.pool, partial(audit, world.snapshot), say)
+
+    shown = _on_a_plane(Wish(env=LOAD_TEMPO), f"Running load/{wanted.script}.js", measure)
+    if as_json:
+        typer.echo(json.dumps(shown.as_document(), indent=2))
+    else:
+        _print_load(shown)
+    if not shown.is_kept:
+        raise typer.Exit(1)
+
+
+def _on_a_plane(
+    wish: Wish, text: str, measure: Callable[[Plane, Callable[[str], None]], Awaitable[Shown]]
+) -> Shown:
+    """Measure on a plane of its own, and leave nothing behind."""
+    state = Path(tempfile.mkdtemp(prefix="orderplane-bench-"))
+
+    async def bench() -> Shown:
+        progress = ConsoleProgress()
+        async with Plane.start(state, wish, progress) as plane:
+            with progress.step(text) as step:
+                return await measure(plane, step.update)
+
+    try:
+        return run(bench())
+    except (ToolMissing, StartFailed) as problem:
+        fail(str(problem))
+    finally:
+        remove(state)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _print_load(shown: load.Shown) -> None:
+    table = Table("k6", "count", "avg ms", "p50 ms", "p95 ms", "p99 ms", "max ms")
+    for name, metric in sorted(shown.k6.items()):
+        values = metric["values"]
+        if metric.get("contains") == "time" and name.startswith(("http_req_duration", "accepted", "shed")):
+            figures = (values[key] for key in ("avg", "med", "p(95)", "p(99)", "max"))
+            table.add_row(name, "", *(f"{figure:.1f}" for figure in figures))
+        elif metric["type"] == "counter" and metric.get("contains") == "default":
+            table.add_row(name, f"{values['count']:.0f}")
+    console.print(table)
+    failed = shown.values("http_req_failed").get("rate", 0.0)
+    console.print(f"failed: {100 * failed:.3f} %; accepted orders: {shown.accepted}; ends: {shown.ends}")
+    ended = "not all ended" if shown.end_seconds is None else f"all ended {shown.end_seconds:.0f} s after it"
+    console.print(
+        f"accepted to Shipped: p50 {shown.saga_p50_seconds:.2f} s, p95 {shown.saga_p95_seconds:.2f} s; "
+        f"most at once: {shown.most_open}; {ended}"
+    )
+    cpu = Table("process", "cores")
+    for name, cores in shown.cpu_cores.items():
+        cpu.add_row(name, f"{cores:.2f}")
+    cpu.add_row("all", f"{sum(shown.cpu_cores.values()):.2f}")
+    console.print(cpu)
+    for violation in shown.violations:
+        console.print(f"[red]violation[/] {violation}", soft_wrap=True)
+    for name, metric in sorted(shown.k6.items()):
+        for threshold, verdict in metric.get("thresholds", {}).items():
+            if not verdict["ok"]:
+                console.print(f"[red]missed[/] {name} {threshold}", soft_wrap=True)
+
+
+def _print_sagas(result: sagas.Result) -> None:
+    console.print(f"{result.sagas_per_second:.1f} sagas/s, {result.ratio:.2f} of the ceiling")
+    console.print(
+        f"ceiling: {result.ceiling_per_second:.1f} sagas/s of {result.writes_per_saga:.1f} bare writes each"
+    )
+    console.print(f"latency to Shipped: p50 {result.p50:.2f} s, p95 {result.p95:.2f} s")
+    table = Table("write", "per saga")
+    for name, count in result.writes.items():
+        table.add_row(name, f"{count:.2f}")
+    if result.told_later:
+        table.add_row("of these told after Shipped", f"{result.told_later:.2f}")
+    console.print(table)
+    cpu = Table("process", "CPU ms per saga")
+    for name, milliseconds in result.cpu_ms.items():
+        cpu.add_row(name, f"{milliseconds:.1f}")
+    cpu.add_row("all", f"{sum(result.cpu_ms.values()):.1f}")
+    console.print(cpu)

@@ -1,0 +1,217 @@
+"""Real orders through the real thing, beside the ceiling of the same run."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import Order
+from orderplane.dev.bench.ceiling import Pattern, bare_writes_per_second
+from orderplane.dev.bench.server_metrics import count_writes
+from orderplane.dev.demo.catalogue import MERCHANT, seed
+from orderplane.dev.demo.mix import Story, mix
+from orderplane.dev.demo.shop import Shop
+from orderplane.dev.demo.summary import percentile
+from orderplane.dev.localplane.plane import Plane
+from orderplane.ledgers.postgres.session import session
+
+_WARM_UP = 20
+_LATENCIES = """
+SELECT extract(epoch FROM shipped.at - created.at)::float8 AS seconds
+FROM history created JOIN history shipped USING (merchant, subject)
+WHERE created.type = 'order.created' AND shipped.type = 'order.shipped' AND created.at >= to_timestamp($1)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one run has shown.
+
+    Args:
+        sagas_per_second: From the first request to the last Order that shows Shipped.
+        ceiling_per_second: So many sagas' writes, as counted in `writes`, are made by a bare client on the
+            same API server.
+        p50, p95: Seconds from the request's acceptance to the phase Shipped as a watcher sees it.
+        writes: API writes per saga, by verb and resource, counted by the API server.
+        told_later: How many of them told, without hurry, that a reservation is committed: the budget to
+            Shipped does not have these, and a burst is over before the first of them.
+        cpu_ms: CPU milliseconds per saga of each process, user and system.
+    """
+
+    orders: int
+    rate: float | None
+    sagas_per_second: float
+    ceiling_per_second: float
+    p50: float
+    p95: float
+    ledger_p50: float
+    ledger_p95: float
+    writes: dict[str, float]
+    told_later: float
+    cpu_ms: dict[str, float]
+
+    @property
+    def ratio(self) -> float:
+        """How much of the ceiling is reached."""
+        return self.sagas_per_second / self.ceiling_per_second
+
+    @property
+    def writes_per_saga(self) -> float:
+        """The writes of one saga to Shipped."""
+        return sum(self.writes.values()) - self.told_later
+
+    def as_document(self) -> dict[str, Any]:
+        """For programs."""
+        return {**asdict(self), "ratio": self.ratio, "writesPerSaga": self.writes_per_saga}
+
+
+async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[str], None]) -> Result:
+    """Warm up, run the orders, then the bare writes with the operator stopped.
+
+    Raises:
+        TimeoutError: not every order was shipped.
+    """
+    pool = await open_pool(plane.postgres_dsn, size=4)
+    try:
+        async with _client(plane, "admin") as api:
+            await seed(pool)
+            say("warming up")
+            shop = Shop(plane.url("gateway"), api, pool, rate=rate)
+            # Logging in costs a password hash each: that is not what is measured.
+            await shop.open()
+            await _run(Shop(plane.url("gateway"), api, pool, rate=None), api, _WARM_UP, seed_number=1)
+            writes_before, told_before, cpu_before = await count_writes(api), await _told(api), _cpu(plane)
+            began = time.time()
+            say("orders")
+            shipped_at, latencies = await _run(shop, api, orders, seed_number=2)
+            cpu_after = _cpu(plane)
+            writes = await count_writes(api)
+            writes.subtract(writes_before)
+            told = await _told(api) - told_before
+            async with session(pool) as connection:
+                ledger = sorted(row["seconds"] for row in await connection.fetch(_LATENCIES, began))
+            say("the ceiling")
+            counts = {name: count / orders for name, count in sorted(writes.items()) if count}
+            told_later = told / orders
+            per_second = await _bare_writes(plane, api, counts, min(2 * orders, 1200))
+            ceiling = per_second / (sum(counts.values()) - told_later)
+    finally:
+        await pool.close()
+    return Result(
+        orders=orders,
+        rate=rate,
+        sagas_per_second=orders / shipped_at,
+        ceiling_per_second=ceiling,
+        p50=percentile(latencies, 50),
+        p95=percentile(latencies, 95),
+        ledger_p50=percentile(ledger, 50),
+        ledger_p95=percentile(ledger, 95),
+        writes=counts,
+        told_later=told_later,
+        cpu_ms={
+            name: 1000 * (seconds - cpu_before.get(name, 0.0)) / orders for name, seconds in cpu_after.items()
+        },
+    )
+
+
+async def _run(shop: Shop, api: ApiClient, orders: int, *, seed_number: int) -> tuple[float, list[float]]:
+    """Place good orders and wait until all are Shipped; answers the seconds, and each one's latency."""
+    cases = mix(orders, seed_number, stories={Story.GOOD: 1})
+    await shop.open()
+    started = time.monotonic()
+    placing = asyncio.create_task(shop.place_all(cases))
+    shipped: dict[str, float] = {}
+    await _watch(api, shipped, orders, placing, shop)
+    await placing
+    latencies = sorted(shipped[p.name] - p.accepted_at for p in shop.placed if p.name in shipped)
+    return max(shipped.values()) - started, latencies
+
+
+async def _watch(
+    api: ApiClient, shipped: dict[str, float], orders: int, placing: "asyncio.Task[None]", shop: Shop
+) -> None:
+    """Watch as `kubectl get orders -w` does, which costs the server little and us the truth.
+
+    A server ends the streams of watchers that do not keep up, as kubectl would see it: begin anew then.
+    """
+    while True:
+        async for document in api.watch(Kind.ORDER, MERCHANT):
+            if placing.done() and (problem := placing.exception()) is not None:
+                raise problem
+            if (document.get("status") or {}).get("phase") in ("Shipped", "Delivered"):
+                shipped.setdefault(document["metadata"]["name"], time.monotonic())
+            if len(shipped) < orders:
+                continue
+            names = {placed.name for placed in shop.placed if placed.name}
+            if len(names) == orders and names <= shipped.keys():
+                for extra in shipped.keys() - names:
+                    del shipped[extra]
+                return
+
+
+async def _told(api: ApiClient) -> int:
+    """How many reservations say that they are committed."""
+    count, token = 0, None
+    while True:
+        page = await api.list_page(
+            Kind.RESERVATION, MERCHANT, continue_token=token, field_selector="status.phase=Committed"
+        )
+        count += len(page.items)
+        if (token := page.continue_token) is None:
+            return count
+
+
+async def _bare_writes(plane: Plane, api: ApiClient, counts: Mapping[str, float], sagas: int) -> float:
+    """Bare writes a second, with the operator down, so that nobody does anything about the bare orders."""
+    pattern = await _pattern(api, counts)
+    await plane.supervisor.stop("operator")
+    async with _client(plane, "gateway") as front_door, _client(plane, "operator") as bare:
+        await bare_writes_per_second(front_door, bare, pattern, 20)
+        return await bare_writes_per_second(front_door, bare, pattern, sagas)
+
+
+async def _pattern(api: ApiClient, counts: Mapping[str, float]) -> Pattern:
+    """What one of the orders has written."""
+    page = await api.list_page(Kind.ORDER, MERCHANT, field_selector="status.phase=Shipped", limit=1)
+    if not page.items:
+        page = await api.list_page(Kind.ORDER, MERCHANT, limit=1)
+    document = page.items[0]
+    metadata, order = document["metadata"], Order.model_validate(document)
+    children = {
+        kind: await api.get(kind, MERCHANT, order.child_name)
+        for kind in (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT)
+    }
+    kept = [name for name in ("labels", "annotations", "finalizers") if name in metadata]
+    return Pattern(
+        manifest={
+            "apiVersion": document["apiVersion"],
+            "kind": document["kind"],
+            "metadata": {
+                "namespace": MERCHANT,
+                **{name: metadata[name] for name in kept},
+            },
+            "spec": document["spec"],
+        },
+        status=document["status"],
+        child_statuses={kind: child["status"] for kind, child in children.items()},
+        reports=min(3, max(1, round(counts.get("PUT orders/status", 1)))),
+        events=min(3, round(counts.get("POST events", 0))),
+    )
+
+
+@asynccontextmanager
+async def _client(plane: Plane, identity: str) -> AsyncIterator[ApiClient]:
+    connecting = ApiClient.connect(
+        user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig(identity)), seconds=30
+    )
+    async with await connecting as api:
+        yield api
+
+
+def _cpu(plane: Plane) -> dict[str, float]:
+    return {name: plane.supervisor.cpu_seconds(name) for name in plane.supervisor.names}

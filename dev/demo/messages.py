@@ -1,0 +1,74 @@
+"""What the customers were told: what is due by the history, against what has arrived."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orderplane.dev.demo.catalogue import MERCHANT
+from orderplane.events.references import Channel, reference_of
+from orderplane.events.types import EventType
+from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.workers.notifier.plan import CHANNELS
+from orderplane.workers.notifier.ports import Outgoing
+
+_EVENTS = """
+SELECT h.event_id, h.type, u.preferences
+FROM history h
+JOIN history first ON first.merchant = h.merchant AND first.subject = h.subject AND first.seq = 1
+JOIN users u ON u.merchant = h.merchant AND u.id = first.data ->> 'customer' AND u.deleted_at IS NULL
+WHERE h.merchant = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """What arrived, by channel and event; what is due and has not arrived; what arrived more than once."""
+
+    arrived: Mapping[str, Mapping[str, int]]
+    missing: tuple[str, ...]
+    repeated: tuple[str, ...]
+
+
+async def collect_messages(
+    pool: Pool, channels: Mapping[Channel, Outgoing], *, seconds: float = 20.0
+) -> Messages:
+    """Look at what arrived until nothing is missing, or until time has run out."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = await _look(pool, channels)
+        if not found.missing or time.monotonic() > deadline:
+            return found
+        await asyncio.sleep(0.3)
+
+
+async def _look(pool: Pool, channels: Mapping[Channel, Outgoing]) -> Messages:
+    async with session(pool) as connection:
+        rows = await connection.fetch(_EVENTS, MERCHANT)
+    outgoing = {
+        channel: Counter([reference async for reference in there.references()])
+        for channel, there in channels.items()
+    }
+    return compare(rows, outgoing)
+
+
+def compare(rows: Sequence[Mapping[str, Any]], outgoing: Mapping[Channel, Counter[str]]) -> Messages:
+    """Hold what has arrived against what is due.
+
+    Args:
+        rows: Events of customers: event_id, type, and the customer's preferences.
+        outgoing: How often each reference went out, by channel.
+    """
+    arrived: dict[str, Counter[str]] = {channel.value: Counter() for channel in outgoing}
+    missing: list[str] = []
+    repeated: list[str] = []
+    for channel, copies in outgoing.items():
+        repeated += [f"{channel} {reference}" for reference, count in copies.items() if count > 1]
+        for row in rows:
+            if reference_of(row["event_id"], channel) in copies:
+                arrived[channel.value][row["type"]] += 1
+            elif channel in CHANNELS.get(EventType(row["type"]), ()) and row["preferences"].get(channel):
+                missing.append(f"{row['type']} by {channel} ({row['event_id']})")
+    return Messages(arrived, tuple(missing), tuple(repeated))

@@ -1,0 +1,108 @@
+"""Kafka as a component: one KRaft node."""
+
+import asyncio
+import contextlib
+import hashlib
+import secrets
+import subprocess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from orderplane.dev.localplane.kafka_jars import kafka_classpath
+from orderplane.dev.localplane.places import cache_dir, only_one
+from orderplane.dev.localplane.ports import free_port
+from orderplane.dev.localplane.progress import Progress
+from orderplane.dev.localplane.supervisor import Component, Supervisor
+from orderplane.dev.localplane.tools import find_java
+
+Program = tuple[str, ...]
+"""A command that wants but the name of a class and its arguments."""
+
+_FASTER_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+
+async def kafka_program(progress: Progress) -> Program:
+    """Java with Kafka's classes.
+
+    Raises:
+        ToolMissing: one of them is not here, and not to be had.
+    """
+    java, classpath = await find_java(progress), await kafka_classpath(progress)
+    archive = await _class_archive(java, classpath, progress)
+    return (str(java), *_FASTER_START, f"-XX:SharedArchiveFile={archive}", "-cp", classpath)
+
+
+def kafka(program: Program, state: Path, port: int, controller_port: int) -> Component:
+    """One KRaft node, its storage prepared; topics are made on purpose, never by mistake."""
+    folder = state / "kafka"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "server.properties"
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": str(folder / "data"),
+        "auto.create.topics.enable": "false",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "1",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "log.segment.bytes": "16777216",
+        # Acknowledged means on disk, as on a broker whose replicas would otherwise vouch for it.
+        "log.flush.interval.messages": "1",
+    }
+    config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
+    id_file = folder / "cluster-id"
+    if not id_file.exists():
+        # 16 bytes in base64; a leading dash would look like an option to Kafka's tool.
+        id_file.write_text("o" + secrets.token_urlsafe(16)[1:21] + "A")
+    subprocess.run(
+        [*program, "kafka.tools.StorageTool", "format", "--standalone", "-t", id_file.read_text(),
+         "--ignore-formatted", "-c", config],
+        check=True, capture_output=True, timeout=120,
+    )  # fmt: skip
+    log4j = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    command = (program[0], "-Xms256m", "-Xmx512m", log4j, *program[1:], "kafka.Kafka", str(config))
+    return Component("kafka", command, lambda: _listens(port), grace=10, patience=90)
+
+
+async def _class_archive(java: Path, classpath: str, progress: Progress) -> Path:
+    """Kafka's classes as this Java has loaded them: with it a broker starts in half the time.
+
+    Java writes it when a broker ends, so one is run for it, once.
+    """
+    archive = _archive_of(java, classpath)
+    with only_one("kafka-classes"):
+        if not archive.exists():
+            with (
+                progress.step("Making an archive of Kafka's classes (once, about 6 s)"),
+                TemporaryDirectory(dir=cache_dir()) as folder,
+            ):
+                made = Path(folder) / archive.name
+                program = (str(java), *_FASTER_START, f"-XX:ArchiveClassesAtExit={made}", "-cp", classpath)
+                broker = await asyncio.to_thread(kafka, program, Path(folder), free_port(), free_port())
+                async with Supervisor(Path(folder) / "logs") as supervisor:
+                    await supervisor.start(broker)
+                # A Java that writes none does without: to it, an empty one is none.
+                made.touch()
+                made.replace(archive)
+    return archive
+
+
+def _archive_of(java: Path, classpath: str) -> Path:
+    """Another Java, or another Kafka, has another."""
+    installed = java.resolve()
+    known_by = f"{installed} {installed.stat().st_mtime_ns} {classpath}"
+    return cache_dir() / f"kafka-classes-{hashlib.sha256(known_by.encode()).hexdigest()[:12]}.jsa"
+
+
+async def _listens(port: int) -> bool:
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True

@@ -1,0 +1,65 @@
+"""The background process that a plane lives in: `python -m orderplane.dev.localplane.host`."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from orderplane.dev.localplane.plane import ALL, Plane, Wish, remove
+from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.localplane.supervisor import StartFailed
+from orderplane.dev.localplane.tools import ToolMissing
+
+
+async def host(state: Path, wish: Wish) -> None:
+    """Keep a plane up until SIGTERM, which also ends one that is still starting or building."""
+    loop = asyncio.get_running_loop()
+    work = asyncio.create_task(_keep_up(state, wish))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A second one must not cut the stopping short.
+        loop.add_signal_handler(number, lambda: work.cancelling() or work.cancel())
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _keep_up(state: Path, wish: Wish) -> None:
+    async with Plane.start(state, wish, ConsoleProgress()) as plane:
+        _leave_the_terminal(plane.state / "logs" / "host.log")
+        await asyncio.Event().wait()
+
+
+def _leave_the_terminal(log: Path) -> None:
+    """Whoever started us goes on with other things."""
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def main() -> int:
+    """Run a plane; 1 where it cannot be started."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--state-dir", type=Path, required=True)
+    parser.add_argument("--kafka")
+    parser.add_argument("--no-kafka", action="store_true")
+    parser.add_argument("--dsn")
+    given = parser.parse_args()
+    wish = Wish(
+        processes=ALL,
+        kafka=given.kafka or not given.no_kafka,
+        dsn=given.dsn,
+    )
+    try:
+        asyncio.run(host(given.state_dir, wish))
+    except (ToolMissing, StartFailed) as problem:
+        sys.stderr.write(f"{problem}\n")
+        return 1
+    finally:
+        remove(given.state_dir)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

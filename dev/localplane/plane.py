@@ -1,0 +1,342 @@
+"""A whole Orderplane on one machine."""
+
+import asyncio
+import base64
+import json
+import os
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from orderplane.adapters.kubernetes.install import WebhookTarget, install, shipped_manifests
+from orderplane.adapters.postgres.migrate import migrate
+from orderplane.dev.localplane import infrastructure
+from orderplane.dev.localplane.broker import Program, kafka, kafka_program
+from orderplane.dev.localplane.certificates import Authority, write_private
+from orderplane.dev.localplane.controlplane import Binaries, control_plane_binaries
+from orderplane.dev.localplane.identities import IDENTITIES, draw_tokens, token_file
+from orderplane.dev.localplane.ports import free_port
+from orderplane.dev.localplane.processes import MODULES, process
+from orderplane.dev.localplane.progress import Progress
+from orderplane.dev.localplane.supervisor import Supervisor
+from orderplane.dev.localplane.tools import ToolMissing
+from orderplane.dev.localplane.turns import take_turns
+from orderplane.gateway.identity.keyring import new_key
+
+_PORTS = (
+    "etcd", "etcd-peer", "apiserver", "controller-manager", "postgres", "kafka", "kafka-controller",
+    *(f"{name}-http" for name in MODULES), *(f"{name}-metrics" for name in MODULES), "mail-smtp",
+)  # fmt: skip
+
+_WAREHOUSE = json.dumps(
+    {
+        "company": "Orderplane demo",
+        "street1": "1 Dock Street",
+        "city": "Rotterdam",
+        "zip": "3011",
+        "country": "NL",
+        "phone": "0000000000",
+    }
+)
+
+ALL = tuple(MODULES)
+"""Every process of the product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a plane is to be made of.
+
+    Args:
+        processes: Which of the product's processes run.
+        kafka: True for a broker of our own, False for none, or bootstrap servers.
+        dsn: A PostgreSQL to use instead of our own.
+        with_garbage_collection: Run a kube-controller-manager too.
+        namespaces: Made where they are missing.
+        env: More environment for single processes, by name.
+    """
+
+    processes: tuple[str, ...] = ALL
+    kafka: bool | str = True
+    dsn: str | None = None
+    with_garbage_collection: bool = False
+    namespaces: tuple[str, ...] = ("demo",)
+    env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+class Plane:
+    """What runs, and where to find it."""
+
+    def __init__(self, state: Path, ports: Mapping[str, int]) -> None:
+        self.state = state
+        self.supervisor = Supervisor(state / "logs", self._write_state)
+        self.postgres_dsn = ""
+        self.kafka_bootstrap = ""
+        self.kubectl: Path | None = None
+        self._ports = ports
+        self._keys: dict[str, str] = {}
+        self._is_ready = False
+
+    def kubeconfig(self, identity: str) -> Path:
+        """The kubeconfig of one of `identities.IDENTITIES`."""
+        return self.state / "kubeconfigs" / f"{identity}.yaml"
+
+    @property
+    def signing_keys(self) -> Path:
+        """The folder of the keys that the front door signs with."""
+        return self.state / "signing-keys"
+
+    def url(self, process_name: str) -> str:
+        """Where a process serves."""
+        return f"http://127.0.0.1:{self._ports[f'{process_name}-http']}"
+
+    def metrics_url(self, process_name: str) -> str:
+        """Where a process tells its metrics and how it is."""
+        return f"http://127.0.0.1:{self._ports[f'{process_name}-metrics']}"
+
+    def env(self, process_name: str) -> dict[str, str]:
+        """The environment that configures one process; others (`audit`, `admin`) get the same of theirs."""
+        identity = process_name if process_name in IDENTITIES else "operator"
+        env = {
+            "KUBECONFIG": str(self.kubeconfig(identity)),
+            "ORDERPLANE_POSTGRES_DSN": self.postgres_dsn,
+            "ORDERPLANE_KAFKA": self.kafka_bootstrap,
+            "ORDERPLANE_MERCHANT": "demo",
+            "ORDERPLANE_PAYMENTS_URL": self.url("payments"),
+            "ORDERPLANE_PAYMENTS_KEY": self._keys["payments"],
+            "ORDERPLANE_CARRIER_URL": self.url("carrier"),
+            "ORDERPLANE_CARRIER_KEY": self._keys["carrier"],
+            "ORDERPLANE_CARRIER_SENDER": _WAREHOUSE,
+            "ORDERPLANE_SMTP_PORT": str(self._ports["mail-smtp"]),
+            "ORDERPLANE_SMTP_URL": f"smtp://127.0.0.1:{self._ports['mail-smtp']}",
+            "ORDERPLANE_MAIL_FROM": "Orderplane demo <orders@shop.example>",
+            "ORDERPLANE_MAILBOX_URL": self.url("mail"),
+            "ORDERPLANE_MAILBOX_KEY": self._keys["mail"],
+            "ORDERPLANE_SMS_URL": self.url("sms"),
+            "ORDERPLANE_SMS_KEY": self._keys["sms"],
+            "ORDERPLANE_SMS_FROM": "+15005550006",
+            "ORDERPLANE_SIGNING_KEYS": str(self.signing_keys),
+        }
+        if process_name == "webhook":
+            pki = self.state / "pki"
+            env |= {
+                "ORDERPLANE_WEBHOOK_PORT": str(self._ports["webhook-http"]),
+                "ORDERPLANE_WEBHOOK_CERT": str(pki / "webhook.crt"),
+                "ORDERPLANE_WEBHOOK_KEY": str(pki / "webhook.key"),
+                "ORDERPLANE_WEBHOOK_CA": str(pki / "ca.crt"),
+            }
+        return env
+
+    @classmethod
+    @asynccontextmanager
+    async def start(cls, state: Path, wish: Wish, progress: Progress) -> AsyncIterator["Plane"]:
+        """Start everything that is wished for; the end of the block stops it.
+
+        This process, and all that are started from here on, take turns: see `take_turns`.
+
+        Raises:
+            ToolMissing, StartFailed: something cannot be had or does not start; the message says what.
+        """
+        take_turns()
+        await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
+        plane = cls(state, _ports(state))
+        # Before anything that takes long, so that `dev down` finds whom to stop.
+        await asyncio.to_thread(plane._write_state)
+        async with plane.supervisor:
+            await plane._start(wish, progress)
+            yield plane
+
+    async def _start(self, wish: Wish, progress: Progress) -> None:
+        self._keys = _keys(self.state)
+        if not self.signing_keys.exists():
+            new_key(self.signing_keys)
+        names = ["etcd", "kube-apiserver", "kubectl"]
+        if wish.with_garbage_collection:
+            names.append("kube-controller-manager")
+        binaries = await control_plane_binaries(progress, tuple(names))
+        self.kubectl = binaries["kubectl"]
+        broker = await self._find_kafka(wish.kafka, progress)
+        with progress.step("Starting etcd, kube-apiserver, PostgreSQL and Kafka") as step:
+            authority = Authority(self.state / "pki")
+            authority.serving("webhook")
+            await _all_of(
+                self._start_postgres(wish.dsn),
+                self._start_control_plane(binaries, authority, wish),
+                self._start_kafka(broker),
+            )
+            step.update("installing the resources and the database schema")
+            await self._install(authority, wish)
+        if wish.processes:
+            with progress.step(f"Starting {', '.join(wish.processes)}"):
+                # Whoever joins Kafka's group while the topics are being made may wait for the better part of
+                # a minute: that one comes when the others are there.
+                for names in _parted(wish.processes, "notifier"):
+                    await _all_of(*(self.start_process(name, wish.env.get(name, {})) for name in names))
+        self._is_ready = True
+        self._write_state()
+
+    async def start_process(self, name: str, more_env: Mapping[str, str] | None = None) -> None:
+        """Start one of the product's processes and wait until it is ready."""
+        component = process(
+            name,
+            {**self.env(name), **(more_env or {})},
+            http_port=self._ports[f"{name}-http"],
+            metrics_port=self._ports[f"{name}-metrics"],
+            state=self.state,
+        )
+        await self.supervisor.start(component)
+
+    async def _find_kafka(self, wish: bool | str, progress: Progress) -> Program | None:
+        if isinstance(wish, str):
+            self.kafka_bootstrap = wish
+            return None
+        if not wish:
+            return None
+        try:
+            program = await kafka_program(progress)
+        except ToolMissing as problem:
+            progress.note(f"No Kafka here, events will wait in the outbox: {problem}")
+            return None
+        self.kafka_bootstrap = f"127.0.0.1:{self._ports['kafka']}"
+        return program
+
+    async def _start_kafka(self, program: Program | None) -> None:
+        if program is not None:
+            ports = self._ports["kafka"], self._ports["kafka-controller"]
+            await self.supervisor.start(await asyncio.to_thread(kafka, program, self.state, *ports))
+
+    async def _start_postgres(self, dsn: str | None) -> None:
+        if dsn:
+            self.postgres_dsn = dsn
+            return
+        component, self.postgres_dsn = await asyncio.to_thread(
+            infrastructure.postgres, self.state, self._ports["postgres"]
+        )
+        await self.supervisor.start(component)
+
+    async def _start_control_plane(self, binaries: Binaries, authority: Authority, wish: Wish) -> None:
+        ports = self._ports
+        await self.supervisor.start(
+            infrastructure.etcd(binaries, self.state, ports["etcd"], ports["etcd-peer"])
+        )
+        tokens, known = draw_tokens(), self.state / "tokens.csv"
+        write_private(known, token_file(tokens).encode())
+        for identity, token in tokens.items():
+            self._write_kubeconfig(authority.ca, identity, token)
+        await self.supervisor.start(
+            infrastructure.kube_apiserver(
+                binaries, self.state, authority, known, ports["apiserver"], ports["etcd"]
+            )
+        )
+        if wish.with_garbage_collection:
+            kubeconfig = self.kubeconfig("controller-manager")
+            await self.supervisor.start(
+                infrastructure.controller_manager(
+                    binaries, kubeconfig, ports["controller-manager"], authority
+                )
+            )
+
+    async def _install(self, authority: Authority, wish: Wish) -> None:
+        target = WebhookTarget(
+            url=f"https://127.0.0.1:{self._ports['webhook-http']}",
+            ca_bundle=base64.b64encode(authority.ca.read_bytes()).decode(),
+        )
+        await install(
+            shipped_manifests(with_policies=True),
+            kubeconfig=self.kubeconfig("admin"),
+            webhook=target,
+            namespaces=wish.namespaces,
+        )
+        await migrate(self.postgres_dsn)
+
+    def _write_kubeconfig(self, ca: Path, identity: str, token: str) -> None:
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "orderplane",
+            "clusters": [{"name": "orderplane", "cluster": {
+                "server": f"https://127.0.0.1:{self._ports['apiserver']}",
+                "certificate-authority-data": base64.b64encode(ca.read_bytes()).decode(),
+            }}],
+            "contexts": [{"name": "orderplane", "context": {
+                "cluster": "orderplane", "user": identity, "namespace": "demo",
+            }}],
+            "users": [{"name": identity, "user": {"token": token}}],
+        }  # fmt: skip
+        path = self.kubeconfig(identity)
+        path.parent.mkdir(exist_ok=True, mode=0o700)
+        # JSON is YAML, and needs no second library to be exact.
+        write_private(path, json.dumps(document, indent=1).encode())
+
+    def _write_state(self) -> None:
+        pids = {name: self.supervisor.pid(name) for name in self.supervisor.names}
+        document = {
+            "host": _identity_of(os.getpid()),
+            "components": {name: _identity_of(pid) for name, pid in pids.items() if pid},
+            "logs": str(self.state / "logs"),
+            "kubectl": str(self.kubectl) if self.kubectl else None,
+            "kafka": self.kafka_bootstrap,
+            "gateway": self.url("gateway"),
+            "is_ready": self._is_ready,
+            "env": self.env("admin") if self._is_ready else {},
+        }
+        unfinished = self.state / ".state.json"
+        write_private(unfinished, json.dumps(document).encode())
+        unfinished.rename(self.state / "state.json")
+
+
+def _parted(names: Sequence[str], last: str) -> tuple[list[str], list[str]]:
+    return [name for name in names if name != last], [name for name in names if name == last]
+
+
+async def _all_of(*starts: Awaitable[None]) -> None:
+    """Start several at once; none is left half-way when the first problem is raised."""
+    for problem in await asyncio.gather(*starts, return_exceptions=True):
+        if problem is not None:
+            raise problem
+
+
+def remove(state: Path) -> None:
+    """Remove everything that a plane, which has stopped, has left."""
+    infrastructure.remove_postgres(state)
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _identity_of(pid: int) -> dict[str, float]:
+    """A pid alone can be somebody else's tomorrow."""
+    try:
+        return {"pid": pid, "created": psutil.Process(pid).create_time()}
+    except psutil.Error:
+        return {"pid": pid, "created": 0.0}
+
+
+def _ports(state: Path) -> dict[str, int]:
+    """Free ports, chosen once: what is restarted comes back where its clients look for it."""
+    file = state / "ports.json"
+    if file.exists():
+        known: dict[str, int] = json.loads(file.read_text())
+        if set(known) >= set(_PORTS):
+            return known
+    ports = {name: free_port() for name in _PORTS}
+    file.write_text(json.dumps(ports))
+    return ports
+
+
+def _keys(state: Path) -> dict[str, str]:
+    """API keys of the sandboxes, made up for this plane."""
+    file = state / "keys.json"
+    if not file.exists():
+        keys = {
+            "payments": f"sk_test_{secrets.token_hex(16)}",
+            "carrier": f"EZTK{secrets.token_hex(16)}",
+            "mail": f"reader:{secrets.token_hex(16)}",
+            "sms": f"AC{secrets.token_hex(16)}:{secrets.token_hex(16)}",
+        }
+        write_private(file, json.dumps(keys).encode())
+    known: dict[str, str] = json.loads(file.read_text())
+    return known

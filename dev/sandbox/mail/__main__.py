@@ -1,0 +1,19 @@
+"""`python -m orderplane.dev.sandbox.mail`"""
+
+import os
+import sys
+
+from orderplane.dev.sandbox.exchange import Surface
+from orderplane.dev.sandbox.mail.app import build
+from orderplane.dev.sandbox.process import run
+from orderplane.dev.sandbox.store import Store
+
+
+def _build(key: str, store: Store) -> Surface:
+    port = os.environ.get("ORDERPLANE_SMTP_PORT", "")
+    if not port.isdecimal():
+        raise ValueError("ORDERPLANE_SMTP_PORT not set; set it before the sandbox is started")
+    return build(key, store, smtp_port=int(port))
+
+
+sys.exit(run("mail", "ORDERPLANE_MAILBOX_KEY", _build))

@@ -1,0 +1,93 @@
+"""The mail sandbox: a mail server, and Mailpit's API to read what it has."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import orjson
+from aiohttp import web
+
+from orderplane.dev.sandbox.exchange import Exchange, Reply, Surface
+from orderplane.dev.sandbox.faults import read_faults
+from orderplane.dev.sandbox.mail.letters import document_of, summary_of
+from orderplane.dev.sandbox.mail.server import Line, Postbox, Trouble
+from orderplane.dev.sandbox.store import Store
+
+
+class Dialect:
+    """Mailpit's words for what any request may meet."""
+
+    id_header = "X-Request-Id"
+
+    def unauthorized(self) -> Reply:
+        """401."""
+        return error(401, "Unauthorized")
+
+    def too_many(self) -> Reply:
+        """429."""
+        return error(429, "Too Many Requests")
+
+    def broken(self) -> Reply:
+        """500."""
+        return error(500, "Internal Server Error")
+
+
+def error(status: int, text: str) -> Reply:
+    """An error document."""
+    return Reply(status, orjson.dumps({"Error": text}))
+
+
+class Reading:
+    """What was taken, newest first."""
+
+    def __init__(self, postbox: Postbox) -> None:
+        self._postbox = postbox
+
+    async def list(self, request: web.Request, _: bytes) -> Reply:
+        """GET /api/v1/messages"""
+        start, limit = (
+            request.query.get(name, default) for name, default in (("start", "0"), ("limit", "50"))
+        )
+        if not start.isdecimal() or not limit.isdecimal():
+            return error(400, "start and limit have to be whole numbers")
+        mails = list(self._postbox.mails.values())[::-1]
+        page = mails[int(start) : int(start) + int(limit)]
+        document = {
+            "total": len(mails),
+            "count": len(page),
+            "messages_count": len(mails),
+            "start": int(start),
+            "messages": [summary_of(mail) for mail in page],
+        }
+        return Reply(200, orjson.dumps(document))
+
+    async def read(self, request: web.Request, _: bytes) -> Reply:
+        """GET /api/v1/message/{id}"""
+        mail = self._postbox.mails.get(request.match_info["id"])
+        return error(404, "Not found") if mail is None else Reply(200, orjson.dumps(document_of(mail)))
+
+    def set_trouble(self, body: bytes) -> object:
+        """POST /_sandbox/trouble"""
+        now = time.time()
+        self._postbox.faults = read_faults(orjson.loads(body), now, Trouble)
+        return self._postbox.faults.describe(now)
+
+
+def build(key: str, store: Store, *, smtp_port: int) -> Surface:
+    """The whole surface. `key` is `USER:PASSWORD` for the API; the mail server takes mail from anybody."""
+    postbox = Postbox(store)
+    reading = Reading(postbox)
+    exchange = Exchange(key, store, Dialect())
+    app = web.Application()
+
+    async def serve_smtp(_: web.Application) -> AsyncIterator[None]:
+        server = await asyncio.get_running_loop().create_server(lambda: Line(postbox), "127.0.0.1", smtp_port)
+        yield
+        server.close()
+
+    app.cleanup_ctx.append(serve_smtp)
+    app.router.add_get("/api/v1/messages", exchange.serve(reading.list))
+    app.router.add_get("/api/v1/message/{id}", exchange.serve(reading.read))
+    exchange.add_control(app)
+    app.router.add_post("/_sandbox/trouble", exchange.control(reading.set_trouble))
+    return Surface(app, exchange)

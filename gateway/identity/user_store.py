@@ -1,0 +1,194 @@
+"""Users and services in PostgreSQL."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from orderplane.ledgers.postgres.session import Pool, session, transaction
+
+
+class EmailTaken(Exception):  # noqa: N818
+    """Another user of this merchant has the address."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One user of one merchant. `preferences` says which channels they are told through."""
+
+    id: str
+    email: str
+    name: str
+    phone: str | None
+    role: str
+    preferences: dict[str, bool]
+    created_at: datetime
+
+
+class UserStore:
+    """Users by id and by e-mail address, and the services that call on their own behalf."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def add(
+        self,
+        merchant: str,
+        user_id: str,
+        *,
+        email: str,
+        password_hash: str,
+        role: str,
+        name: str = "",
+        phone: str | None = None,
+    ) -> User:
+        """Make a user.
+
+        Raises:
+            EmailTaken: somebody has the address already.
+        """
+        async with session(self._pool) as connection:
+            # Not by its error: PostgreSQL writes what was taken into its log.
+            row = await connection.fetchrow(
+                "INSERT INTO users (merchant, id, email, password_hash, role, name, phone) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING *",
+                merchant, user_id, email.lower(), password_hash, role, name, phone,
+            )  # fmt: skip
+        if row is None:
+            raise EmailTaken(merchant)
+        return _person(row)
+
+    async def find(self, merchant: str, user_id: str) -> User | None:
+        """A user who is there."""
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM users "
+                "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
+                merchant, user_id,
+            )  # fmt: skip
+        return _person(row) if row else None
+
+    async def page(self, merchant: str, *, after: str, limit: int) -> list[User]:
+        """Users by id, after one."""
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                "SELECT * FROM users "
+                "WHERE merchant = $1 AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3",
+                merchant, after, limit,
+            )  # fmt: skip
+        return [_person(row) for row in rows]
+
+    async def credentials(self, merchant: str, email: str) -> tuple[User, str] | None:
+        """The user of an address, with the hash of their password."""
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM users "
+                "WHERE merchant = $1 AND email = $2 AND deleted_at IS NULL",
+                merchant, email.lower(),
+            )  # fmt: skip
+        return (_person(row), row["password_hash"]) if row else None
+
+    async def password_hash(self, merchant: str, user_id: str) -> str | None:
+        """The hash of a user's password."""
+        async with session(self._pool) as connection:
+            found: str | None = await connection.fetchval(
+                "SELECT password_hash FROM users WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
+                merchant, user_id,
+            )  # fmt: skip
+        return found
+
+    async def change(self, merchant: str, user_id: str, changes: dict[str, Any]) -> User | None:
+        """Set `name`, `phone`, and single `preferences`; what is not in `changes` stays."""
+        async with session(self._pool) as connection:
+            row = await connection.fetchrow(
+                "UPDATE users SET updated_at = now(), "
+                "name = CASE WHEN $3 ? 'name' THEN $3 ->> 'name' ELSE name END, "
+                "phone = CASE WHEN $3 ? 'phone' THEN $3 ->> 'phone' ELSE phone END, "
+                "preferences = preferences || coalesce($3 -> 'preferences', '{}') "
+                "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL RETURNING *",
+                merchant, user_id, changes,
+            )  # fmt: skip
+        return _person(row) if row else None
+
+    async def set_password(
+        self, merchant: str, user_id: str, password_hash: str, *, end_logins: bool
+    ) -> None:
+        """Take another password; with `end_logins` whoever is logged in has to log in again."""
+        async with transaction(self._pool) as connection:
+            await connection.execute(
+                "UPDATE users SET password_hash = $3, updated_at = now() WHERE merchant = $1 AND id = $2",
+                merchant, user_id, password_hash,
+            )  # fmt: skip
+            if end_logins:
+                await _end_logins(connection, merchant, user_id)
+
+    async def delete(self, merchant: str, user_id: str) -> bool:
+        """Forget who a user was, and end their logins; False where there was none.
+
+        The row stays, so that their orders are still somebody's; nothing in it identifies a person.
+        """
+        async with transaction(self._pool) as connection:
+            done = await connection.execute(
+                "UPDATE users SET deleted_at = now(), updated_at = now(), "
+                "email = id || '@deleted.invalid', name = '', "
+                "phone = NULL, password_hash = '', preferences = '{\"email\": false, \"sms\": false}' "
+                "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
+                merchant, user_id,
+            )  # fmt: skip
+            await _end_logins(connection, merchant, user_id)
+        return bool(done != "UPDATE 0")
+
+    async def role_of(self, merchant: str, name: str) -> str | None:
+        """The role of a user or service who is there now."""
+        async with session(self._pool) as connection:
+            found: str | None = await connection.fetchval(
+                "SELECT role FROM users WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL "
+                "UNION ALL SELECT 'service' FROM clients "
+                "WHERE merchant = $1 AND id = $2 AND revoked_at IS NULL LIMIT 1",
+                merchant, name,
+            )  # fmt: skip
+        return found
+
+    async def changed(self) -> list[tuple[str, str]]:
+        """Who was changed or has gone lately: for as long as a transaction can have taken to commit."""
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                "SELECT merchant, id FROM users WHERE updated_at > now() - interval '15 s' "
+                "UNION ALL SELECT merchant, id FROM clients WHERE revoked_at > now() - interval '15 s'"
+            )
+        return [(row["merchant"], row["id"]) for row in rows]
+
+    async def add_client(self, merchant: str, client_id: str, *, name: str, secret_hash: bytes) -> None:
+        """Make a service."""
+        async with session(self._pool) as connection:
+            await connection.execute(
+                "INSERT INTO clients (merchant, id, name, secret_hash) VALUES ($1, $2, $3, $4)",
+                merchant, client_id, name, secret_hash,
+            )  # fmt: skip
+
+    async def client_secret(self, merchant: str, client_id: str) -> bytes | None:
+        """The hash of a service's secret."""
+        async with session(self._pool) as connection:
+            found: bytes | None = await connection.fetchval(
+                "SELECT secret_hash FROM clients WHERE merchant = $1 AND id = $2 AND revoked_at IS NULL",
+                merchant, client_id,
+            )  # fmt: skip
+        return found
+
+
+async def _end_logins(connection: Any, merchant: str, user_id: str) -> None:
+    await connection.execute(
+        "UPDATE logins SET revoked_at = now() WHERE merchant = $1 AND user_id = $2 AND revoked_at IS NULL",
+        merchant, user_id,
+    )  # fmt: skip
+
+
+def _person(row: Any) -> User:
+    return User(
+        id=row["id"],
+        email=row["email"],
+        name=row["name"],
+        phone=row["phone"],
+        role=row["role"],
+        preferences=row["preferences"],
+        created_at=row["created_at"],
+    )

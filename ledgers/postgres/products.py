@@ -1,0 +1,160 @@
+"""The merchant's side of the catalogue: what is sold, at which prices, with what is left of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orderplane.crds.money import EXPONENTS
+from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
+
+_SELECT = """
+SELECT p.sku, p.name, p.description, p.currency, p.unit_amount, p.other_prices, p.weight_grams,
+       NOT p.is_active AS is_archived, p.version, coalesce(s.on_hand - s.reserved, 0) AS available
+FROM products p LEFT JOIN stock s ON s.merchant = p.merchant AND s.sku = p.sku
+-- Nobody can order in a currency whose minor unit is not known.
+WHERE p.merchant = $1 AND p.currency = ANY($2)
+"""
+_FIND = _SELECT + "AND p.sku = $3"
+
+_PAGE = (
+    _SELECT
+    + """
+  AND p.sku > $3
+  AND (p.is_active OR $5)
+  AND ($6::text IS NULL OR p.search @@ websearch_to_tsquery('simple', $6))
+  AND ($7::text IS NULL
+       OR CASE p.currency WHEN $7 THEN p.unit_amount ELSE (p.other_prices ->> $7)::bigint END
+          BETWEEN coalesce($8::bigint, 0) AND coalesce($9::bigint, 9223372036854775807))
+  AND (NOT $10 OR s.on_hand > s.reserved)
+ORDER BY p.sku LIMIT $4
+"""
+)
+
+_INSERT = """
+INSERT INTO products
+    (merchant, sku, name, description, currency, unit_amount, other_prices, weight_grams, is_active)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, NOT $9::boolean) ON CONFLICT DO NOTHING RETURNING true
+"""
+
+_UPDATE = """
+UPDATE products SET name = $3, description = $4, currency = $5, unit_amount = $6, other_prices = $7,
+    weight_grams = $8, is_active = NOT $9::boolean, version = version + 1, updated_at = now()
+WHERE merchant = $1 AND sku = $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What a merchant says of a product; prices are of one piece, in minor units of their currencies."""
+
+    name: str
+    description: str
+    currency: str
+    unit_amount: int
+    other_prices: Mapping[str, int]
+    weight_grams: int
+    is_archived: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredProduct:
+    """One product; `available` pieces are on hand and not reserved, `version` rises with each change."""
+
+    sku: str
+    details: Details
+    version: int
+    available: int
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which products to list; all that is None or False does not matter.
+
+    Args:
+        text: Words as in a web search: `"a phrase"`, `or`, `-not`. Nothing in it is an error.
+        currency: Those with a price in it.
+        least, most: The range of that price, in minor units; needs `currency`.
+    """
+
+    text: str | None = None
+    currency: str | None = None
+    least: int | None = None
+    most: int | None = None
+    is_in_stock: bool = False
+    with_archived: bool = False
+
+
+class ProductStore:
+    """The table `products`, read together with `stock`. Raises `Transient` as `session` does."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def page(self, merchant: str, search: Search, *, after: str, limit: int) -> Sequence[StoredProduct]:
+        """The first `limit` products whose SKU follows `after`, by SKU."""
+        # PostgreSQL has no text with a zero in it.
+        text = search.text.replace("\0", " ") if search.text is not None else None
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                _PAGE, merchant, list(EXPONENTS), after, limit, search.with_archived, text, search.currency,
+                search.least, search.most, search.is_in_stock,
+            )  # fmt: skip
+        return [_product(row) for row in rows]
+
+    async def find(self, merchant: str, sku: str) -> StoredProduct | None:
+        """One product, archived or not."""
+        async with session(self._pool) as connection:
+            return await _find(connection, merchant, sku)
+
+    async def add(self, merchant: str, sku: str, details: Details) -> StoredProduct | None:
+        """Make a product; None where the SKU is taken, also by one that is archived."""
+        async with transaction(self._pool) as connection:
+            if not await connection.fetchval(_INSERT, merchant, sku, *_columns(details)):
+                return None
+            return await _find(connection, merchant, sku)
+
+    async def change(
+        self, merchant: str, sku: str, edit: Callable[[StoredProduct], Details]
+    ) -> StoredProduct | None:
+        """Let `edit` say what is to be, of what is; nobody else changes the product meanwhile.
+
+        What `edit` raises goes through, and nothing is changed; nor is it where nothing differs. Answers
+        None where there is no such product.
+        """
+        async with transaction(self._pool) as connection:
+            await connection.execute(
+                "SELECT 1 FROM products WHERE merchant = $1 AND sku = $2 FOR UPDATE", merchant, sku
+            )
+            product = await _find(connection, merchant, sku)
+            if product is None:
+                return None
+            details = edit(product)
+            if details == product.details:
+                return product
+            await connection.execute(_UPDATE, merchant, sku, *_columns(details))
+            return await _find(connection, merchant, sku)
+
+
+async def _find(connection: Connection, merchant: str, sku: str) -> StoredProduct | None:
+    row = await connection.fetchrow(_FIND, merchant, list(EXPONENTS), sku)
+    return _product(row) if row else None
+
+
+def _columns(details: Details) -> tuple[Any, ...]:
+    return (
+        details.name, details.description, details.currency, details.unit_amount, dict(details.other_prices),
+        details.weight_grams, details.is_archived,
+    )  # fmt: skip
+
+
+def _product(row: Any) -> StoredProduct:
+    details = Details(
+        name=row["name"],
+        description=row["description"],
+        currency=row["currency"],
+        unit_amount=row["unit_amount"],
+        other_prices=row["other_prices"],
+        weight_grams=row["weight_grams"],
+        is_archived=row["is_archived"],
+    )
+    return StoredProduct(row["sku"], details, row["version"], row["available"])

@@ -1,0 +1,278 @@
+"""What the adapters make of a provider in trouble: faults, dead ports, broken answers, the breaker."""
+
+import asyncio
+import os
+import random
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import REGISTRY
+
+from orderplane.adapters import provider_calls
+from orderplane.adapters.carriers.easypost import EasyPostCarrier
+from orderplane.adapters.payments.stripe import StripeGateway
+from orderplane.controllers.payment.ports import IntentState
+from orderplane.crds.order import Address
+from orderplane.crds.shipment import Parcel, Service
+from orderplane.dev.localplane.ports import free_port
+from orderplane.ledgers.errors import Refused, Transient, Unclear
+
+pytestmark = pytest.mark.usefixtures("calm")
+
+
+async def created(gateway):
+    order = str(uuid.uuid4())
+    return await gateway.create_intent(
+        key=order, amount=100, currency="EUR", method="pm_card_visa", merchant="shop", reference=order
+    )
+
+
+def breaker_state(provider="payments"):
+    return REGISTRY.get_sample_value("orderplane_breaker_state", {"provider": provider})
+
+
+def calls(result, operation, provider="payments"):
+    labels = {"provider": provider, "operation": operation, "result": result}
+    return REGISTRY.get_sample_value("orderplane_provider_requests_total", labels) or 0.0
+
+
+@asynccontextmanager
+async def server(answer: bytes) -> AsyncIterator[str]:
+    """Reads a request, writes these bytes, and closes."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+        await writer.wait_closed()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+def is_unclear(problem):
+    return isinstance(problem, Unclear)
+
+
+def is_not_carried_out(problem):
+    return isinstance(problem, Transient) and not isinstance(problem, Unclear)
+
+
+async def test_a_closed_port_means_not_carried_out(key):
+    url = f"http://127.0.0.1:{free_port()}"
+    async with StripeGateway(key, url) as gateway:
+        with pytest.raises(Transient, check=is_not_carried_out):
+            await created(gateway)
+    async with EasyPostCarrier(key, url) as carrier:
+        with pytest.raises(Transient, check=is_not_carried_out):
+            await carrier.void("shp_1")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"id": ',
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>",
+        b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\nnull",
+    ],
+    ids=["dropped", "cut off", "not JSON", "a proxy's 502", "broken 500"],
+)
+async def test_an_answer_that_breaks_off_is_unclear(key, answer):
+    async with server(answer) as url:
+        async with StripeGateway(key, url) as gateway:
+            with pytest.raises(Transient, check=is_unclear):
+                await created(gateway)
+        async with EasyPostCarrier(key, url) as carrier:
+            with pytest.raises(Transient, check=is_unclear):
+                await carrier.buy("shp_1", "rate_1")
+
+
+async def test_a_wrong_key_is_ours_to_mend_and_fails_no_order(payments, carrier_sandbox):
+    async with StripeGateway("sk_test_wrong", payments.url) as gateway:
+        with pytest.raises(Transient, check=is_not_carried_out):
+            await created(gateway)
+    async with EasyPostCarrier("wrong", carrier_sandbox.url) as carrier:
+        with pytest.raises(Transient, check=is_not_carried_out):
+            await carrier.void("shp_1")
+
+
+async def test_429_means_not_carried_out(payments, gateway, carrier_sandbox, carrier):
+    for sandbox in (payments, carrier_sandbox):
+        await sandbox.faults("refuse429", seconds=60)
+    with pytest.raises(Transient, check=is_not_carried_out):
+        await created(gateway)
+    with pytest.raises(Transient, check=is_not_carried_out):
+        await carrier.void("shp_1")
+
+
+async def test_reads_are_repeated_and_writes_are_not(payments, gateway):
+    intent = await created(gateway)
+    sent = calls("unclear", "get_intent")
+    # With this seed the first two requests fail, and the third does not.
+    await payments.faults("error500", seconds=60, share=0.9, seed=_seed_of_two_failures(0.9))
+    assert (await gateway.get_intent(intent.id)).state is IntentState.UNCONFIRMED
+    assert calls("unclear", "get_intent") == sent + 2
+    await payments.faults("error500", seconds=60)
+    sent = calls("unclear", "confirm")
+    with pytest.raises(Unclear):
+        await gateway.confirm(intent.id, key=str(uuid.uuid4()))
+    assert calls("unclear", "confirm") == sent + 1
+
+
+def _seed_of_two_failures(share):
+    def fits(seed: int) -> bool:
+        rng = random.Random(seed)
+        return [rng.random() < share for _ in range(3)] == [True, True, False]
+
+    return next(seed for seed in range(10_000) if fits(seed))
+
+
+async def test_a_500_that_a_fault_made_is_kept_under_its_key(payments, gateway):
+    intent = await created(gateway)
+    key = str(uuid.uuid4())
+    await payments.faults("error500", seconds=60, after_effect=True)
+    with pytest.raises(Unclear):
+        await gateway.confirm(intent.id, key=key)
+    await payments.faults("ok")
+    with pytest.raises(Unclear):
+        await gateway.confirm(intent.id, key=key)
+    assert (await gateway.get_intent(intent.id)).state is IntentState.CAPTURED
+
+
+@pytest.mark.parametrize(("after_effect", "state"), [(True, "CAPTURED"), (False, "UNCONFIRMED")])
+async def test_a_hang_is_unclear_before_and_after_the_effect(
+    payments, gateway, hasty_gateway, after_effect, state
+):
+    intent = await created(gateway)
+    await payments.faults("hang", seconds=60, after_effect=after_effect)
+    with pytest.raises(Unclear):
+        await hasty_gateway.confirm(intent.id, key=str(uuid.uuid4()))
+    await payments.faults("ok")
+    assert (await gateway.get_intent(intent.id)).state is IntentState[state]
+
+
+async def test_the_breaker_opens_tries_once_and_closes(payments, key, eventually):
+    async with StripeGateway(key, payments.url, threshold=4, recovery_seconds=0.3, seconds=2.0) as gateway:
+        intent = await created(gateway)
+        assert breaker_state() == 0
+        await payments.faults("error500", seconds=60)
+        for _ in range(4):
+            with pytest.raises(Unclear):
+                await gateway.confirm(intent.id, key=str(uuid.uuid4()))
+        assert breaker_state() == 2
+        left_alone = calls("breaker_open", "confirm")
+        with pytest.raises(Transient, check=is_not_carried_out):
+            await gateway.confirm(intent.id, key=str(uuid.uuid4()))
+        assert calls("breaker_open", "confirm") == left_alone + 1
+
+        # Half-open: of several calls at once, one tries it, and meanwhile says so.
+        await payments.faults("hang", seconds=60)
+        await asyncio.sleep(0.35)
+        tries = [asyncio.create_task(gateway.confirm(intent.id, key=str(uuid.uuid4()))) for _ in range(5)]
+        await eventually(lambda: _now(sum(task.done() for task in tries)), lambda done: done == 4)
+        assert breaker_state() == 1
+        ended = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(isinstance(one, Unclear) for one in ended) == 1
+        assert breaker_state() == 2
+
+        await payments.faults("ok")
+
+        async def try_again() -> bool:
+            try:
+                return (await gateway.get_intent(intent.id)).state is IntentState.UNCONFIRMED
+            except Transient:
+                return False
+
+        await eventually(try_again, lambda is_back: is_back)
+        assert breaker_state() == 0
+
+
+async def test_refusals_and_declines_never_open_the_breaker(payments, key):
+    async with StripeGateway(key, payments.url, threshold=2) as gateway:
+        for _ in range(6):
+            with pytest.raises(Refused):
+                await gateway.refund("pi_none", key=str(uuid.uuid4()), amount=1, reference="r")
+        assert breaker_state() == 0
+        assert (await created(gateway)).state is IntentState.UNCONFIRMED
+
+
+async def test_a_cancelled_call_is_counted_as_such(payments, hasty_gateway, gateway):
+    intent = await created(gateway)
+    await payments.faults("hang", seconds=60)
+    ok, gone = calls("ok", "cancel_intent"), calls("cancelled", "cancel_intent")
+    task = asyncio.create_task(hasty_gateway.cancel_intent(intent.id))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(task, 0.3)
+    assert calls("ok", "cancel_intent") == ok
+    assert calls("cancelled", "cancel_intent") == gone + 1
+
+
+async def test_reads_of_a_hanging_provider_end_soon(payments, key):
+    async with StripeGateway(key, payments.url, seconds=6.0) as gateway:
+        intent = await created(gateway)
+        await payments.faults("hang", seconds=60)
+        async with asyncio.timeout(10):
+            with pytest.raises(Unclear):
+                await gateway.get_intent(intent.id)
+
+
+async def test_spans_carry_ids_and_verdicts_and_nothing_personal(carrier, monkeypatch):
+    spans = InMemorySpanExporter()
+    traces = TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(spans))
+    monkeypatch.setattr(provider_calls, "tracer", traces.get_tracer("test"))
+    address = Address(name="Ada Planted", line1="Nowhere 7", city="Delft", postal_code="2611", country="NL")
+    parcel = Parcel(weight_grams=1, length_millimetres=1, width_millimetres=1, height_millimetres=1)
+    with pytest.raises(Refused):
+        await carrier.create(
+            reference="order-7", merchant="shop", address=address, parcels=[parcel], service=Service.STANDARD
+        )
+    (span,) = spans.get_finished_spans()
+    assert span.attributes["order"] == "order-7"
+    assert span.attributes["orderplane.refused"] == "AddressRejected"
+    assert not [word for word in ("Planted", "Nowhere", "Delft", "2611") if word in span.to_json()]
+
+
+@pytest.mark.parametrize("body", [[], {"mode": "explode"}, {"mode": "hang", "seconds": "soon"}])
+async def test_wrong_faults_are_refused(payments, body):
+    status, document, _ = await payments.call("POST", "/_sandbox/faults", json=body)
+    assert status == 400
+    assert document["error"]
+
+
+@pytest.mark.parametrize(
+    "body", [[], {}, {"tracking_code": "SBX", "status": "in_transit"}, {"tracking_code": 1, "status": "x"}]
+)
+async def test_wrong_scans_are_refused(carrier_sandbox, body):
+    status, document, _ = await carrier_sandbox.call("POST", "/_sandbox/scan", json=body)
+    assert status == 400
+    assert document["error"]
+
+
+@pytest.mark.parametrize("name", ["payments", "carrier"])
+async def test_missing_settings_are_named(name, tmp_path):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("ORDERPLANE_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"orderplane.dev.sandbox.{name}",
+        env=env,
+        cwd=tmp_path,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"ORDERPLANE_STATE_DIR" in said
+
+
+async def _now(value):
+    return value

@@ -1,0 +1,113 @@
+"""The rules of intents and refunds, as tables."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from orderplane.dev.sandbox.payments import money
+from orderplane.dev.sandbox.payments.magic import METHODS, Method, Refunding
+from orderplane.dev.sandbox.payments.money import Intent, RefundStatus, Status, TooMuch, WrongState
+
+NOW = 1_000.0
+INTENT = Intent("pi_1", 500, "eur", "pm_card_visa", 900)
+
+
+def standing(status, **changes):
+    return replace(INTENT, status=status, **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "received"),
+    [
+        (Method(), Status.SUCCEEDED, 500),
+        (Method(decline=("card_declined", "generic_decline")), Status.REQUIRES_PAYMENT_METHOD, 0),
+        (Method(wants_action=True), Status.REQUIRES_ACTION, 0),
+        (Method(is_processing=True), Status.PROCESSING, 0),
+    ],
+)
+def test_a_confirm_does_what_its_method_says(method, status, received):
+    confirmed = money.confirm(INTENT, method, NOW)
+    assert (confirmed.status, confirmed.received, confirmed.confirms) == (status, received, 1)
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELED, Status.REQUIRES_PAYMENT_METHOD])
+def test_an_intent_takes_money_at_most_once(status):
+    with pytest.raises(WrongState):
+        money.confirm(standing(status), Method(), NOW)
+
+
+@pytest.mark.parametrize("again", [NOW, NOW + money.PENDING_SECONDS])
+def test_what_is_processing_cannot_be_confirmed_or_cancelled(again):
+    processing = money.confirm(INTENT, Method(is_processing=True), NOW)
+    with pytest.raises(WrongState):
+        money.confirm(processing, Method(), again)
+    with pytest.raises(WrongState):
+        money.cancel(processing, again)
+
+
+def test_processing_succeeds_by_the_clock():
+    processing = money.confirm(INTENT, Method(is_processing=True), NOW)
+    assert money.seen(processing, NOW + money.PENDING_SECONDS - 0.01).received == 0
+    assert money.seen(processing, NOW + money.PENDING_SECONDS).received == 500
+
+
+@pytest.mark.parametrize(
+    "status", [Status.REQUIRES_CONFIRMATION, Status.REQUIRES_PAYMENT_METHOD, Status.REQUIRES_ACTION]
+)
+def test_what_took_no_money_can_be_cancelled(status):
+    assert money.cancel(standing(status), NOW).status is Status.CANCELED
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELED])
+def test_what_is_over_cannot_be_cancelled(status):
+    with pytest.raises(WrongState):
+        money.cancel(standing(status), NOW)
+
+
+def refund(intent=None, earlier=(), amount=None, refunding=Refunding.AT_ONCE, now=NOW):
+    return money.refund(
+        "re_1", intent or standing(Status.SUCCEEDED), Method(refunding=refunding), earlier,
+        amount=amount, metadata={}, now=now,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.SUCCEEDED])
+def test_only_taken_money_is_given_back(status):
+    with pytest.raises(WrongState):
+        refund(standing(status))
+
+
+@pytest.mark.parametrize(
+    ("refunding", "at_first", "later"),
+    [
+        (Refunding.AT_ONCE, RefundStatus.SUCCEEDED, RefundStatus.SUCCEEDED),
+        (Refunding.PENDING, RefundStatus.PENDING, RefundStatus.SUCCEEDED),
+        (Refunding.FAILS, RefundStatus.PENDING, RefundStatus.FAILED),
+    ],
+)
+def test_a_refund_settles_by_the_clock(refunding, at_first, later):
+    given = refund(refunding=refunding)
+    assert given.status(NOW) is at_first
+    assert given.status(NOW + money.PENDING_SECONDS) is later
+
+
+def test_no_more_is_given_back_than_was_taken():
+    first = refund(amount=300)
+    assert refund(earlier=[first]).amount == 200
+    with pytest.raises(TooMuch) as problem:
+        refund(earlier=[first], amount=201)
+    assert problem.value.left == 200
+    with pytest.raises(TooMuch):
+        refund(amount=0)
+
+
+def test_a_pending_refund_holds_its_amount_and_a_failed_one_does_not():
+    failing = refund(refunding=Refunding.FAILS)
+    with pytest.raises(TooMuch):
+        refund(earlier=[failing])
+    assert refund(earlier=[failing], now=NOW + money.PENDING_SECONDS).amount == 500
+
+
+def test_every_magic_method_is_a_token_the_contract_admits():
+    assert all(re.fullmatch(r"pm_[A-Za-z0-9_]{1,64}", name) for name in METHODS)

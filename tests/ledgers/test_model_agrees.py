@@ -1,0 +1,333 @@
+"""The simulation's ledgers and those of PostgreSQL do the same when they are told the same, at random."""
+
+import os
+import random
+import secrets
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.crds.order import Item, Order
+from orderplane.dev.localplane.plane import Plane
+from orderplane.ledgers import model as simulated
+from orderplane.ledgers.errors import GateClosed, Refused, Transient
+from orderplane.ledgers.gate import TrackingStatus
+from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
+from orderplane.ledgers.postgres.recount import recount
+from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
+from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.shipments import Label, VoidState
+
+pytestmark = pytest.mark.integration
+
+OPENING = 5
+ORDERS = 3
+STEPS = 60
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
+TOTAL = 1790
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LABEL = Label("94001000", "trk_1", "https://track.example/94001000", "USPS", "Priority", 490, "EUR")
+# Words for people, and the clock of the database, are each side's own.
+WORDS = (
+    "message",
+    "reservation_message",
+    "payment_message",
+    "shipment_message",
+    "finished_at",
+    "id",
+    "buy_begun_at",
+)
+
+FORWARD = (
+    "open", "hold", "intend_payment", "begin_confirm", "capture", "intend_parcel", "begin_buy",
+    "record_label", "in_transit", "delivered",
+)  # fmt: skip
+BACKWARD = (
+    "undo", "record_void", "cancel_parcel", "request_refund", "refund_pending", "refund_failed",
+    "next_refund", "refund_succeeded", "cancel_payment", "release", "seal",
+)  # fmt: skip
+ASIDE = (
+    "expire_early", "expire_late", "wrong_amount", "next_create", "note_intent", "decline",
+    "refuse_parcel", "returned", "recount",
+)  # fmt: skip
+NEEDS_PAYMENT = frozenset(
+    {"begin_confirm", "capture", "next_create", "note_intent", "decline", "cancel_payment", "request_refund"}
+)
+NEEDS_REFUND = frozenset({"refund_pending", "refund_succeeded", "refund_failed", "next_refund"})
+NEEDS_PARCEL = frozenset(
+    {"begin_buy", "record_label", "in_transit", "delivered", "returned", "record_void", "cancel_parcel"}
+    | {"refuse_parcel"}
+)
+
+
+def order_of(merchant: str, uid: str) -> Order:
+    return Order.model_validate(
+        {
+            "apiVersion": "orderplane.dev/v1alpha1",
+            "kind": "Order",
+            "metadata": {
+                "name": f"order-{uid[:8]}", "namespace": merchant, "uid": uid,
+                "resourceVersion": "1", "creationTimestamp": "2026-03-01T12:00:00Z",
+            },
+            "spec": {
+                "customer": "c-1001",
+                "items": [{"sku": "TEA", "quantity": 2}],
+                "quote": {
+                    "currency": "EUR",
+                    "lines": [{"sku": "TEA", "quantity": 2, "unitAmount": 650, "weightGrams": 120}],
+                    "amounts": {"items": 1300, "shipping": 490, "tax": 0, "discount": 0, "total": TOTAL},
+                },
+                "address": {
+                    "name": "A", "line1": "B", "city": "C", "postalCode": "10115", "country": "DE",
+                },
+                "paymentMethod": "pm_card_visa",
+                "cancel": False,
+            },
+        }
+    )  # fmt: skip
+
+
+async def no_pause(point: str) -> None:
+    """Nothing else runs here."""
+
+
+class Side:
+    """One of the two: its ledgers, and how to look at what they wrote."""
+
+    def __init__(self, gates: Any, stock: Any, payments: Any, parcels: Any) -> None:
+        self.gates, self.stock, self.payments, self.parcels = gates, stock, payments, parcels
+        self.merchant = ""
+
+    async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return await work
+
+    async def recount(self, count: int) -> Any: ...
+    async def shelf(self) -> tuple[int, int]: ...
+    async def told(self, uid: str) -> list[str]: ...
+
+    async def do(self, step: str, uid: str, count: int) -> Any:
+        """Carry a step out and answer what a caller sees of it."""
+        try:
+            return seen(await self.settle(self._step(step, uid, count)))
+        except GateClosed:
+            return "GateClosed"
+        except (Refused, Transient) as verdict:
+            return type(verdict).__name__, verdict.reason
+
+    async def _step(self, step: str, uid: str, count: int) -> Any:
+        m, payments, parcels = self.merchant, self.payments, self.parcels
+        match step:
+            case "open":
+                return await self.gates.open(order_of(m, uid))
+            case "undo":
+                return await self.gates.undo(m, uid, reason="OutOfStock", message="short", is_cancel=False)
+            case "seal":
+                return await self.gates.seal(m, uid)
+            case "hold":
+                return await self.stock.hold(
+                    m, uid, order_uid=uid, name=f"order-{uid[:8]}-{uid[-8:]}",
+                    items=[Item(sku="TEA", quantity=2)], expires_at=NOW, traceparent=None,
+                )  # fmt: skip
+            case "expire_early":
+                return await self.stock.expire(m, uid, NOW - timedelta(seconds=1))
+            case "expire_late":
+                return await self.stock.expire(m, uid, NOW + timedelta(seconds=1))
+            case "release":
+                return await self.stock.release(m, uid)
+            case "recount":
+                return await self.recount(count)
+            case "intend_payment" | "wrong_amount":
+                amount = TOTAL if step == "intend_payment" else TOTAL - 1
+                name = f"order-{uid[:8]}-{uid[-8:]}"
+                return await payments.intend(
+                    m, uid, name=name, amount=amount, currency="EUR", method="pm_card_visa"
+                )
+            case "next_create":
+                return await payments.next_create(m, uid, 1)
+            case "note_intent":
+                return await payments.note_intent(m, uid, f"pi_{uid[:8]}")
+            case "begin_confirm":
+                return await payments.begin_confirm(m, uid, f"pi_{uid[:8]}", count + 1)
+            case "capture":
+                return await payments.capture(m, uid, TOTAL)
+            case "decline":
+                return await payments.decline(m, uid, "CardDeclined", "The card was declined.")
+            case "cancel_payment":
+                return await payments.cancel(m, uid)
+            case "request_refund":
+                return await payments.request_refund(m, uid)
+            case "refund_pending" | "refund_succeeded" | "refund_failed":
+                (refund,) = (await payments.read(m, uid)).refunds
+                state = RefundState(step.removeprefix("refund_").capitalize())
+                return await payments.record_refund(
+                    m, uid, refund.id, provider_id=f"re_{uid[:8]}", state=state, reason=None
+                )
+            case "next_refund":
+                (refund,) = (await payments.read(m, uid)).refunds
+                return await payments.next_refund_attempt(m, uid, refund.id)
+            case "intend_parcel":
+                return await parcels.intend(m, uid, name=f"order-{uid[:8]}-{uid[-8:]}")
+            case "begin_buy":
+                return await parcels.begin_buy(m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r", now=NOW)
+            case "record_label":
+                return await parcels.record_label(m, uid, LABEL, now=NOW, ask_at=NOW)
+            case "refuse_parcel":
+                return await parcels.refuse(m, uid, "AddressRejected", "No such street.")
+            case "cancel_parcel":
+                return await parcels.cancel(m, uid)
+            case "record_void":
+                return await parcels.record_void(m, uid, VoidState.SUBMITTED)
+            case "in_transit":
+                return await parcels.record_tracking_status(m, uid, TrackingStatus.IN_TRANSIT)
+            case "delivered":
+                return await parcels.record_tracking_status(m, uid, TrackingStatus.DELIVERED)
+            case "returned":
+                return await parcels.record_tracking_status(m, uid, TrackingStatus.RETURNED)
+        raise AssertionError(step)
+
+    async def look(self, uids: list[str]) -> Any:
+        """Everything that can be seen of some orders."""
+        return {
+            "shelf": await self.shelf(),
+            "orders": [
+                (seen(await self.settle(self.gates.read(self.merchant, uid))), await self.told(uid))
+                for uid in uids
+            ],
+        }
+
+
+class Simulated(Side):
+    def __init__(self) -> None:
+        self.books = simulated.Books(now=lambda: NOW, pause=no_pause)
+        for table in (self.books.on_hand, self.books.opening):
+            table["TEA"] = OPENING
+        for table in (self.books.reserved, self.books.moved):
+            table["TEA"] = 0
+        super().__init__(*(kind(self.books) for kind in (
+            simulated.Gates, simulated.Stock, simulated.Payments, simulated.Parcels
+        )))  # fmt: skip
+
+    async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Go through without a stop where the scheduler of a simulated run would have its say."""
+        try:
+            while True:
+                work.send(None)
+        except StopIteration as end:
+            return end.value
+
+    async def recount(self, count: int) -> Any:
+        return [f"order-{uid[:8]}-{uid[-8:]}" for uid in self.books.recount("TEA", count)]
+
+    async def shelf(self) -> tuple[int, int]:
+        return self.books.on_hand["TEA"], self.books.reserved["TEA"]
+
+    async def told(self, uid: str) -> list[str]:
+        return [type_ for type_, _ in self.books.history.get(uid, [])]
+
+
+class Real(Side):
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(
+            PostgresGateLedger(pool),
+            PostgresStockLedger(pool),
+            PostgresPaymentLedger(pool),
+            PostgresShipmentLedger(pool),
+        )
+        self.pool = pool
+
+    async def recount(self, count: int) -> Any:
+        return list((await recount(self.pool, self.merchant, "TEA", count, note="counted")).lost)
+
+    async def shelf(self) -> tuple[int, int]:
+        async with session(self.pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT on_hand, reserved FROM stock WHERE merchant = $1", self.merchant
+            )
+        return row["on_hand"], row["reserved"]
+
+    async def told(self, uid: str) -> list[str]:
+        async with session(self.pool) as connection:
+            rows = await connection.fetch(
+                "SELECT type FROM history WHERE merchant = $1 AND subject = $2 ORDER BY seq",
+                self.merchant, uid,
+            )  # fmt: skip
+        return [row["type"] for row in rows]
+
+
+def seen(answer: Any) -> Any:
+    if is_dataclass(answer) and not isinstance(answer, type):
+        return seen(asdict(answer))
+    if isinstance(answer, dict):
+        return {name: seen(value) for name, value in answer.items() if name not in WORDS}
+    if isinstance(answer, (list, tuple)):
+        return [seen(value) for value in answer]
+    return answer
+
+
+@pytest.fixture(scope="module")
+async def pool(plane: Plane) -> AsyncIterator[Pool]:
+    pool = await open_pool(plane.postgres_dsn, size=2)
+    yield pool
+    await pool.close()
+
+
+async def opened(pool: Pool) -> Real:
+    real = Real(pool)
+    real.merchant = f"agree-{secrets.token_hex(4)}"
+    async with session(pool) as connection:
+        await connection.execute(
+            "INSERT INTO stock (merchant, sku, opening, on_hand) VALUES ($1, 'TEA', $2, $2)",
+            real.merchant, OPENING,
+        )  # fmt: skip
+    return real
+
+
+def is_sensible(fake: Simulated, step: str, uid: str) -> bool:
+    """Whether any caller could get here: what needs an entry is never asked for without one."""
+    payment = fake.books.payments.get(uid)
+    return (
+        (step in ("open", "recount") or uid in fake.books.gates)
+        and (step not in NEEDS_PAYMENT or payment is not None)
+        and (step not in NEEDS_REFUND or (payment is not None and payment.refunds != ()))
+        and (step not in NEEDS_PARCEL or uid in fake.books.parcels)
+    )
+
+
+@pytest.mark.timeout(240)
+async def test_both_do_the_same(pool: Pool) -> None:
+    met: set[tuple[str, str]] = set()
+    for seed in range(SEEDS):
+        dice, fake, real = random.Random(seed), Simulated(), await opened(pool)
+        fake.merchant = real.merchant
+        uids = [str(uuid4()) for _ in range(ORDERS)]
+        done: list[tuple[int, str]] = []
+        way = dict.fromkeys(uids, 0)
+        back = {uid: dice.randrange(len(BACKWARD)) for uid in uids}
+        for _ in range(STEPS):
+            uid = dice.choice(uids)
+            luck = dice.random()
+            if luck < 0.55 and way[uid] < len(FORWARD):
+                step, way[uid] = FORWARD[way[uid]], way[uid] + 1
+            elif luck < 0.85:
+                step, back[uid] = BACKWARD[back[uid]], (back[uid] + 1) % len(BACKWARD)
+            else:
+                step = dice.choice(ASIDE + FORWARD)
+            if not is_sensible(fake, step, uid):
+                continue
+            count = dice.randrange(OPENING + 2)
+            done.append((uids.index(uid), step))
+            story = f"seed {seed}: {done}"
+            expected, got = await fake.do(step, uid, count), await real.do(step, uid, count)
+            assert got == expected, story
+            assert await real.look(uids) == await fake.look(uids), story
+            met.add((step, "no" if isinstance(got, (str, tuple)) else "yes"))
+    never = {(step, "yes") for step in (*FORWARD, *BACKWARD, *ASIDE) if step != "wrong_amount"} - met
+    assert never == set(), "these never went through, so nothing is known of them"

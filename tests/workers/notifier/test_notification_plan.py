@@ -1,0 +1,79 @@
+"""Who is told what, by which channel, and what becomes of an attempt."""
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from orderplane.events.references import Channel
+from orderplane.events.types import EventType
+from orderplane.ledgers.errors import Refused, Transient, Unclear
+from orderplane.workers.notifier.plan import (
+    CHANNELS,
+    Again,
+    Doubt,
+    End,
+    Notification,
+    Recipient,
+    State,
+    after_problem,
+    end_unsent,
+)
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+NOTICE = Notification(
+    merchant="demo", event_id=UUID(int=1), channel=Channel.EMAIL, type=EventType.ORDER_CREATED, order="o-1",
+    data={}, traceparent=None, attempt=1, doubts=0, waits_since=NOW, is_forced=False, is_overtaken=False,
+    recipient=Recipient("Ada", "ada@example.org", is_wanting=True),
+)  # fmt: skip
+UNWANTED = Recipient("Ada", "ada@example.org", is_wanting=False)
+NOWHERE = Recipient("Ada", None, is_wanting=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "end"),
+    [
+        ({}, None),
+        ({"doubts": 3, "attempt": 9}, None),
+        ({"recipient": None}, End(State.SKIPPED, "NoAccount")),
+        ({"recipient": UNWANTED}, End(State.SKIPPED, "NotWanted")),
+        ({"recipient": NOWHERE}, End(State.SKIPPED, "NoAddress")),
+        ({"is_overtaken": True}, End(State.SUPERSEDED, "LaterWasSent")),
+        ({"is_overtaken": True, "is_forced": True}, None),
+        ({"is_forced": True, "recipient": UNWANTED}, End(State.SKIPPED, "NotWanted")),
+        ({"is_forced": True, "recipient": None}, End(State.SKIPPED, "NoAccount")),
+        ({"waits_since": NOW - DAY}, None),
+        ({"waits_since": NOW - DAY - timedelta(seconds=1)}, End(State.DEAD, "GivenUp")),
+        ({"waits_since": NOW - 2 * DAY, "is_overtaken": True}, End(State.SUPERSEDED, "LaterWasSent")),
+        ({"waits_since": NOW - 2 * DAY, "recipient": None}, End(State.SKIPPED, "NoAccount")),
+    ],
+)
+def test_what_is_not_sent_after_all(changes, end):
+    assert end_unsent(replace(NOTICE, **changes), NOW, DAY) == end
+
+
+def test_a_refusal_ends_it_and_a_doubt_keeps_it():
+    rng = random.Random(1)
+    assert after_problem(Refused("RecipientRefused", "no"), 1, rng) == End(State.DEAD, "RecipientRefused")
+    assert after_problem(Unclear("SmsUnclear", "?"), 1, rng) == Doubt("SmsUnclear")
+
+
+@pytest.mark.parametrize(("attempt", "least", "most"), [(1, 0.125, 0.25), (4, 1.0, 2.0), (50, 15.0, 30.0)])
+def test_pauses_grow_to_their_bound(attempt, least, most):
+    rng = random.Random(2)
+    for _ in range(50):
+        outcome = after_problem(Transient("MailUnavailable", "gone"), attempt, rng)
+        assert isinstance(outcome, Again)
+        assert timedelta(seconds=least) <= outcome.pause <= timedelta(seconds=most)
+
+
+def test_a_pause_that_was_asked_for_is_kept():
+    outcome = after_problem(Transient("SmsBusy", "wait", retry_after=7.0), 1, random.Random(3))
+    assert outcome == Again("SmsBusy", timedelta(seconds=7))
+
+
+def test_every_message_can_go_by_mail():
+    assert all(Channel.EMAIL in channels for channels in CHANNELS.values())
