@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from orderplane.adapters.kafka.reader import read_all
 from orderplane.adapters.kubernetes.client import ApiClient, Json
 from orderplane.audit.snapshot import Message, Row, Snapshot
-from orderplane.controllers.payment.ports import PaymentGateway
+from orderplane.controllers.payment.ports import PaymentProvider
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
 from orderplane.events.references import Channel
@@ -28,7 +28,7 @@ _COLUMNS = {"users": "merchant, id, preferences, updated_at, deleted_at"}
 async def collect(
     api: ApiClient,
     pool: Pool,
-    gateway: PaymentGateway,
+    gateway: PaymentProvider,
     carrier: Carrier,
     kafka: str,
     channels: Mapping[Channel, Outgoing],

@@ -13,7 +13,7 @@ from orderplane.controllers.engine.controller import Controller, Reconciler
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.controllers.payment.act import PaymentReconciler
-from orderplane.controllers.payment.ports import PaymentGateway
+from orderplane.controllers.payment.ports import PaymentProvider
 from orderplane.controllers.reservation.act import ReservationReconciler
 from orderplane.controllers.shipment.act import ShipmentReconciler
 from orderplane.controllers.shipment.collection import PickupScheduler
@@ -68,7 +68,7 @@ class Operator:
 def build(
     api: Api,
     pool: Pool,
-    gateway: PaymentGateway,
+    gateway: PaymentProvider,
     carrier: Carrier,
     *,
     kinds: frozenset[Kind],

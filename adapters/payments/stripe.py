@@ -48,7 +48,7 @@ _REFUND_STATES = {
 
 
 class StripeGateway:
-    """Implements `controllers.payment.ports.PaymentGateway`; an async context manager.
+    """Implements `controllers.payment.ports.PaymentProvider`; an async context manager.
 
     Args:
         seconds: The most that one call may take.

@@ -8,7 +8,7 @@ from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Key, Wake
 from orderplane.controllers.family import ParentOrder
 from orderplane.controllers.payment.plan import Action, plan, status_of
-from orderplane.controllers.payment.ports import Intent, IntentState, PaymentGateway, Refund
+from orderplane.controllers.payment.ports import Intent, IntentState, PaymentProvider, Refund
 from orderplane.crds.meta import REFUND_PAYMENT_FINALIZER, Kind
 from orderplane.crds.payment import Payment
 from orderplane.ledgers.errors import GateClosed, Refused, Transient, Unclear
@@ -34,7 +34,7 @@ class PaymentReconciler:
         cluster: Cluster,
         gates: GateLedger,
         ledger: PaymentLedger,
-        gateway: PaymentGateway,
+        gateway: PaymentProvider,
         wake: Wake,
         clock: Callable[[], datetime],
     ) -> None:

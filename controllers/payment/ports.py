@@ -52,7 +52,7 @@ class Refund:
     reason: str | None = None
 
 
-class PaymentGateway(Protocol):
+class PaymentProvider(Protocol):
     """A payment provider with two-step charging.
 
     Every method raises `Transient` (not carried out: refused connection, 429, open breaker),

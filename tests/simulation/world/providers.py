@@ -61,7 +61,7 @@ class Manners:
 
 
 class Gateway:
-    """Implements PaymentGateway over intents that can take money once."""
+    """Implements PaymentProvider over intents that can take money once."""
 
     def __init__(self, manners: Manners) -> None:
         self._manners = manners
