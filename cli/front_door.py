@@ -12,8 +12,8 @@ import typer
 
 from orderplane.cli.console import fail, run
 from orderplane.cli.token_file import TokenFile, url_in
-from orderplane.client.login import ClientSecret, Keep, Memory
-from orderplane.client.problems import ApiProblem
+from orderplane.client.accounts import ClientSecret, Keep, Memory
+from orderplane.client.transport import ApiProblem
 
 T = TypeVar("T")
 

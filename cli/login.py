@@ -9,9 +9,8 @@ import typer
 from orderplane.cli import front_door
 from orderplane.cli.console import console, fail
 from orderplane.cli.token_file import TokenFile
-from orderplane.client.accounts import who_am_i
+from orderplane.client.accounts import ClientSecret, Password, who_am_i
 from orderplane.client.client import open_client
-from orderplane.client.login import ClientSecret, Password
 
 _SECRET = "ORDERPLANE_CLIENT_SECRET"  # noqa: S105 - the name of a variable
 

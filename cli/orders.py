@@ -14,10 +14,10 @@ from rich.table import Column, Table
 
 from orderplane.cli import front_door
 from orderplane.cli.console import console, errors, fail
-from orderplane.client.answers import Accepted, Order, OrderPage, Timeline, Undone
 from orderplane.client.client import Client, open_client
 from orderplane.client.orders import FINISHED
-from orderplane.client.problems import ApiProblem
+from orderplane.client.responses import Accepted, Order, OrderPage, Timeline, Undone
+from orderplane.client.transport import ApiProblem
 from orderplane.crds.money import format_minor
 
 app = typer.Typer(help=f"Orders, at the front door. {front_door.EXIT_CODES}", no_args_is_help=True)

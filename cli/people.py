@@ -9,10 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, fail, need, run
 from orderplane.gateway.identity.grants import new_secret
-from orderplane.gateway.identity.ids import new_client_id, new_user_id
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.requests import Email, Merchant, Password
-from orderplane.gateway.identity.user_store import EmailTaken, UserStore
+from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_client_id, new_user_id
 from orderplane.gateway.principal import Role
 
 users = typer.Typer(help="People who run a shop.", no_args_is_help=True)

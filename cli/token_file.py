@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from orderplane.client.login import Tokens
+from orderplane.client.accounts import Tokens
 
 _LONGEST_WAIT = 60.0
 """Seconds that another command may take to refresh the tokens."""

@@ -3,11 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from orderplane.client.caller import Caller
-from orderplane.client.inventory import Inventory
-from orderplane.client.login import ClientSecret, Keep, Login, Password
+from orderplane.client.accounts import Caller, ClientSecret, Keep, Login, Password
 from orderplane.client.orders import Orders
-from orderplane.client.products import Products
+from orderplane.client.products import Inventory, Products
 from orderplane.client.transport import Transport, connect
 
 

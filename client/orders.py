@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import Any, cast
 from urllib.parse import quote
 
-from orderplane.client.answers import Accepted, Order, OrderPage, Timeline
-from orderplane.client.caller import Caller
+from orderplane.client.accounts import Caller
+from orderplane.client.responses import Accepted, Order, OrderPage, Timeline
 from orderplane.client.transport import Request
 
 FINISHED = frozenset({"Delivered", "Failed", "Cancelled"})

@@ -3,18 +3,17 @@
 from fastapi import FastAPI
 
 from orderplane.gateway import openapi
-from orderplane.gateway.http.bounds import Limits
-from orderplane.gateway.http.handlers import add_handlers
+from orderplane.gateway.http.exception_handlers import add_handlers
+from orderplane.gateway.http.request_limits import Limits
 from orderplane.gateway.http.telemetry import Telemetry
-from orderplane.gateway.identity import auth, profile, users
-from orderplane.gateway.inventory import reservations
-from orderplane.gateway.inventory import routes as inventory
-from orderplane.gateway.orders import routes as orders
-from orderplane.gateway.products import routes as products
+from orderplane.gateway.identity import auth_routes, user_routes
+from orderplane.gateway.inventory import reservation_routes, stock_routes
+from orderplane.gateway.orders import routes as order_routes
+from orderplane.gateway.products import routes as product_routes
 from orderplane.gateway.services import Services
 from orderplane.gateway.settings import Settings
-from orderplane.gateway.traffic.doorkeeper import OrderAdmissionMiddleware
-from orderplane.gateway.traffic.rates import RateLimits
+from orderplane.gateway.traffic.load_shedding import OrderAdmissionMiddleware
+from orderplane.gateway.traffic.rate_limits import RateLimits
 
 
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
@@ -30,12 +29,8 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.services = services
-    app.include_router(orders.router)
-    app.include_router(products.router)
-    app.include_router(inventory.router)
-    app.include_router(reservations.router)
-    for router in (auth.router, profile.router, users.router):
-        app.include_router(router)
+    for routes in (order_routes, product_routes, stock_routes, reservation_routes, auth_routes, user_routes):
+        app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     add_handlers(app)
     app.add_middleware(Limits)

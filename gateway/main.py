@@ -14,8 +14,8 @@ from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.gateway.app import create_app
 from orderplane.gateway.background import running
-from orderplane.gateway.http.heads import HeaderTimeoutProtocol
-from orderplane.gateway.orders.retention import purge
+from orderplane.gateway.http.request_limits import HeaderTimeoutProtocol
+from orderplane.gateway.idempotency import purge
 from orderplane.gateway.services import Services, StartError, open_services
 from orderplane.gateway.settings import Settings, SettingsError
 

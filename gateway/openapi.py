@@ -1,7 +1,7 @@
 """The OpenAPI document. `python -m orderplane.gateway.openapi` writes it to standard output."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from orderplane.gateway.http.examples import NoExample, example_of
 from orderplane.gateway.http.problems import TYPES, ProblemView
 from orderplane.gateway.identity.requests import (
     PasswordRequest,
@@ -24,7 +23,7 @@ from orderplane.gateway.inventory.requests import (
     ReleaseRequest,
     ReserveRequest,
 )
-from orderplane.gateway.orders.request import OrderRequest
+from orderplane.gateway.orders.requests import OrderRequest
 from orderplane.gateway.products.requests import DetailsRequest, ProductRequest
 
 ABOUT: dict[str, Any] = {
@@ -52,7 +51,8 @@ _BODIES = (
 )  # fmt: skip
 """Their routes read them themselves, so the framework does not know them."""
 
-_REF = "#/components/schemas/{model}"
+_REF_PREFIX = "#/components/schemas/"
+_REF = _REF_PREFIX + "{model}"
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -108,3 +108,49 @@ def rendered() -> bytes:
 
 if __name__ == "__main__":
     sys.stdout.buffer.write(rendered())
+
+
+Json = dict[str, Any]
+
+
+class NoExample(Exception):  # noqa: N818
+    """A field says neither by an example nor by its type what it looks like; the message is its place."""
+
+
+def example_of(schema: Json, schemas: Mapping[str, Json], place: str = "#") -> Any:
+    """One document that fits `schema`.
+
+    An example of the whole comes before those of its parts. Members that may be missing, and for which there
+    is no example, are missing.
+
+    Raises:
+        NoExample: a required field has none.
+    """
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "$ref" in schema:
+        return example_of(schemas[schema["$ref"].removeprefix(_REF_PREFIX)], schemas, place)
+    if "enum" in schema:
+        return schema["enum"][0]
+    if "anyOf" in schema:
+        return example_of(schema["anyOf"][0], schemas, place)
+    match schema.get("type"):
+        case "object":
+            return _members(schema, schemas, place)
+        case "array":
+            return [example_of(schema["items"], schemas, f"{place}/0")]
+        case "boolean":
+            return False
+    raise NoExample(place)
+
+
+def _members(schema: Json, schemas: Mapping[str, Json], place: str) -> Json:
+    required = schema.get("required", ())
+    members = {}
+    for name, member in schema.get("properties", {}).items():
+        try:
+            members[name] = example_of(member, schemas, f"{place}/{name}")
+        except NoExample:
+            if name in required:
+                raise
+    return members

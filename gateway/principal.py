@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.traffic.rates import visit_of
+from orderplane.gateway.traffic.rate_limits import visit_of
 
 
 class Role(StrEnum):

@@ -13,23 +13,20 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.limits.counters import Counters
 from orderplane.adapters.limits.shared import open_counters
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.gateway.acceptance import Acceptance
 from orderplane.gateway.background import running
-from orderplane.gateway.identity.authentication import OutsideTokens, OwnTokens
-from orderplane.gateway.identity.grants import Grants
-from orderplane.gateway.identity.issuer import OidcIssuer
+from orderplane.gateway.idempotent_create import Acceptance
+from orderplane.gateway.identity.authentication import OwnTokens, Roll
+from orderplane.gateway.identity.grants import Grants, Identity, LoginThrottle
 from orderplane.gateway.identity.keyring import KeyRing, KeysMissing
 from orderplane.gateway.identity.login_store import LoginStore
+from orderplane.gateway.identity.oidc import OidcIssuer, OutsideTokens
 from orderplane.gateway.identity.passwords import Passwords
-from orderplane.gateway.identity.roll import Roll
-from orderplane.gateway.identity.service import Identity
-from orderplane.gateway.identity.throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import Rules
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.settings import Settings
+from orderplane.gateway.traffic.load_shedding import Shedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
-from orderplane.gateway.traffic.shedding import Shedding
 from orderplane.ledgers.gate import GateLedger
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.idempotency import PostgresIdempotency

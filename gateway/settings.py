@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from orderplane.gateway.http.address import Networks, networks
-from orderplane.gateway.traffic.quotas import DEFAULTS, Quotas, quotas_from
+from orderplane.gateway.http.client_address import Networks, networks
+from orderplane.gateway.traffic.rate_limits import DEFAULTS, Quotas, quotas_from
 
 _MERCHANT = "demo"
 _HOST = "127.0.0.1"

@@ -20,10 +20,9 @@ from orderplane.dev.demo.catalogue import seed
 from orderplane.dev.localplane.plane import Plane, Wish, remove
 from orderplane.dev.localplane.processes import UNLIMITED
 from orderplane.dev.localplane.progress import ConsoleProgress
-from orderplane.gateway.identity.ids import new_client_id, new_user_id
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import Rules, issue
-from orderplane.gateway.identity.user_store import UserStore
+from orderplane.gateway.identity.user_store import UserStore, new_client_id, new_user_id
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.session import Pool
 

@@ -13,8 +13,7 @@ from kubernetes import client, config
 from orderplane.adapters.kafka.reader import read_all
 from orderplane.adapters.kubernetes.client import Json
 from orderplane.cli.world import open_world
-from orderplane.client.problems import ApiProblem
-from orderplane.client.transport import connect
+from orderplane.client.transport import ApiProblem, connect
 from orderplane.crds.meta import Kind
 from orderplane.dev.demo.catalogue import MERCHANT, seed
 from orderplane.dev.demo.customers import arrive

@@ -3,9 +3,8 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from orderplane.client.accounts import prefer, register
+from orderplane.client.accounts import Memory, Password, prefer, register
 from orderplane.client.client import Client
-from orderplane.client.login import Memory, Password
 from orderplane.client.transport import Transport
 
 COUNT = 12

@@ -10,8 +10,7 @@ from typing import Any
 
 from orderplane.adapters.kubernetes.client import ApiClient, Json
 from orderplane.client.client import Client
-from orderplane.client.problems import ApiProblem
-from orderplane.client.transport import Transport, connect
+from orderplane.client.transport import ApiProblem, Transport, connect
 from orderplane.crds.api_errors import ApiError
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import FINISHED

@@ -1,13 +1,14 @@
-"""Read JSON bodies: what is wrong is told by place, never by value."""
+"""Read JSON bodies and the text in them. Errors name places in the body, never values."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
+from orderplane.crds.meta import SKU_PATTERN
 from orderplane.gateway.http.problems import Problem
 
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -139,3 +140,29 @@ _WORDS = {
     "extra_forbidden": "There is no such field here. Take it out.",
     "missing": "This field is required.",
 }
+
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SKU = re.compile(SKU_PATTERN)
+_BUT_LINE_BREAKS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
+
+def _is_one_line(text: str) -> str:
+    if CONTROL.search(text):
+        raise ValueError("No control characters or line breaks here.")
+    return text
+
+
+def _is_text(text: str) -> str:
+    if _BUT_LINE_BREAKS.search(text):
+        raise ValueError("No control characters here but line breaks.")
+    return text
+
+
+def is_sku(text: str) -> bool:
+    """Whether it can be a product's SKU; what is not one need not be looked for."""
+    return _SKU.fullmatch(text) is not None
+
+
+OneLine = Annotated[str, AfterValidator(_is_one_line)]
+Lines = Annotated[str, AfterValidator(_is_text)]

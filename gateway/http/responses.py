@@ -1,13 +1,13 @@
-"""JSON answers, and what the document says about the ones that are problems."""
+"""JSON responses and their entity tags (RFC 9110, 8.8.3 and 13.1.2)."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
-from orderplane.gateway.http import etags
-from orderplane.gateway.http.problems import MEDIA_TYPE, TYPES
+from orderplane.gateway.http.problems import MEDIA_TYPE
 from orderplane.ledgers.postgres.idempotency import Answered
 
 _JSON = "application/json"
@@ -22,9 +22,9 @@ def json_response(content: Any, *, status: int = 200, headers: Mapping[str, str]
 def tagged_response(if_none_match: str | None, content: Any, tag: str | None = None) -> Response:
     """An answer with an entity tag, or 304 where the client has it; without `tag` the content gives it."""
     body = b"" if tag else orjson.dumps(content)
-    tag = tag or etags.tag_of_body(body)
+    tag = tag or tag_of_body(body)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if etags.is_match(if_none_match, tag):
+    if is_match(if_none_match, tag):
         return Response(None, 304, headers)
     return Response(body or orjson.dumps(content), 200, headers, _JSON)
 
@@ -41,80 +41,24 @@ def answered_response(answered: Answered, location: str | None = None) -> Respon
     return Response(answered.answer.body, answered.answer.status, headers, media_type)
 
 
-_IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": True,
-    "description": "1 to 255 visible ASCII characters, as a structured-field string or bare. What was asked "
-    "for with a key is done once, however often it is asked for.",
-    "schema": {"type": "string"},
-    "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
-}
-ANSWERED_HEADERS: dict[str, Any] = {
-    "Idempotent-Replayed": {
-        "description": "`true` where this is the stored answer to an earlier request with the same key.",
-        "schema": {"type": "string"},
-    },
-}
-
-BODY_PROBLEMS = (
-    "invalid_json", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed",
-)  # fmt: skip
-"""What can be wrong with a body, whatever it is about."""
-KEY_PROBLEMS = ("idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_reused")
+def tag_of(version: str) -> str:
+    """A weak tag from a version that changes with the content."""
+    return f'W/"{version}"'
 
 
-def body_doc(model: str, *media_types: str) -> dict[str, Any]:
-    """What OpenAPI is told of a body that its route reads itself."""
-    schema = {"schema": {"$ref": f"#/components/schemas/{model}"}}
-    content = dict.fromkeys(media_types or (_JSON,), schema)
-    return {"requestBody": {"required": True, "content": content}}
+def tag_of_body(body: bytes) -> str:
+    """A weak tag from the content itself, where nothing else tells its version."""
+    return tag_of(hashlib.sha256(body).hexdigest()[:32])
 
 
-def keyed_doc(model: str) -> dict[str, Any]:
-    """The same for a route that takes an Idempotency-Key."""
-    return {**body_doc(model), "parameters": [_IDEMPOTENCY_KEY]}
+def tags_in(header: str) -> list[str]:
+    """The entity tags, or the asterisk, of an If-Match or If-None-Match."""
+    return [part.strip() for part in header.split(",")]
 
 
-_EVERYWHERE = ("rate_limited", "overloaded", "unavailable", "internal_error")
-_WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
-
-
-def problem_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for the problems of a route, and for those that every route has."""
-    return _docs((*codes, *_EVERYWHERE))
-
-
-def guarded_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The same for a route that needs a token."""
-    return _docs((*codes, *_WITH_TOKEN, *_EVERYWHERE))
-
-
-def _docs(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
-    by_status: dict[int, list[str]] = {}
-    for code in codes:
-        by_status.setdefault(TYPES[code].status, []).append(code)
-    return {status: _problem_doc(codes_of_status) for status, codes_of_status in sorted(by_status.items())}
-
-
-def _problem_doc(codes: list[str]) -> dict[str, Any]:
-    return {
-        "description": "; ".join(f"`{code}`: {TYPES[code].title}" for code in codes),
-        "content": {
-            MEDIA_TYPE: {
-                "schema": {"$ref": "#/components/schemas/ProblemView"},
-                "examples": {
-                    code: {
-                        "value": {
-                            "type": TYPES[code].uri,
-                            "title": TYPES[code].title,
-                            "status": TYPES[code].status,
-                            "detail": "What happened here, to what, and what to do about it.",
-                            "code": code,
-                        }
-                    }
-                    for code in codes
-                },
-            }
-        },
-    }
+def is_match(if_none_match: str | None, tag: str) -> bool:
+    """Whether the client has this version already; compared weakly, as If-None-Match is."""
+    if if_none_match is None:
+        return False
+    wanted = tag.removeprefix("W/")
+    return any(part == "*" or part.removeprefix("W/") == wanted for part in tags_in(if_none_match))

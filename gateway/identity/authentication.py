@@ -1,21 +1,20 @@
-"""From a bearer token to the caller: the token is right, and whom it names is still there."""
+"""From a bearer token to the caller."""
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from orderplane.gateway.identity.issuer import OidcIssuer
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import (
-    OUTSIDE_ALGORITHMS,
     Rules,
     Signed,
-    UnknownKey,
     caller_of,
     signed,
 )
 from orderplane.gateway.principal import Principal, TokenRefused
+from orderplane.ledgers.errors import Transient
 
 _MOST_TOKENS = 4096
 
@@ -64,22 +63,68 @@ class OwnTokens:
         return read
 
 
-class OutsideTokens:
-    """Implements `principal.Authentication`: takes what an outside issuer has issued.
+LOOK_SECONDS = 0.5
+ALIVE_SECONDS = 2.0
+"""Nothing is believed for longer without looking for changes: a deleted user's token dies in this time."""
 
-    That one knows who is still there.
+_KEEP_SECONDS = 300.0
+_MOST = 20_000
+
+Name = tuple[str, str]
+"""Merchant, and the id of a user or service."""
+
+
+class Register(Protocol):
+    """Where users and services are kept. Raises `Transient` where it does not answer."""
+
+    async def role_of(self, merchant: str, name: str) -> str | None:
+        """The role of a user or service who is there now."""
+        ...
+
+    async def changed(self) -> Sequence[Name]:
+        """Who was changed or has gone within the last few looks, more than once rather than not at all."""
+        ...
+
+
+class Roll:
+    """Implements `authentication.Callers`. Without `watch` it asks for each request.
+
+    Args:
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, issuer: OidcIssuer, rules: Rules, *, wall: Callable[[], float] = time.time) -> None:
-        self._issuer = issuer
-        self._rules = rules
-        self._wall = wall
+    def __init__(self, register: Register, clock: Callable[[], float] = time.monotonic) -> None:
+        self._register = register
+        self._clock = clock
+        self._known: OrderedDict[Name, tuple[float, str | None]] = OrderedDict()
+        self._looked_at = float("-inf")
 
-    async def caller(self, token: str) -> Principal:
-        await self._issuer.refresh()
+    async def role_of(self, merchant: str, name: str) -> str | None:
+        """The role of a user or service as it is, or was a moment ago; None where there is no such one."""
+        now, known = self._clock(), self._known.get((merchant, name))
+        is_watched = now - self._looked_at < ALIVE_SECONDS
+        if known is not None and is_watched and now - known[0] < _KEEP_SECONDS:
+            return known[1]
+        role = await self._register.role_of(merchant, name)
+        self._known[merchant, name] = (now, role)
+        self._known.move_to_end((merchant, name))
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)
+        return role
+
+    async def watch(self) -> None:
+        """Look for changes again and again, until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """Forget whoever was changed. Where that cannot be known, soon nothing that is kept is believed."""
+        began = self._clock()
         try:
-            read = signed(token, self._issuer.verifying, OUTSIDE_ALGORITHMS)
-        except UnknownKey as problem:
-            await self._issuer.refresh(problem.kid)
-            read = signed(token, self._issuer.verifying, OUTSIDE_ALGORITHMS)
-        return caller_of(read, self._rules, self._wall())
+            changed = await self._register.changed()
+        except Transient:
+            return
+        for name in changed:
+            self._known.pop(name, None)
+        self._looked_at = began

@@ -1,16 +1,19 @@
-"""The three ways to a token (RFC 6749, 4.3, 4.4 and 6), without any HTTP."""
+"""The three OAuth grants (RFC 6749, 4.3, 4.4 and 6), without any HTTP."""
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orderplane.adapters.limits.counters import Counters, Limit
+from orderplane.gateway.http.client_address import Networks
+from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.passwords import Passwords
-from orderplane.gateway.identity.throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import Granted, Rules, issue, scopes_of
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Principal, Role
@@ -34,6 +37,46 @@ class Tokens:
 
     access: Granted
     refresh: str | None
+
+
+# Exact: an estimate would give a guesser one more now and then.
+ACCOUNT_LIMIT = Limit(10, 300, is_exact=True)
+ADDRESS_LIMIT = Limit(100, 300, is_exact=True)
+
+
+class LoginThrottle:
+    """Counts failures alone: who knows their password may log in as often as the rate limits allow."""
+
+    def __init__(self, failures: Counters) -> None:
+        self._failures = failures
+
+    async def check(self, merchant: str, account: str, address: str) -> None:
+        """See that there were not too many failures of late, whether or not the account exists.
+
+        Raises:
+            Problem: `too_many_logins`.
+        """
+        for limit, key in _keys(merchant, account, address):
+            standing = await self._failures.look(limit, *key)
+            if not standing.is_within:
+                seconds = max(1, math.ceil(standing.reset_seconds))
+                raise Problem(
+                    "too_many_logins",
+                    f"Too many logins failed. Try again in {seconds} s.",
+                    headers={"Retry-After": str(seconds)},
+                )
+
+    async def failed(self, merchant: str, account: str, address: str) -> None:
+        """Count a failure."""
+        for limit, key in _keys(merchant, account, address):
+            await self._failures.hit(limit, *key)
+
+
+def _keys(merchant: str, account: str, address: str) -> tuple[tuple[Limit, tuple[str, ...]], ...]:
+    return (
+        (ACCOUNT_LIMIT, ("failed-login", "account", merchant, account.lower())),
+        (ADDRESS_LIMIT, ("failed-login", "address", address)),
+    )
 
 
 class Grants:
@@ -140,3 +183,21 @@ def _merchant_of(token: str) -> str:
 
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """See the module.
+
+    Args:
+        merchant: Whose accounts are meant where a request does not say.
+    """
+
+    merchant: str
+    trusted_proxies: Networks
+    people: UserStore
+    logins: LoginStore
+    passwords: Passwords
+    ring: KeyRing
+    throttle: LoginThrottle
+    grants: Grants

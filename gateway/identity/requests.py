@@ -6,8 +6,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field
 
 from orderplane.crds.meta import ApiModel
-from orderplane.gateway.http.body import STRICT
-from orderplane.gateway.http.text import OneLine
+from orderplane.gateway.http.body import STRICT, OneLine
 from orderplane.gateway.principal import Role
 
 

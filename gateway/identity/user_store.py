@@ -1,5 +1,7 @@
 """Users and services in PostgreSQL."""
 
+import base64
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -192,3 +194,17 @@ def _person(row: Any) -> User:
         preferences=row["preferences"],
         created_at=row["created_at"],
     )
+
+
+def new_user_id() -> str:
+    """`u-` and 16 characters, 80 random bits."""
+    return f"u-{_random()}"
+
+
+def new_client_id() -> str:
+    """`c-` and 16 characters."""
+    return f"c-{_random()}"
+
+
+def _random() -> str:
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()

@@ -5,7 +5,7 @@ from typing import Annotated, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.gateway.http.fields import Next, Time
+from orderplane.gateway.http.documentation import Next, Time
 from orderplane.gateway.identity.grants import Tokens
 from orderplane.gateway.identity.user_store import User
 

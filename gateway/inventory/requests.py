@@ -7,8 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 from orderplane.crds.meta import ApiModel
 from orderplane.crds.order import Item
 from orderplane.crds.reservation import ReservationSpec
-from orderplane.gateway.http.body import STRICT
-from orderplane.gateway.http.text import OneLine
+from orderplane.gateway.http.body import STRICT, OneLine
 
 MOST_ON_HAND = 1_000_000_000
 MAX_TTL_SECONDS = 604_800

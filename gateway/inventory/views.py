@@ -7,7 +7,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.crds.reservation import ReservationPhase, ReservationSpec
-from orderplane.gateway.http.fields import Count, Next, Sku, Time
+from orderplane.gateway.http.documentation import Count, Next, Sku, Time
 from orderplane.ledgers.gate import ReservationState
 from orderplane.ledgers.postgres.inventory import Kept, Level, Movement
 from orderplane.ledgers.postgres.recount import Recount

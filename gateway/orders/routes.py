@@ -15,25 +15,22 @@ from orderplane.crds.api_errors import Gone, Invalid, NotFound
 from orderplane.crds.defaults import customer_hash
 from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind, Sku
 from orderplane.crds.order import OrderPhase
-from orderplane.gateway.acceptance import Making
-from orderplane.gateway.http import etags, keys
+from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
-from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import (
+from orderplane.gateway.http.documentation import (
     ANSWERED_HEADERS,
     BODY_PROBLEMS,
     KEY_PROBLEMS,
-    answered_response,
     guarded_docs,
-    json_response,
     keyed_doc,
-    tagged_response,
 )
-from orderplane.gateway.orders import cancelling, views
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import answered_response, json_response, tag_of, tagged_response
+from orderplane.gateway.idempotent_create import Making
+from orderplane.gateway.orders import cancellation, views
 from orderplane.gateway.orders.listing import Place, Wish, state_of, walk
-from orderplane.gateway.orders.pricing import IMMUTABLE, price
-from orderplane.gateway.orders.request import OrderRequest
+from orderplane.gateway.orders.requests import IMMUTABLE, OrderRequest, price
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
@@ -84,11 +81,11 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     Repeat a request that was not answered with the same key and body: there will be one order, and the
     answer is the same, byte for byte. A refused request leaves its key unused.
     """
-    key = keys.parse_key(request.headers.getlist("Idempotency-Key"))
+    key = idempotency.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), OrderRequest)
     wanted = body.request.of_customer(caller.customer)
-    name = keys.order_name(caller.merchant, caller.name, key)
+    name = idempotency.order_name(caller.merchant, caller.name, key)
 
     async def admit_and_price() -> dict[str, Any]:
         # Says nothing to repeats: what was begun is finished, what was answered is told again.
@@ -96,8 +93,8 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
         return await price(services.catalogue, caller.merchant, name, wanted)
 
     answered = await services.acceptance.accept(
-        KeyRef(caller.merchant, caller.name, keys.hash_key(key)),
-        keys.fingerprint(body.document),
+        KeyRef(caller.merchant, caller.name, idempotency.hash_key(key)),
+        idempotency.fingerprint(body.document),
         Making(
             Kind.ORDER,
             IMMUTABLE,
@@ -126,7 +123,7 @@ async def read_order(
 ) -> Response:
     """The order as it is now; at most a moment old."""
     order = await _read(services, caller, order_id)
-    tag = etags.tag_of(order["metadata"]["resourceVersion"])
+    tag = tag_of(order["metadata"]["resourceVersion"])
     return tagged_response(if_none_match, views.order_view(order), tag)
 
 
@@ -239,15 +236,15 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     """
     order = await _get(services, caller, order_id, from_cache=False)
     uid = order["metadata"]["uid"]
-    verdict = cancelling.decide(order, await services.gates.read(caller.merchant, uid))
-    if verdict is cancelling.Cancel.ASK:
+    verdict = cancellation.decide(order, await services.gates.read(caller.merchant, uid))
+    if verdict is cancellation.Cancel.ASK:
         # The uid makes it an error to cancel another order that was made under this name meanwhile.
         wish = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
         try:
             order = await services.api.merge_patch(Kind.ORDER, caller.merchant, order_id, wish)
         except NotFound:
             raise _not_found() from None
-    status = 200 if verdict is cancelling.Cancel.DONE else 202
+    status = 200 if verdict is cancellation.Cancel.DONE else 202
     location = {"Location": f"/api/orders/{order_id}"}
     return json_response(views.order_view(order), status=status, headers=location)
 

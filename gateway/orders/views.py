@@ -5,7 +5,7 @@ from typing import Annotated, Any, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.gateway.http.fields import Count, Next, Sku, Time
+from orderplane.gateway.http.documentation import Count, Next, Sku, Time
 
 Json = dict[str, Any]
 

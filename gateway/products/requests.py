@@ -7,8 +7,7 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_va
 from orderplane.crds.meta import ApiModel, Sku
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import QuoteLine
-from orderplane.gateway.http.body import STRICT
-from orderplane.gateway.http.text import Lines, OneLine
+from orderplane.gateway.http.body import STRICT, Lines, OneLine
 from orderplane.ledgers.postgres.products import Details
 
 

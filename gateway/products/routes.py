@@ -7,18 +7,11 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
-from orderplane.gateway.http import etags
-from orderplane.gateway.http.body import check_media_type, merged, parsed, read_body, validated
+from orderplane.gateway.http.body import check_media_type, is_sku, merged, parsed, read_body, validated
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, guarded_docs
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import (
-    BODY_PROBLEMS,
-    body_doc,
-    guarded_docs,
-    json_response,
-    tagged_response,
-)
-from orderplane.gateway.http.text import is_sku
+from orderplane.gateway.http.responses import json_response, tagged_response, tags_in
 from orderplane.gateway.principal import Principal, Scope, allowed, check_scopes
 from orderplane.gateway.products.requests import (
     DetailsRequest,
@@ -224,4 +217,4 @@ def _tag_of(product: StoredProduct) -> str:
 def _is_expected(if_match: str | None, product: StoredProduct) -> bool:
     # Only the version counts: who changes a price does not mean to race against every sale.
     wanted = f'"{product.version}-'
-    return if_match is None or any(tag == "*" or tag.startswith(wanted) for tag in etags.tags_in(if_match))
+    return if_match is None or any(tag == "*" or tag.startswith(wanted) for tag in tags_in(if_match))

@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.crds.money import format_minor
-from orderplane.gateway.http.fields import Next, Sku
+from orderplane.gateway.http.documentation import Next, Sku
 from orderplane.ledgers.postgres.products import StoredProduct
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.gateway.http.bounds import BODY_SECONDS, MAX_BODY
-from orderplane.gateway.http.heads import HEAD_SECONDS
+from orderplane.gateway.http.request_limits import BODY_SECONDS, HEAD_SECONDS, MAX_BODY
 
 from ..conftest import ORDER
 from .conftest import Target, code_of

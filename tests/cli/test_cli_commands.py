@@ -16,7 +16,7 @@ from orderplane.audit.verdict import Verdict
 from orderplane.cli import audit as audit_module
 from orderplane.cli.front_door import exit_code_of
 from orderplane.cli.main import app
-from orderplane.client.problems import NO_ANSWER, ApiProblem
+from orderplane.client.transport import NO_ANSWER, ApiProblem
 from orderplane.dev.localplane.command import environment
 
 RUNNER = CliRunner()

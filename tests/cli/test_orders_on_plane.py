@@ -14,8 +14,7 @@ from orderplane.client.accounts import register
 from orderplane.client.transport import connect
 from orderplane.dev.demo.catalogue import seed
 from orderplane.gateway.identity.grants import new_secret
-from orderplane.gateway.identity.ids import new_client_id
-from orderplane.gateway.identity.user_store import UserStore
+from orderplane.gateway.identity.user_store import UserStore, new_client_id
 
 from ..conftest import ORDER, PASSWORD, Merchant
 from .terminal import Answer, orderplane

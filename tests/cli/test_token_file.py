@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from orderplane.cli.token_file import TokenFile, url_in
-from orderplane.client.login import Tokens
+from orderplane.client.accounts import Tokens
 
 URL = "http://127.0.0.1:8080"
 ADA = Tokens("access", 1000.0, "refresh")

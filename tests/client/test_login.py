@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-from orderplane.client.caller import Caller
-from orderplane.client.login import EARLY_SECONDS, ClientSecret, Login, Memory, Password, Tokens
-from orderplane.client.problems import NO_ANSWER, ApiProblem
-from orderplane.client.transport import Request, Transport
+from orderplane.client.accounts import EARLY_SECONDS, Caller, ClientSecret, Login, Memory, Password, Tokens
+from orderplane.client.transport import NO_ANSWER, ApiProblem, Request, Transport
 
 from .conftest import PROBLEM, Script
 

@@ -2,8 +2,8 @@
 
 from datetime import datetime, timedelta, timezone
 
+from orderplane.client.accounts import Memory, Tokens
 from orderplane.client.client import Client
-from orderplane.client.login import Memory, Tokens
 from orderplane.client.transport import Transport
 
 from .conftest import Script

@@ -2,8 +2,7 @@
 
 import pytest
 
-from orderplane.client.problems import NO_ANSWER, ApiProblem
-from orderplane.client.transport import Request, Transport, connect
+from orderplane.client.transport import NO_ANSWER, ApiProblem, Request, Transport, connect
 
 from .conftest import PROBLEM, Script
 

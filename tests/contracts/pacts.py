@@ -16,10 +16,9 @@ from typing import Any
 from aiohttp import web
 from pact import Pact, Verifier, match
 
+from orderplane.client.accounts import Memory, Tokens
 from orderplane.client.client import Client
-from orderplane.client.login import Memory, Tokens
-from orderplane.client.problems import ApiProblem
-from orderplane.client.transport import Transport, connect
+from orderplane.client.transport import ApiProblem, Transport, connect
 
 FOLDER = Path(__file__).parent / "pacts"
 FRONT_DOOR, TOPICS = "front-door", "topics"

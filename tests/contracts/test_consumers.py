@@ -5,7 +5,7 @@ from typing import Any
 
 from pact import match
 
-from orderplane.client.login import Login, Password
+from orderplane.client.accounts import Login, Password
 
 from ..conftest import ORDER
 from .pacts import Wanted, logged_in, problem, refused, tell

@@ -9,9 +9,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
-from orderplane.client import answers
-from orderplane.gateway.http.examples import NoExample, example_of
+from orderplane.client import responses as answers
 from orderplane.gateway.http.problems import TYPES
+from orderplane.gateway.openapi import NoExample, example_of
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]

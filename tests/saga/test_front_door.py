@@ -9,8 +9,7 @@ import pytest
 
 from orderplane.cli.world import open_world
 from orderplane.client.client import Client
-from orderplane.client.problems import ApiProblem
-from orderplane.client.transport import connect
+from orderplane.client.transport import ApiProblem, connect
 from orderplane.dev.demo.catalogue import MERCHANT, seed
 from orderplane.dev.demo.customers import arrive
 from orderplane.dev.localplane.plane import Plane

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from orderplane.gateway.identity.roll import ALIVE_SECONDS, LOOK_SECONDS, Name, Roll
+from orderplane.gateway.identity.authentication import ALIVE_SECONDS, LOOK_SECONDS, Name, Roll
 from orderplane.ledgers.errors import Transient
 
 ADA = ("demo", "u-ada")

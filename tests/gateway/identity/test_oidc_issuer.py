@@ -10,8 +10,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.identity.authentication import OutsideTokens
-from orderplane.gateway.identity.issuer import OidcIssuer
+from orderplane.gateway.identity.oidc import OidcIssuer, OutsideTokens
 from orderplane.gateway.identity.tokens import Rules
 from orderplane.gateway.principal import Role, TokenRefused
 

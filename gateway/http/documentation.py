@@ -1,0 +1,95 @@
+"""Parts of the OpenAPI document that several routes share."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from orderplane.gateway.http.problems import MEDIA_TYPE, TYPES
+
+_JSON = "application/json"
+
+Sku = Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
+Count = Annotated[int, Field(examples=[2])]
+Time = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-03-01T12:15:00Z"])]
+Next = Annotated[
+    str | None, Field(description="The `cursor` of the following page; null on the last.", examples=[None])
+]
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "1 to 255 visible ASCII characters, as a structured-field string or bare. What was asked "
+    "for with a key is done once, however often it is asked for.",
+    "schema": {"type": "string"},
+    "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+}
+ANSWERED_HEADERS: dict[str, Any] = {
+    "Idempotent-Replayed": {
+        "description": "`true` where this is the stored answer to an earlier request with the same key.",
+        "schema": {"type": "string"},
+    },
+}
+
+BODY_PROBLEMS = (
+    "invalid_json", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed",
+)  # fmt: skip
+"""What can be wrong with a body, whatever it is about."""
+KEY_PROBLEMS = ("idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_reused")
+
+
+def body_doc(model: str, *media_types: str) -> dict[str, Any]:
+    """What OpenAPI is told of a body that its route reads itself."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{model}"}}
+    content = dict.fromkeys(media_types or (_JSON,), schema)
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def keyed_doc(model: str) -> dict[str, Any]:
+    """The same for a route that takes an Idempotency-Key."""
+    return {**body_doc(model), "parameters": [_IDEMPOTENCY_KEY]}
+
+
+_EVERYWHERE = ("rate_limited", "overloaded", "unavailable", "internal_error")
+_WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
+
+
+def problem_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI `responses` for the problems of a route, and for those that every route has."""
+    return _docs((*codes, *_EVERYWHERE))
+
+
+def guarded_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The same for a route that needs a token."""
+    return _docs((*codes, *_WITH_TOKEN, *_EVERYWHERE))
+
+
+def _docs(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(TYPES[code].status, []).append(code)
+    return {status: _problem_doc(codes_of_status) for status, codes_of_status in sorted(by_status.items())}
+
+
+def _problem_doc(codes: list[str]) -> dict[str, Any]:
+    return {
+        "description": "; ".join(f"`{code}`: {TYPES[code].title}" for code in codes),
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/ProblemView"},
+                "examples": {
+                    code: {
+                        "value": {
+                            "type": TYPES[code].uri,
+                            "title": TYPES[code].title,
+                            "status": TYPES[code].status,
+                            "detail": "What happened here, to what, and what to do about it.",
+                            "code": code,
+                        }
+                    }
+                    for code in codes
+                },
+            }
+        },
+    }

@@ -1,0 +1,210 @@
+"""Get in and out: register, log in, log out, and the keys that prove our tokens."""
+
+import base64
+import binascii
+from contextlib import suppress
+from typing import Annotated, Any
+from urllib.parse import unquote_plus
+
+from fastapi import APIRouter, Depends, Form, Request
+from starlette.responses import Response
+
+from orderplane.gateway.http.body import check_media_type, read_body
+from orderplane.gateway.http.client_address import client_address
+from orderplane.gateway.http.documentation import problem_docs
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import json_response
+from orderplane.gateway.identity.grants import GrantRefused, Identity, Tokens
+from orderplane.gateway.identity.requests import RegisterRequest
+from orderplane.gateway.identity.user_store import EmailTaken, new_user_id
+from orderplane.gateway.identity.views import KeySetView, RegisteredView, TokenView, token_view
+from orderplane.gateway.principal import Role
+from orderplane.gateway.services import ServicesDep
+
+router = APIRouter(tags=["identity"])
+
+_REGISTER_DOC = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RegisterRequest"}}},
+    }
+}
+
+
+def own_identity(services: ServicesDep) -> Identity:
+    """Our own accounts.
+
+    Raises:
+        Problem: `route_not_found`, where an outside issuer has the accounts.
+    """
+    if services.identity is None:
+        raise Problem("route_not_found", "Accounts are kept by the issuer of the tokens, not here.")
+    return services.identity
+
+
+IdentityDep = Annotated[Identity, Depends(own_identity)]
+
+
+@router.post(
+    "/api/auth/register",
+    status_code=202,
+    summary="Register a customer",
+    responses={
+        202: {
+            "model": RegisteredView,
+            "description": "Log in now. The answer is the same for an address that has an account.",
+        },
+        **problem_docs("invalid_json", "request_timeout", "body_too_large", "unsupported_media_type",
+                       "validation_failed", "route_not_found"),
+    },
+    openapi_extra=_REGISTER_DOC,
+)  # fmt: skip
+async def register(request: Request, identity: IdentityDep) -> Response:
+    """Make a customer's account.
+
+    Nobody learns here whether an address has one already: then nothing changes, its password stays, and
+    the answer and the time it takes are the same.
+    """
+    check_media_type(request.headers.get("Content-Type"))
+    wanted = read_body(await request.body(), RegisterRequest).request
+    password_hash = await identity.passwords.hash(wanted.password)
+    with suppress(EmailTaken):
+        await identity.people.add(
+            wanted.merchant or identity.merchant, new_user_id(), email=wanted.email,
+            password_hash=password_hash, role=Role.CUSTOMER.value, name=wanted.name, phone=wanted.phone,
+        )  # fmt: skip
+    return json_response({"detail": "Log in with the address and the password."}, status=202)
+
+
+@router.post(
+    "/api/auth/login",
+    summary="Get an access token",
+    responses={
+        200: {"model": TokenView},
+        **problem_docs(
+            "invalid_request", "invalid_grant", "invalid_client", "unsupported_grant_type",
+            "too_many_logins", "body_too_large", "request_timeout", "validation_failed", "route_not_found",
+        ),
+    },
+)  # fmt: skip
+async def log_in(
+    request: Request,
+    identity: IdentityDep,
+    grant_type: Annotated[
+        str | None,
+        Form(
+            max_length=64,
+            description="password, refresh_token or client_credentials.",
+            examples=["password"],
+        ),
+    ] = None,
+    username: Annotated[
+        str | None,
+        Form(max_length=254, description="password: the e-mail address.", examples=["ada@example.org"]),
+    ] = None,
+    password: Annotated[str | None, Form(max_length=128, examples=["correct horse battery staple"])] = None,
+    refresh_token: Annotated[str | None, Form(max_length=256)] = None,
+    client_id: Annotated[str | None, Form(max_length=64, description="Or HTTP Basic.")] = None,
+    client_secret: Annotated[str | None, Form(max_length=256)] = None,
+    scope: Annotated[
+        str | None, Form(max_length=1024, description="Less than the role has; all of it without.")
+    ] = None,
+    merchant: Annotated[
+        str | None, Form(max_length=63, description="Whose account it is; this front door's own without.")
+    ] = None,
+) -> Response:
+    """The token endpoint of OAuth 2.0 (RFC 6749): a form, three grants.
+
+    People use `password`, then `refresh_token`, each refresh token once; services use
+    `client_credentials`. Access tokens are good for 15 minutes and for one merchant.
+    """
+    address = client_address(request, identity.trusted_proxies)
+    try:
+        whose = _given(merchant or identity.merchant, "merchant")
+        match _given(grant_type, "grant_type"):
+            case "password":
+                tokens = await identity.grants.password(
+                    whose, _given(username, "username"), _given(password, "password"),
+                    scope=scope, address=address,
+                )  # fmt: skip
+            case "refresh_token":
+                tokens = await identity.grants.refresh(_given(refresh_token, "refresh_token"))
+            case "client_credentials":
+                given_id, secret = _basic(request.headers.get("Authorization")) or (client_id, client_secret)
+                tokens = await identity.grants.client_credentials(
+                    whose, _given(given_id, "client_id"), _given(secret, "client_secret"),
+                    scope=scope, address=address,
+                )  # fmt: skip
+            case _:
+                raise GrantRefused(
+                    "unsupported_grant_type", "Use password, refresh_token or client_credentials."
+                )
+    except GrantRefused as refusal:
+        raise _refused(refusal) from refusal
+    return _granted(tokens)
+
+
+@router.post(
+    "/api/auth/logout",
+    status_code=204,
+    summary="Log out",
+    responses={
+        204: {"description": "The token, and what came from the same login, is not good any more."},
+        **problem_docs("body_too_large", "request_timeout", "validation_failed", "route_not_found"),
+    },
+)
+async def log_out(
+    identity: IdentityDep,
+    refresh_token: Annotated[str, Form(max_length=256, pattern=r"^[^\x00]*$", examples=["demo.pk3uBpoUuOI"])],
+) -> Response:
+    """End a login by its refresh token (as RFC 7009): an unknown one is no error.
+
+    The access token that is out lives on for at most 15 minutes.
+    """
+    await identity.grants.log_out(refresh_token)
+    return Response(None, 204, {"Cache-Control": "no-store"})
+
+
+@router.get(
+    "/.well-known/jwks.json",
+    summary="The keys that sign access tokens",
+    responses={
+        200: {"model": KeySetView, "description": "A JSON Web Key Set (RFC 7517)."},
+        **problem_docs("route_not_found"),
+    },
+)
+async def key_set(identity: IdentityDep) -> Response:
+    """Public keys only. Keep it for a minute, and look again at a `kid` you do not know."""
+    return json_response(identity.ring.public(), headers={"Cache-Control": "public, max-age=60"})
+
+
+def _granted(tokens: Tokens) -> Response:
+    return json_response(token_view(tokens), headers={"Pragma": "no-cache"})
+
+
+def _given(value: str | None, name: str) -> str:
+    if not value:
+        raise GrantRefused("invalid_request", f"This grant needs the field {name}.")
+    if "\0" in value:
+        raise GrantRefused("invalid_request", f"The field {name} may have no zero bytes.")
+    return value
+
+
+def _refused(refusal: GrantRefused) -> Problem:
+    extra: dict[str, Any] = {"error": refusal.error, "error_description": refusal.message}
+    headers = {"Cache-Control": "no-store"}
+    if refusal.error == "invalid_client":
+        headers["WWW-Authenticate"] = 'Basic realm="orderplane"'
+    return Problem(refusal.error, refusal.message, extra=extra, headers=headers)
+
+
+def _basic(header: str | None) -> tuple[str, str] | None:
+    """RFC 6749, 2.3.1: both parts are form-encoded before they are joined."""
+    kind, _, text = (header or "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        name, colon, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        raise GrantRefused("invalid_client", "The Basic credentials cannot be read.") from None
+    return (unquote_plus(name), unquote_plus(secret)) if colon else None

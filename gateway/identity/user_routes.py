@@ -1,0 +1,219 @@
+"""Accounts: what users see and change of their own, and what admins do with those of their merchant."""
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import Response
+
+from orderplane.gateway.http.body import check_media_type, read_body
+from orderplane.gateway.http.client_address import client_address
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
+from orderplane.gateway.http.documentation import guarded_docs
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import json_response
+from orderplane.gateway.identity.auth_routes import IdentityDep
+from orderplane.gateway.identity.requests import PasswordRequest, ProfileRequest, UserRequest
+from orderplane.gateway.identity.user_store import EmailTaken, new_user_id
+from orderplane.gateway.identity.views import UserListView, UserView, user_view
+from orderplane.gateway.principal import Principal, Role, Scope, allowed
+
+router = APIRouter(tags=["identity"])
+
+_Me = Annotated[Principal, Depends(allowed(Scope.PROFILE))]
+_BODY_PROBLEMS = (
+    "invalid_json", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed",
+    "user_not_found", "route_not_found",
+)  # fmt: skip
+
+
+@router.get(
+    "/api/users/me",
+    summary="Read my profile",
+    responses={200: {"model": UserView}, **guarded_docs("user_not_found", "route_not_found")},
+)
+async def read_profile(caller: _Me, identity: IdentityDep) -> Response:
+    """The account of the token."""
+    person = await identity.people.find(caller.merchant, caller.name)
+    if person is None:
+        raise gone()
+    return json_response(user_view(caller.merchant, person))
+
+
+@router.patch(
+    "/api/users/me",
+    summary="Change my profile",
+    responses={200: {"model": UserView}, **guarded_docs(*_BODY_PROBLEMS)},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ProfileRequest"}}},
+        }
+    },
+)
+async def change_profile(request: Request, caller: _Me, identity: IdentityDep) -> Response:
+    """Name, phone number, and through which channels to be told. The role and the merchant stay."""
+    check_media_type(request.headers.get("Content-Type"))
+    wanted = read_body(await request.body(), ProfileRequest).request
+    changes = wanted.model_dump(mode="json", exclude_unset=True)
+    if changes.get("name", "") is None:
+        changes["name"] = ""
+    changes["preferences"] = {
+        name: value for name, value in (changes.get("preferences") or {}).items() if value is not None
+    }
+    person = await identity.people.change(caller.merchant, caller.name, changes)
+    if person is None:
+        raise gone()
+    return json_response(user_view(caller.merchant, person))
+
+
+@router.delete(
+    "/api/users/me",
+    status_code=204,
+    summary="Delete my account",
+    responses={204: {"description": "Gone, and every token with it."}, **guarded_docs("route_not_found")},
+)
+async def delete_profile(caller: _Me, identity: IdentityDep) -> Response:
+    """Forget who I am. My orders go on, and nobody can tell whose they were."""
+    await identity.people.delete(caller.merchant, caller.name)
+    return Response(None, 204)
+
+
+@router.put(
+    "/api/users/me/password",
+    status_code=204,
+    summary="Change my password",
+    responses={
+        204: {"description": "Every login has ended; log in with the new one."},
+        **guarded_docs("wrong_password", "too_many_logins", *_BODY_PROBLEMS),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PasswordRequest"}}},
+        }
+    },
+)
+async def change_password(request: Request, caller: _Me, identity: IdentityDep) -> Response:
+    """Needs the current one: a token alone, left on a screen, is not enough to take an account over."""
+    check_media_type(request.headers.get("Content-Type"))
+    wanted = read_body(await request.body(), PasswordRequest).request
+    address = client_address(request, identity.trusted_proxies)
+    await identity.throttle.check(caller.merchant, caller.name, address)
+    known = await identity.people.password_hash(caller.merchant, caller.name)
+    if not await identity.passwords.is_right(wanted.current_password, known):
+        await identity.throttle.failed(caller.merchant, caller.name, address)
+        raise Problem("wrong_password", "The current password is another one. Nothing was changed.")
+    password_hash = await identity.passwords.hash(wanted.new_password)
+    await identity.people.set_password(caller.merchant, caller.name, password_hash, end_logins=True)
+    return Response(None, 204)
+
+
+def gone() -> Problem:
+    """The refusal for a user who is not there."""
+    return Problem("user_not_found", "There is no such user, or it was deleted.")
+
+
+_CURSOR = "users"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
+
+
+@router.get(
+    "/api/users",
+    summary="List users",
+    responses={
+        200: {"model": UserListView},
+        **guarded_docs("invalid_cursor", "validation_failed", "route_not_found"),
+    },
+)
+async def list_users(
+    caller: _Admin,
+    identity: IdentityDep,
+    limit: Annotated[int, Query(ge=1, le=200, description="Users per page.")] = 50,
+    cursor: Annotated[
+        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
+    ] = None,
+) -> Response:
+    """Everybody of the merchant who has an account, by id."""
+    after = read_place(_CURSOR, cursor)
+    people = await identity.people.page(caller.merchant, after=after, limit=limit + 1)
+    page = people[:limit]
+    following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(people) > limit else None
+    return json_response(
+        {"items": [user_view(caller.merchant, person) for person in page], "next": following}
+    )
+
+
+@router.post(
+    "/api/users",
+    status_code=201,
+    summary="Make a user",
+    responses={
+        201: {
+            "model": UserView,
+            "headers": {"Location": {"description": "The user.", "schema": {"type": "string"}}},
+        },
+        **guarded_docs("email_taken", "invalid_json", "request_timeout", "body_too_large",
+                       "unsupported_media_type", "validation_failed", "route_not_found"),
+    },
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/UserRequest"}}},
+        }
+    },
+)  # fmt: skip
+async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> Response:
+    """An account of any role but `service`, of the admin's own merchant."""
+    check_media_type(request.headers.get("Content-Type"))
+    wanted = read_body(await request.body(), UserRequest).request
+    if wanted.role is Role.SERVICE:
+        places = [{"pointer": "#/role", "detail": "A service is a client, not a user."}]
+        raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
+    password_hash = await identity.passwords.hash(wanted.password)
+    try:
+        person = await identity.people.add(
+            caller.merchant, new_user_id(), email=wanted.email, password_hash=password_hash,
+            role=wanted.role.value, name=wanted.name,
+        )  # fmt: skip
+    except EmailTaken:
+        raise Problem("email_taken", "A user of this merchant has this address already.") from None
+    location = {"Location": f"/api/users/{person.id}"}
+    return json_response(user_view(caller.merchant, person), status=201, headers=location)
+
+
+@router.get(
+    "/api/users/{user_id}",
+    summary="Read a user",
+    responses={200: {"model": UserView}, **guarded_docs("user_not_found", "route_not_found")},
+)
+async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
+    """One user of the merchant."""
+    person = await identity.people.find(caller.merchant, _id(user_id))
+    if person is None:
+        raise gone()
+    return json_response(user_view(caller.merchant, person))
+
+
+@router.delete(
+    "/api/users/{user_id}",
+    status_code=204,
+    summary="Delete a user",
+    responses={
+        204: {"description": "Gone, and every token with it."},
+        **guarded_docs("user_not_found", "route_not_found"),
+    },
+)
+async def delete_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
+    """Forget a user. Their orders go on."""
+    if not await identity.people.delete(caller.merchant, _id(user_id)):
+        raise gone()
+    return Response(None, 204)
+
+
+def _id(text: str) -> str:
+    """What can be an id; the rest is not even looked up."""
+    if not _ID.fullmatch(text):
+        raise gone()
+    return text

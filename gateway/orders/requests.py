@@ -1,0 +1,170 @@
+"""What a client sends to place an order, and the Order resource made from it."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from orderplane.adapters.telemetry.traces import current_traceparent
+from orderplane.crds.defaults import draw_shard, looks_like_card_number, order_manifest
+from orderplane.crds.meta import ApiModel, Currency, Minor
+from orderplane.crds.money import format_minor
+from orderplane.crds.order import Address, Item, OrderSpec, Quote
+from orderplane.gateway.http.body import CONTROL, STRICT
+from orderplane.gateway.http.problems import Problem
+from orderplane.ledgers.pricing import PriceList, QuoteRefused, RefusalCode, quote_from
+
+
+class ExpectedTotal(ApiModel):
+    """The total that the client showed its customer; another one is refused with `price_changed`."""
+
+    model_config = STRICT
+
+    amount: Annotated[Minor, Field(description="In minor units: cents, yen, fils.", examples=[2390])]
+    currency: Annotated[Currency, Field(description="ISO 4217.", examples=["EUR"])]
+
+
+class WantedItem(Item):
+    """A product and how many of it."""
+
+    model_config = STRICT
+
+
+class WantedAddress(Address):
+    """Where it goes. Plain lines of text, without control characters."""
+
+    model_config = STRICT
+
+    @model_validator(mode="after")
+    def _is_plain_text(self) -> Self:
+        for value in self.__dict__.values():
+            if value is not None and CONTROL.search(value):
+                raise ValueError("No line of an address may contain control characters or line breaks.")
+        return self
+
+
+def _is_no_card_number(token: str) -> str:
+    if looks_like_card_number(token):
+        raise ValueError("This looks like a card number. Send the payment provider's token, as pm_....")
+    return token
+
+
+class OrderRequest(ApiModel):
+    """An order as a client places it. Prices come from the catalogue; a client cannot set them."""
+
+    model_config = ConfigDict(
+        **STRICT,
+        json_schema_extra={
+            "examples": [
+                {
+                    "customer": "c-1001",
+                    "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 2}],
+                    "address": {
+                        "name": "Ada Example",
+                        "line1": "1 Sample Street",
+                        "city": "Berlin",
+                        "postalCode": "10115",
+                        "country": "DE",
+                    },
+                    "paymentMethod": "pm_card_visa",
+                }
+            ]
+        },
+    )
+
+    customer: Annotated[
+        str | None,
+        *OrderSpec.model_fields["customer"].metadata,
+        Field(
+            description="The shop's id of its customer, not an e-mail address or a name. Customers order "
+            "for themselves and leave it out; others have to give it.",
+        ),
+    ] = None
+    items: Annotated[
+        tuple[WantedItem, ...],
+        Field(min_length=1, max_length=50, description="Each product at most once."),
+    ]
+    address: WantedAddress
+    payment_method: Annotated[
+        str,
+        *OrderSpec.model_fields["payment_method"].metadata,
+        AfterValidator(_is_no_card_number),
+        Field(description="The payment provider's token, `pm_...`. Never a card number."),
+    ]
+    currency: Annotated[
+        Currency | None,
+        Field(
+            description="ISO 4217: price the order in it; every product needs a price in it. Without it, the "
+            "products' own currency, which has to be one.",
+            examples=["EUR"],
+        ),
+    ] = None
+    expected_total: ExpectedTotal | None = None
+    ttl_seconds_after_finished: Annotated[
+        int | None,
+        Field(ge=0, le=31_536_000, description="When to remove the finished order. Without it, it stays."),
+    ] = None
+
+    def of_customer(self, customer: str | None) -> "OrderRequest":
+        """The request with whose order it is: a customer's own, else the one it names.
+
+        Raises:
+            Problem: `validation_failed`.
+        """
+        if customer is None and self.customer is None:
+            raise _wrong_customer("This field is required: say whose order it is.")
+        if customer is not None and self.customer not in (None, customer):
+            raise _wrong_customer("Leave it out: customers order for themselves.")
+        return self.model_copy(update={"customer": customer or self.customer})
+
+
+def _wrong_customer(detail: str) -> Problem:
+    places = [{"pointer": "#/customer", "detail": detail}]
+    return Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
+
+
+IMMUTABLE = ("customer", "items", "quote", "address", "paymentMethod")
+"""The fields of the spec by which an order is known to be the one that was asked for."""
+
+_NOT_IN_SPEC = {"currency", "expected_total"}
+
+
+async def price(catalogue: PriceList, merchant: str, name: str, request: OrderRequest) -> dict[str, Any]:
+    """The manifest of the order `name`.
+
+    Raises:
+        Problem: `price_changed`, or one of the codes of `QuoteRefused`.
+        Transient: the catalogue did not answer.
+    """
+    try:
+        quote = await quote_from(catalogue, merchant, request.items, request.currency)
+    except QuoteRefused as refusal:
+        raise _refused(refusal, request) from refusal
+    if request.expected_total is not None:
+        check_total(request.expected_total, quote)
+    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_IN_SPEC)
+    return order_manifest(merchant, name, spec, quote, current_traceparent(), draw_shard())
+
+
+def check_total(expected: ExpectedTotal, quote: Quote) -> None:
+    """See that the customer pays what was shown.
+
+    Raises:
+        Problem: `price_changed`, with the total as it is now.
+    """
+    total, currency = quote.amounts.total, quote.currency
+    if (expected.amount, expected.currency) != (total, currency):
+        raise Problem(
+            "price_changed",
+            f"The total is {format_minor(total, currency)} now. Nothing was ordered; show it to the customer "
+            "and send it as expectedTotal.",
+            extra={"total": {"amount": total, "currency": currency}},
+        )
+
+
+def _refused(refusal: QuoteRefused, request: OrderRequest) -> Problem:
+    message = f"{refusal.message[:1].upper()}{refusal.message[1:]}."
+    lines = [index for index, item in enumerate(request.items) if item.sku == refusal.sku]
+    errors = [{"pointer": f"#/items/{index}/sku", "detail": message} for index in lines[-1:]]
+    if request.currency and refusal.code is RefusalCode.UNSUPPORTED_CURRENCY:
+        errors = [{"pointer": "#/currency", "detail": message}]
+    return Problem(refusal.code, message, errors=errors)

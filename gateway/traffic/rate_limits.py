@@ -1,0 +1,203 @@
+"""Rate limits: how many requests one user and one address may send."""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from prometheus_client import Counter
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orderplane.adapters.limits.counters import Counters, Limit, Standing
+from orderplane.gateway.http.client_address import Networks, client_address
+from orderplane.gateway.http.problems import Problem, response_of
+
+WINDOW_SECONDS = 60
+
+
+class RouteClass(StrEnum):
+    """What kind of request it is; each has quotas of its own."""
+
+    AUTH = "auth"
+    ORDERS = "orders"
+    READS = "reads"
+    WRITES = "writes"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """Requests a minute.
+
+    Args:
+        user: Of one customer. Who acts for a whole shop (roles merchant, admin and service) is allowed as
+            much as an address is.
+        address: From one address, whoever is there: a household, an office, a shop's servers.
+    """
+
+    user: int
+    address: int
+
+
+Quotas = Mapping[RouteClass, Quota]
+
+DEFAULTS: Quotas = {
+    RouteClass.AUTH: Quota(user=20, address=120),
+    RouteClass.ORDERS: Quota(user=60, address=600),
+    RouteClass.READS: Quota(user=600, address=6_000),
+    RouteClass.WRITES: Quota(user=120, address=1_200),
+}
+
+_RULES = (
+    ("POST", re.compile(r"/api/auth/.*"), RouteClass.AUTH),
+    ("PUT", re.compile(r"/api/users/me/password"), RouteClass.AUTH),
+    ("POST", re.compile(r"/api/orders"), RouteClass.ORDERS),
+    ("GET|HEAD|OPTIONS", re.compile(r".*", re.DOTALL), RouteClass.READS),
+)
+"""Methods, path and class; the first that fits. What none fits is a write."""
+
+_OVERRIDE = re.compile(r"(?P<name>[a-z]+)=(?P<user>[1-9][0-9]{0,8})/(?P<address>[1-9][0-9]{0,8})")
+
+
+def class_of(method: str, path: str) -> RouteClass:
+    """The class of a request."""
+    for methods, pattern, route_class in _RULES:
+        if method in methods.split("|") and pattern.fullmatch(path):
+            return route_class
+    return RouteClass.WRITES
+
+
+def quotas_from(text: str) -> Quotas | None:
+    """Read `reads=600/6000, orders=60/600`, requests a minute of a user and an address; `off` is None.
+
+    What is left out keeps its default.
+
+    Raises:
+        ValueError: a part cannot be read.
+    """
+    if text.strip() == "off":
+        return None
+    quotas = dict(DEFAULTS)
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        override = _OVERRIDE.fullmatch(part)
+        if override is None or override["name"] not in quotas:
+            raise ValueError(f"{part!r} is no quota")
+        quotas[RouteClass(override["name"])] = Quota(int(override["user"]), int(override["address"]))
+    return quotas
+
+
+LIMITED = Counter(
+    "orderplane_http_rate_limited_total",
+    "Requests that were refused because there were too many.",
+    ["route_class", "by"],
+)
+
+_VISIT = "orderplane.visit"
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+
+class RateLimits:
+    """Counts every request, refuses (429) what is too much, and says in each answer what is left."""
+
+    def __init__(self, app: ASGIApp, *, quotas: Quotas, counters: Counters, trusted: Networks) -> None:
+        self._app = app
+        self._quotas = quotas
+        self._counters = counters
+        self._trusted = trusted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route_class = class_of(scope["method"], scope["path"])
+        visit = Visit(self._counters, route_class, self._quotas[route_class])
+        scope[_VISIT] = visit
+
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *visit.headers()]
+            await send(message)
+
+        try:
+            await visit.count_address(client_address(HTTPConnection(scope), self._trusted))
+        except Problem as problem:
+            await response_of(problem)(scope, receive, tell)
+            return
+        await self._app(scope, receive, tell)
+
+
+class Visit:
+    """One request, and where its address and its user stand."""
+
+    def __init__(self, counters: Counters, route_class: RouteClass, quota: Quota) -> None:
+        self._counters = counters
+        self._class = route_class
+        self._quota = quota
+        self._standings: list[tuple[str, Limit, Standing]] = []
+
+    async def count_address(self, address: str) -> None:
+        """Count the request for its address.
+
+        Raises:
+            Problem: `rate_limited`.
+        """
+        await self._count("address", self._quota.address, subscriber_of(address))
+
+    async def count_user(self, merchant: str, name: str, *, is_shop: bool) -> None:
+        """Count the request for its user.
+
+        Raises:
+            Problem: `rate_limited`.
+        """
+        await self._count("user", self._quota.address if is_shop else self._quota.user, merchant, name)
+
+    def headers(self) -> RawHeaders:
+        """`RateLimit-Policy` and `RateLimit` for what was counted."""
+        return headers_of(self._standings)
+
+    async def _count(self, by: str, amount: int, *key: str) -> None:
+        limit = Limit(amount, WINDOW_SECONDS)
+        standing = await self._counters.hit(limit, by, self._class.value, *key)
+        self._standings.append((f"{self._class.value}-{by}", limit, standing))
+        if standing.is_within:
+            return
+        LIMITED.labels(self._class.value, by).inc()
+        seconds = max(1, math.ceil(standing.reset_seconds))
+        raise Problem(
+            "rate_limited",
+            f"{'This user' if by == 'user' else 'Your address'} may send {amount} requests of this kind in "
+            f"{WINDOW_SECONDS} s. Try again in {seconds} s.",
+            headers={"Retry-After": str(seconds)},
+        )
+
+
+def visit_of(scope: Scope) -> Visit | None:
+    """The visit that a request is; None where nothing is limited."""
+    return scope.get(_VISIT)
+
+
+def subscriber_of(address: str) -> str:
+    """Who is meant by an address: in IPv6 everybody has 2^64 of them, so a whole /64 is one."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((int(parsed) >> 64 << 64, 64)))
+
+
+def headers_of(standings: list[tuple[str, Limit, Standing]]) -> RawHeaders:
+    """The fields of draft-ietf-httpapi-ratelimit-headers: lists of named policies (RFC 9651)."""
+    if not standings:
+        return []
+    policies = ", ".join(f'"{name}";q={limit.amount};w={limit.seconds}' for name, limit, _ in standings)
+    states = ", ".join(
+        f'"{name}";r={standing.left};t={math.ceil(standing.reset_seconds)}' for name, _, standing in standings
+    )
+    return [(b"ratelimit-policy", policies.encode()), (b"ratelimit", states.encode())]

@@ -1,0 +1,65 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orderplane.gateway.http.cursors import read_cursor, read_place, write_cursor
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.http.responses import is_match, tag_of, tag_of_body
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
+STATES = st.dictionaries(st.text(max_size=10), st.none() | TEXTS, max_size=4)
+
+
+@given(STATES)
+def test_a_cursor_comes_back_as_it_was(state: dict[str, str | None]) -> None:
+    cursor = write_cursor("orders", state)
+    assert read_cursor("orders", cursor) == state
+    assert cursor.isascii()
+    assert not set(cursor) & set("+/= &")
+
+
+def test_a_place_in_a_list_by_key() -> None:
+    assert read_place("products", None) == ""
+    assert read_place("products", write_cursor("products", {"after": "TEA"})) == "TEA"
+
+
+@pytest.mark.parametrize("state", [{}, {"after": None}, {"after": "TEA\0"}, {"before": "TEA"}])
+def test_a_place_that_was_made_up_is_refused(state: dict[str, str | None]) -> None:
+    with pytest.raises(Problem) as refusal:
+        read_place("products", write_cursor("products", state))
+    assert refusal.value.type.code == "invalid_cursor"
+
+
+@given(STATES, st.data())
+def test_a_cursor_that_was_altered_is_refused(state: dict[str, str | None], data: st.DataObject) -> None:
+    cursor = write_cursor("orders", state)
+    # The last character may carry spare bits that mean nothing.
+    place = data.draw(st.integers(0, len(cursor) - 2))
+    other = data.draw(st.sampled_from("ABCxyz019-_").filter(lambda character: character != cursor[place]))
+    with pytest.raises(Problem) as refusal:
+        read_cursor("orders", cursor[:place] + other + cursor[place + 1 :])
+    assert refusal.value.type.code == "invalid_cursor"
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "abc", "é", "A" * 100, "!!!!", "bnVsbA"])
+def test_garbage_is_refused(cursor: str) -> None:
+    with pytest.raises(Problem):
+        read_cursor("orders", cursor)
+
+
+def test_a_cursor_belongs_to_one_list() -> None:
+    with pytest.raises(Problem):
+        read_cursor("orders", write_cursor("products", {"after": "TEA"}))
+
+
+@pytest.mark.parametrize(
+    ("header", "is_fresh"),
+    [(None, False), ("", False), ('W/"7"', True), ('"7"', True), ('"6", W/"7"', True), ("*", True),
+     ('W/"70"', False), ("7", False)],
+)  # fmt: skip
+def test_if_none_match_compares_weakly(header: str | None, is_fresh: bool) -> None:
+    assert is_match(header, tag_of("7")) is is_fresh
+
+
+def test_the_tag_of_a_body_follows_its_content() -> None:
+    assert tag_of_body(b"a") == tag_of_body(b"a") != tag_of_body(b"b")

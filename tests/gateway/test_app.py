@@ -1,0 +1,359 @@
+"""The application without its servers: every error is a problem document, limits hold, the docs are true."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from fastapi import FastAPI
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from structlog.testing import capture_logs
+
+from orderplane.crds.api_errors import Forbidden, Gone, Invalid, NotFound, Overloaded, Unavailable
+from orderplane.gateway import openapi
+from orderplane.gateway.app import create_app
+from orderplane.gateway.http import request_limits as limits
+from orderplane.gateway.http import telemetry
+from orderplane.gateway.http.problems import BASE, TYPES
+from orderplane.gateway.http.request_limits import Limits
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role
+from orderplane.gateway.settings import OidcIssuerSettings, Settings, SettingsError
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.pricing import RefusalCode
+
+DOCS = Path(__file__).parents[2] / "docs" / "openapi.json"
+
+
+class BrokenApi:
+    """An API server client that fails in one way."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def get(self, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+    async def list_page(self, *_: Any, **__: Any) -> Any:
+        raise self.error
+
+
+class Anybody:
+    """Takes every token for a seller's."""
+
+    async def caller(self, _: str) -> Principal:
+        return Principal("demo", "u-seller", Role.MERCHANT, SCOPES_OF[Role.MERCHANT])
+
+
+def app_with(error: Exception) -> FastAPI:
+    services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody(), shedding=None)
+    return create_app(Settings(postgres_dsn="unused", quotas=None), services)
+
+
+def client_of(app: Any) -> httpx.AsyncClient:
+    headers = {"Authorization": "Bearer any"}
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8080", headers=headers
+    )
+
+
+def check(response: httpx.Response, code: str) -> dict[str, Any]:
+    document: dict[str, Any] = response.json()
+    assert response.headers["Content-Type"] == "application/problem+json"
+    assert document["type"] == BASE + code
+    assert document["code"] == code
+    assert response.status_code == document["status"] == TYPES[code].status
+    assert document["title"]
+    assert document["detail"]
+    return document
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app_with(NotFound(404, "NotFound", "no"))) as client:
+        yield client
+
+
+async def test_an_unknown_address(client: httpx.AsyncClient) -> None:
+    for path in ("/", "/nope", "/api/orders/", "/docs", "/redoc"):
+        check(await client.get(path), "route_not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/api/orders", "GET, POST"),
+        ("DELETE", "/api/orders/o-1", "GET"),
+        ("GET", "/api/orders/o-1/cancel", "POST"),
+        ("PUT", "/api/products", "GET, POST"),
+        ("OPTIONS", "/api/orders", "GET, POST"),
+        ("BREW", "/api/products/TEA", "DELETE, GET, PATCH"),
+        ("PUT", "/api/inventory/TEA", "GET"),
+        ("PUT", "/api/inventory/reserve", "POST"),
+    ],
+)
+async def test_a_wrong_method(client: httpx.AsyncClient, method: str, path: str, allow: str) -> None:
+    response = await client.request(method, path)
+    check(response, "method_not_allowed")
+    assert response.headers["Allow"] == allow
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFound(404, "NotFound", "no"), "order_not_found"),
+        (Overloaded(429, "TooManyRequests", "no", retry_after=7), "overloaded"),
+        (Unavailable(0, "NoAnswer", "no"), "unavailable"),
+        (Transient("LedgerUnavailable", "no"), "unavailable"),
+        (Forbidden(403, "Forbidden", "secret reason"), "internal_error"),
+        (RuntimeError("secret reason"), "internal_error"),
+    ],
+)
+async def test_failures_of_other_systems(error: Exception, code: str) -> None:
+    with capture_logs() as logs:
+        async with client_of(app_with(error)) as client:
+            response = await client.get("/api/orders/o-1")
+    check(response, code)
+    assert bool(logs) is (response.status_code >= 500)
+    assert "secret" not in response.text
+    if response.status_code == 503:
+        assert int(response.headers["Retry-After"]) == (7 if isinstance(error, Overloaded) else 1)
+
+
+async def test_an_internal_error_names_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "_tracer", TracerProvider().get_tracer("test"))
+    trace_id = "0af7651916cd43dd8448eb211c80319c"
+    headers = {"traceparent": f"00-{trace_id}-b7ad6b7169203331-01"}
+    with capture_logs():
+        async with client_of(app_with(RuntimeError("x"))) as client:
+            response = await client.get("/api/orders/o-1", headers=headers)
+    assert check(response, "internal_error")["traceId"] == trace_id
+
+
+async def test_a_request_is_one_span_within_the_callers_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "_tracer", provider.get_tracer("test"))
+    parent = "b7ad6b7169203331"
+    headers = {"traceparent": f"00-0af7651916cd43dd8448eb211c80319c-{parent}-01"}
+    async with client_of(app_with(NotFound(404, "NotFound", "no"))) as client:
+        await client.get("/api/orders/o-1", headers=headers)
+    (span,) = exporter.get_finished_spans()
+    assert span.name == "GET /api/orders/{order_id}"
+    assert span.parent is not None
+    assert format(span.parent.span_id, "016x") == parent
+    assert span.attributes is not None
+    assert span.attributes["http.response.status_code"] == 404
+
+
+@pytest.mark.parametrize("error", [Gone(410, "Expired", "x"), Invalid(400, "BadRequest", "x")])
+async def test_a_list_token_that_the_server_does_not_take(error: Exception) -> None:
+    async with client_of(app_with(error)) as client:
+        response = await client.get("/api/orders")
+    check(response, "cursor_expired" if isinstance(error, Gone) else "invalid_cursor")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=201", "limit=x", "phase=Nope", f"cursor={'x' * 5000}",
+     "createdAfter=yesterday", "createdAfter=1767225600", "createdBefore=2026-01-31T12:00:00", "sku=a%2Fb"],
+)  # fmt: skip
+async def test_a_wrong_parameter_is_named_and_its_value_is_not(client: httpx.AsyncClient, query: str) -> None:
+    response = await client.get(f"/api/orders?{query}")
+    parameter, _, value = query.partition("=")
+    assert check(response, "validation_failed")["errors"][0]["parameter"] == parameter
+    assert len(value) == 1 or value not in response.text
+
+
+@pytest.mark.parametrize("order_id", ["O-1", "a%2Fb", "..", "x" * 51, "-a", "a-", "a%00", "é"])
+async def test_what_cannot_be_a_name_is_not_even_looked_up(order_id: str) -> None:
+    async with client_of(app_with(RuntimeError("asked"))) as client:
+        response = await client.get(f"/api/orders/{order_id}")
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "text/plain", "application/json; charset=latin-1", "multipart/form-data"]
+)
+async def test_another_media_type(client: httpx.AsyncClient, content_type: str | None) -> None:
+    headers = {"Idempotency-Key": "k"} | ({"Content-Type": content_type} if content_type else {})
+    check(await client.post("/api/orders", content=b"{}", headers=headers), "unsupported_media_type")
+
+
+async def test_every_answer_forbids_sniffing(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/nope")).headers["X-Content-Type-Options"] == "nosniff"
+
+
+# Limits
+
+
+async def swallow(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers with the number of bytes it was sent."""
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(len(message["body"])).encode()})
+
+
+async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * size
+
+
+async def test_a_body_up_to_the_limit_passes_whole() -> None:
+    async with client_of(Limits(swallow)) as client:
+        assert (await client.post("/", content=b"x" * limits.MAX_BODY)).text == str(limits.MAX_BODY)
+        assert (await client.post("/", content=chunks(8, 8192))).text == str(limits.MAX_BODY)
+
+
+async def test_a_body_beyond_the_limit_is_refused_with_and_without_a_length() -> None:
+    async with client_of(Limits(swallow)) as client:
+        check(await client.post("/", content=b"x" * (limits.MAX_BODY + 1)), "body_too_large")
+        check(await client.post("/", content=chunks(9, 8192)), "body_too_large")
+
+
+async def test_a_declared_length_is_enough_to_refuse() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        assert sent, "the body was asked for before the answer"
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"content-length", b"1000000")]}
+    await Limits(swallow)(scope, receive, send)
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert sent[-1]["more_body"] is False
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "_LINGER_SECONDS", 0.01)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await Limits(swallow)({"type": "http", "headers": [(b"content-length", b"5")]}, receive, send)
+    assert sent[0]["status"] == 408
+
+
+async def test_too_many_requests_at_once_are_refused() -> None:
+    gate = asyncio.Event()
+
+    async def wait(scope: Any, receive: Any, send: Any) -> None:
+        await gate.wait()
+        await swallow(scope, receive, send)
+
+    async with client_of(Limits(wait, max_in_flight=1)) as client:
+        first = asyncio.create_task(client.get("/"))
+        await asyncio.sleep(0)
+        while True:
+            second = await asyncio.wait_for(client.get("/"), 5) if not first.done() else None
+            if second is not None and second.status_code == 503:
+                break
+        check(second, "overloaded")
+        gate.set()
+        assert (await first).status_code == 200
+        assert (await client.get("/")).status_code == 200
+
+
+# Settings
+
+
+MINIMAL = {"ORDERPLANE_POSTGRES_DSN": "x", "ORDERPLANE_SIGNING_KEYS": "/keys"}
+
+
+def test_settings_come_from_the_environment() -> None:
+    assert Settings.from_environment(MINIMAL | {"ORDERPLANE_HTTP_PORT": "81"}) == Settings(
+        "x", Path("/keys"), issuer="http://127.0.0.1:81", http_port=81
+    )
+    proxies = Settings.from_environment(MINIMAL | {"ORDERPLANE_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7"})
+    assert [str(network) for network in proxies.trusted_proxies] == ["10.0.0.0/8", "192.0.2.7/32"]
+
+
+def test_tokens_may_come_from_outside() -> None:
+    settings = Settings.from_environment(
+        {
+            "ORDERPLANE_POSTGRES_DSN": "x",
+            "ORDERPLANE_OIDC_ISSUER": "https://id.example",
+            "ORDERPLANE_OIDC_ROLE_CLAIM": "groups",
+        }
+    )
+    assert settings.signing_keys is None
+    assert settings.outside_issuer == OidcIssuerSettings("https://id.example", "merchant", "groups")
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"ORDERPLANE_POSTGRES_DSN": "x"},
+        MINIMAL | {"ORDERPLANE_OIDC_ISSUER": "https://id.example"},
+        MINIMAL | {"ORDERPLANE_HTTP_PORT": "http"},
+        MINIMAL | {"ORDERPLANE_METRICS_PORT": "65536"},
+        MINIMAL | {"ORDERPLANE_TRUSTED_PROXIES": "10.0.0.0/8, everybody"},
+        MINIMAL | {"ORDERPLANE_RATE_LIMITS": "reads=many"},
+        MINIMAL | {"ORDERPLANE_REDIS_URL": "127.0.0.1:6379"},
+        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "0"},
+        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "soon"},
+        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "inf"},
+    ],
+)
+def test_wrong_settings_are_named(environment: dict[str, str]) -> None:
+    with pytest.raises(SettingsError, match="ORDERPLANE_"):
+        Settings.from_environment(environment)
+
+
+# Documents
+
+
+def test_every_refusal_of_a_quote_is_a_known_problem() -> None:
+    assert {code.value for code in RefusalCode} <= set(TYPES)
+
+
+def test_the_committed_document_is_the_generated_one() -> None:
+    assert DOCS.read_bytes() == openapi.rendered(), (
+        "docs/openapi.json is not what the code says. "
+        "Write it anew: python -m orderplane.gateway.openapi > docs/openapi.json"
+    )
+
+
+def test_the_document_is_complete() -> None:
+    document = orjson.loads(openapi.rendered())
+    assert document["openapi"].startswith("3.1")
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert {value for key, value in _walk(document) if key == "$ref"} <= known
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert len(operations) == 30
+    for operation in operations:
+        assert operation["summary"]
+        assert operation["description"]
+        assert {"500", "503"} <= set(operation["responses"])
+        for status, response in operation["responses"].items():
+            if int(status) >= 400:
+                assert set(response["content"]) == {"application/problem+json"}, (
+                    operation["summary"],
+                    status,
+                )
+
+
+def _walk(part: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(part, dict):
+        for key, value in part.items():
+            yield key, value
+            yield from _walk(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _walk(value)
