@@ -18,7 +18,7 @@ from orderplane.workers.notifier.ports import Outgoing
 T = TypeVar("T")
 
 TABLES = (
-    "orders", "stock", "reservations", "reservation_lines", "movements", "payments", "refunds",
+    "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
     "shipments", "history", "idempotency", "notifications", "users",
 )  # fmt: skip
 _COLUMNS = {"users": "merchant, id, preferences, updated_at, deleted_at"}

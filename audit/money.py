@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.controllers.payment.ports import IntentState
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 
 _DONE = ("Succeeded", "SettledByHand")
 
@@ -107,7 +107,7 @@ def refunds_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
         if row is None:
             yield Violation("refund-unknown", refund.id, "at the provider, not in the ledger")
             continue
-        if refund.state is not RefundState.FAILED:
+        if refund.state is not ProviderRefundState.FAILED:
             if refund.reference in seen:
                 yield Violation(
                     "refunded-twice", refund.reference, f"{seen[refund.reference]} and {refund.id}"
@@ -126,9 +126,9 @@ def refunds_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                 f"{payment['currency']} of {payment['intent_id']} in the ledger",
             )
         is_settled = row["state"] == "Succeeded" and row["provider_id"] == refund.id
-        if is_settled and refund.state is not RefundState.SUCCEEDED:
+        if is_settled and refund.state is not ProviderRefundState.SUCCEEDED:
             yield Violation("refund-state", refund.id, f"Succeeded in the ledger, {refund.state} there")
-        if refund.state is RefundState.SUCCEEDED and row["state"] in ("Failed", "SettledByHand"):
+        if refund.state is ProviderRefundState.SUCCEEDED and row["state"] in ("Failed", "SettledByHand"):
             yield Violation("refund-state", refund.id, f"{row['state']} in the ledger, Succeeded there")
     for reference, row in ours.items():
         if row["state"] == "Succeeded" and reference not in seen:

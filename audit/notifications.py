@@ -70,10 +70,16 @@ def _copies(row: Row, count: int) -> Iterator[Violation]:
     is_sent = row["state"] == "Sent"
     if is_sent and count == 0:
         yield Violation("message-lost", subject, f"Sent by {channel}, but the provider does not have it")
-    doubtful = row["doubts"] if channel == Channel.EMAIL else min(row["doubts"], 0 if is_sent else 1)
+    doubtful = (
+        row["unknown_attempts"]
+        if channel == Channel.EMAIL
+        else min(row["unknown_attempts"], 0 if is_sent else 1)
+    )
     if count > doubtful + is_sent:
         yield Violation(
-            "message-repeated", subject, f"{row['state']}, {row['doubts']} in doubt, {count} out by {channel}"
+            "message-repeated",
+            subject,
+            f"{row['state']}, {row['unknown_attempts']} in doubt, {count} out by {channel}",
         )
 
 

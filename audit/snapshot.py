@@ -71,7 +71,7 @@ class Snapshot:
 
     def lost(self) -> frozenset[UUID]:
         """The holders whose stock a recount has taken."""
-        return frozenset(row["holder"] for row in self.tables["movements"] if row["kind"] == "Lose")
+        return frozenset(row["holder"] for row in self.tables["stock_movements"] if row["kind"] == "Lose")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -14,7 +14,7 @@ LATE = timedelta(seconds=120)
 def stock_balances(snapshot: Snapshot) -> Iterator[Violation]:
     """on_hand = opening + movements, and it is never negative."""
     moved: dict[tuple[str, str], int] = defaultdict(int)
-    for row in snapshot.tables["movements"]:
+    for row in snapshot.tables["stock_movements"]:
         moved[row["merchant"], row["sku"]] += row["on_hand_delta"]
     counted = {(row["merchant"], row["sku"]) for row in snapshot.tables["stock"]}
     for merchant, sku in moved.keys() - counted:
@@ -46,7 +46,7 @@ def reservations_match_stock(snapshot: Snapshot) -> Iterator[Violation]:
         if state[row["merchant"], row["holder"]] in ("Held", "Pinned"):
             kept[row["merchant"], row["sku"]] += row["quantity"]
     moved: dict[tuple[str, str], int] = defaultdict(int)
-    for row in snapshot.tables["movements"]:
+    for row in snapshot.tables["stock_movements"]:
         moved[row["merchant"], row["sku"]] += row["reserved_delta"]
     for row in snapshot.tables["stock"]:
         key = row["merchant"], row["sku"]
@@ -67,7 +67,7 @@ def reservations_match_stock(snapshot: Snapshot) -> Iterator[Violation]:
 def movements_match_reservations(snapshot: Snapshot) -> Iterator[Violation]:
     """Each line of a reservation has moved just what its state calls for, once."""
     moved: dict[tuple[str, UUID, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
-    for row in snapshot.tables["movements"]:
+    for row in snapshot.tables["stock_movements"]:
         if row["holder"] is not None:
             key = row["merchant"], row["holder"], row["sku"]
             on_hand, reserved = moved[key]
@@ -94,7 +94,7 @@ def movements_match_reservations(snapshot: Snapshot) -> Iterator[Violation]:
 def corrections_move_the_shelf_alone(snapshot: Snapshot) -> Iterator[Violation]:
     """A recount or an adjustment changes what is on hand, for a reason, and nothing that is kept; and nothing
     else moves stock without a reservation."""
-    for row in snapshot.tables["movements"]:
+    for row in snapshot.tables["stock_movements"]:
         is_correction = row["kind"] in ("Recount", "Adjust")
         is_reasoned = row["note"] is not None and row["reserved_delta"] == 0
         if is_correction != (row["holder"] is None) or (is_correction and not is_reasoned):
@@ -133,7 +133,7 @@ def no_hold_outlives_its_time(snapshot: Snapshot) -> Iterator[Violation]:
 def nothing_moves_after_the_end(snapshot: Snapshot) -> Iterator[Violation]:
     """A sealed order's stock does not move any more."""
     sealed = {row["uid"]: row for row in snapshot.tables["orders"] if row["sealed_at"]}
-    for row in snapshot.tables["movements"]:
+    for row in snapshot.tables["stock_movements"]:
         order = sealed.get(row["holder"])
         if order is not None and row["at"] > order["sealed_at"]:
             yield Violation(

@@ -70,8 +70,9 @@ def _expected() -> tuple[type[Exception], ...]:
         Refused,
         Transient,
     )
-    from orderplane.ledgers.postgres.recount import StockRaced  # noqa: PLC0415
+    from orderplane.ledgers.postgres.recount import StockConflict  # noqa: PLC0415
 
     return (
-        ApiError, Transient, Refused, GateClosed, StockRaced, KafkaError, OSError, PostgresError, ValueError
+        ApiError, Transient, Refused, GateClosed, StockConflict, KafkaError,
+        OSError, PostgresError, ValueError,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, need, run
 from orderplane.crds.meta import RETRY_ANNOTATION, Kind
-from orderplane.ledgers.postgres.settlement import settle_by_hand
+from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
 
 Order = Annotated[str, typer.Argument(help="The Order's name.")]
 Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]
@@ -56,6 +56,6 @@ async def _retry(namespace: str, order: str) -> None:
 async def _resolve(namespace: str, order: str, reason: str, reference: str) -> str:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
-        return await settle_by_hand(pool, namespace, order, reason=reason, reference=reference)
+        return await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
     finally:
         await pool.close()

@@ -47,7 +47,7 @@ class ParentOrder:
     async def close_gate(self, key: Key, order_uid: str) -> None:
         """Somebody deleted this child of an order that is still open: undo the order."""
         kind = self._kind.value
-        await self._gates.undo(
+        await self._gates.compensate(
             key[0],
             order_uid,
             reason=f"{kind}Deleted",

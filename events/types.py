@@ -21,8 +21,8 @@ class EventType(StrEnum):
     ORDER_CANCELLED = "order.cancelled"
 
 
-LANES = 16
-"""Relay lanes: all events of one subject share a lane, so that one worker keeps their order."""
+OUTBOX_PARTITIONS = 16
+"""Relay partitions: all events of one subject share a partition, so that one worker keeps their order."""
 
 
 def event_id(effect: UUID, type_: EventType) -> UUID:
@@ -33,6 +33,6 @@ def event_id(effect: UUID, type_: EventType) -> UUID:
     return uuid5(effect, type_.value)
 
 
-def lane_of(subject: UUID) -> int:
-    """Which lane a subject's events go through."""
-    return subject.int % LANES
+def outbox_partition_of(subject: UUID) -> int:
+    """Which partition a subject's events go through."""
+    return subject.int % OUTBOX_PARTITIONS

@@ -52,7 +52,7 @@ class Keys(Protocol):
     async def give_up(self, claim: Claim, *, seconds: float) -> None: ...
     async def forget(self, claim: Claim) -> None: ...
     async def store(self, ref: KeyRef, answer: Answer) -> Answer: ...
-    async def made_uid(self, kind: Kind, merchant: str, name: str) -> str | None: ...
+    async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None: ...
 
 
 class Resources(Protocol):
@@ -172,7 +172,7 @@ class Acceptance:
             raise _cannot_ask(error) from error
         if found is not None:
             return await self._answer_existing(making, claim, manifest, found)
-        gone = await self._keys.made_uid(making.kind, merchant, name)
+        gone = await self._keys.created_uid(making.kind, merchant, name)
         if gone is not None:
             log.info("was made and is gone", kind=making.kind, name=name, uid=gone)
             return await self._answer(making, claim.ref, gone, manifest)

@@ -34,7 +34,7 @@ from orderplane.ledgers.postgres.inventory import PostgresInventory
 from orderplane.ledgers.postgres.price_list import PostgresPriceList
 from orderplane.ledgers.postgres.products import ProductStore
 from orderplane.ledgers.postgres.session import Pool
-from orderplane.ledgers.postgres.timeline import PostgresTimelines
+from orderplane.ledgers.postgres.timeline import PostgresTimelineReader
 from orderplane.ledgers.pricing import PriceList
 
 POOL_SIZE = 8
@@ -56,7 +56,7 @@ class Services:
     keys: PostgresIdempotency
     shelf: ProductStore
     inventory: PostgresInventory
-    timelines: PostgresTimelines
+    timelines: PostgresTimelineReader
     counters: Counters
     shedding: Shedding
     acceptance: Acceptance
@@ -88,7 +88,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
             keys=keys,
             shelf=ProductStore(pool),
             inventory=PostgresInventory(pool),
-            timelines=PostgresTimelines(pool),
+            timelines=PostgresTimelineReader(pool),
             counters=counters,
             shedding=shedding,
             acceptance=Acceptance(keys, api),

@@ -13,10 +13,10 @@ from orderplane.crds.order import Compensation, Order
 
 
 class GateState(StrEnum):
-    """OPEN admits holds, charges and labels; UNDOING admits their undoing; SEALED admits nothing."""
+    """OPEN admits holds, charges and labels; COMPENSATING admits their undoing; SEALED admits nothing."""
 
     OPEN = "Open"
-    UNDOING = "Undoing"
+    COMPENSATING = "Compensating"
     SEALED = "Sealed"
 
 
@@ -113,7 +113,7 @@ class Gate:
         return self.shipment in (None, ShipmentState.REFUSED, ShipmentState.VOIDED, ShipmentState.CANCELLED)
 
     @property
-    def is_undone(self) -> bool:
+    def is_compensated(self) -> bool:
         """Nothing of this order is held, charged or labelled any more."""
         return (
             self.is_shipment_settled
@@ -134,14 +134,16 @@ class GateLedger(Protocol):
         """Make the row and `order.created`, or answer the row that is there."""
         ...
 
-    async def undo(self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool) -> Gate:
+    async def compensate(
+        self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool
+    ) -> Gate:
         """Decide that the order is undone; the first reason stays. Answers the row as it is then."""
         ...
 
     async def seal(self, merchant: str, uid: str) -> Gate:
         """End an order that is being undone, with `order.failed` or `order.cancelled`.
 
-        Answers the row as it is: still UNDOING where a ledger holds something yet.
+        Answers the row as it is: still COMPENSATING where a ledger holds something yet.
         """
         ...
 

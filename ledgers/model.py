@@ -16,7 +16,7 @@ from orderplane.ledgers.gate import (
     ShipmentState,
     TrackingStatus,
 )
-from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundProgress, RefundState
+from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry, RefundState
 from orderplane.ledgers.shipments import Label, ShipmentEntry, ShipmentRef, VoidState
 from orderplane.ledgers.stock import ReservationEntry
 
@@ -141,16 +141,18 @@ class Gates:
         assert view is not None
         return view
 
-    async def undo(self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool) -> Gate:
-        await self._books.pause("gate undo")
+    async def compensate(
+        self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool
+    ) -> Gate:
+        await self._books.pause("gate compensate")
         gate = self._books.gates.get(uid)
         if gate is None:
             raise GateClosed(f"{uid} was never opened")
         if gate.state is GateState.OPEN:
             self._books.gates[uid] = replace(
-                gate, state=GateState.UNDOING, reason=reason, message=message, is_cancel=is_cancel
+                gate, state=GateState.COMPENSATING, reason=reason, message=message, is_cancel=is_cancel
             )
-        await self._books.pause("gate undoing")
+        await self._books.pause("gate compensating")
         view = self._books.view(uid)
         assert view is not None
         return view
@@ -159,7 +161,7 @@ class Gates:
         await self._books.pause("gate seal")
         view = self._books.view(uid)
         assert view is not None
-        if view.state is GateState.UNDOING and view.is_undone:
+        if view.state is GateState.COMPENSATING and view.is_compensated:
             outcome = Outcome.CANCELLED if view.is_cancel else Outcome.FAILED
             self._books.seal(uid, outcome)
             self._books.tell(uid, f"order.{outcome.lower()}")
@@ -249,7 +251,7 @@ class Stock:
     async def release(self, merchant: str, holder: str) -> ReservationEntry | None:
         await self._books.pause("release")
         books = self._books
-        books.gate(holder, GateState.UNDOING)
+        books.gate(holder, GateState.COMPENSATING)
         parcel = books.parcels.get(holder)
         if parcel is not None and parcel.state in ALIVE:
             raise GateClosed("a label is alive")
@@ -299,7 +301,7 @@ class Payments:
         await self._books.pause("payment intended")
         return books.payments[order_uid]
 
-    async def next_create(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
+    async def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
         await self._books.pause("next create")
         self._books.gate(order_uid, GateState.OPEN)
         entry = self._books.payments[order_uid]
@@ -320,9 +322,9 @@ class Payments:
         await self._books.pause("confirm begun")
         return self._books.payments[order_uid]
 
-    async def note_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
+    async def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
         await self._books.pause("note intent")
-        self._books.gate(order_uid, GateState.OPEN, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.OPEN, GateState.COMPENSATING)
         entry = self._books.payments[order_uid]
         if entry.state is PaymentState.INTENDED and entry.intent_id is None:
             self._put(order_uid, intent_id=intent_id)
@@ -331,7 +333,7 @@ class Payments:
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
         await self._books.pause("capture")
-        self._books.gate(order_uid, GateState.OPEN, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.OPEN, GateState.COMPENSATING)
         if self._books.payments[order_uid].state in (PaymentState.INTENDED, PaymentState.DECLINED):
             self._put(order_uid, state=PaymentState.CAPTURED, captured=received)
             self._books.tell(order_uid, "payment.success")
@@ -340,7 +342,7 @@ class Payments:
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
         await self._books.pause("decline")
-        self._books.gate(order_uid, GateState.OPEN, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.OPEN, GateState.COMPENSATING)
         if self._books.payments[order_uid].state is PaymentState.INTENDED:
             self._put(order_uid, state=PaymentState.DECLINED, reason=reason, message=message)
             self._books.tell(order_uid, "payment.failed")
@@ -349,7 +351,7 @@ class Payments:
 
     async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
         await self._books.pause("cancel payment")
-        self._books.gate(order_uid, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.COMPENSATING)
         if self._books.payments[order_uid].state in (PaymentState.INTENDED, PaymentState.DECLINED):
             self._put(order_uid, state=PaymentState.CANCELLED)
             self._books.tell(order_uid, "payment.cancelled")
@@ -358,15 +360,13 @@ class Payments:
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
         await self._books.pause("request refund")
-        self._books.gate(order_uid, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.COMPENSATING)
         parcel = self._books.parcels.get(order_uid)
         if parcel is not None and parcel.state in ALIVE:
             raise GateClosed("a label is alive")
         entry = self._books.payments[order_uid]
         if entry.state is PaymentState.CAPTURED and not entry.refunds:
-            refund = RefundEntry(
-                f"refund-{order_uid}", entry.captured, RefundProgress.REQUESTED, None, 1, None
-            )
+            refund = RefundEntry(f"refund-{order_uid}", entry.captured, RefundState.REQUESTED, None, 1, None)
             self._put(order_uid, refunds=(refund,))
         await self._books.pause("refund requested")
         return self._books.payments[order_uid]
@@ -378,16 +378,16 @@ class Payments:
         refund_id: str,
         *,
         provider_id: str,
-        state: RefundState,
+        state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
         await self._books.pause("record refund")
-        self._books.gate(order_uid, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.COMPENSATING)
         (refund,) = self._books.payments[order_uid].refunds
-        if refund.state is not RefundProgress.SUCCEEDED:
-            refund = replace(refund, state=RefundProgress(state.value), provider_id=provider_id)
+        if refund.state is not RefundState.SUCCEEDED:
+            refund = replace(refund, state=RefundState(state.value), provider_id=provider_id)
             self._put(order_uid, refunds=(refund,))
-            if state is RefundState.SUCCEEDED:
+            if state is ProviderRefundState.SUCCEEDED:
                 self._put(order_uid, state=PaymentState.REFUNDED)
                 self._books.tell(order_uid, "payment.refunded")
         await self._books.pause("refund recorded")
@@ -395,12 +395,10 @@ class Payments:
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
         await self._books.pause("next refund")
-        self._books.gate(order_uid, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.COMPENSATING)
         (refund,) = self._books.payments[order_uid].refunds
-        if refund.state in (RefundProgress.REQUESTED, RefundProgress.FAILED):
-            again = replace(
-                refund, attempt=refund.attempt + 1, state=RefundProgress.REQUESTED, provider_id=None
-            )
+        if refund.state in (RefundState.REQUESTED, RefundState.FAILED):
+            again = replace(refund, attempt=refund.attempt + 1, state=RefundState.REQUESTED, provider_id=None)
             self._put(order_uid, refunds=(again,))
         return self._books.payments[order_uid]
 
@@ -454,14 +452,14 @@ class Parcels:
         return self._books.parcels[order_uid]
 
     async def record_label(
-        self, merchant: str, order_uid: str, label: Label, *, now: datetime, ask_at: datetime
+        self, merchant: str, order_uid: str, label: Label, *, now: datetime, next_poll_at: datetime
     ) -> ShipmentEntry:
         await self._books.pause("record label")
         books = self._books
-        gate = books.gate(order_uid, GateState.OPEN, GateState.UNDOING)
+        gate = books.gate(order_uid, GateState.OPEN, GateState.COMPENSATING)
         if books.parcels[order_uid].state is ShipmentState.INTENDED:
             self._put(order_uid, state=ShipmentState.BOUGHT, label=label)
-            books.polls[order_uid] = ask_at
+            books.polls[order_uid] = next_poll_at
             if gate.state is GateState.OPEN and self._commit(order_uid):
                 self._tell_shipped(order_uid)
         await self._books.pause("label recorded")
@@ -469,7 +467,7 @@ class Parcels:
 
     async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ShipmentEntry:
         await self._books.pause("refuse parcel")
-        self._books.gate(order_uid, GateState.OPEN, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.OPEN, GateState.COMPENSATING)
         if self._books.parcels[order_uid].state is ShipmentState.INTENDED:
             self._put(order_uid, state=ShipmentState.REFUSED, reason=reason, message=message)
         await self._books.pause("parcel refused")
@@ -477,7 +475,7 @@ class Parcels:
 
     async def cancel(self, merchant: str, order_uid: str) -> ShipmentEntry:
         await self._books.pause("cancel parcel")
-        self._books.gate(order_uid, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.COMPENSATING)
         if self._books.parcels[order_uid].state is ShipmentState.INTENDED:
             self._put(order_uid, state=ShipmentState.CANCELLED)
         await self._books.pause("parcel cancelled")
@@ -485,7 +483,7 @@ class Parcels:
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
         await self._books.pause("record void")
-        self._books.gate(order_uid, GateState.UNDOING)
+        self._books.gate(order_uid, GateState.COMPENSATING)
         if self._books.parcels[order_uid].state is ShipmentState.BOUGHT:
             self._put(order_uid, state=ShipmentState.VOIDED, void=void)
             self._books.polls.pop(order_uid, None)
@@ -501,7 +499,7 @@ class Parcels:
         gate, entry = books.gate(order_uid, *GateState), books.parcels[order_uid]
         if entry.state is ShipmentState.BOUGHT and RANK[tracking_status] > RANK[entry.tracking_status]:
             self._put(order_uid, tracking_status=tracking_status)
-            if gate.state is GateState.UNDOING:
+            if gate.state is GateState.COMPENSATING:
                 if not self._commit(order_uid) and books.stock[order_uid].state is ReservationState.LOST:
                     books.stock[order_uid] = replace(books.stock[order_uid], state=ReservationState.COMMITTED)
                 if order_uid not in books.shipped:
@@ -515,7 +513,7 @@ class Parcels:
         await self._books.pause("tracking_status recorded")
         return books.parcels[order_uid]
 
-    async def due_for_tracking(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
+    async def claim_due_for_polling(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
         await self._books.pause("due for tracking")
         books = self._books
         found = []
@@ -532,17 +530,17 @@ class Parcels:
             )  # fmt: skip
         return found
 
-    async def track_again(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
+    async def schedule_polls(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
         await self._books.pause("track again")
 
     async def claim_pickup(self, now: datetime, limit: int, lease: float) -> None:
         await self._books.pause("claim pickup")
 
-    async def record_pickup_made(self, batch: str, pickup_id: str) -> bool:
+    async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
         await self._books.pause("record pickup made")
         return True
 
-    async def record_pickup(self, batch: str, confirmation: str) -> None:
+    async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
         await self._books.pause("record pickup")
 
     def _commit(self, uid: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Protocol
 from orderplane.ledgers.gate import PaymentState
 
 
-class RefundState(StrEnum):
+class ProviderRefundState(StrEnum):
     """Where the provider says one refund is."""
 
     PENDING = "Pending"
@@ -15,7 +15,7 @@ class RefundState(StrEnum):
     FAILED = "Failed"
 
 
-class RefundProgress(StrEnum):
+class RefundState(StrEnum):
     """One refund in the ledger. SETTLED_BY_HAND: somebody paid it back outside, and signed for it."""
 
     REQUESTED = "Requested"
@@ -31,7 +31,7 @@ class RefundEntry:
 
     id: str
     amount: int
-    state: RefundProgress
+    state: RefundState
     provider_id: str | None
     attempt: int
     reason: str | None
@@ -57,7 +57,7 @@ class PaymentEntry:
     @property
     def refunded(self) -> int:
         """Minor units that were given back."""
-        done = (RefundProgress.SUCCEEDED, RefundProgress.SETTLED_BY_HAND)
+        done = (RefundState.SUCCEEDED, RefundState.SETTLED_BY_HAND)
         return sum(refund.amount for refund in self.refunds if refund.state in done)
 
 
@@ -86,7 +86,7 @@ class PaymentLedger(Protocol):
         """
         ...
 
-    async def next_create(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
+    async def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
         """The provider stored a failure under create key `attempt`: use another. Needs OPEN."""
         ...
 
@@ -96,24 +96,24 @@ class PaymentLedger(Protocol):
         """Write down that confirm `attempt` of this intent is about to be sent. Needs OPEN."""
         ...
 
-    async def note_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
-        """Keep the id of an intent whose confirm was not admitted: undoing cancels it. OPEN or UNDOING."""
+    async def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
+        """Keep the id of an intent whose confirm was not admitted, to cancel it. OPEN or COMPENSATING."""
         ...
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
-        """The money was taken: `payment.success`. OPEN or UNDOING: a charge can land late."""
+        """The money was taken: `payment.success`. OPEN or COMPENSATING: a charge can land late."""
         ...
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
-        """The provider refused: `payment.failed`. OPEN or UNDOING."""
+        """The provider refused: `payment.failed`. OPEN or COMPENSATING."""
         ...
 
     async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
-        """No money was taken and none can be: `payment.cancelled`. Needs UNDOING."""
+        """No money was taken and none can be: `payment.cancelled`. Needs COMPENSATING."""
         ...
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
-        """Decide to give back all that was captured. Needs UNDOING, and no label alive."""
+        """Decide to give back all that was captured. Needs COMPENSATING, and no label alive."""
         ...
 
     async def record_refund(
@@ -123,12 +123,12 @@ class PaymentLedger(Protocol):
         refund_id: str,
         *,
         provider_id: str,
-        state: RefundState,
+        state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
-        """Note what the provider says; the last one that succeeds tells `payment.refunded`. Needs UNDOING."""
+        """Record the provider's answer; success appends `payment.refunded`. Needs COMPENSATING."""
         ...
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
-        """Try a refund anew under another key, once the provider was seen to know none. Needs UNDOING."""
+        """Retry a refund under a new key, once the provider has none. Needs COMPENSATING."""
         ...

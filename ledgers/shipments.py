@@ -59,7 +59,7 @@ class ShipmentRef:
     provider_id: str
     tracking_code: str
     tracking_status: TrackingStatus
-    polls: int
+    poll_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,25 +101,25 @@ class ShipmentLedger(Protocol):
         ...
 
     async def record_label(
-        self, merchant: str, order_uid: str, label: Label, *, now: datetime, ask_at: datetime
+        self, merchant: str, order_uid: str, label: Label, *, now: datetime, next_poll_at: datetime
     ) -> ShipmentEntry:
-        """A label was bought. OPEN: commit the stock, tell `order.shipped`. UNDOING: only note it.
+        """A label was bought. OPEN: commit the stock, tell `order.shipped`. COMPENSATING: only note it.
 
         Args:
-            ask_at: When the carrier is first asked where the parcel is.
+            next_poll_at: When the carrier is first asked where the parcel is.
         """
         ...
 
     async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ShipmentEntry:
-        """The carrier will not take it. OPEN or UNDOING."""
+        """The carrier will not take it. OPEN or COMPENSATING."""
         ...
 
     async def cancel(self, merchant: str, order_uid: str) -> ShipmentEntry:
-        """No label was bought and none can be. Needs UNDOING."""
+        """No label was bought and none can be. Needs COMPENSATING."""
         ...
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
-        """The label is dead: `shipment.cancelled`. Needs UNDOING."""
+        """The label is dead: `shipment.cancelled`. Needs COMPENSATING."""
         ...
 
     async def record_tracking_status(
@@ -131,11 +131,11 @@ class ShipmentLedger(Protocol):
         """
         ...
 
-    async def due_for_tracking(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
+    async def claim_due_for_polling(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
         """Claim parcels whose turn it is, for `lease` seconds."""
         ...
 
-    async def track_again(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
+    async def schedule_polls(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
         """Say when each is asked for next."""
         ...
 
@@ -146,10 +146,10 @@ class ShipmentLedger(Protocol):
         """
         ...
 
-    async def record_pickup_made(self, batch: str, pickup_id: str) -> bool:
+    async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
         """The carrier knows this batch's pickup; False where the batch was given up meanwhile."""
         ...
 
-    async def record_pickup(self, batch: str, confirmation: str) -> None:
+    async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
         """The collection of this batch is booked."""
         ...

@@ -17,7 +17,7 @@ from orderplane.adapters.provider_calls import ProviderCalls
 from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund
 from orderplane.ledgers.errors import Refused, Transient, Unclear
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 
 PAGE = 100
 
@@ -39,11 +39,11 @@ _REASONS = {
     "authentication_required": "AuthenticationRequired",
 }
 _REFUND_STATES = {
-    "succeeded": RefundState.SUCCEEDED,
-    "pending": RefundState.PENDING,
-    "requires_action": RefundState.PENDING,
-    "failed": RefundState.FAILED,
-    "canceled": RefundState.FAILED,
+    "succeeded": ProviderRefundState.SUCCEEDED,
+    "pending": ProviderRefundState.PENDING,
+    "requires_action": ProviderRefundState.PENDING,
+    "failed": ProviderRefundState.FAILED,
+    "canceled": ProviderRefundState.FAILED,
 }
 
 
@@ -155,7 +155,7 @@ class StripeGateway:
     async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
         async for refund in self._pages("find_refund", self._refunds, {"payment_intent": intent_id}):
             found = refund_of(refund)
-            if found.reference == reference and found.state is not RefundState.FAILED:
+            if found.reference == reference and found.state is not ProviderRefundState.FAILED:
                 return found
         return None
 
@@ -217,7 +217,7 @@ def refund_of(found: Any) -> Refund:
     return Refund(
         id=found.id,
         intent_id=intent if isinstance(intent, str) else intent.id,
-        state=_REFUND_STATES.get(str(found.status), RefundState.PENDING),
+        state=_REFUND_STATES.get(str(found.status), ProviderRefundState.PENDING),
         amount=found.amount,
         currency=found.currency.upper(),
         reference=found.metadata["refund"] if found.metadata and "refund" in found.metadata else "",

@@ -129,7 +129,7 @@ class OrderReconciler:
         return await self._gates.open(order)
 
     async def _undo(self, merchant: str, uid: str, why: Undo) -> Gate:
-        return await self._gates.undo(
+        return await self._gates.compensate(
             merchant, uid, reason=why.reason, message=why.message, is_cancel=why.is_cancel
         )
 
@@ -197,7 +197,7 @@ class OrderReconciler:
             why = Undo("OrderMissing", "The Order resource vanished before the order was finished.")
             after = await self._undo(gate.merchant, gate.uid, why)
             is_left = await self._delete_orphans(gate)
-            if after.is_undone and not is_left:
+            if after.is_compensated and not is_left:
                 await self._gates.seal(gate.merchant, gate.uid)
         return 1.0
 

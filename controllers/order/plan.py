@@ -93,7 +93,7 @@ def plan(order: Order, gate: Gate | None, children: Children, now: datetime) -> 
         return Plan(open_gate=True)
     if gate.state is GateState.SEALED:
         return retire(order, gate, children, now)
-    if gate.state is GateState.UNDOING:
+    if gate.state is GateState.COMPENSATING:
         return undo(gate, children)
     if why := why_undo(order, gate, children):
         return Plan(undo=why)
@@ -148,7 +148,7 @@ def undo(gate: Gate, children: Children) -> Plan:
     orphaned = tuple(kind for kind in _unsettled(gate) if children.get(kind) is None)
     if orphaned:
         return Plan(settle_orphaned=orphaned)
-    return Plan() if present or not gate.is_undone else Plan(seal=True)
+    return Plan() if present or not gate.is_compensated else Plan(seal=True)
 
 
 def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Plan:

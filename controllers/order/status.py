@@ -205,7 +205,7 @@ def _waiting(gate: Gate, children: Children) -> list[Fact | None]:
 
 def _end(order: Order, gate: Gate) -> list[Fact | None]:
     reason, message = gate.reason or "Unknown", gate.message or ""
-    if gate.state is GateState.UNDOING:
+    if gate.state is GateState.COMPENSATING:
         return [Fact(OrderCondition.UNDONE, "False", reason, message)]
     if gate.outcome is Outcome.FAILED:
         return [

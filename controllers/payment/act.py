@@ -140,12 +140,12 @@ class PaymentReconciler:
             try:
                 return await self._confirm(merchant, entry, intent.id)
             except GateClosed:
-                return await self._ledger.note_intent(merchant, entry.order_uid, intent.id)
+                return await self._ledger.record_intent(merchant, entry.order_uid, intent.id)
         return await self._confirm(merchant, entry, entry.intent_id or "")
 
     async def _create(self, merchant: str, entry: PaymentEntry, trouble: FailureState | None) -> Intent:
         if trouble is not None and trouble.tries >= SAME_KEY_TRIES:
-            entry = await self._ledger.next_create(merchant, entry.order_uid, entry.create_attempt)
+            entry = await self._ledger.next_create_attempt(merchant, entry.order_uid, entry.create_attempt)
         return await self._gateway.create_intent(
             key=f"{entry.order_uid}/create/{entry.create_attempt}",
             amount=entry.amount,

@@ -8,7 +8,7 @@ from orderplane.controllers.engine.child import child_conditions
 from orderplane.controllers.engine.conditions import Fact
 from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
 from orderplane.ledgers.gate import Gate, GateState, PaymentState
-from orderplane.ledgers.payments import PaymentEntry, RefundProgress
+from orderplane.ledgers.payments import PaymentEntry, RefundState
 
 
 class Action(StrEnum):
@@ -42,7 +42,7 @@ def plan(
     let_go = Action.LET_GO if is_deleting else Action.WAIT
     if gate is None or gate.state is GateState.SEALED:
         return let_go
-    if gate.state is GateState.UNDOING:
+    if gate.state is GateState.COMPENSATING:
         return undo(gate, entry) or let_go
     if is_deleting:
         return Action.CLOSE_GATE
@@ -73,11 +73,11 @@ def undo(gate: Gate, entry: PaymentEntry | None) -> Action | None:
     if not entry.refunds:
         return Action.REQUEST_REFUND
     match entry.refunds[-1].state:
-        case RefundProgress.REQUESTED:
+        case RefundState.REQUESTED:
             return Action.SEND_REFUND
-        case RefundProgress.PENDING:
+        case RefundState.PENDING:
             return Action.CHECK_REFUND
-        case RefundProgress.FAILED:
+        case RefundState.FAILED:
             return Action.RETRY_REFUND
         case _:
             return Action.WAIT
@@ -128,7 +128,7 @@ def _facts(entry: PaymentEntry) -> list[Fact]:
     match entry.state:
         case PaymentState.INTENDED:
             return []
-        case PaymentState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundProgress.FAILED:
+        case PaymentState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundState.FAILED:
             reason = entry.refunds[-1].reason or "the provider did not say why"
             return [
                 Fact("Captured", "True", "PaymentCaptured", "The whole amount was taken."),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 
 
 class IntentState(StrEnum):
@@ -45,7 +45,7 @@ class Refund:
 
     id: str
     intent_id: str
-    state: RefundState
+    state: ProviderRefundState
     amount: int
     currency: str
     reference: str

@@ -58,7 +58,7 @@ def plan(
             return let_go
     elif gate.state is GateState.SEALED:
         return let_go
-    elif gate.state is GateState.UNDOING:
+    elif gate.state is GateState.COMPENSATING:
         if is_kept:
             return Next(Action.RELEASE if gate.is_shipment_settled else Action.WAIT)
         return let_go

@@ -95,7 +95,7 @@ class ShipmentReconciler:
         self._entries[key] = entry
         if entry != before:
             self._family.wake_order(key, shipment, gate)
-            if gate is not None and gate.state is GateState.UNDOING:
+            if gate is not None and gate.state is GateState.COMPENSATING:
                 self._family.wake_siblings(key)
         return self._settle.total_seconds() / 4 if self._is_settling(entry, is_unlabelled) else None
 
@@ -159,7 +159,7 @@ class ShipmentReconciler:
             return entry
         now = self._clock()
         return await self._ledger.record_label(
-            merchant, entry.order_uid, found.label, now=now, ask_at=now + self._first_poll
+            merchant, entry.order_uid, found.label, now=now, next_poll_at=now + self._first_poll
         )
 
     async def _void(self, merchant: str, entry: ShipmentEntry) -> ShipmentEntry:

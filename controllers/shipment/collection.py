@@ -35,7 +35,7 @@ class PickupScheduler:
         if pickup_id is None:
             shipments = [parcel.provider_id for parcel in claim.parcels]
             pickup_id = await self._carrier.create_pickup(shipments, reference=claim.batch)
-            if not await self._ledger.record_pickup_made(claim.batch, pickup_id):
+            if not await self._ledger.record_pickup_created(claim.batch, pickup_id):
                 return True
-        await self._ledger.record_pickup(claim.batch, await self._carrier.book_pickup(pickup_id))
+        await self._ledger.record_pickup_booked(claim.batch, await self._carrier.book_pickup(pickup_id))
         return len(claim.parcels) == BATCH

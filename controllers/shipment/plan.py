@@ -46,7 +46,7 @@ def plan(
     let_go = Action.LET_GO if is_deleting else Action.WAIT
     if gate is None or gate.state is GateState.SEALED:
         return let_go
-    if gate.state is GateState.UNDOING:
+    if gate.state is GateState.COMPENSATING:
         return undo(entry, now, settle=settle, is_unlabelled=is_unlabelled) or let_go
     if is_deleting:
         return Action.CLOSE_GATE

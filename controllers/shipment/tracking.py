@@ -48,7 +48,7 @@ class TrackingPoller:
             Transient, Refused: the carrier's answer; the claims come again when their lease is over.
         """
         now = self._clock()
-        parcels = await self._ledger.due_for_tracking(now, BATCH, LEASE_SECONDS)
+        parcels = await self._ledger.claim_due_for_polling(now, BATCH, LEASE_SECONDS)
         if not parcels:
             return False
         updates = await self._carrier.track([parcel.tracking_code for parcel in parcels])
@@ -60,7 +60,9 @@ class TrackingPoller:
                     parcel.merchant, parcel.order_uid, update.tracking_status
                 )
                 self._announce(parcel)
-        await self._ledger.track_again(parcels, [now + self.pause(parcel.polls) for parcel in parcels])
+        await self._ledger.schedule_polls(
+            parcels, [now + self.pause(parcel.poll_count) for parcel in parcels]
+        )
         return len(parcels) == BATCH
 
     def pause(self, polls: int) -> timedelta:

@@ -227,9 +227,9 @@ async def _sagas(pool: Pool, began: float) -> tuple[dict[str, int], float, float
         latency = await connection.fetchrow(
             "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY s) AS p50, "
             "percentile_cont(0.95) WITHIN GROUP (ORDER BY s) AS p95 FROM ("
-            "  SELECT extract(epoch FROM h.at - i.made_at)::float8 AS s "
+            "  SELECT extract(epoch FROM h.at - i.created_at)::float8 AS s "
             "  FROM idempotency i JOIN history h ON h.merchant = i.merchant AND h.name = i.name "
-            "  WHERE h.type = 'order.shipped' AND i.made_at >= to_timestamp($1)) AS each",
+            "  WHERE h.type = 'order.shipped' AND i.created_at >= to_timestamp($1)) AS each",
             began,
         )
     return {row["ended"]: row["count"] for row in ends}, latency["p50"] or 0.0, latency["p95"] or 0.0

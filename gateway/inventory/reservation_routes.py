@@ -37,7 +37,7 @@ from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
 from orderplane.ledgers.gate import ReservationState
 from orderplane.ledgers.postgres.idempotency import Answer, KeyRef
-from orderplane.ledgers.postgres.inventory import Kept, PostgresInventory
+from orderplane.ledgers.postgres.inventory import PostgresInventory, ReservationRecord
 
 router = APIRouter(tags=["inventory"])
 
@@ -134,14 +134,16 @@ async def release(request: Request, caller: _Writer, services: ServicesDep) -> R
         with suppress(NotFound):  # somebody was faster
             await services.api.delete(Kind.RESERVATION, caller.merchant, name, uid=uid)
         kept = await patiently(
-            lambda: services.inventory.kept_for(caller.merchant, uid),
+            lambda: services.inventory.reservation_of(caller.merchant, uid),
             is_over,
         )
         view = _view(resource, kept)
     return json_response(view, status=200 if is_over(kept) else 202)
 
 
-async def _look(services: Services, merchant: str, name: str) -> tuple[Reservation | None, Kept | None]:
+async def _look(
+    services: Services, merchant: str, name: str
+) -> tuple[Reservation | None, ReservationRecord | None]:
     """The resource, while there is one, and what the ledger says of it.
 
     Raises:
@@ -152,16 +154,16 @@ async def _look(services: Services, merchant: str, name: str) -> tuple[Reservati
     try:
         resource = Reservation.model_validate(await services.api.get(Kind.RESERVATION, merchant, name))
     except NotFound:
-        kept = await services.inventory.kept_as(merchant, name)
+        kept = await services.inventory.reservation_named(merchant, name)
         if kept is None:
             raise _not_found() from None
         return None, kept
     reference = resource.spec.order_ref
     holder = reference.uid if reference else resource.metadata.uid
-    return resource, await services.inventory.kept_for(merchant, holder)
+    return resource, await services.inventory.reservation_of(merchant, holder)
 
 
-def _view(resource: Reservation | None, kept: Kept | None) -> views.ReservationView:
+def _view(resource: Reservation | None, kept: ReservationRecord | None) -> views.ReservationView:
     if kept is not None:
         return views.reservation_view(kept)
     assert resource is not None
@@ -193,11 +195,11 @@ async def write(merchant: str, name: str, request: ReserveRequest) -> Json:
 
 async def answer(inventory: PostgresInventory, merchant: str, uid: str, manifest: Json) -> Answer:
     """What to say of the reservation that was made, as soon as it is decided or it was waited long enough."""
-    kept = await patiently(lambda: inventory.kept_for(merchant, uid), lambda kept: kept is not None)
+    kept = await patiently(lambda: inventory.reservation_of(merchant, uid), lambda kept: kept is not None)
     return answer_of(manifest, kept)
 
 
-def answer_of(manifest: Json, kept: Kept | None) -> Answer:
+def answer_of(manifest: Json, kept: ReservationRecord | None) -> Answer:
     """201 where the stock was kept, 409 where there was too little, 202 where nobody knows yet. Pure."""
     if kept is None:
         spec = ReservationSpec.model_validate(manifest["spec"])
@@ -209,7 +211,7 @@ def answer_of(manifest: Json, kept: Kept | None) -> Answer:
     return Answer(201, orjson.dumps(views.reservation_view(kept)).decode())
 
 
-def is_over(kept: Kept | None) -> bool:
+def is_over(kept: ReservationRecord | None) -> bool:
     """Whether it was decided, and nothing is kept any more."""
     return kept is not None and kept.state not in (
         ReservationState.HELD,
@@ -219,8 +221,9 @@ def is_over(kept: Kept | None) -> bool:
 
 
 async def patiently(
-    look: Callable[[], Awaitable[Kept | None]], is_enough: Callable[[Kept | None], bool]
-) -> Kept | None:
+    look: Callable[[], Awaitable[ReservationRecord | None]],
+    is_enough: Callable[[ReservationRecord | None], bool],
+) -> ReservationRecord | None:
     """Look ever more slowly until it is enough, or PATIENCE is over; answers what was seen last."""
     deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
     while True:

@@ -28,12 +28,12 @@ from orderplane.gateway.services import Services, ServicesDep
 from orderplane.ledgers.postgres.idempotency import Answer, Effect, KeyRef, KeyReused
 from orderplane.ledgers.postgres.recount import (
     Recount,
-    StockRaced,
+    StockConflict,
+    StockNotCounted,
     StockReserved,
-    StockUnknown,
     adjust,
+    retry_on_conflict,
     set_count,
-    until_unraced,
 )
 from orderplane.ledgers.postgres.session import Connection
 
@@ -142,7 +142,7 @@ async def adjust_stock(request: Request, sku: str, caller: _Writer, services: Se
             count = await adjust(
                 connection, caller.merchant, _countable(sku), wanted.delta, note=wanted.reason
             )
-        except StockUnknown:
+        except StockNotCounted:
             raise _never_counted() from None
         except StockReserved as refusal:
             raise Problem(
@@ -183,10 +183,10 @@ async def recount_stock(request: Request, sku: str, caller: _Writer, services: S
         return _told(sku, count)
 
     try:
-        return await until_unraced(
+        return await retry_on_conflict(
             lambda: _once(services, caller, key, ["recount", sku, body.document], effect)
         )
-    except StockRaced:
+    except StockConflict:
         raise Problem("stock_raced", "Nothing was changed. Repeat the request.") from None
 
 

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 from orderplane.crds.reservation import ReservationPhase, ReservationSpec
 from orderplane.gateway.http.documentation import Count, Next, Sku, Time
 from orderplane.ledgers.gate import ReservationState
-from orderplane.ledgers.postgres.inventory import Kept, Level, Movement
+from orderplane.ledgers.postgres.inventory import ReservationRecord, StockLevel, StockMovement
 from orderplane.ledgers.postgres.recount import Recount
 
 _RESERVATION = "r-mfrggzdfmztwq2lknnwg23tpoa"
@@ -105,7 +105,7 @@ class ReservationView(TypedDict):
     ]
 
 
-def level_view(level: Level) -> LevelView:
+def level_view(level: StockLevel) -> LevelView:
     """The stock of one product."""
     return {
         "sku": level.sku,
@@ -115,7 +115,7 @@ def level_view(level: Level) -> LevelView:
     }
 
 
-def movement_view(movement: Movement) -> MovementView:
+def movement_view(movement: StockMovement) -> MovementView:
     """One change."""
     return {
         "id": movement.id,
@@ -131,11 +131,11 @@ def movement_view(movement: Movement) -> MovementView:
 
 def count_view(sku: str, count: Recount) -> CountView:
     """What a recount or an adjustment did."""
-    level = level_view(Level(sku, count.after, count.reserved))
+    level = level_view(StockLevel(sku, count.after, count.reserved))
     return {**level, "before": count.before, "lost": list(count.lost)}
 
 
-def reservation_view(kept: Kept) -> ReservationView:
+def reservation_view(kept: ReservationRecord) -> ReservationView:
     """A reservation that was decided."""
     # That somebody is paying for it is no business of who looks: it is held.
     state = ReservationState.HELD if kept.state is ReservationState.PINNED else kept.state

@@ -116,8 +116,8 @@ def phases_of(timeline: Timeline | None, placed_at: datetime) -> list[tuple[Orde
     if timeline is None:
         return phases
     phases += [(_PHASE_OF[event.type], event.at) for event in timeline.events if event.type in _PHASE_OF]
-    if timeline.undoing_at is not None:
-        phases.append((OrderPhase.COMPENSATING, timeline.undoing_at))
+    if timeline.compensating_at is not None:
+        phases.append((OrderPhase.COMPENSATING, timeline.compensating_at))
     # The resource's own time is in whole seconds, and the first phase is the first all the same.
     return phases[:1] + sorted(phases[1:], key=lambda phase: phase[1])
 

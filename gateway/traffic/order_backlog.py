@@ -23,12 +23,12 @@ _LATE = timedelta(seconds=5)
 # are few, a plan that does so looks as good as any.
 LOOK = """
 WITH accepted AS (
-    SELECT merchant, name, made_at FROM idempotency
-    WHERE kind = 'Order' AND made_at >= $1 AND made_at <= now()
+    SELECT merchant, name, created_at FROM idempotency
+    WHERE kind = 'Order' AND created_at >= $1 AND created_at <= now()
       AND (status IS NOT NULL OR claimed_until > now())
-    ORDER BY made_at LIMIT $3
+    ORDER BY created_at LIMIT $3
 ), known AS (
-    SELECT a.made_at, o.uid IS NULL AS is_untouched,
+    SELECT a.created_at, o.uid IS NULL AS is_untouched,
         o.uid IS NULL OR (o.state = 'Open' AND coalesce(s.state, 'Intended') = 'Intended') AS is_waiting
     FROM accepted a
     LEFT JOIN LATERAL (
@@ -41,12 +41,12 @@ WITH accepted AS (
 )
 SELECT now() AS at,
     count(*) FILTER (WHERE is_waiting) AS waiting,
-    min(made_at) FILTER (WHERE is_waiting) AS first,
-    min(made_at) FILTER (
+    min(created_at) FILTER (WHERE is_waiting) AS first,
+    min(created_at) FILTER (
         WHERE is_untouched
-          AND made_at > coalesce((SELECT max(made_at) FROM known WHERE NOT is_untouched), '-infinity')
+          AND created_at > coalesce((SELECT max(created_at) FROM known WHERE NOT is_untouched), '-infinity')
     ) AS first_untouched,
-    count(*) FILTER (WHERE made_at > $2) AS entered
+    count(*) FILTER (WHERE created_at > $2) AS entered
 FROM known
 """
 

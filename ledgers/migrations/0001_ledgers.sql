@@ -6,8 +6,8 @@ CREATE TABLE orders (
     merchant    text NOT NULL,
     uid         uuid NOT NULL,
     name        text NOT NULL,
-    state       text NOT NULL DEFAULT 'Open' CHECK (state IN ('Open', 'Undoing', 'Sealed')),
-    -- Why it is being undone; set with 'Undoing' and never changed after.
+    state       text NOT NULL DEFAULT 'Open' CHECK (state IN ('Open', 'Compensating', 'Sealed')),
+    -- Why it is being undone; set with 'Compensating' and never changed after.
     reason      text,
     message     text,
     is_cancel   boolean NOT NULL DEFAULT false,
@@ -18,12 +18,12 @@ CREATE TABLE orders (
     total       bigint NOT NULL CHECK (total >= 0),
     traceparent text,
     opened_at   timestamptz NOT NULL DEFAULT now(),
-    undoing_at  timestamptz,
+    compensating_at  timestamptz,
     sealed_at   timestamptz,
     finished_at timestamptz,
     PRIMARY KEY (merchant, uid),
     CHECK ((state = 'Sealed') = (outcome IS NOT NULL)),
-    CHECK (state <> 'Undoing' OR reason IS NOT NULL)
+    CHECK (state <> 'Compensating' OR reason IS NOT NULL)
 );
 CREATE INDEX orders_unfinished ON orders (merchant, uid) WHERE state <> 'Sealed';
 CREATE INDEX orders_by_name ON orders (merchant, name);
@@ -70,7 +70,7 @@ CREATE TABLE reservations (
         ('Held', 'Pinned', 'Committed', 'Rejected', 'Expired', 'Lost', 'Released')),
     message    text,
     expires_at timestamptz NOT NULL,
-    made_at    timestamptz NOT NULL DEFAULT now(),
+    created_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (merchant, holder)
 );
 
@@ -86,7 +86,7 @@ CREATE TABLE reservation_lines (
 );
 CREATE INDEX reservation_lines_by_sku ON reservation_lines (merchant, sku);
 
-CREATE TABLE movements (
+CREATE TABLE stock_movements (
     id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     merchant       text NOT NULL,
     sku            text NOT NULL,
@@ -99,8 +99,8 @@ CREATE TABLE movements (
     -- The wall clock under the gate's lock: transactions' own times would not be in the order of effects.
     at             timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX movements_by_sku ON movements (merchant, sku, id);
-CREATE INDEX movements_by_holder ON movements (merchant, holder);
+CREATE INDEX stock_movements_by_sku ON stock_movements (merchant, sku, id);
+CREATE INDEX stock_movements_by_holder ON stock_movements (merchant, holder);
 
 CREATE TABLE payments (
     merchant        text NOT NULL,
@@ -118,7 +118,7 @@ CREATE TABLE payments (
     captured        bigint NOT NULL DEFAULT 0 CHECK (captured >= 0),
     reason          text,
     message         text,
-    made_at         timestamptz NOT NULL DEFAULT now(),
+    created_at         timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (merchant, order_uid)
 );
 
@@ -136,7 +136,7 @@ CREATE TABLE refunds (
     reason      text,
     -- Who settled it by hand and where to look that up.
     reference   text,
-    made_at     timestamptz NOT NULL DEFAULT now(),
+    created_at     timestamptz NOT NULL DEFAULT now(),
     FOREIGN KEY (merchant, order_uid) REFERENCES payments
 );
 CREATE INDEX refunds_by_order ON refunds (merchant, order_uid);
@@ -157,7 +157,7 @@ CREATE TABLE shipments (
     cost          bigint,
     cost_currency text,
     void_state    text NOT NULL DEFAULT 'None',
-    tracking      text NOT NULL DEFAULT 'PreTransit' CHECK (tracking IN
+    tracking_status text NOT NULL DEFAULT 'PreTransit' CHECK (tracking_status IN
         ('PreTransit', 'InTransit', 'Delivered', 'Returned')),
     -- When the buying call was last begun: until a while after it, "no label" is not an answer.
     buy_begun_at  timestamptz,
@@ -165,11 +165,11 @@ CREATE TABLE shipments (
     pickup_claimed_at timestamptz,
     pickup        text,
     -- When the carrier is asked next; null where there is nothing left to ask.
-    poll_at       timestamptz,
-    polls         integer NOT NULL DEFAULT 0,
+    next_poll_at       timestamptz,
+    poll_count         integer NOT NULL DEFAULT 0,
     reason        text,
     message       text,
-    made_at       timestamptz NOT NULL DEFAULT now(),
+    created_at       timestamptz NOT NULL DEFAULT now(),
     bought_at     timestamptz,
     -- Whether order.shipped was told; a label that came only while undoing ships nothing.
     is_shipped    boolean NOT NULL DEFAULT false,
@@ -179,7 +179,7 @@ CREATE INDEX shipments_by_name ON shipments (merchant, name);
 CREATE INDEX shipments_to_collect ON shipments (merchant, order_uid)
     WHERE state = 'Bought' AND pickup IS NULL;
 CREATE INDEX shipments_by_pickup ON shipments (pickup_batch) WHERE pickup_batch IS NOT NULL;
-CREATE INDEX shipments_to_poll ON shipments (poll_at) WHERE poll_at IS NOT NULL;
+CREATE INDEX shipments_to_poll ON shipments (next_poll_at) WHERE next_poll_at IS NOT NULL;
 
 -- What happened, in order, for ever; and, while published_at is null, what Kafka has not been told yet.
 -- Selected by "unpublished", never by a cursor over id: a transaction can commit after one with a higher id.
@@ -194,13 +194,13 @@ CREATE TABLE history (
     type         text NOT NULL,
     data         jsonb NOT NULL,
     traceparent  text,
-    -- Which relay worker publishes it; all rows of one subject share a lane.
-    lane         smallint NOT NULL,
+    -- Which relay worker publishes it; all rows of one subject share a partition.
+    partition         smallint NOT NULL,
     at           timestamptz NOT NULL DEFAULT clock_timestamp(),
     published_at timestamptz,
     UNIQUE (subject, seq)
 );
-CREATE INDEX history_unpublished ON history (lane, id) WHERE published_at IS NULL;
+CREATE INDEX history_unpublished ON history (partition, id) WHERE published_at IS NULL;
 
 CREATE TABLE idempotency (
     merchant    text NOT NULL,
@@ -212,7 +212,7 @@ CREATE TABLE idempotency (
     manifest    jsonb NOT NULL,
     status      smallint,
     body        text,
-    made_at     timestamptz NOT NULL DEFAULT now(),
+    created_at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (merchant, principal, key_hash)
 );
 CREATE INDEX idempotency_by_order ON idempotency (merchant, order_name);

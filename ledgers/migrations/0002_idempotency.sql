@@ -4,4 +4,4 @@ ALTER TABLE idempotency
     ADD COLUMN attempt integer NOT NULL DEFAULT 1,
     ADD COLUMN claimed_until timestamptz NOT NULL DEFAULT now(),
     ADD CHECK ((status IS NULL) = (body IS NULL));
-CREATE INDEX idempotency_by_age ON idempotency (made_at);
+CREATE INDEX idempotency_by_age ON idempotency (created_at);

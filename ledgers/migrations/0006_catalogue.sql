@@ -9,7 +9,7 @@ ALTER TABLE products
 CREATE INDEX products_by_text ON products USING gin (search);
 
 -- A correction by a difference, next to the recount, which is a correction by a count.
-ALTER TABLE movements DROP CONSTRAINT movements_kind_check, ADD CHECK (kind IN
+ALTER TABLE stock_movements DROP CONSTRAINT stock_movements_kind_check, ADD CHECK (kind IN
     ('Hold', 'Release', 'Expire', 'Lose', 'Commit', 'Return', 'Recount', 'Adjust'));
 
 -- Those that no order answers for. Few are held at a time.

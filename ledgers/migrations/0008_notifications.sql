@@ -15,12 +15,12 @@ CREATE TABLE notifications (
     -- The number of the newest attempt: an older one can no longer say how it ended.
     attempt         integer NOT NULL DEFAULT 0,
     -- Attempts of which nobody knows whether they sent. Counted before the attempt is made.
-    doubts          integer NOT NULL DEFAULT 0 CHECK (doubts >= 0),
+    unknown_attempts          integer NOT NULL DEFAULT 0 CHECK (unknown_attempts >= 0),
     -- Whose attempt is under way keeps the row until then; a dead notifier's is free afterwards.
     claimed_until   timestamptz,
     due_at          timestamptz NOT NULL DEFAULT now(),
     -- It is given up a while after this: the event's time, or that of its replay.
-    waits_since     timestamptz NOT NULL,
+    pending_since     timestamptz NOT NULL,
     -- Sent although a later one of its order was sent already.
     is_forced       boolean NOT NULL DEFAULT false,
     -- The provider's id of the message.
@@ -28,13 +28,13 @@ CREATE TABLE notifications (
     -- Where the event was read; null where a later one of its order was read first.
     kafka_partition integer,
     kafka_offset    bigint,
-    noted_at        timestamptz NOT NULL DEFAULT now(),
+    created_at        timestamptz NOT NULL DEFAULT now(),
     ended_at        timestamptz,
     -- When the dead-letter topic had it.
-    buried_at       timestamptz,
+    dead_lettered_at       timestamptz,
     PRIMARY KEY (merchant, event_id, channel),
     CHECK ((state = 'Waiting') = (ended_at IS NULL))
 );
 CREATE INDEX notifications_waiting ON notifications (channel, due_at) WHERE state = 'Waiting';
 CREATE INDEX notifications_of_order ON notifications (merchant, order_uid, channel, seq);
-CREATE INDEX notifications_unburied ON notifications (ended_at) WHERE state = 'Dead' AND buried_at IS NULL;
+CREATE INDEX notifications_unburied ON notifications (ended_at) WHERE state = 'Dead' AND dead_lettered_at IS NULL;

@@ -24,7 +24,7 @@ SELECT o.*,
        r.state AS reservation, r.message AS reservation_message,
        p.state AS payment, p.reason AS payment_reason, p.message AS payment_message,
        s.state AS shipment, s.reason AS shipment_reason, s.message AS shipment_message,
-       s.tracking, s.tracking_code, s.tracking_url, s.carrier
+       s.tracking_status, s.tracking_code, s.tracking_url, s.carrier
 FROM orders o
 LEFT JOIN reservations r ON r.merchant = o.merchant AND r.holder = o.uid
 LEFT JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
@@ -156,11 +156,13 @@ class PostgresGateLedger:
         assert gate is not None
         return gate
 
-    async def undo(self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool) -> Gate:
+    async def compensate(
+        self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool
+    ) -> Gate:
         async with session(self._pool) as connection:
             await connection.execute(
-                "UPDATE orders SET state = 'Undoing', reason = $3, message = $4, is_cancel = $5, "
-                "undoing_at = now() WHERE merchant = $1 AND uid = $2 AND state = 'Open'",
+                "UPDATE orders SET state = 'Compensating', reason = $3, message = $4, is_cancel = $5, "
+                "compensating_at = now() WHERE merchant = $1 AND uid = $2 AND state = 'Open'",
                 merchant, uid, reason, message, is_cancel,
             )  # fmt: skip
         gate = await self.read(merchant, uid)
@@ -174,7 +176,7 @@ class PostgresGateLedger:
                 "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, uid
             )
             gate = _gate(await connection.fetchrow(_READ, merchant, uid))
-            if gate.state is not GateState.UNDOING or not gate.is_undone:
+            if gate.state is not GateState.COMPENSATING or not gate.is_compensated:
                 return gate
             outcome = Outcome.CANCELLED if gate.is_cancel else Outcome.FAILED
             type_ = EventType.ORDER_CANCELLED if gate.is_cancel else EventType.ORDER_FAILED
@@ -244,7 +246,7 @@ def _gate(row: Any) -> Gate:
         shipment=ShipmentState(row["shipment"]) if row["shipment"] else None,
         shipment_reason=row["shipment_reason"],
         shipment_message=row["shipment_message"],
-        tracking_status=TrackingStatus(row["tracking"] or "PreTransit"),
+        tracking_status=TrackingStatus(row["tracking_status"] or "PreTransit"),
         tracking_code=row["tracking_code"],
         tracking_url=row["tracking_url"],
         carrier=row["carrier"],

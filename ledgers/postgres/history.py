@@ -3,10 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from orderplane.events.types import EventType, event_id, lane_of
+from orderplane.events.types import EventType, event_id, outbox_partition_of
 from orderplane.ledgers.postgres.session import Connection
 
-_COLUMNS = "event_id, merchant, subject, name, type, data, traceparent, lane, seq"
+_COLUMNS = "event_id, merchant, subject, name, type, data, traceparent, partition, seq"
 
 _TELL = f"INSERT INTO history ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)"  # noqa: S608
 
@@ -35,7 +35,7 @@ def insert_told(first: int, more: str = "'{}'") -> str:
 
 def told_arguments(type_: EventType, effect: UUID, data: dict[str, Any]) -> tuple[Any, ...]:
     """What `insert_told` takes, for an event of the order `effect`."""
-    return event_id(effect, type_), type_.value, data, lane_of(effect)
+    return event_id(effect, type_), type_.value, data, outbox_partition_of(effect)
 
 
 async def record(
@@ -59,7 +59,8 @@ async def record(
         asyncpg.UniqueViolationError: this effect was told before: the caller's fence is broken.
     """
     row = (
-        event_id(effect, type_), merchant, subject, name, type_.value, data, traceparent, lane_of(subject),
+        event_id(effect, type_), merchant, subject, name, type_.value, data, traceparent,
+        outbox_partition_of(subject),
     )  # fmt: skip
     if seq is None:
         await connection.execute(_TELL_OF_ORDER, *row)

@@ -18,7 +18,7 @@ KEEP_DAYS = 30
 _MADE = {
     Kind.ORDER: "SELECT uid FROM orders WHERE merchant = $1 AND name = $2 ORDER BY opened_at LIMIT 1",
     Kind.RESERVATION: "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 "
-    "ORDER BY made_at LIMIT 1",
+    "ORDER BY created_at LIMIT 1",
 }
 
 
@@ -180,7 +180,7 @@ class PostgresIdempotency:
             )  # fmt: skip
         return Answer(row["status"], row["body"]) if row else answer
 
-    async def made_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
+    async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
         """The uid of the first of that name that the ledgers know, also if it is gone."""
         async with session(self._pool) as connection:
             uid = await connection.fetchval(_MADE[kind], merchant, name)
@@ -192,11 +192,11 @@ class PostgresIdempotency:
             tag = await connection.execute(
                 "DELETE FROM idempotency WHERE (merchant, principal, key_hash) IN ("
                 "  SELECT merchant, principal, key_hash FROM idempotency i "
-                "  WHERE made_at < now() - make_interval(days => $1) AND NOT EXISTS ("
+                "  WHERE created_at < now() - make_interval(days => $1) AND NOT EXISTS ("
                 "    SELECT FROM orders o "
                 "    WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name "
                 "    AND (o.finished_at IS NULL OR o.finished_at > now() - interval '1 day')) "
-                "  ORDER BY made_at LIMIT $2)",
+                "  ORDER BY created_at LIMIT $2)",
                 KEEP_DAYS, limit,
             )  # fmt: skip
         return int(tag.rpartition(" ")[2])

@@ -11,7 +11,7 @@ from orderplane.ledgers.postgres.stock import lines_of
 
 _MOVEMENTS = """
 SELECT m.id, m.at, m.kind, m.on_hand_delta, m.reserved_delta, m.note, r.name AS reservation, o.name AS "order"
-FROM movements m
+FROM stock_movements m
 LEFT JOIN reservations r ON r.merchant = m.merchant AND r.holder = m.holder
 LEFT JOIN orders o ON o.merchant = m.merchant AND o.uid = m.holder
 WHERE m.merchant = $1 AND m.sku = $2 AND ($3::bigint IS NULL OR m.id < $3)
@@ -25,7 +25,7 @@ LEFT JOIN orders o ON o.merchant = r.merchant AND o.uid = r.order_uid
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class StockLevel:
     """The stock of one SKU: how many are there, and how many of those are kept for somebody."""
 
     sku: str
@@ -34,7 +34,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Movement:
+class StockMovement:
     """One change of a stock. `reservation` and `order` are names; `note` is what a person gave as reason."""
 
     id: int
@@ -48,7 +48,7 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ReservationRecord:
     """One reservation as the ledger has it; `order` is the name of the order that it is for, if any."""
 
     name: str
@@ -65,15 +65,15 @@ class PostgresInventory:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def level(self, merchant: str, sku: str) -> Level | None:
+    async def level(self, merchant: str, sku: str) -> StockLevel | None:
         """The stock of one SKU; None where it was never counted."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
                 "SELECT sku, on_hand, reserved FROM stock WHERE merchant = $1 AND sku = $2", merchant, sku
             )
-        return Level(**row) if row else None
+        return StockLevel(**row) if row else None
 
-    async def levels(self, merchant: str, *, after: str, limit: int) -> Sequence[Level]:
+    async def levels(self, merchant: str, *, after: str, limit: int) -> Sequence[StockLevel]:
         """The first `limit` stocks whose SKU follows `after`, by SKU."""
         async with session(self._pool) as connection:
             rows = await connection.fetch(
@@ -81,35 +81,35 @@ class PostgresInventory:
                 "ORDER BY sku LIMIT $3",
                 merchant, after, limit,
             )  # fmt: skip
-        return [Level(**row) for row in rows]
+        return [StockLevel(**row) for row in rows]
 
     async def movements(
         self, merchant: str, sku: str, *, before: int | None, limit: int
-    ) -> Sequence[Movement]:
+    ) -> Sequence[StockMovement]:
         """The newest `limit` movements of one SKU whose id is less than `before`, newest first."""
         async with session(self._pool) as connection:
             rows = await connection.fetch(_MOVEMENTS, merchant, sku, before, limit)
-        return [Movement(**row) for row in rows]
+        return [StockMovement(**row) for row in rows]
 
-    async def kept_for(self, merchant: str, holder: str) -> Kept | None:
+    async def reservation_of(self, merchant: str, holder: str) -> ReservationRecord | None:
         """The reservation of one holder: an order's uid, or a Reservation's own."""
         return await self._kept("WHERE r.merchant = $1 AND r.holder = $2", merchant, holder)
 
-    async def kept_as(self, merchant: str, name: str) -> Kept | None:
+    async def reservation_named(self, merchant: str, name: str) -> ReservationRecord | None:
         """The newest reservation of that name, also where its resource is gone."""
         return await self._kept(
-            "WHERE r.merchant = $1 AND r.name = $2 ORDER BY r.made_at DESC LIMIT 1", merchant, name
+            "WHERE r.merchant = $1 AND r.name = $2 ORDER BY r.created_at DESC LIMIT 1", merchant, name
         )
 
-    async def _kept(self, which: str, merchant: str, key: str) -> Kept | None:
+    async def _kept(self, which: str, merchant: str, key: str) -> ReservationRecord | None:
         async with session(self._pool) as connection:
             row = await connection.fetchrow(_RESERVATION + which, merchant, key)
             lines = await lines_of(connection, merchant, row["holder"]) if row else {}
         return _kept(row, lines) if row else None
 
 
-def _kept(row: Any, lines: Mapping[str, int]) -> Kept:
-    return Kept(
+def _kept(row: Any, lines: Mapping[str, int]) -> ReservationRecord:
+    return ReservationRecord(
         name=row["name"],
         order=row["order"],
         state=ReservationState(row["state"]),

@@ -6,12 +6,12 @@ from uuid import UUID, uuid5
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
 from orderplane.ledgers.gate import GateState, PaymentState, ShipmentState
-from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundProgress, RefundState
+from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry, RefundState
 from orderplane.ledgers.postgres.gate import gate_of, pass_gate, tell, told_of
 from orderplane.ledgers.postgres.history import insert_told, told_arguments
 from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
 
-_LIVE = (GateState.OPEN, GateState.UNDOING)
+_LIVE = (GateState.OPEN, GateState.COMPENSATING)
 
 _INTEND = f"""
 WITH {gate_of("$2", GateState.OPEN)}, pinned AS (
@@ -53,7 +53,7 @@ class PostgresPaymentLedger:
         async with session(self._pool) as connection:
             uid = await connection.fetchval(
                 "SELECT order_uid FROM payments WHERE merchant = $1 AND name = $2 "
-                "ORDER BY made_at DESC LIMIT 1",
+                "ORDER BY created_at DESC LIMIT 1",
                 merchant, name,
             )  # fmt: skip
         return str(uid) if uid else None
@@ -83,7 +83,7 @@ class PostgresPaymentLedger:
                 raise Transient("StockNotHeld", f"no stock is held for order {merchant}/{gate['name']}")
             return await _reread(connection, merchant, order_uid)
 
-    async def next_create(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
+    async def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
         async with transaction(self._pool) as connection:
             await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             await connection.execute(
@@ -104,7 +104,7 @@ class PostgresPaymentLedger:
                 )
             return _entry(row, [])
 
-    async def note_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
+    async def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
             await pass_gate(connection, merchant, order_uid, *_LIVE)
             await connection.execute(
@@ -137,7 +137,7 @@ class PostgresPaymentLedger:
 
     async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            gate = await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             row = await connection.fetchrow(
                 "UPDATE payments SET state = 'Cancelled' "
                 "WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING *",
@@ -149,7 +149,7 @@ class PostgresPaymentLedger:
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            gate = await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             parcel = await connection.fetchval(
                 "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
             )
@@ -177,23 +177,23 @@ class PostgresPaymentLedger:
         refund_id: str,
         *,
         provider_id: str,
-        state: RefundState,
+        state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            gate = await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             row = await connection.fetchrow(
                 "UPDATE refunds SET state = $3, provider_id = $4, reason = $5 "
                 "WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Pending', 'Failed') RETURNING *",
                 merchant, refund_id, state.value, provider_id, reason,
             )  # fmt: skip
-            if row is not None and state is RefundState.SUCCEEDED:
+            if row is not None and state is ProviderRefundState.SUCCEEDED:
                 await finish_refund(connection, gate, row, is_by_hand=False)
             return await _reread(connection, merchant, order_uid)
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             await connection.execute(
                 "UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NULL "
                 "WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed')",
@@ -229,7 +229,7 @@ async def _with_refunds(connection: Connection, row: Any) -> PaymentEntry:
     # Only what was captured can have refunds: most reads are spared the second query.
     refunds = (
         await connection.fetch(
-            "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY made_at, id",
+            "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at, id",
             row["merchant"], row["order_uid"],
         )
         if row["state"] in ("Captured", "Refunded")
@@ -255,7 +255,7 @@ def _entry(row: Any, refunds: list[Any]) -> PaymentEntry:
             RefundEntry(
                 id=str(refund["id"]),
                 amount=refund["amount"],
-                state=RefundProgress(refund["state"]),
+                state=RefundState(refund["state"]),
                 provider_id=refund["provider_id"],
                 attempt=refund["attempt"],
                 reason=refund["reason"],

@@ -20,15 +20,15 @@ FROM reservations r
 JOIN reservation_lines l ON l.merchant = r.merchant AND l.holder = r.holder
 LEFT JOIN orders o ON o.merchant = r.merchant AND o.uid = r.order_uid
 WHERE r.merchant = $1 AND l.sku = $2 AND r.state IN ('Held', 'Pinned')
-ORDER BY r.state = 'Pinned', r.made_at DESC, r.holder
+ORDER BY r.state = 'Pinned', r.created_at DESC, r.holder
 """
 
 
-class StockRaced(Exception):  # noqa: N818
+class StockConflict(Exception):  # noqa: N818
     """Orders came and went faster than the shelf could be counted; count again."""
 
 
-class StockUnknown(Exception):  # noqa: N818
+class StockNotCounted(Exception):  # noqa: N818
     """The product was never counted, so there is nothing to add to or to take from."""
 
 
@@ -68,26 +68,26 @@ async def recount(pool: Pool, merchant: str, sku: str, on_hand: int, *, note: st
 
     Raises:
         ValueError: a negative count.
-        StockRaced: no consistent view after ten tries.
+        StockConflict: no consistent view after ten tries.
     """
 
     async def attempt() -> Recount:
         async with transaction(pool) as connection:
             return await set_count(connection, merchant, sku, on_hand, note=note)
 
-    return await until_unraced(attempt)
+    return await retry_on_conflict(attempt)
 
 
-async def until_unraced(attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_on_conflict(attempt: Callable[[], Awaitable[T]]) -> T:
     """Try whole transactions until one has had a consistent view.
 
     Raises:
-        StockRaced: none of ten had.
+        StockConflict: none of ten had.
     """
     for _ in range(_MOST_TRIES - 1):
         try:
             return await attempt()
-        except StockRaced:
+        except StockConflict:
             continue
     return await attempt()
 
@@ -96,14 +96,14 @@ async def adjust(connection: Connection, merchant: str, sku: str, delta: int, *,
     """Add to the stock of one SKU, or take from what of it is free, in the caller's transaction.
 
     Raises:
-        StockUnknown: it was never counted.
+        StockNotCounted: it was never counted.
         StockReserved: that many are not free.
     """
     row = await connection.fetchrow(
         "SELECT * FROM stock WHERE merchant = $1 AND sku = $2 FOR UPDATE", merchant, sku
     )
     if row is None:
-        raise StockUnknown(f"stock of {merchant}/{sku} was never counted")
+        raise StockNotCounted(f"stock of {merchant}/{sku} was never counted")
     before, reserved = row["on_hand"], row["reserved"]
     if before + delta < reserved:
         raise StockReserved(before - reserved)
@@ -116,7 +116,7 @@ async def set_count(connection: Connection, merchant: str, sku: str, on_hand: in
 
     Raises:
         ValueError: a negative count.
-        StockRaced: the view was not consistent; try again in a new transaction.
+        StockConflict: the view was not consistent; try again in a new transaction.
     """
     if on_hand < 0:
         raise ValueError(f"{sku} cannot have {on_hand} on hand; give zero or more")
@@ -161,8 +161,8 @@ async def set_count(connection: Connection, merchant: str, sku: str, on_hand: in
     return Recount(before, on_hand, reserved, tuple(row["name"] for row in losers))
 
 
-def _raced(merchant: str, sku: str) -> StockRaced:
-    return StockRaced(f"stock of {merchant}/{sku} could not be set; nothing was changed, try again")
+def _raced(merchant: str, sku: str) -> StockConflict:
+    return StockConflict(f"stock of {merchant}/{sku} could not be set; nothing was changed, try again")
 
 
 async def _set(
@@ -174,7 +174,7 @@ async def _set(
         "UPDATE stock SET on_hand = $3 WHERE merchant = $1 AND sku = $2", merchant, sku, after
     )
     await connection.execute(
-        "INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, note) "
+        "INSERT INTO stock_movements (merchant, sku, on_hand_delta, reserved_delta, kind, note) "
         "VALUES ($1, $2, $3, 0, $4, $5)",
         merchant, sku, after - before, kind, note,
     )  # fmt: skip

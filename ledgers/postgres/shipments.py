@@ -15,7 +15,7 @@ from orderplane.ledgers.postgres.session import Connection, Pool, session, trans
 from orderplane.ledgers.postgres.stock import COMMIT_GONE, commit_lines
 from orderplane.ledgers.shipments import Label, PickupClaim, ShipmentEntry, ShipmentRef, VoidState
 
-_LIVE = (GateState.OPEN, GateState.UNDOING)
+_LIVE = (GateState.OPEN, GateState.COMPENSATING)
 
 _INTEND = f"""
 WITH {gate_of("$2", GateState.OPEN)}, pinned AS (
@@ -44,7 +44,7 @@ WITH {gate_of("$2", *_LIVE)}, pinned AS (
     WHERE gate.state = 'Open' AND r.state = 'Pinned' FOR UPDATE OF r
 ), bought AS (
     UPDATE shipments s
-    SET state = 'Bought', bought_at = $3, poll_at = $4, carrier = $5, service = $6, tracking_code = $7,
+    SET state = 'Bought', bought_at = $3, next_poll_at = $4, carrier = $5, service = $6, tracking_code = $7,
         tracker_id = $8, tracking_url = $9, cost = $10, cost_currency = $11,
         is_shipped = EXISTS (SELECT FROM pinned)
     FROM gate WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
@@ -69,7 +69,7 @@ class PostgresShipmentLedger:
         async with session(self._pool) as connection:
             uid = await connection.fetchval(
                 "SELECT order_uid FROM shipments WHERE merchant = $1 AND name = $2 "
-                "ORDER BY made_at DESC LIMIT 1",
+                "ORDER BY created_at DESC LIMIT 1",
                 merchant, name,
             )  # fmt: skip
         return str(uid) if uid else None
@@ -113,13 +113,13 @@ class PostgresShipmentLedger:
         return _entry(row)
 
     async def record_label(
-        self, merchant: str, order_uid: str, label: Label, *, now: datetime, ask_at: datetime
+        self, merchant: str, order_uid: str, label: Label, *, now: datetime, next_poll_at: datetime
     ) -> ShipmentEntry:
         told = told_arguments(EventType.ORDER_SHIPPED, UUID(order_uid), _about(asdict(label)))
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
                 _LABEL,
-                merchant, order_uid, now, ask_at, label.carrier, label.service, label.tracking_code,
+                merchant, order_uid, now, next_poll_at, label.carrier, label.service, label.tracking_code,
                 label.tracker_id, label.tracking_url, label.cost, label.currency, *told,
             )  # fmt: skip
             if row is not None:
@@ -131,13 +131,13 @@ class PostgresShipmentLedger:
         return await self._settle(merchant, order_uid, _LIVE, ShipmentState.REFUSED, reason, message)
 
     async def cancel(self, merchant: str, order_uid: str) -> ShipmentEntry:
-        return await self._settle(merchant, order_uid, (GateState.UNDOING,), ShipmentState.CANCELLED)
+        return await self._settle(merchant, order_uid, (GateState.COMPENSATING,), ShipmentState.CANCELLED)
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.UNDOING)
+            gate = await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             row = await connection.fetchrow(
-                "UPDATE shipments SET state = 'Voided', void_state = $3, poll_at = NULL "
+                "UPDATE shipments SET state = 'Voided', void_state = $3, next_poll_at = NULL "
                 "WHERE merchant = $1 AND order_uid = $2 AND state = 'Bought' RETURNING *",
                 merchant, order_uid, void.value,
             )  # fmt: skip
@@ -154,15 +154,16 @@ class PostgresShipmentLedger:
             row = await connection.fetchrow(
                 "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
             )
-            if row["state"] != "Bought" or _ORDER[tracking_status] <= _ORDER[row["tracking"]]:
+            if row["state"] != "Bought" or _ORDER[tracking_status] <= _ORDER[row["tracking_status"]]:
                 return _entry(row)
             is_over = tracking_status in (TrackingStatus.DELIVERED, TrackingStatus.RETURNED)
             await connection.execute(
-                "UPDATE shipments SET tracking = $3, poll_at = CASE WHEN $4 THEN NULL ELSE poll_at END "
+                "UPDATE shipments SET tracking_status = $3, "
+                "next_poll_at = CASE WHEN $4 THEN NULL ELSE next_poll_at END "
                 "WHERE merchant = $1 AND order_uid = $2",
                 merchant, order_uid, tracking_status.value, is_over,
             )  # fmt: skip
-            if gate["state"] == GateState.UNDOING:
+            if gate["state"] == GateState.COMPENSATING:
                 # The parcel was faster than the wish to undo: goods that travel are goods that left.
                 await _commit_what_left(connection, merchant, order_uid)
                 if not row["is_shipped"]:
@@ -175,23 +176,25 @@ class PostgresShipmentLedger:
                 await tell(connection, gate, EventType.ORDER_DELIVERED, data)
             return await _reread(connection, merchant, order_uid)
 
-    async def due_for_tracking(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
+    async def claim_due_for_polling(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
         async with session(self._pool) as connection:
             rows = await connection.fetch(
-                "UPDATE shipments SET poll_at = $1::timestamptz + $3::interval, polls = polls + 1 "
+                "UPDATE shipments SET next_poll_at = $1::timestamptz + $3::interval, "
+                "poll_count = poll_count + 1 "
                 "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
-                "  WHERE poll_at <= $1 ORDER BY poll_at LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING *",
+                "  WHERE next_poll_at <= $1 ORDER BY next_poll_at LIMIT $2 FOR UPDATE SKIP LOCKED) "
+                "RETURNING *",
                 now, limit, timedelta(seconds=lease),
             )  # fmt: skip
         return [_ref(row) for row in rows]
 
-    async def track_again(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
+    async def schedule_polls(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
         async with session(self._pool) as connection:
             await connection.execute(
-                "UPDATE shipments s SET poll_at = t.at "
+                "UPDATE shipments s SET next_poll_at = t.at "
                 "FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) "
                 "AS t (merchant, order_uid, at) "
-                "WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.poll_at IS NOT NULL",
+                "WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.next_poll_at IS NOT NULL",
                 [parcel.merchant for parcel in parcels], [parcel.order_uid for parcel in parcels], list(at),
             )  # fmt: skip
 
@@ -207,7 +210,8 @@ class PostgresShipmentLedger:
                 "UPDATE shipments SET pickup_batch = $4, pickup_claimed_at = $1 "
                 "WHERE (merchant, order_uid) IN (SELECT merchant, order_uid FROM shipments "
                 "  WHERE state = 'Bought' AND pickup IS NULL AND pickup_id IS NULL "
-                "  AND tracking = 'PreTransit' AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $2) "
+                "  AND tracking_status = 'PreTransit' "
+                "  AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $2) "
                 "  LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING *",
                 now, stale, limit, uuid4(),
             )  # fmt: skip
@@ -215,7 +219,7 @@ class PostgresShipmentLedger:
             return None
         return PickupClaim(str(rows[0]["pickup_batch"]), [_ref(row) for row in rows], rows[0]["pickup_id"])
 
-    async def record_pickup_made(self, batch: str, pickup_id: str) -> bool:
+    async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
         async with session(self._pool) as connection:
             done = await connection.execute(
                 "UPDATE shipments SET pickup_id = $2 WHERE pickup_batch = $1 AND pickup_id IS NULL",
@@ -223,7 +227,7 @@ class PostgresShipmentLedger:
             )  # fmt: skip
         return bool(done != "UPDATE 0")
 
-    async def record_pickup(self, batch: str, confirmation: str) -> None:
+    async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
         async with session(self._pool) as connection:
             await connection.execute(
                 "UPDATE shipments SET pickup = $2 WHERE pickup_batch = $1", batch, confirmation
@@ -306,7 +310,7 @@ def _entry(row: Any) -> ShipmentEntry:
         buy_begun_at=row["buy_begun_at"],
         label=label,
         void=VoidState(row["void_state"]),
-        tracking_status=TrackingStatus(row["tracking"]),
+        tracking_status=TrackingStatus(row["tracking_status"]),
         pickup=row["pickup"],
         reason=row["reason"],
         message=row["message"],
@@ -320,6 +324,6 @@ def _ref(row: Any) -> ShipmentRef:
         name=row["name"],
         provider_id=row["provider_id"],
         tracking_code=row["tracking_code"],
-        tracking_status=TrackingStatus(row["tracking"]),
-        polls=row["polls"],
+        tracking_status=TrackingStatus(row["tracking_status"]),
+        poll_count=row["poll_count"],
     )

@@ -44,7 +44,7 @@ shelf AS MATERIALIZED (
     UPDATE stock s SET on_hand = held.on_hand, reserved = held.reserved + held.quantity
     FROM held WHERE s.merchant = held.merchant AND s.sku = held.sku
 ), noted AS (
-    INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
+    INSERT INTO stock_movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
     SELECT merchant, sku, 0, quantity, 'Hold', holder FROM held
 )"""
 
@@ -69,7 +69,7 @@ line AS MATERIALIZED (
         reserved = line.reserved + moving.reserved * line.quantity
     FROM moving, line WHERE s.merchant = line.merchant AND s.sku = line.sku
 ), noted AS (
-    INSERT INTO movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
+    INSERT INTO stock_movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
     SELECT line.merchant, sku, moving.on_hand * quantity, moving.reserved * quantity, kind, line.holder
     FROM moving, line
 )"""
@@ -98,7 +98,7 @@ class PostgresStockLedger:
         async with session(self._pool) as connection:
             uid = await connection.fetchval(
                 "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 "
-                "ORDER BY made_at DESC LIMIT 1",
+                "ORDER BY created_at DESC LIMIT 1",
                 merchant, name,
             )  # fmt: skip
         return str(uid) if uid else None
@@ -165,8 +165,8 @@ class PostgresStockLedger:
         async with transaction(self._pool) as connection:
             row, gate = await _lock_reservation(connection, merchant, holder)
             if gate is not None:
-                if gate["state"] != GateState.UNDOING:
-                    raise GateClosed(f"order {merchant}/{gate['name']} is {gate['state']}, not Undoing")
+                if gate["state"] != GateState.COMPENSATING:
+                    raise GateClosed(f"order {merchant}/{gate['name']} is {gate['state']}, not Compensating")
                 alive = await connection.fetchval(
                     "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, holder
                 )

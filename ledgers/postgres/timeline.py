@@ -7,11 +7,11 @@ from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session
 
 _REFERENCES = """
-SELECT o.undoing_at, p.intent_id, s.provider_id AS shipment_id, s.carrier, s.tracking_code,
+SELECT o.compensating_at, p.intent_id, s.provider_id AS shipment_id, s.carrier, s.tracking_code,
     ARRAY(
         SELECT provider_id FROM refunds
         WHERE merchant = o.merchant AND order_uid = o.uid AND provider_id IS NOT NULL
-        ORDER BY made_at, id
+        ORDER BY created_at, id
     ) AS refund_ids
 FROM orders o
 LEFT JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
@@ -25,7 +25,7 @@ WHERE merchant = $1 AND subject = $2 ORDER BY seq
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class TimelineEvent:
     """One event as it was told; `reason` where it has one."""
 
     seq: int
@@ -39,14 +39,14 @@ class Timeline:
     """One order's events, by number, and what belongs to it elsewhere.
 
     Args:
-        undoing_at: When it was decided that it is undone.
+        compensating_at: When it was decided that it is undone.
         intent_id: The payment at the payment provider.
         refund_ids: The refunds there, oldest first.
         shipment_id: The shipment at the carrier's.
     """
 
-    events: tuple[Happened, ...]
-    undoing_at: datetime | None
+    events: tuple[TimelineEvent, ...]
+    compensating_at: datetime | None
     intent_id: str | None
     refund_ids: tuple[str, ...]
     shipment_id: str | None
@@ -54,7 +54,7 @@ class Timeline:
     tracking_code: str | None
 
 
-class PostgresTimelines:
+class PostgresTimelineReader:
     """Reads the history and the three ledgers. Raises `Transient` as `session` does."""
 
     def __init__(self, pool: Pool) -> None:
@@ -69,10 +69,10 @@ class PostgresTimelines:
             return None
         return Timeline(
             events=tuple(
-                Happened(event["seq"], EventType(event["type"]), event["at"], event["reason"])
+                TimelineEvent(event["seq"], EventType(event["type"]), event["at"], event["reason"])
                 for event in events
             ),
-            undoing_at=row["undoing_at"],
+            compensating_at=row["compensating_at"],
             intent_id=row["intent_id"],
             refund_ids=tuple(row["refund_ids"]),
             shipment_id=row["shipment_id"],

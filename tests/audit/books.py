@@ -14,7 +14,7 @@ from orderplane.crds.meta import Kind
 from orderplane.events.references import Channel, reference_of
 from orderplane.events.types import EventType, event_id
 from orderplane.ledgers.gate import TrackingStatus
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.shipments import Label, VoidState
 from orderplane.workers.notifier.plan import CHANNELS
 
@@ -22,7 +22,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
 OPENING, QUANTITY, TOTAL = 100, 2, 2500
 TABLES = (
-    "orders", "stock", "reservations", "reservation_lines", "movements", "payments", "refunds",
+    "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
     "shipments", "history", "idempotency", "notifications", "users",
 )  # fmt: skip
 _SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
@@ -271,7 +271,7 @@ def _give_money_back(books: Books, name: str) -> None:
     })  # fmt: skip
     books.row("payments", name)["state"] = "Refunded"
     books.refunds[f"re_{name}"] = Refund(
-        f"re_{name}", f"pi_{name}", RefundState.SUCCEEDED, TOTAL, "EUR", str(refund_of(name))
+        f"re_{name}", f"pi_{name}", ProviderRefundState.SUCCEEDED, TOTAL, "EUR", str(refund_of(name))
     )
     _tell(books, name, EventType.PAYMENT_REFUNDED, effect=refund_of(name))
 
@@ -307,7 +307,7 @@ def _seal(books: Books, name: str, outcome: str) -> None:
 
 
 def _move(books: Books, name: str, kind: str, on_hand: int, reserved: int) -> None:
-    books.tables["movements"].append({
+    books.tables["stock_movements"].append({
         "merchant": SHOP, "sku": TEA, "on_hand_delta": on_hand * QUANTITY,
         "reserved_delta": reserved * QUANTITY, "kind": kind, "holder": uid_of(name), "note": None,
         "at": NOW - timedelta(minutes=2),
@@ -318,7 +318,7 @@ def _move(books: Books, name: str, kind: str, on_hand: int, reserved: int) -> No
 
 
 def _correct(books: Books, kind: str, on_hand: int, note: str) -> None:
-    books.tables["movements"].insert(0, {
+    books.tables["stock_movements"].insert(0, {
         "merchant": SHOP, "sku": TEA, "on_hand_delta": on_hand, "reserved_delta": 0, "kind": kind,
         "holder": None, "note": note, "at": NOW - timedelta(minutes=3),
     })  # fmt: skip
@@ -362,7 +362,7 @@ def _notify(books: Books, row: dict[str, Any], channel: Channel) -> None:
     books.tables["notifications"].append({
         "merchant": SHOP, "event_id": row["event_id"], "channel": channel.value, "order_uid": row["subject"],
         "seq": row["seq"], "type": row["type"], "customer": CUSTOMER, "state": "Sent", "reason": None,
-        "doubts": 0, "is_forced": False, "ended_at": NOW - timedelta(seconds=60 - row["seq"]),
+        "unknown_attempts": 0, "is_forced": False, "ended_at": NOW - timedelta(seconds=60 - row["seq"]),
     })  # fmt: skip
     books.outgoing[channel].append(reference_of(row["event_id"], channel))
 

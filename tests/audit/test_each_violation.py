@@ -15,7 +15,7 @@ from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
 from orderplane.events.references import Channel
 from orderplane.events.types import EventType
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.shipments import VoidState
 
 from .books import NOW, SHOP, TEA, TOTAL, Books, clean_books, refund_of, uid_of
@@ -42,7 +42,9 @@ def _somebody_updates_the_shelf(books: Books) -> None:
 
 @plants("stock-balance", f"{SHOP}/GONE", stock.stock_balances)
 def _a_shelf_is_gone(books: Books) -> None:
-    books.tables["movements"].append({**books.tables["movements"][0], "sku": "GONE", "holder": None})
+    books.tables["stock_movements"].append(
+        {**books.tables["stock_movements"][0], "sku": "GONE", "holder": None}
+    )
 
 
 @plants("stock-negative", f"{SHOP}/{TEA}", stock.stock_balances)
@@ -62,39 +64,39 @@ def _a_hold_without_stock(books: Books) -> None:
 
 @plants("reserved-movements", f"{SHOP}/{TEA}", stock.reservations_match_stock)
 def _a_movement_is_lost(books: Books) -> None:
-    books.tables["movements"].pop()
+    books.tables["stock_movements"].pop()
 
 
 @plants("reservation-moved", f"{SHOP}/delivered", stock.movements_match_reservations)
 def _goods_leave_twice(books: Books) -> None:
     (commit,) = (
         row
-        for row in books.tables["movements"]
+        for row in books.tables["stock_movements"]
         if row["holder"] == uid_of("delivered") and row["kind"] == "Commit"
     )
-    books.tables["movements"].append({**commit, "reserved_delta": 0})
+    books.tables["stock_movements"].append({**commit, "reserved_delta": 0})
     books.tables["stock"][0]["on_hand"] += commit["on_hand_delta"]
 
 
 @plants("reservation-moved", f"{SHOP}/{LOST}", stock.movements_match_reservations)
 def _a_movement_without_a_reservation(books: Books) -> None:
-    books.tables["movements"].append({**books.tables["movements"][-1], "holder": LOST})
+    books.tables["stock_movements"].append({**books.tables["stock_movements"][-1], "holder": LOST})
 
 
 @plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
 def _an_adjustment_without_a_reason(books: Books) -> None:
-    books.tables["movements"][0]["note"] = None
+    books.tables["stock_movements"][0]["note"] = None
 
 
 @plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
 def _an_adjustment_of_what_is_kept(books: Books) -> None:
-    (adjusted,) = (row for row in books.tables["movements"] if row["kind"] == "Adjust")
+    (adjusted,) = (row for row in books.tables["stock_movements"] if row["kind"] == "Adjust")
     adjusted["reserved_delta"] = 1
 
 
 @plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
 def _a_hold_for_nobody(books: Books) -> None:
-    books.tables["movements"].append({**books.tables["movements"][-1], "holder": None})
+    books.tables["stock_movements"].append({**books.tables["stock_movements"][-1], "holder": None})
 
 
 @plants("stock-committed", f"{SHOP}/delivered", stock.orders_have_their_stock)
@@ -115,7 +117,7 @@ def _a_hold_for_ever(books: Books) -> None:
 
 @plants("stock-after-seal", f"{SHOP}/voided", stock.nothing_moves_after_the_end)
 def _stock_moves_late(books: Books) -> None:
-    row = next(row for row in books.tables["movements"] if row["holder"] == uid_of("voided"))
+    row = next(row for row in books.tables["stock_movements"] if row["holder"] == uid_of("voided"))
     row["at"] = NOW
 
 
@@ -198,7 +200,7 @@ def _a_refund_of_another_charge(books: Books) -> None:
 
 @plants("refund-state", "re_voided", money.refunds_match_the_ledger)
 def _a_refund_that_bounced(books: Books) -> None:
-    books.refunds["re_voided"] = replace(books.refunds["re_voided"], state=RefundState.FAILED)
+    books.refunds["re_voided"] = replace(books.refunds["re_voided"], state=ProviderRefundState.FAILED)
 
 
 @plants("refund-state", "re_refunded", money.refunds_match_the_ledger)
@@ -394,7 +396,7 @@ def _a_mail_goes_out_twice(books: Books) -> None:
 @plants("message-repeated", id_of("shipped", EventType.ORDER_SHIPPED), notifications.messages_go_out_once)
 def _an_sms_in_doubt_goes_out_twice(books: Books) -> None:
     row = books.notice("shipped", EventType.ORDER_SHIPPED, Channel.SMS)
-    row["doubts"] = 1
+    row["unknown_attempts"] = 1
     books.outgoing[Channel.SMS].append(row["event_id"].hex[:12])
 
 
@@ -418,7 +420,7 @@ def _the_confirmation_comes_last(books: Books) -> None:
 def test_a_mail_in_doubt_may_be_there_once_more() -> None:
     books = clean_books()
     row = books.notice("delivered", EventType.ORDER_CREATED, Channel.EMAIL)
-    row["doubts"] = 1
+    row["unknown_attempts"] = 1
     books.outgoing[Channel.EMAIL].append(str(row["event_id"]))
     assert judge(books.snapshot()).is_clean
     books.outgoing[Channel.EMAIL].append(str(row["event_id"]))
@@ -426,12 +428,12 @@ def test_a_mail_in_doubt_may_be_there_once_more() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "doubts"), [("Waiting", 0), ("Waiting", 1), ("Dead", 1), ("Superseded", 0)]
+    ("state", "unknown_attempts"), [("Waiting", 0), ("Waiting", 1), ("Dead", 1), ("Superseded", 0)]
 )
-def test_what_visibly_did_not_go_out_is_no_violation(state: str, doubts: int) -> None:
+def test_what_visibly_did_not_go_out_is_no_violation(state: str, unknown_attempts: int) -> None:
     books = clean_books()
     row = books.notice("delivered", EventType.ORDER_CREATED, Channel.EMAIL)
-    row |= {"state": state, "doubts": doubts}
+    row |= {"state": state, "unknown_attempts": unknown_attempts}
     books.outgoing[Channel.EMAIL].remove(str(row["event_id"]))
     assert judge(books.snapshot()).is_clean
 
@@ -524,12 +526,12 @@ def test_goods_lost_in_a_recount_after_they_left_are_committed_once() -> None:
     books = clean_books()
     (commit,) = (
         row
-        for row in books.tables["movements"]
+        for row in books.tables["stock_movements"]
         if row["holder"] == uid_of("shipped") and row["kind"] == "Commit"
     )
     # The recount takes the goods off the shelf, then the carrier's scan shows that they had left.
     commit |= {"kind": "Lose", "on_hand_delta": 0}
-    books.tables["movements"].append(
+    books.tables["stock_movements"].append(
         {**commit, "kind": "Recount", "holder": None, "on_hand_delta": -2, "reserved_delta": 0, "note": "few"}
     )
     names = {violation.invariant for violation in judge(books.snapshot()).violations}

@@ -15,7 +15,7 @@ from orderplane.dev.demo.mix import Case, Story, mix
 from orderplane.dev.demo.shop import Placed, Shop
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.errors import Transient
-from orderplane.ledgers.postgres.recount import StockRaced, recount
+from orderplane.ledgers.postgres.recount import StockConflict, recount
 
 from .conftest import alarms_of, story_of, verdict_of
 
@@ -94,7 +94,7 @@ class Mischief:
                 try:
                     await recount(world.pool, MERCHANT, RECOUNTED, 1, note="one is left")
                     break
-                except (Transient, StockRaced):
+                except (Transient, StockConflict):
                     await asyncio.sleep(0.2)
         self.done.append("recount")
 

@@ -69,6 +69,6 @@ def children(*kinds: Kind, deleting: tuple[Kind, ...] = ()) -> Children:
 
 
 def a_gate(state: GateState = GateState.OPEN, **facts: Any) -> Gate:
-    if state is GateState.UNDOING:
+    if state is GateState.COMPENSATING:
         facts = {"reason": "CardDeclined", "message": "no", **facts}
     return Gate("shop", UID, "tea", state, **facts)

@@ -21,13 +21,13 @@ from orderplane.ledgers.gate import (
     ShipmentState,
     TrackingStatus,
 )
-from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundProgress
+from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundState
 from orderplane.ledgers.shipments import ShipmentEntry, VoidState
 from orderplane.ledgers.stock import ReservationEntry
 
 from .builders import NOW, UID, a_child, a_gate
 
-OPEN, UNDOING, SEALED = GateState.OPEN, GateState.UNDOING, GateState.SEALED
+OPEN, COMPENSATING, SEALED = GateState.OPEN, GateState.COMPENSATING, GateState.SEALED
 SETTLE = timedelta(seconds=30)
 
 
@@ -44,7 +44,7 @@ def money(state: PaymentState, intent: str | None = "pi_1", **more: Any) -> Paym
     )
 
 
-def refund(state: RefundProgress) -> tuple[RefundEntry, ...]:
+def refund(state: RefundState) -> tuple[RefundEntry, ...]:
     return (RefundEntry("r1", 1000, state, None, 1, None),)
 
 
@@ -75,10 +75,10 @@ def parcel(state: ShipmentState, provider: str | None = "shp_1", *, begun_ago: f
         ("pinned by a payment: it cannot expire", a_gate(), stock(ReservationState.PINNED, expired=True),
          False, Hold.WAIT),
         ("somebody deleted it", a_gate(), stock(ReservationState.HELD), True, Hold.CLOSE_GATE),
-        ("a label may be alive", a_gate(UNDOING, shipment=ShipmentState.INTENDED),
+        ("a label may be alive", a_gate(COMPENSATING, shipment=ShipmentState.INTENDED),
          stock(ReservationState.PINNED), True, Hold.WAIT),
-        ("undo", a_gate(UNDOING), stock(ReservationState.PINNED), False, Hold.RELEASE),
-        ("undone", a_gate(UNDOING), stock(ReservationState.RELEASED), True, Hold.LET_GO),
+        ("undo", a_gate(COMPENSATING), stock(ReservationState.PINNED), False, Hold.RELEASE),
+        ("undone", a_gate(COMPENSATING), stock(ReservationState.RELEASED), True, Hold.LET_GO),
         ("over", a_gate(SEALED), stock(ReservationState.COMMITTED), True, Hold.LET_GO),
         ("over, and nobody deletes it", a_gate(SEALED), stock(ReservationState.COMMITTED), False, Hold.WAIT),
     ],
@@ -150,20 +150,20 @@ def test_a_hold_whose_resource_was_torn_away_still_ends(
         ("taken", a_gate(), money(PaymentState.CAPTURED), False, Pay.WAIT),
         ("declined: the order decides", a_gate(), money(PaymentState.DECLINED), False, Pay.WAIT),
         ("somebody deleted it", a_gate(), money(PaymentState.CAPTURED), True, Pay.CLOSE_GATE),
-        ("undo: nothing began", a_gate(UNDOING), None, True, Pay.LET_GO),
-        ("undo: no intent", a_gate(UNDOING), money(PaymentState.INTENDED, None), True, Pay.FORGET),
-        ("undo: an open intent", a_gate(UNDOING), money(PaymentState.INTENDED), True, Pay.CANCEL),
-        ("undo: a declined intent", a_gate(UNDOING), money(PaymentState.DECLINED), True, Pay.CANCEL),
-        ("undo: a label may be alive", a_gate(UNDOING, shipment=ShipmentState.BOUGHT),
+        ("undo: nothing began", a_gate(COMPENSATING), None, True, Pay.LET_GO),
+        ("undo: no intent", a_gate(COMPENSATING), money(PaymentState.INTENDED, None), True, Pay.FORGET),
+        ("undo: an open intent", a_gate(COMPENSATING), money(PaymentState.INTENDED), True, Pay.CANCEL),
+        ("undo: a declined intent", a_gate(COMPENSATING), money(PaymentState.DECLINED), True, Pay.CANCEL),
+        ("undo: a label may be alive", a_gate(COMPENSATING, shipment=ShipmentState.BOUGHT),
          money(PaymentState.CAPTURED), True, Pay.WAIT),
-        ("undo: give it back", a_gate(UNDOING), money(PaymentState.CAPTURED), True, Pay.REQUEST_REFUND),
-        ("undo: send it", a_gate(UNDOING),
-         money(PaymentState.CAPTURED, refunds=refund(RefundProgress.REQUESTED)), True, Pay.SEND_REFUND),
-        ("undo: it is pending", a_gate(UNDOING),
-         money(PaymentState.CAPTURED, refunds=refund(RefundProgress.PENDING)), True, Pay.CHECK_REFUND),
-        ("undo: it failed", a_gate(UNDOING),
-         money(PaymentState.CAPTURED, refunds=refund(RefundProgress.FAILED)), True, Pay.RETRY_REFUND),
-        ("undone", a_gate(UNDOING), money(PaymentState.REFUNDED), True, Pay.LET_GO),
+        ("undo: give it back", a_gate(COMPENSATING), money(PaymentState.CAPTURED), True, Pay.REQUEST_REFUND),
+        ("undo: send it", a_gate(COMPENSATING),
+         money(PaymentState.CAPTURED, refunds=refund(RefundState.REQUESTED)), True, Pay.SEND_REFUND),
+        ("undo: it is pending", a_gate(COMPENSATING),
+         money(PaymentState.CAPTURED, refunds=refund(RefundState.PENDING)), True, Pay.CHECK_REFUND),
+        ("undo: it failed", a_gate(COMPENSATING),
+         money(PaymentState.CAPTURED, refunds=refund(RefundState.FAILED)), True, Pay.RETRY_REFUND),
+        ("undone", a_gate(COMPENSATING), money(PaymentState.REFUNDED), True, Pay.LET_GO),
         ("over: deleting is cleaning up", a_gate(SEALED), money(PaymentState.CAPTURED), True, Pay.LET_GO),
     ],
 )  # fmt: skip
@@ -186,14 +186,16 @@ def test_a_confirm_follows_only_a_look() -> None:
         ("there is none: buy", a_gate(), parcel(ShipmentState.INTENDED), False, True, Ship.BUY),
         ("bought", a_gate(), parcel(ShipmentState.BOUGHT), False, False, Ship.WAIT),
         ("somebody deleted it", a_gate(), parcel(ShipmentState.BOUGHT), True, False, Ship.CLOSE_GATE),
-        ("undo: nothing was sent", a_gate(UNDOING), parcel(ShipmentState.INTENDED, None), True, False,
+        ("undo: nothing was sent", a_gate(COMPENSATING), parcel(ShipmentState.INTENDED, None), True, False,
          Ship.FORGET),
-        ("undo: look", a_gate(UNDOING), parcel(ShipmentState.INTENDED), True, False, Ship.CHECK),
-        ("undo: it may still land", a_gate(UNDOING), parcel(ShipmentState.INTENDED), True, True, Ship.WAIT),
-        ("undo: it cannot land any more", a_gate(UNDOING), parcel(ShipmentState.INTENDED, begun_ago=31), True,
-         True, Ship.FORGET),
-        ("undo: take the label back", a_gate(UNDOING), parcel(ShipmentState.BOUGHT), True, False, Ship.VOID),
-        ("undone", a_gate(UNDOING), parcel(ShipmentState.VOIDED), True, False, Ship.LET_GO),
+        ("undo: look", a_gate(COMPENSATING), parcel(ShipmentState.INTENDED), True, False, Ship.CHECK),
+        ("undo: it may still land", a_gate(COMPENSATING), parcel(ShipmentState.INTENDED), True, True,
+         Ship.WAIT),
+        ("undo: it cannot land any more", a_gate(COMPENSATING), parcel(ShipmentState.INTENDED, begun_ago=31),
+         True, True, Ship.FORGET),
+        ("undo: take the label back", a_gate(COMPENSATING), parcel(ShipmentState.BOUGHT), True, False,
+         Ship.VOID),
+        ("undone", a_gate(COMPENSATING), parcel(ShipmentState.VOIDED), True, False, Ship.LET_GO),
         ("over", a_gate(SEALED), parcel(ShipmentState.BOUGHT), True, False, Ship.LET_GO),
     ],
 )  # fmt: skip

@@ -65,7 +65,9 @@ async def test_who_knows_that_it_is_undone_reads_for_itself() -> None:
     gates, woken = Gates(a_gate(reservation=ReservationState.HELD)), []
     order = an_order_with_payment(gates, woken)
     await order.reconcile(("shop", "tea"), None)
-    gates.gate = a_gate(GateState.UNDOING, reservation=ReservationState.HELD, shipment=ShipmentState.BOUGHT)
+    gates.gate = a_gate(
+        GateState.COMPENSATING, reservation=ReservationState.HELD, shipment=ShipmentState.BOUGHT
+    )
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, PAID)
     assert gates.reads == 2

@@ -15,7 +15,7 @@ from orderplane.ledgers.gate import Gate, GateState, Outcome, PaymentState, Rese
 from .builders import NOW, a_gate, an_order, children
 
 R, P, S = Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT
-UNDOING, SEALED = GateState.UNDOING, GateState.SEALED
+COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
 HELD, PINNED, COMMITTED = ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED
 
 
@@ -96,41 +96,49 @@ DECISIONS = [
 UNDO = [
     Case(
         "the label first",
-        a_gate(UNDOING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT),
+        a_gate(
+            COMPENSATING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT
+        ),
         {"delete": {S}},
         children=children(R, P, S),
     ),
     Case(
         "the label is being taken back: wait for that",
-        a_gate(UNDOING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT),
+        a_gate(
+            COMPENSATING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT
+        ),
         {},
         children=children(R, P, deleting=(S,)),
     ),
     Case(
         "then money and stock side by side",
-        a_gate(UNDOING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.VOIDED),
+        a_gate(
+            COMPENSATING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.VOIDED
+        ),
         {"delete": {R, P, S}},
         children=children(R, P, S),
     ),
     Case(
         "nobody makes anything any more",
-        a_gate(UNDOING, reservation=ReservationState.RELEASED),
+        a_gate(COMPENSATING, reservation=ReservationState.RELEASED),
         {"seal": True},
     ),
     Case(
         "the payment's resource was torn off: its ledger is settled all the same",
-        a_gate(UNDOING, reservation=ReservationState.RELEASED, payment=PaymentState.CAPTURED),
+        a_gate(COMPENSATING, reservation=ReservationState.RELEASED, payment=PaymentState.CAPTURED),
         {"settle_orphaned": (P,)},
     ),
     Case(
         "a label whose resource was torn off",
-        a_gate(UNDOING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.INTENDED),
+        a_gate(
+            COMPENSATING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.INTENDED
+        ),
         {"settle_orphaned": (S,)},
         children=children(R, P),
     ),
     Case(
         "undone, but children are still going: wait",
-        a_gate(UNDOING, reservation=ReservationState.RELEASED, payment=PaymentState.REFUNDED),
+        a_gate(COMPENSATING, reservation=ReservationState.RELEASED, payment=PaymentState.REFUNDED),
         {},
         children=children(deleting=(R, P)),
     ),

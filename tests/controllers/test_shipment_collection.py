@@ -35,12 +35,12 @@ class Book:
             return None
         return PickupClaim("batch", self.waiting[:limit], self.pickup_id)
 
-    async def record_pickup_made(self, batch: str, pickup_id: str) -> bool:
+    async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
         if not self.is_given_up:
             self.pickup_id = pickup_id
         return not self.is_given_up
 
-    async def record_pickup(self, batch: str, confirmation: str) -> None:
+    async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
         self.confirmation = confirmation
 
 

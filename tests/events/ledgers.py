@@ -9,7 +9,7 @@ from uuid import uuid4
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.order import Item, Order
 from orderplane.ledgers.gate import TrackingStatus
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
 from orderplane.ledgers.postgres.recount import recount
@@ -88,12 +88,12 @@ class Ledgers:
         await self.parcels.begin_buy(
             self.merchant, uid, provider_id=f"shp_{uid[:8]}", rate_id="rate_1", now=now
         )
-        await self.parcels.record_label(self.merchant, uid, LABEL, now=now, ask_at=now)
+        await self.parcels.record_label(self.merchant, uid, LABEL, now=now, next_poll_at=now)
         return uid
 
     async def undone(self, uid, *, is_cancel):
         """Undo whatever there is, as the finalizers do."""
-        await self.gates.undo(
+        await self.gates.compensate(
             self.merchant, uid, reason="CancelRequested", message="Called off.", is_cancel=is_cancel
         )
         parcel = await self.parcels.read(self.merchant, uid)
@@ -104,7 +104,7 @@ class Ledgers:
             entry = await self.payments.request_refund(self.merchant, uid)
             await self.payments.record_refund(
                 self.merchant, uid, entry.refunds[0].id, provider_id=f"re_{uid[:8]}",
-                state=RefundState.SUCCEEDED, reason=None,
+                state=ProviderRefundState.SUCCEEDED, reason=None,
             )  # fmt: skip
         elif payment is not None:
             await self.payments.cancel(self.merchant, uid)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from orderplane.events.envelope import record_of
-from orderplane.events.types import LANES, EventType, event_id, lane_of
+from orderplane.events.types import OUTBOX_PARTITIONS, EventType, event_id, outbox_partition_of
 
 SUBJECT = UUID("6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11")
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -72,8 +72,8 @@ def test_the_same_row_is_the_same_record_wherever_it_is_read():
 
 @given(st.uuids())
 def test_a_subject_stays_in_its_lane(subject):
-    assert lane_of(subject) == lane_of(UUID(str(subject)))
-    assert 0 <= lane_of(subject) < LANES
+    assert outbox_partition_of(subject) == outbox_partition_of(UUID(str(subject)))
+    assert 0 <= outbox_partition_of(subject) < OUTBOX_PARTITIONS
 
 
 @given(st.uuids())

@@ -165,7 +165,7 @@ class World:
         assert self.row.answer is not None
         return self.row.answer
 
-    async def made_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
+    async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
         await self.step()
         return self.gate
 

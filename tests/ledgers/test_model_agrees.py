@@ -17,7 +17,7 @@ from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers import model as simulated
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
 from orderplane.ledgers.gate import TrackingStatus
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
 from orderplane.ledgers.postgres.recount import recount
@@ -55,11 +55,19 @@ BACKWARD = (
     "next_refund", "refund_succeeded", "cancel_payment", "release", "seal",
 )  # fmt: skip
 ASIDE = (
-    "expire_early", "expire_late", "wrong_amount", "next_create", "note_intent", "decline",
+    "expire_early", "expire_late", "wrong_amount", "next_create_attempt", "record_intent", "decline",
     "refuse_parcel", "returned", "recount",
 )  # fmt: skip
 NEEDS_PAYMENT = frozenset(
-    {"begin_confirm", "capture", "next_create", "note_intent", "decline", "cancel_payment", "request_refund"}
+    {
+        "begin_confirm",
+        "capture",
+        "next_create_attempt",
+        "record_intent",
+        "decline",
+        "cancel_payment",
+        "request_refund",
+    }
 )
 NEEDS_REFUND = frozenset({"refund_pending", "refund_succeeded", "refund_failed", "next_refund"})
 NEEDS_PARCEL = frozenset(
@@ -128,7 +136,9 @@ class Side:
             case "open":
                 return await self.gates.open(order_of(m, uid))
             case "undo":
-                return await self.gates.undo(m, uid, reason="OutOfStock", message="short", is_cancel=False)
+                return await self.gates.compensate(
+                    m, uid, reason="OutOfStock", message="short", is_cancel=False
+                )
             case "seal":
                 return await self.gates.seal(m, uid)
             case "hold":
@@ -150,10 +160,10 @@ class Side:
                 return await payments.intend(
                     m, uid, name=name, amount=amount, currency="EUR", method="pm_card_visa"
                 )
-            case "next_create":
-                return await payments.next_create(m, uid, 1)
-            case "note_intent":
-                return await payments.note_intent(m, uid, f"pi_{uid[:8]}")
+            case "next_create_attempt":
+                return await payments.next_create_attempt(m, uid, 1)
+            case "record_intent":
+                return await payments.record_intent(m, uid, f"pi_{uid[:8]}")
             case "begin_confirm":
                 return await payments.begin_confirm(m, uid, f"pi_{uid[:8]}", count + 1)
             case "capture":
@@ -166,7 +176,7 @@ class Side:
                 return await payments.request_refund(m, uid)
             case "refund_pending" | "refund_succeeded" | "refund_failed":
                 (refund,) = (await payments.read(m, uid)).refunds
-                state = RefundState(step.removeprefix("refund_").capitalize())
+                state = ProviderRefundState(step.removeprefix("refund_").capitalize())
                 return await payments.record_refund(
                     m, uid, refund.id, provider_id=f"re_{uid[:8]}", state=state, reason=None
                 )
@@ -178,7 +188,7 @@ class Side:
             case "begin_buy":
                 return await parcels.begin_buy(m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r", now=NOW)
             case "record_label":
-                return await parcels.record_label(m, uid, LABEL, now=NOW, ask_at=NOW)
+                return await parcels.record_label(m, uid, LABEL, now=NOW, next_poll_at=NOW)
             case "refuse_parcel":
                 return await parcels.refuse(m, uid, "AddressRejected", "No such street.")
             case "cancel_parcel":

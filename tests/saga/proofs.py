@@ -31,7 +31,7 @@ async def moved(desk: Desk) -> tuple[int, int, int]:
     """How many refunds, movements and history rows there are."""
     (row,) = await desk.rows(
         "SELECT (SELECT count(*) FROM refunds WHERE merchant = $1) AS refunds, "
-        "(SELECT count(*) FROM movements WHERE merchant = $1) AS movements, "
+        "(SELECT count(*) FROM stock_movements WHERE merchant = $1) AS movements, "
         "(SELECT count(*) FROM history WHERE merchant = $1) AS history"
     )
     return row["refunds"], row["movements"], row["history"]

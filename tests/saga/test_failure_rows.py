@@ -8,9 +8,9 @@ import pytest
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
 from orderplane.dev.demo.catalogue import RECOUNTED, SCARCE
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.recount import recount
-from orderplane.ledgers.postgres.settlement import settle_by_hand
+from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
 
 from ..conftest import TEMPO
 from .conftest import MUG, OPENING, POT, TEA, Desk, conditions_of, phase_is, undone_steps
@@ -25,7 +25,7 @@ async def refunded_once(desk: Desk, order: dict) -> None:
     (intent,) = await desk.intents(order)
     assert intent.received == order["spec"]["quote"]["amounts"]["total"]
     (refund,) = await desk.refunds(order)
-    assert (refund.state, refund.amount) == (RefundState.SUCCEEDED, intent.received)
+    assert (refund.state, refund.amount) == (ProviderRefundState.SUCCEEDED, intent.received)
 
 
 async def test_out_of_stock(desk: Desk) -> None:
@@ -292,7 +292,7 @@ async def stalled_on_its_refund(desk: Desk) -> dict:
 async def test_a_refund_that_failed_is_settled_by_hand(desk: Desk) -> None:
     order = await stalled_on_its_refund(desk)
     total = order["spec"]["quote"]["amounts"]["total"]
-    said = await settle_by_hand(
+    said = await settle_refund_by_hand(
         desk.pool, desk.name, order["metadata"]["name"], reason="card closed", reference="SEPA-2026-118"
     )
     assert said == f"{total // 100}.{total % 100:02} EUR"
@@ -308,7 +308,9 @@ async def test_a_refund_that_failed_is_settled_by_hand(desk: Desk) -> None:
         "card closed",
     )
     with pytest.raises(ValueError, match="no refund that failed"):
-        await settle_by_hand(desk.pool, desk.name, order["metadata"]["name"], reason="again", reference="X")
+        await settle_refund_by_hand(
+            desk.pool, desk.name, order["metadata"]["name"], reason="again", reference="X"
+        )
 
 
 async def test_a_refund_that_failed_is_tried_again_only_when_asked(desk: Desk) -> None:
@@ -320,8 +322,8 @@ async def test_a_refund_that_failed_is_tried_again_only_when_asked(desk: Desk) -
         "SELECT 1 FROM refunds WHERE merchant = $1 AND order_uid = $2 AND attempt = 2 AND state = 'Failed'",
         order["metadata"]["uid"],
     )
-    assert [refund.state for refund in await desk.refunds(order)] == [RefundState.FAILED] * 2
-    await settle_by_hand(
+    assert [refund.state for refund in await desk.refunds(order)] == [ProviderRefundState.FAILED] * 2
+    await settle_refund_by_hand(
         desk.pool, desk.name, order["metadata"]["name"], reason="twice no", reference="CASH-1"
     )
     await desk.until(order, phase_is("Failed"))

@@ -122,7 +122,7 @@ async def test_a_charge_that_lands_after_the_undo_began_is_given_back(desk: Desk
     )
     await desk.cancel(order)
     await desk.until_row(
-        "SELECT 1 FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Undoing'",
+        "SELECT 1 FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Compensating'",
         order["metadata"]["uid"],
     )
     ended = await desk.until(order, phase_is("Cancelled"))
@@ -205,7 +205,7 @@ async def test_two_eight_way_loads_over_overlapping_stock(desk: Desk) -> None:
         assert reserved == row["quantity"] <= on_hand
     # Each has all three of its lines moved, or none.
     torn = await desk.rows(
-        "SELECT holder FROM movements WHERE merchant = $1 AND holder IS NOT NULL "
+        "SELECT holder FROM stock_movements WHERE merchant = $1 AND holder IS NOT NULL "
         "GROUP BY holder, kind HAVING count(*) <> 3"
     )
     assert torn == []

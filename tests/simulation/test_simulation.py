@@ -73,7 +73,12 @@ def test_it_notices_children_made_while_undoing(monkeypatch: pytest.MonkeyPatch)
     real = order_act.plan
 
     def careless(order: Any, gate: Gate | None, children: Any, now: datetime) -> Plan:
-        if gate and gate.state is GateState.UNDOING and children.payment is None and gate.payment is None:
+        if (
+            gate
+            and gate.state is GateState.COMPENSATING
+            and children.payment is None
+            and gate.payment is None
+        ):
             return Plan(create=Kind.PAYMENT)
         return real(order, gate, children, now)
 

@@ -140,7 +140,7 @@ class Dispatcher:
             return unsent
         try:
             async with asyncio.timeout(seconds):
-                sent = await self._find(notice) if notice.doubts else None
+                sent = await self._find(notice) if notice.unknown_attempts else None
                 sent = sent or await self._messenger.send(notice)
         except (Transient, Refused) as problem:
             self._is_down = isinstance(problem, BreakerOpen)

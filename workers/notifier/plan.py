@@ -50,8 +50,8 @@ class Notification:
     Args:
         order: The Order's name.
         attempt: The number of this attempt: the fence for what is said about its end.
-        doubts: Earlier attempts of which nobody knows whether they sent.
-        waits_since: When its event happened, or when it was replayed.
+        unknown_attempts: Earlier attempts of which nobody knows whether they sent.
+        pending_since: When its event happened, or when it was replayed.
         recipient: None where the customer's account is gone.
         is_overtaken: A later message of the same order and channel was sent.
     """
@@ -64,8 +64,8 @@ class Notification:
     data: Mapping[str, Any]
     traceparent: str | None
     attempt: int
-    doubts: int
-    waits_since: datetime
+    unknown_attempts: int
+    pending_since: datetime
     is_forced: bool
     is_overtaken: bool
     recipient: Recipient | None
@@ -114,7 +114,7 @@ def end_unsent(notice: Notification, now: datetime, good_for: timedelta) -> End 
         return End(State.SKIPPED, "NoAddress")
     if notice.is_overtaken and not notice.is_forced:
         return End(State.SUPERSEDED, "LaterWasSent")
-    if now - notice.waits_since > good_for:
+    if now - notice.pending_since > good_for:
         return End(State.DEAD, "GivenUp")
     return None
 

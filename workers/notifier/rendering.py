@@ -65,7 +65,7 @@ def mail_of(notice: Notification, sender: str) -> EmailMessage:
     except (ValueError, MessageError, IndexError) as problem:
         raise Refused("RecipientRefused", "The address cannot be written into a mail.") from problem
     mail["Subject"] = subject
-    mail["Date"] = format_datetime(notice.waits_since)
+    mail["Date"] = format_datetime(notice.pending_since)
     domain = parseaddr(sender)[1].rpartition("@")[2]
     mail["Message-ID"] = f"<{reference_of(notice.event_id, Channel.EMAIL)}@{domain}>"
     # RFC 3834: no out-of-office answer is wanted.

@@ -30,7 +30,7 @@ WITH news AS MATERIALIZED (
     JOIN history first ON first.subject = n.subject AND first.seq = 1 AND first.merchant = n.merchant
 )
 INSERT INTO notifications (merchant, event_id, channel, order_uid, seq, type, customer, state, reason,
-                           ended_at, waits_since, kafka_partition, kafka_offset)
+                           ended_at, pending_since, kafka_partition, kafka_offset)
 SELECT h.merchant, h.event_id, telling.channel, h.subject, h.seq, h.type, u.id,
        CASE WHEN is_wanting THEN 'Waiting' ELSE 'Skipped' END,
        CASE WHEN NOT is_wanting THEN 'NotWanted' END,
@@ -61,7 +61,7 @@ WITH due AS (
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE notifications n
-    SET attempt = attempt + 1, doubts = doubts + 1, claimed_until = now() + $3
+    SET attempt = attempt + 1, unknown_attempts = unknown_attempts + 1, claimed_until = now() + $3
     FROM due WHERE n.merchant = due.merchant AND n.event_id = due.event_id AND n.channel = due.channel
     RETURNING n.*
 )
@@ -78,12 +78,13 @@ LEFT JOIN users u ON u.merchant = c.merchant AND u.id = c.customer AND u.deleted
 
 _OURS = "merchant = $1 AND event_id = $2 AND channel = $3 AND attempt = $4 AND state = 'Waiting'"
 _END = f"""
-UPDATE notifications SET state = $5, reason = $6, provider_id = $7, doubts = doubts - 1, claimed_until = NULL,
-                         ended_at = clock_timestamp()
+UPDATE notifications SET state = $5, reason = $6, provider_id = $7,
+    unknown_attempts = unknown_attempts - 1, claimed_until = NULL, ended_at = clock_timestamp()
 WHERE {_OURS}
 """  # noqa: S608
 _AGAIN = f"""
-UPDATE notifications SET reason = $5, doubts = doubts - 1, claimed_until = NULL, due_at = now() + $6
+UPDATE notifications SET reason = $5, unknown_attempts = unknown_attempts - 1, claimed_until = NULL,
+    due_at = now() + $6
 WHERE {_OURS}
 """  # noqa: S608
 _IN_DOUBT = f"UPDATE notifications SET reason = $5 WHERE {_OURS}"  # noqa: S608
@@ -91,30 +92,30 @@ _IN_DOUBT = f"UPDATE notifications SET reason = $5 WHERE {_OURS}"  # noqa: S608
 _UNBURIED = """
 SELECT n.*, h.subject, h.name, h.data::text AS data, h.traceparent, h.at
 FROM notifications n JOIN history h ON h.event_id = n.event_id
-WHERE n.state = 'Dead' AND n.buried_at IS NULL
+WHERE n.state = 'Dead' AND n.dead_lettered_at IS NULL
 ORDER BY n.ended_at LIMIT $1 FOR UPDATE OF n SKIP LOCKED
 """
 _BURIED = """
-UPDATE notifications n SET buried_at = now()
+UPDATE notifications n SET dead_lettered_at = now()
 FROM unnest($1::text[], $2::uuid[], $3::text[]) AS dead (merchant, event_id, channel)
 WHERE n.merchant = dead.merchant AND n.event_id = dead.event_id AND n.channel = dead.channel
 """
 _REVIVE = """
 UPDATE notifications
-SET state = 'Waiting', reason = 'Replayed', ended_at = NULL, buried_at = NULL, claimed_until = NULL,
-    due_at = now(), waits_since = now(), is_forced = $4
+SET state = 'Waiting', reason = 'Replayed', ended_at = NULL, dead_lettered_at = NULL, claimed_until = NULL,
+    due_at = now(), pending_since = now(), is_forced = $4
 WHERE merchant = $1 AND event_id = $2 AND ($3::text IS NULL OR channel = $3)
   AND (state = 'Dead' OR (state = 'Superseded' AND $4))
 """
 _STATES = "SELECT channel, state FROM notifications WHERE merchant = $1 AND event_id = $2"
 _COUNTS = """
 SELECT channel, state, count(*) AS messages,
-       coalesce(extract(epoch FROM clock_timestamp() - min(waits_since)), 0)::float8 AS age
+       coalesce(extract(epoch FROM clock_timestamp() - min(pending_since)), 0)::float8 AS age
 FROM notifications WHERE merchant = coalesce($1, merchant) GROUP BY channel, state
 """
 _WAITING = """
 SELECT channel, count(*) AS messages,
-       coalesce(extract(epoch FROM clock_timestamp() - min(waits_since)), 0)::float8 AS age
+       coalesce(extract(epoch FROM clock_timestamp() - min(pending_since)), 0)::float8 AS age
 FROM notifications WHERE state = 'Waiting' GROUP BY channel
 """
 
@@ -264,8 +265,8 @@ def _notice(row: Any) -> Notification:
         traceparent=row["traceparent"],
         attempt=row["attempt"],
         # Without this attempt itself, which was counted when it was claimed.
-        doubts=row["doubts"] - 1,
-        waits_since=row["waits_since"],
+        unknown_attempts=row["unknown_attempts"] - 1,
+        pending_since=row["pending_since"],
         is_forced=row["is_forced"],
         is_overtaken=row["is_overtaken"],
         recipient=recipient,

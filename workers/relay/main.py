@@ -1,7 +1,7 @@
 """Tell Kafka what happened: `python -m orderplane.workers.relay.main`.
 
 The promise is at least once, each order's events in their order, also across topics: event n+1 of an order
-is sent only after the brokers have acknowledged n. That holds whoever sends; the lanes only spare
+is sent only after the brokers have acknowledged n. That holds whoever sends; the partitions only spare
 duplicates where there are several relays.
 """
 
@@ -35,7 +35,7 @@ from orderplane.workers.waiting import FIRST_PAUSE, LONGEST_PAUSE, happens
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
-MOST_PER_LANE = 64
+MOST_PER_PARTITION = 64
 LOOK_SECONDS = 0.25
 """How long events gather before they are fetched. At 20 orders a second, 0.1 costs a third more CPU in the
 relay and half as much again in the broker, 0.5 saves nothing more. Nobody has to call us: a transaction that
@@ -47,16 +47,16 @@ MOST_HELD = 1000
 DRAIN_SECONDS = 10.0
 _MOST_LINKS = 128
 
-WAITING = Gauge("orderplane_outbox_waiting_events", "Events that Kafka was not told yet, in all lanes.")
+WAITING = Gauge("orderplane_outbox_waiting_events", "Events that Kafka was not told yet, in all partitions.")
 OLDEST = Gauge("orderplane_outbox_oldest_age_seconds", "How long the oldest of them waits.")
 PUBLISHED = Counter("orderplane_relay_published_total", "Events that Kafka has acknowledged.", ["topic"])
 FAILURES = Counter("orderplane_relay_failures_total", "What went wrong.", ["reason"])
-OWNED = Gauge("orderplane_relay_lanes", "Lanes that this relay serves.")
+OWNED = Gauge("orderplane_relay_partitions", "Partitions that this relay serves.")
 PUBLISH_SECONDS = Histogram("orderplane_relay_publish_duration_seconds", "One batch, from row to mark.")
 
 
 class Relay:
-    """Serves its share of lanes until it is stopped."""
+    """Serves its share of partitions until it is stopped."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -106,7 +106,7 @@ class Relay:
             await happens(self._stopping, within=pause)
 
     async def _serve_session(self) -> None:
-        """One database session, one producer: whichever fails takes the other with it, and the lanes."""
+        """One database session, one producer: whichever fails takes the other with it, and the partitions."""
         settings = self._settings
         await ensure_topics(settings.kafka, replication=settings.kafka_replication)
         async with (
@@ -117,13 +117,13 @@ class Relay:
             while not self._stopping.is_set():
                 if time.monotonic() >= share_at:
                     await outbox.share()
-                    OWNED.set(len(outbox.lanes))
+                    OWNED.set(len(outbox.partitions))
                     share_at = time.monotonic() + SHARE_SECONDS
                     self._is_serving = True
-                rows = await outbox.waiting(MOST_PER_LANE, self._still_held())
+                rows = await outbox.waiting(MOST_PER_PARTITION, self._still_held())
                 if rows:
                     await self._publish(outbox, producer, rows)
-                if len(rows) < MOST_PER_LANE:
+                if len(rows) < MOST_PER_PARTITION:
                     await happens(self._stopping, within=LOOK_SECONDS)
 
     async def _publish(self, outbox: Outbox, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.ledgers.errors import Refused, Transient, Unclear
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 
 
 async def created(gateway, method="pm_card_visa", *, amount=1999, order=None, key=None):
@@ -171,7 +171,7 @@ async def refunded(gateway, method, *, amount=1999):
 
 async def test_a_refund_gives_back_at_once(gateway):
     intent, reference, refund = await refunded(gateway, "pm_card_visa")
-    assert (refund.state, refund.amount, refund.currency) == (RefundState.SUCCEEDED, 1999, "EUR")
+    assert (refund.state, refund.amount, refund.currency) == (ProviderRefundState.SUCCEEDED, 1999, "EUR")
     assert (refund.intent_id, refund.reference) == (intent.id, reference)
     assert await gateway.get_refund(refund.id) == refund
     assert await gateway.find_refund(intent.id, reference) == refund
@@ -181,19 +181,21 @@ async def test_a_refund_gives_back_at_once(gateway):
 
 async def test_a_refund_may_be_pending_first(gateway, eventually):
     _, _, refund = await refunded(gateway, "pm_sandbox_refundPending")
-    assert refund.state is RefundState.PENDING
-    await eventually(lambda: gateway.get_refund(refund.id), lambda r: r.state is RefundState.SUCCEEDED)
+    assert refund.state is ProviderRefundState.PENDING
+    await eventually(
+        lambda: gateway.get_refund(refund.id), lambda r: r.state is ProviderRefundState.SUCCEEDED
+    )
 
 
 async def test_a_refund_may_fail_and_leaves_its_amount_for_another(gateway, eventually):
     intent, reference, refund = await refunded(gateway, "pm_sandbox_refundFails")
-    assert refund.state is RefundState.PENDING
+    assert refund.state is ProviderRefundState.PENDING
     with pytest.raises(Refused):
         await gateway.refund(intent.id, key=f"{reference}/2", amount=1, reference=reference)
     failed = await eventually(
-        lambda: gateway.get_refund(refund.id), lambda r: r.state is not RefundState.PENDING
+        lambda: gateway.get_refund(refund.id), lambda r: r.state is not ProviderRefundState.PENDING
     )
-    assert failed.state is RefundState.FAILED
+    assert failed.state is ProviderRefundState.FAILED
     assert failed.reason
     assert await gateway.find_refund(intent.id, reference) is None
     again = await gateway.refund(intent.id, key=f"{reference}/3", amount=1999, reference=reference)
@@ -205,7 +207,7 @@ async def test_no_more_is_refunded_than_was_taken(gateway):
     with pytest.raises(Refused):
         await gateway.refund(intent.id, key=str(uuid.uuid4()), amount=1000, reference="more")
     rest = await gateway.refund(intent.id, key=str(uuid.uuid4()), amount=999, reference="rest")
-    assert rest.state is RefundState.SUCCEEDED
+    assert rest.state is ProviderRefundState.SUCCEEDED
 
 
 async def test_nothing_is_refunded_that_was_not_taken(gateway):

@@ -10,15 +10,15 @@ from orderplane.crds.defaults import reservation_manifest
 from orderplane.crds.order import Item
 from orderplane.gateway.inventory.reservation_routes import answer_of, is_over
 from orderplane.ledgers.gate import ReservationState
-from orderplane.ledgers.postgres.inventory import Kept
+from orderplane.ledgers.postgres.inventory import ReservationRecord
 
 UNTIL = datetime(2026, 3, 1, 12, 15, tzinfo=UTC)
 MANIFEST = reservation_manifest("demo", "r-1", [Item(sku="TEA", quantity=2)], UNTIL, None, "5")
 
 
-def kept(state: ReservationState) -> Kept:
+def kept(state: ReservationState) -> ReservationRecord:
     message = "TEA: 2 wanted, 1 left" if state is ReservationState.REJECTED else None
-    return Kept("r-1", None, state, message, {"TEA": 2}, UNTIL)
+    return ReservationRecord("r-1", None, state, message, {"TEA": 2}, UNTIL)
 
 
 def test_one_that_is_not_decided_is_told_as_it_was_asked_for() -> None:

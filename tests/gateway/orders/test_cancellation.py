@@ -27,8 +27,8 @@ def gate(state: str = "Open", outcome: str | None = None, tracking_status: str =
         (order("Shipped"), gate(), Cancel.ASK),  # a label, and no scan yet
         (order("Paid", cancel=True), gate(), Cancel.ASKED),
         (order("Paid", deleting=True), gate(), Cancel.ASKED),
-        (order("Compensating"), gate("Undoing"), Cancel.ASK),  # it also revives a parked undoing
-        (order("Compensating", cancel=True), gate("Undoing"), Cancel.ASKED),
+        (order("Compensating"), gate("Compensating"), Cancel.ASK),  # it also revives a parked undoing
+        (order("Compensating", cancel=True), gate("Compensating"), Cancel.ASKED),
         (order("Cancelled"), None, Cancel.DONE),
         (order("Compensating", cancel=True), gate("Sealed", "Cancelled"), Cancel.DONE),
     ],

@@ -166,7 +166,7 @@ async def test_keys_are_kept_for_thirty_days_and_a_day_beyond_the_end(
     for case, days in ages.items():
         names[case] = (await gateway.post()).json()["id"]
         await behind.pool.execute(
-            "UPDATE idempotency SET made_at = now() - make_interval(days => $2) WHERE name = $1",
+            "UPDATE idempotency SET created_at = now() - make_interval(days => $2) WHERE name = $1",
             names[case], days,
         )  # fmt: skip
     for case, hours in (("old", 25), ("just ended", 1)):

@@ -15,7 +15,7 @@ from orderplane.events.types import EventType
 from orderplane.gateway.orders import listing
 from orderplane.gateway.orders.listing import CHUNK, MOST_CHUNKS, Place, Wish, walk
 from orderplane.gateway.orders.timeline import phases_of, timeline_view
-from orderplane.ledgers.postgres.timeline import Happened, Timeline
+from orderplane.ledgers.postgres.timeline import Timeline, TimelineEvent
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -130,15 +130,15 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-CREATED = Happened(1, EventType.ORDER_CREATED, at(0.4), None)
-RESERVED = Happened(2, EventType.INVENTORY_RESERVED, at(0.5), None)
-PAID = Happened(3, EventType.PAYMENT_SUCCESS, at(0.6), None)
-RELEASED = Happened(4, EventType.INVENTORY_RELEASED, at(2), "Released")
-CANCELLED = Happened(5, EventType.ORDER_CANCELLED, at(3), "CancelRequested")
+CREATED = TimelineEvent(1, EventType.ORDER_CREATED, at(0.4), None)
+RESERVED = TimelineEvent(2, EventType.INVENTORY_RESERVED, at(0.5), None)
+PAID = TimelineEvent(3, EventType.PAYMENT_SUCCESS, at(0.6), None)
+RELEASED = TimelineEvent(4, EventType.INVENTORY_RELEASED, at(2), "Released")
+CANCELLED = TimelineEvent(5, EventType.ORDER_CANCELLED, at(3), "CancelRequested")
 
 
-def timeline(*events: Happened, undoing_at: datetime | None = None) -> Timeline:
-    return Timeline(events, undoing_at, "pi_1", ("re_1",), "shp_1", "SandboxPost", "SBX1")
+def timeline(*events: TimelineEvent, compensating_at: datetime | None = None) -> Timeline:
+    return Timeline(events, compensating_at, "pi_1", ("re_1",), "shp_1", "SandboxPost", "SBX1")
 
 
 @pytest.mark.parametrize(
@@ -148,11 +148,11 @@ def timeline(*events: Happened, undoing_at: datetime | None = None) -> Timeline:
         (timeline(CREATED), ["Pending"]),
         (timeline(CREATED, RESERVED, PAID), ["Pending", "Reserved", "Paid"]),
         (
-            timeline(CREATED, RESERVED, PAID, RELEASED, CANCELLED, undoing_at=at(1)),
+            timeline(CREATED, RESERVED, PAID, RELEASED, CANCELLED, compensating_at=at(1)),
             ["Pending", "Reserved", "Paid", "Compensating", "Cancelled"],
         ),
         # Its creation is known in whole seconds, which may be later than what came next.
-        (timeline(Happened(2, EventType.INVENTORY_RESERVED, at(-0.5), None)), ["Pending", "Reserved"]),
+        (timeline(TimelineEvent(2, EventType.INVENTORY_RESERVED, at(-0.5), None)), ["Pending", "Reserved"]),
     ],
 )
 def test_the_phases_that_an_order_came_to(told: Timeline | None, phases: list[str]) -> None:

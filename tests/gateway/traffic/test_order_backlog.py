@@ -76,7 +76,7 @@ async def test_who_waits_and_who_came(books: Books) -> None:
     await books.gate("opened")
     await books.gate("at the carrier", parcel="Intended")
     await books.gate("labelled", parcel="Bought")
-    await books.gate("undone", "Undoing")
+    await books.gate("undone", "Compensating")
     await books.gate("over", "Sealed")
     after = await line.look()
     # accepted, opened, at the carrier, being made
@@ -143,7 +143,7 @@ async def test_a_look_reads_no_more_however_many_orders_there_were(books: Books)
     few = await read()
     await books.pool.execute(
         "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, kind, name, manifest, "
-        "  status, body, made_at) "
+        "  status, body, created_at) "
         "SELECT $1, 'p', int4send(n), '', 'Order', 'o-' || n, '{}', 202, '{}', now() - interval '2 hours' "
         "FROM generate_series(1, 100000) n",
         books.merchant,

@@ -4,7 +4,7 @@ from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.gate import GateState, Outcome, ReservationState
 from orderplane.ledgers.model import KEPT
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.shipments import VoidState
 
 from .run import World
@@ -60,7 +60,7 @@ def money_is_exact(world: World, uid: str) -> None:
     back = sum(
         r.amount
         for r in world.gateway.refunds_by_id.values()
-        if r.intent_id in ids and r.state is RefundState.SUCCEEDED
+        if r.intent_id in ids and r.state is ProviderRefundState.SUCCEEDED
     )
     owed = world.books.totals[uid][0] if gate and gate.outcome in GONE_OUT else 0
     assert taken - back == owed, f"{uid}: {taken} taken, {back} given back, {owed} owed"

@@ -11,7 +11,7 @@ from orderplane.controllers.payment.ports import Intent, IntentState, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.gate import TrackingStatus
-from orderplane.ledgers.payments import RefundState
+from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.shipments import Label, VoidState
 
 from .steps import point
@@ -130,11 +130,15 @@ class Gateway:
             back = sum(
                 r.amount
                 for r in self.refunds_by_id.values()
-                if r.intent_id == intent_id and r.state is not RefundState.FAILED
+                if r.intent_id == intent_id and r.state is not ProviderRefundState.FAILED
             )
             if back + amount > intent.received:
                 raise Refused("PaymentRejected", "more than was taken")
-            state = RefundState.PENDING if intent.reference in self.pending_refunds else RefundState.SUCCEEDED
+            state = (
+                ProviderRefundState.PENDING
+                if intent.reference in self.pending_refunds
+                else ProviderRefundState.SUCCEEDED
+            )
             refund = Refund(
                 f"re_{len(self.refunds_by_id)}", intent_id, state, amount, intent.currency, reference
             )
@@ -146,8 +150,8 @@ class Gateway:
     async def get_refund(self, refund_id: str) -> Refund:
         def effect() -> Refund:
             refund = self.refunds_by_id[refund_id]
-            if refund.state is RefundState.PENDING:
-                self.refunds_by_id[refund_id] = replace(refund, state=RefundState.SUCCEEDED)
+            if refund.state is ProviderRefundState.PENDING:
+                self.refunds_by_id[refund_id] = replace(refund, state=ProviderRefundState.SUCCEEDED)
             return self.refunds_by_id[refund_id]
 
         return await self._manners.call("get refund", effect)  # type: ignore[no-any-return]

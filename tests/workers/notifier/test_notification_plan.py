@@ -26,7 +26,8 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 NOTICE = Notification(
     merchant="demo", event_id=UUID(int=1), channel=Channel.EMAIL, type=EventType.ORDER_CREATED, order="o-1",
-    data={}, traceparent=None, attempt=1, doubts=0, waits_since=NOW, is_forced=False, is_overtaken=False,
+    data={}, traceparent=None, attempt=1, unknown_attempts=0, pending_since=NOW, is_forced=False,
+    is_overtaken=False,
     recipient=Recipient("Ada", "ada@example.org", is_wanting=True),
 )  # fmt: skip
 UNWANTED = Recipient("Ada", "ada@example.org", is_wanting=False)
@@ -37,7 +38,7 @@ NOWHERE = Recipient("Ada", None, is_wanting=True)
     ("changes", "end"),
     [
         ({}, None),
-        ({"doubts": 3, "attempt": 9}, None),
+        ({"unknown_attempts": 3, "attempt": 9}, None),
         ({"recipient": None}, End(State.SKIPPED, "NoAccount")),
         ({"recipient": UNWANTED}, End(State.SKIPPED, "NotWanted")),
         ({"recipient": NOWHERE}, End(State.SKIPPED, "NoAddress")),
@@ -45,10 +46,10 @@ NOWHERE = Recipient("Ada", None, is_wanting=True)
         ({"is_overtaken": True, "is_forced": True}, None),
         ({"is_forced": True, "recipient": UNWANTED}, End(State.SKIPPED, "NotWanted")),
         ({"is_forced": True, "recipient": None}, End(State.SKIPPED, "NoAccount")),
-        ({"waits_since": NOW - DAY}, None),
-        ({"waits_since": NOW - DAY - timedelta(seconds=1)}, End(State.DEAD, "GivenUp")),
-        ({"waits_since": NOW - 2 * DAY, "is_overtaken": True}, End(State.SUPERSEDED, "LaterWasSent")),
-        ({"waits_since": NOW - 2 * DAY, "recipient": None}, End(State.SKIPPED, "NoAccount")),
+        ({"pending_since": NOW - DAY}, None),
+        ({"pending_since": NOW - DAY - timedelta(seconds=1)}, End(State.DEAD, "GivenUp")),
+        ({"pending_since": NOW - 2 * DAY, "is_overtaken": True}, End(State.SUPERSEDED, "LaterWasSent")),
+        ({"pending_since": NOW - 2 * DAY, "recipient": None}, End(State.SKIPPED, "NoAccount")),
     ],
 )
 def test_what_is_not_sent_after_all(changes, end):

@@ -27,8 +27,8 @@ def notice(type_, data, channel=Channel.EMAIL, **person):
     who = {"name": "Ada", "address": "ada@example.org", "is_wanting": True} | person
     return Notification(
         merchant="demo", event_id=EVENT, channel=channel, type=type_, order=data["order"]["name"], data=data,
-        traceparent=None, attempt=1, doubts=0, waits_since=datetime(2026, 3, 1, tzinfo=UTC), is_forced=False,
-        is_overtaken=False, recipient=Recipient(**who),
+        traceparent=None, attempt=1, unknown_attempts=0, pending_since=datetime(2026, 3, 1, tzinfo=UTC),
+        is_forced=False, is_overtaken=False, recipient=Recipient(**who),
     )  # fmt: skip
 
 

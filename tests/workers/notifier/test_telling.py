@@ -192,7 +192,7 @@ async def test_two_notifiers_send_each_message_once(house: House) -> None:
         await house.ended(told[EventType.ORDER_DELIVERED], Channel.SMS)
     assert await house.violations() == []
     rows = (await house.rows()).values()
-    assert {(row["state"], row["attempt"], row["doubts"]) for row in rows} == {("Sent", 1, 0)}
+    assert {(row["state"], row["attempt"], row["unknown_attempts"]) for row in rows} == {("Sent", 1, 0)}
     for name in ("first", "second"):
         assert await house.metric("orderplane_notifications_total", name, result="sent") > 0
 

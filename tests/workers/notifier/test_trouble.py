@@ -79,9 +79,9 @@ async def test_a_mail_whose_answer_was_lost_goes_again_under_the_same_id(house: 
     greylisted = await house.customer(email=f"greylisted-{house.merchant}@example.org")
     cut, grey = [await house.tell(person.id, CREATED) for person in (cut_off, greylisted)]
     row = await house.ended(grey[CREATED])
-    assert (row["attempt"], row["doubts"]) == (2, 0)
+    assert (row["attempt"], row["unknown_attempts"]) == (2, 0)
     row = await house.ended(cut[CREATED])
-    assert (row["attempt"], row["doubts"]) == (2, 1)
+    assert (row["attempt"], row["unknown_attempts"]) == (2, 1)
     ids = {mail["MessageID"] for mail in await house.mails_to(cut_off.email)}
     assert ids == {f"{cut[CREATED]}@shop.example"}
     assert await house.arrived(cut[CREATED]) == 2

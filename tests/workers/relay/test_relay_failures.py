@@ -9,23 +9,23 @@ import pytest
 
 pytestmark = pytest.mark.integration
 
-LANES_METRIC = "orderplane_relay_lanes"
+PARTITIONS_METRIC = "orderplane_relay_partitions"
 
 
-async def lanes_are(stage, relay, low, high):
+async def partitions_are(stage, relay, low, high):
     async def have_settled() -> bool:
-        return low <= await stage.metric(relay, LANES_METRIC) <= high
+        return low <= await stage.metric(relay, PARTITIONS_METRIC) <= high
 
-    await stage.until(have_settled, f"{relay} serves {low} to {high} lanes")
+    await stage.until(have_settled, f"{relay} serves {low} to {high} partitions")
 
 
-async def test_two_share_the_lanes_and_one_takes_over_from_a_killed_one(stage):
+async def test_two_share_the_partitions_and_one_takes_over_from_a_killed_one(stage):
     subjects = [uuid4() for _ in range(80)]
     await stage.start_relay("relay-first")
-    await lanes_are(stage, "relay-first", 16, 16)
+    await partitions_are(stage, "relay-first", 16, 16)
     await stage.start_relay("relay-second")
-    await lanes_are(stage, "relay-second", 8, 8)
-    await lanes_are(stage, "relay-first", 8, 8)
+    await partitions_are(stage, "relay-second", 8, 8)
+    await partitions_are(stage, "relay-first", 8, 8)
 
     writing = asyncio.create_task(stage.write_orders(subjects, 12))
 
@@ -38,7 +38,7 @@ async def test_two_share_the_lanes_and_one_takes_over_from_a_killed_one(stage):
     await stage.supervisor.stop("relay-first")
     await writing
     await stage.all_published()
-    await lanes_are(stage, "relay-second", 16, 16)
+    await partitions_are(stage, "relay-second", 16, 16)
     await stage.check()
 
 
@@ -92,7 +92,7 @@ async def test_postgres_restarting_under_load(stage):
     await stage.all_published()
     await stage.check()
     assert stage.supervisor.restarts("relay-rebound") == 0
-    await lanes_are(stage, "relay-rebound", 16, 16)
+    await partitions_are(stage, "relay-rebound", 16, 16)
 
 
 async def test_a_frozen_relay_that_wakes_up_breaks_no_promise(stage):
@@ -113,7 +113,7 @@ async def test_a_frozen_relay_that_wakes_up_breaks_no_promise(stage):
         await stage.all_published()
     finally:
         frozen.resume()
-    await lanes_are(stage, "relay-frozen", 8, 8)
+    await partitions_are(stage, "relay-frozen", 8, 8)
     await stage.check()
 
 

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from orderplane.events.types import lane_of
+from orderplane.events.types import outbox_partition_of
 
 pytestmark = pytest.mark.integration
 
@@ -19,7 +19,7 @@ async def test_orders_keep_their_order_across_topics(stage):
     messages = await stage.messages()
     assert len(messages) == 720
     assert len({message.topic for message in messages}) == 12
-    assert await stage.metric("relay-alone", "orderplane_relay_lanes") == 16
+    assert await stage.metric("relay-alone", "orderplane_relay_partitions") == 16
     assert await stage.metric("relay-alone", "orderplane_relay_published_total") == 720
 
 
@@ -40,7 +40,11 @@ async def test_a_message_is_a_cloud_event_of_its_row(stage):
 
 async def test_a_backlog_of_one_lane_is_drained_in_many_batches(stage):
     subject = uuid4()
-    others = [each for each in (uuid4() for _ in range(200)) if lane_of(each) == lane_of(subject)]
+    others = [
+        each
+        for each in (uuid4() for _ in range(200))
+        if outbox_partition_of(each) == outbox_partition_of(subject)
+    ]
     await stage.write_orders([subject], 150)
     await stage.write_orders(others, 5)
     await stage.start_relay("relay-backlog")
@@ -91,5 +95,5 @@ async def test_without_kafka_it_is_ready_and_counts_what_waits(stage):
 
     await stage.until(are_counted, "five events are seen waiting")
     assert await stage.metric("relay-blind", "orderplane_outbox_oldest_age_seconds") > 0
-    assert await stage.metric("relay-blind", "orderplane_relay_lanes") == 0
+    assert await stage.metric("relay-blind", "orderplane_relay_partitions") == 0
     assert await stage.unpublished() == 5
