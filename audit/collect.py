@@ -28,7 +28,7 @@ _COLUMNS = {"users": "merchant, id, preferences, updated_at, deleted_at"}
 async def collect(
     api: ApiClient,
     pool: Pool,
-    gateway: PaymentProvider,
+    payment_provider: PaymentProvider,
     carrier: Carrier,
     kafka: str,
     channels: Mapping[Channel, Outgoing],
@@ -46,7 +46,7 @@ async def collect(
     tables = await read_tables(pool)
     resources = {kind: await _resources(api, kind) for kind in Kind}
     intents, refunds, parcels = await asyncio.gather(
-        _all(gateway.intents()), _all(gateway.refunds()), _all(carrier.shipments())
+        _all(payment_provider.intents()), _all(payment_provider.refunds()), _all(carrier.shipments())
     )
     outgoing = {channel: await _all(there.references()) for channel, there in channels.items()}
     messages = [_message(record) async for record in read_all(kafka)] if kafka else None

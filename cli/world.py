@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.mail.mailbox import Mailbox
-from orderplane.adapters.payments.stripe import StripeGateway
+from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.sms.twilio import TWILIO, TwilioSms
 from orderplane.audit.collect import collect
@@ -27,14 +27,16 @@ class World:
 
     api: ApiClient
     pool: Pool
-    gateway: StripeGateway
+    payment_provider: StripeProvider
     carrier: EasyPostCarrier
     kafka: str
     channels: Mapping[Channel, Outgoing] = field(default_factory=dict)
 
     async def snapshot(self) -> Snapshot:
         """Read everything once."""
-        return await collect(self.api, self.pool, self.gateway, self.carrier, self.kafka, self.channels)
+        return await collect(
+            self.api, self.pool, self.payment_provider, self.carrier, self.kafka, self.channels
+        )
 
 
 @asynccontextmanager
@@ -54,12 +56,14 @@ async def open_world(env: dict[str, str]) -> AsyncIterator[World]:
             await ApiClient.connect(
                 user_agent="orderplane-cli", seconds=30, kubeconfig=env.get("KUBECONFIG")
             ) as api,
-            StripeGateway(env["ORDERPLANE_PAYMENTS_KEY"], env["ORDERPLANE_PAYMENTS_URL"]) as gateway,
+            StripeProvider(
+                env["ORDERPLANE_PAYMENTS_KEY"], env["ORDERPLANE_PAYMENTS_URL"]
+            ) as payment_provider,
             EasyPostCarrier(env["ORDERPLANE_CARRIER_KEY"], env["ORDERPLANE_CARRIER_URL"]) as carrier,
             AsyncExitStack() as stack,
         ):
             channels = await _channels(env, stack)
-            yield World(api, pool, gateway, carrier, env.get("ORDERPLANE_KAFKA", ""), channels)
+            yield World(api, pool, payment_provider, carrier, env.get("ORDERPLANE_KAFKA", ""), channels)
     finally:
         await pool.close()
 

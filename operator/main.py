@@ -13,7 +13,7 @@ import uvloop
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.garbage import spare_what_stays
 from orderplane.adapters.kubernetes.client import ApiClient
-from orderplane.adapters.payments.stripe import StripeGateway
+from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
@@ -55,8 +55,8 @@ async def run(settings: Settings) -> None:
             "PostgreSQL", lambda: open_pool(settings.postgres_dsn, size=POOL_SIZE, plans_once=True)
         )
         stack.push_async_callback(_close_pool, pool)
-        gateway = await stack.enter_async_context(
-            StripeGateway(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)
+        payment_provider = await stack.enter_async_context(
+            StripeProvider(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)
         )
         carrier = await stack.enter_async_context(
             EasyPostCarrier(
@@ -69,7 +69,7 @@ async def run(settings: Settings) -> None:
         operator = build(
             api,
             pool,
-            gateway,
+            payment_provider,
             carrier,
             kinds=settings.kinds,
             settle=settings.settle,

@@ -68,7 +68,7 @@ class Operator:
 def build(
     api: Api,
     pool: Pool,
-    gateway: PaymentProvider,
+    payment_provider: PaymentProvider,
     carrier: Carrier,
     *,
     kinds: frozenset[Kind],
@@ -93,7 +93,7 @@ def build(
     reconcilers: tuple[Reconciler, ...] = (
         OrderReconciler(cluster, gates, wake, _now),
         ReservationReconciler(cluster, gates, stock, wake, _now),
-        PaymentReconciler(cluster, gates, PostgresPaymentLedger(pool), gateway, wake, _now),
+        PaymentReconciler(cluster, gates, PostgresPaymentLedger(pool), payment_provider, wake, _now),
         ShipmentReconciler(
             cluster, gates, parcels, carrier, wake, _now, settle=settle, first_poll=first_poll
         ),

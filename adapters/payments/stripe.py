@@ -1,4 +1,4 @@
-"""Stripe as a payment gateway, through its own SDK.
+"""Stripe as a payment provider, through its own SDK.
 
 Sources: https://docs.stripe.com/payments/paymentintents/lifecycle,
 https://docs.stripe.com/api/idempotent_requests, https://docs.stripe.com/declines/codes
@@ -47,7 +47,7 @@ _REFUND_STATES = {
 }
 
 
-class StripeGateway:
+class StripeProvider:
     """Implements `controllers.payment.ports.PaymentProvider`; an async context manager.
 
     Args:
@@ -169,12 +169,12 @@ class StripeGateway:
 
     @property
     def _intents(self) -> Any:
-        assert self._client is not None, "the gateway is not open"
+        assert self._client is not None, "the payment provider is not open"
         return self._client.v1.payment_intents
 
     @property
     def _refunds(self) -> Any:
-        assert self._client is not None, "the gateway is not open"
+        assert self._client is not None, "the payment provider is not open"
         return self._client.v1.refunds
 
     async def _pages(self, operation: str, service: Any, query: dict[str, Any]) -> AsyncIterator[Any]:

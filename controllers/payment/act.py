@@ -34,13 +34,13 @@ class PaymentReconciler:
         cluster: Cluster,
         gates: GateLedger,
         ledger: PaymentLedger,
-        gateway: PaymentProvider,
+        provider: PaymentProvider,
         wake: Wake,
         clock: Callable[[], datetime],
     ) -> None:
         self._cluster = cluster
         self._ledger = ledger
-        self._gateway = gateway
+        self._provider = provider
         self._clock = clock
         self._family = ParentOrder(Kind.PAYMENT, REFUND_PAYMENT_FINALIZER, cluster, gates, wake)
         self._entries: dict[Key, PaymentEntry | None] = {}
@@ -72,7 +72,7 @@ class PaymentReconciler:
                     gate = await self._family.gate(key, uid)
                 case Action.CHECK:
                     assert entry is not None
-                    intent = await self._gateway.get_intent(entry.intent_id or "")
+                    intent = await self._provider.get_intent(entry.intent_id or "")
                     entry = await self._settle(key[0], entry, intent)
                     is_unconfirmed = intent.state is IntentState.UNCONFIRMED
                     if intent.state is IntentState.PROCESSING:
@@ -146,7 +146,7 @@ class PaymentReconciler:
     async def _create(self, merchant: str, entry: PaymentEntry, trouble: FailureState | None) -> Intent:
         if trouble is not None and trouble.tries >= SAME_KEY_TRIES:
             entry = await self._ledger.next_create_attempt(merchant, entry.order_uid, entry.create_attempt)
-        return await self._gateway.create_intent(
+        return await self._provider.create_intent(
             key=f"{entry.order_uid}/create/{entry.create_attempt}",
             amount=entry.amount,
             currency=entry.currency,
@@ -162,9 +162,9 @@ class PaymentReconciler:
         if entry.intent_id != intent_id or entry.confirm_attempt != attempt:
             return entry
         try:
-            intent = await self._gateway.confirm(intent_id, key=f"{entry.order_uid}/confirm/{attempt}")
+            intent = await self._provider.confirm(intent_id, key=f"{entry.order_uid}/confirm/{attempt}")
         except Refused as no:
-            intent = await self._gateway.get_intent(intent_id)
+            intent = await self._provider.get_intent(intent_id)
             if intent.state is IntentState.UNCONFIRMED:
                 return await self._ledger.decline(merchant, entry.order_uid, no.reason, no.message)
         return await self._settle(merchant, entry, intent)
@@ -197,13 +197,13 @@ class PaymentReconciler:
             case Action.SEND_REFUND:
                 return await self._send_refund(merchant, entry, trouble)
             case Action.CHECK_REFUND:
-                refund = await self._gateway.get_refund(entry.refunds[-1].provider_id or "")
+                refund = await self._provider.get_refund(entry.refunds[-1].provider_id or "")
                 return await self._note_refund(merchant, entry, refund)
             case _:
                 return await self._retry_refund(key, entry)
 
     async def _cancel(self, merchant: str, entry: PaymentEntry) -> PaymentEntry:
-        intent = await self._gateway.cancel_intent(entry.intent_id or "")
+        intent = await self._provider.cancel_intent(entry.intent_id or "")
         match intent.state:
             case IntentState.CANCELLED:
                 return await self._ledger.cancel(merchant, entry.order_uid)
@@ -218,13 +218,13 @@ class PaymentReconciler:
         self, merchant: str, entry: PaymentEntry, trouble: FailureState | None
     ) -> PaymentEntry:
         refund = entry.refunds[-1]
-        found = await self._gateway.find_refund(entry.intent_id or "", refund.id)
+        found = await self._provider.find_refund(entry.intent_id or "", refund.id)
         if found is None:
             if trouble is not None and trouble.tries >= SAME_KEY_TRIES:
                 entry = await self._ledger.next_refund_attempt(merchant, entry.order_uid, refund.id)
                 refund = entry.refunds[-1]
             try:
-                found = await self._gateway.refund(
+                found = await self._provider.refund(
                     entry.intent_id or "",
                     key=f"{refund.id}/{refund.attempt}",
                     amount=refund.amount,

@@ -78,12 +78,12 @@ async def test_it_is_clean_until_somebody_meddles(sold: tuple[Plane, World]) -> 
     assert await violations(plane) == expected
 
     # Somebody charges past the ledger; without a charge an intent is harmless.
-    stray = await world.gateway.create_intent(
+    stray = await world.payment_provider.create_intent(
         key="stray/create", amount=700, currency="EUR", method="pm_card_visa", merchant="demo",
         reference="nobody",
     )  # fmt: skip
     assert await violations(plane) == expected
-    await world.gateway.confirm(stray.id, key="stray/confirm")
+    await world.payment_provider.confirm(stray.id, key="stray/confirm")
     expected |= {("intent-unknown", stray.id)}
     assert await violations(plane) == expected
 

@@ -180,13 +180,13 @@ class Desk:
 
     async def intents(self, order: Json) -> list[Any]:
         """What the payment provider knows of an order."""
-        found = [intent async for intent in self.world.gateway.intents()]
+        found = [intent async for intent in self.world.payment_provider.intents()]
         return [intent for intent in found if intent.reference == order["metadata"]["uid"]]
 
     async def refunds(self, order: Json) -> list[Any]:
         """What the payment provider has given back of an order, failed ones too."""
         ids = {intent.id for intent in await self.intents(order)}
-        return [refund async for refund in self.world.gateway.refunds() if refund.intent_id in ids]
+        return [refund async for refund in self.world.payment_provider.refunds() if refund.intent_id in ids]
 
     async def labels(self, order: Json) -> list[Any]:
         """The parcels of an order that have a label, voided ones too."""

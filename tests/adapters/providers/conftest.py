@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
-from orderplane.adapters.payments.stripe import StripeGateway
+from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.dev.localplane.ports import free_port
 
 T = TypeVar("T")
@@ -139,16 +139,16 @@ async def carrier_sandbox(start_sandbox: Start) -> Sandbox:
 
 
 @pytest.fixture
-async def gateway(payments: Sandbox) -> AsyncIterator[StripeGateway]:
-    async with StripeGateway(KEY, payments.url) as gateway:
-        yield gateway
+async def provider(payments: Sandbox) -> AsyncIterator[StripeProvider]:
+    async with StripeProvider(KEY, payments.url) as provider:
+        yield provider
 
 
 @pytest.fixture
-async def hasty_gateway(payments: Sandbox) -> AsyncIterator[StripeGateway]:
+async def hasty_provider(payments: Sandbox) -> AsyncIterator[StripeProvider]:
     """Gives up soon."""
-    async with StripeGateway(KEY, payments.url, seconds=1.0) as gateway:
-        yield gateway
+    async with StripeProvider(KEY, payments.url, seconds=1.0) as provider:
+        yield provider
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 
 from orderplane.adapters import provider_calls
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
-from orderplane.adapters.payments.stripe import StripeGateway
+from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
@@ -26,9 +26,9 @@ from orderplane.ledgers.errors import Refused, Transient, Unclear
 pytestmark = pytest.mark.usefixtures("calm")
 
 
-async def created(gateway):
+async def created(provider):
     order = str(uuid.uuid4())
-    return await gateway.create_intent(
+    return await provider.create_intent(
         key=order, amount=100, currency="EUR", method="pm_card_visa", merchant="shop", reference=order
     )
 
@@ -67,9 +67,9 @@ def is_not_carried_out(problem):
 
 async def test_a_closed_port_means_not_carried_out(key):
     url = f"http://127.0.0.1:{free_port()}"
-    async with StripeGateway(key, url) as gateway:
+    async with StripeProvider(key, url) as provider:
         with pytest.raises(Transient, check=is_not_carried_out):
-            await created(gateway)
+            await created(provider)
     async with EasyPostCarrier(key, url) as carrier:
         with pytest.raises(Transient, check=is_not_carried_out):
             await carrier.void("shp_1")
@@ -88,43 +88,43 @@ async def test_a_closed_port_means_not_carried_out(key):
 )
 async def test_an_answer_that_breaks_off_is_unclear(key, answer):
     async with server(answer) as url:
-        async with StripeGateway(key, url) as gateway:
+        async with StripeProvider(key, url) as provider:
             with pytest.raises(Transient, check=is_unclear):
-                await created(gateway)
+                await created(provider)
         async with EasyPostCarrier(key, url) as carrier:
             with pytest.raises(Transient, check=is_unclear):
                 await carrier.buy("shp_1", "rate_1")
 
 
 async def test_a_wrong_key_is_ours_to_mend_and_fails_no_order(payments, carrier_sandbox):
-    async with StripeGateway("sk_test_wrong", payments.url) as gateway:
+    async with StripeProvider("sk_test_wrong", payments.url) as provider:
         with pytest.raises(Transient, check=is_not_carried_out):
-            await created(gateway)
+            await created(provider)
     async with EasyPostCarrier("wrong", carrier_sandbox.url) as carrier:
         with pytest.raises(Transient, check=is_not_carried_out):
             await carrier.void("shp_1")
 
 
-async def test_429_means_not_carried_out(payments, gateway, carrier_sandbox, carrier):
+async def test_429_means_not_carried_out(payments, provider, carrier_sandbox, carrier):
     for sandbox in (payments, carrier_sandbox):
         await sandbox.faults("refuse429", seconds=60)
     with pytest.raises(Transient, check=is_not_carried_out):
-        await created(gateway)
+        await created(provider)
     with pytest.raises(Transient, check=is_not_carried_out):
         await carrier.void("shp_1")
 
 
-async def test_reads_are_repeated_and_writes_are_not(payments, gateway):
-    intent = await created(gateway)
+async def test_reads_are_repeated_and_writes_are_not(payments, provider):
+    intent = await created(provider)
     sent = calls("unclear", "get_intent")
     # With this seed the first two requests fail, and the third does not.
     await payments.faults("error500", seconds=60, share=0.9, seed=_seed_of_two_failures(0.9))
-    assert (await gateway.get_intent(intent.id)).state is IntentState.UNCONFIRMED
+    assert (await provider.get_intent(intent.id)).state is IntentState.UNCONFIRMED
     assert calls("unclear", "get_intent") == sent + 2
     await payments.faults("error500", seconds=60)
     sent = calls("unclear", "confirm")
     with pytest.raises(Unclear):
-        await gateway.confirm(intent.id, key=str(uuid.uuid4()))
+        await provider.confirm(intent.id, key=str(uuid.uuid4()))
     assert calls("unclear", "confirm") == sent + 1
 
 
@@ -136,48 +136,48 @@ def _seed_of_two_failures(share):
     return next(seed for seed in range(10_000) if fits(seed))
 
 
-async def test_a_500_that_a_fault_made_is_kept_under_its_key(payments, gateway):
-    intent = await created(gateway)
+async def test_a_500_that_a_fault_made_is_kept_under_its_key(payments, provider):
+    intent = await created(provider)
     key = str(uuid.uuid4())
     await payments.faults("error500", seconds=60, after_effect=True)
     with pytest.raises(Unclear):
-        await gateway.confirm(intent.id, key=key)
+        await provider.confirm(intent.id, key=key)
     await payments.faults("ok")
     with pytest.raises(Unclear):
-        await gateway.confirm(intent.id, key=key)
-    assert (await gateway.get_intent(intent.id)).state is IntentState.CAPTURED
+        await provider.confirm(intent.id, key=key)
+    assert (await provider.get_intent(intent.id)).state is IntentState.CAPTURED
 
 
 @pytest.mark.parametrize(("after_effect", "state"), [(True, "CAPTURED"), (False, "UNCONFIRMED")])
 async def test_a_hang_is_unclear_before_and_after_the_effect(
-    payments, gateway, hasty_gateway, after_effect, state
+    payments, provider, hasty_provider, after_effect, state
 ):
-    intent = await created(gateway)
+    intent = await created(provider)
     await payments.faults("hang", seconds=60, after_effect=after_effect)
     with pytest.raises(Unclear):
-        await hasty_gateway.confirm(intent.id, key=str(uuid.uuid4()))
+        await hasty_provider.confirm(intent.id, key=str(uuid.uuid4()))
     await payments.faults("ok")
-    assert (await gateway.get_intent(intent.id)).state is IntentState[state]
+    assert (await provider.get_intent(intent.id)).state is IntentState[state]
 
 
 async def test_the_breaker_opens_tries_once_and_closes(payments, key, eventually):
-    async with StripeGateway(key, payments.url, threshold=4, recovery_seconds=0.3, seconds=2.0) as gateway:
-        intent = await created(gateway)
+    async with StripeProvider(key, payments.url, threshold=4, recovery_seconds=0.3, seconds=2.0) as provider:
+        intent = await created(provider)
         assert breaker_state() == 0
         await payments.faults("error500", seconds=60)
         for _ in range(4):
             with pytest.raises(Unclear):
-                await gateway.confirm(intent.id, key=str(uuid.uuid4()))
+                await provider.confirm(intent.id, key=str(uuid.uuid4()))
         assert breaker_state() == 2
         left_alone = calls("breaker_open", "confirm")
         with pytest.raises(Transient, check=is_not_carried_out):
-            await gateway.confirm(intent.id, key=str(uuid.uuid4()))
+            await provider.confirm(intent.id, key=str(uuid.uuid4()))
         assert calls("breaker_open", "confirm") == left_alone + 1
 
         # Half-open: of several calls at once, one tries it, and meanwhile says so.
         await payments.faults("hang", seconds=60)
         await asyncio.sleep(0.35)
-        tries = [asyncio.create_task(gateway.confirm(intent.id, key=str(uuid.uuid4()))) for _ in range(5)]
+        tries = [asyncio.create_task(provider.confirm(intent.id, key=str(uuid.uuid4()))) for _ in range(5)]
         await eventually(lambda: _now(sum(task.done() for task in tries)), lambda done: done == 4)
         assert breaker_state() == 1
         ended = await asyncio.gather(*tries, return_exceptions=True)
@@ -188,7 +188,7 @@ async def test_the_breaker_opens_tries_once_and_closes(payments, key, eventually
 
         async def try_again() -> bool:
             try:
-                return (await gateway.get_intent(intent.id)).state is IntentState.UNCONFIRMED
+                return (await provider.get_intent(intent.id)).state is IntentState.UNCONFIRMED
             except Transient:
                 return False
 
@@ -197,19 +197,19 @@ async def test_the_breaker_opens_tries_once_and_closes(payments, key, eventually
 
 
 async def test_refusals_and_declines_never_open_the_breaker(payments, key):
-    async with StripeGateway(key, payments.url, threshold=2) as gateway:
+    async with StripeProvider(key, payments.url, threshold=2) as provider:
         for _ in range(6):
             with pytest.raises(Refused):
-                await gateway.refund("pi_none", key=str(uuid.uuid4()), amount=1, reference="r")
+                await provider.refund("pi_none", key=str(uuid.uuid4()), amount=1, reference="r")
         assert breaker_state() == 0
-        assert (await created(gateway)).state is IntentState.UNCONFIRMED
+        assert (await created(provider)).state is IntentState.UNCONFIRMED
 
 
-async def test_a_cancelled_call_is_counted_as_such(payments, hasty_gateway, gateway):
-    intent = await created(gateway)
+async def test_a_cancelled_call_is_counted_as_such(payments, hasty_provider, provider):
+    intent = await created(provider)
     await payments.faults("hang", seconds=60)
     ok, gone = calls("ok", "cancel_intent"), calls("cancelled", "cancel_intent")
-    task = asyncio.create_task(hasty_gateway.cancel_intent(intent.id))
+    task = asyncio.create_task(hasty_provider.cancel_intent(intent.id))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(task, 0.3)
     assert calls("ok", "cancel_intent") == ok
@@ -217,12 +217,12 @@ async def test_a_cancelled_call_is_counted_as_such(payments, hasty_gateway, gate
 
 
 async def test_reads_of_a_hanging_provider_end_soon(payments, key):
-    async with StripeGateway(key, payments.url, seconds=6.0) as gateway:
-        intent = await created(gateway)
+    async with StripeProvider(key, payments.url, seconds=6.0) as provider:
+        intent = await created(provider)
         await payments.faults("hang", seconds=60)
         async with asyncio.timeout(10):
             with pytest.raises(Unclear):
-                await gateway.get_intent(intent.id)
+                await provider.get_intent(intent.id)
 
 
 async def test_spans_carry_ids_and_verdicts_and_nothing_personal(carrier, monkeypatch):

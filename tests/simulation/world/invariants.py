@@ -43,7 +43,7 @@ def ends_as_it_should(world: World, uid: str) -> None:
     if uid in world.disturbed:
         return
     is_refused = (
-        uid in world.gateway.declined
+        uid in world.payment_provider.declined
         or uid in world.carrier.refused_at_create
         or uid in world.carrier.refused_at_buy
         or world.books.stock[uid].state is ReservationState.REJECTED
@@ -54,12 +54,12 @@ def ends_as_it_should(world: World, uid: str) -> None:
 
 def money_is_exact(world: World, uid: str) -> None:
     gate = world.books.gates.get(uid)
-    intents = [i for i in world.gateway.intents_by_id.values() if i.reference == uid]
+    intents = [i for i in world.payment_provider.intents_by_id.values() if i.reference == uid]
     taken = sum(intent.received for intent in intents)
     ids = {intent.id for intent in intents}
     back = sum(
         r.amount
-        for r in world.gateway.refunds_by_id.values()
+        for r in world.payment_provider.refunds_by_id.values()
         if r.intent_id in ids and r.state is ProviderRefundState.SUCCEEDED
     )
     owed = world.books.totals[uid][0] if gate and gate.outcome in GONE_OUT else 0
@@ -71,7 +71,9 @@ def money_is_exact(world: World, uid: str) -> None:
         if intent.id != known:
             # A create whose answer was lost: nobody can confirm it any more.
             assert intent.state in (IntentState.UNCONFIRMED, IntentState.CANCELLED), f"{intent} is unknown"
-            assert answers_get_lost or intent.id not in world.gateway.answered, f"{intent} was forgotten"
+            assert answers_get_lost or intent.id not in world.payment_provider.answered, (
+                f"{intent} was forgotten"
+            )
     if payment:
         assert payment.captured == taken, f"{uid}: the ledger has {payment.captured}, {taken} were taken"
 

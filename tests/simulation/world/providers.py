@@ -60,7 +60,7 @@ class Manners:
                 effect()
 
 
-class Gateway:
+class PaymentProvider:
     """Implements PaymentProvider over intents that can take money once."""
 
     def __init__(self, manners: Manners) -> None:

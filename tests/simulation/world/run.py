@@ -30,7 +30,7 @@ from orderplane.operator.watch import Watch
 from orderplane.operator.wiring import Operator
 
 from .api_server import ApiServer, Json
-from .providers import SETTLE, Carrier, Gateway, Manners
+from .providers import SETTLE, Carrier, Manners, PaymentProvider
 from .steps import point
 
 NAMESPACE = "shop"
@@ -94,7 +94,7 @@ class Process:
             Kind.ORDER: OrderReconciler(cluster, gates, wake, world.now),
             Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, wake, world.now),
             Kind.PAYMENT: PaymentReconciler(
-                cluster, gates, Payments(world.books), world.gateway, wake, world.now
+                cluster, gates, Payments(world.books), world.payment_provider, wake, world.now
             ),
             Kind.SHIPMENT: ShipmentReconciler(
                 cluster, gates, Parcels(world.books), world.carrier, wake, world.now,
@@ -203,7 +203,7 @@ class World:
         self.api = ApiServer(self.rng, self.now)
         self.books = Books(self.now, pause=point)
         self.manners = Manners(self.rng, self.now)
-        self.gateway = Gateway(self.manners)
+        self.payment_provider = PaymentProvider(self.manners)
         self.carrier = Carrier(self.manners)
         self.processes: list[Process] = []
         self.disturbed: set[str] = set()
@@ -309,7 +309,7 @@ class World:
             case "scan" if self.carrier.by_id:
                 self.carrier.scan(self.rng.choice(list(self.carrier.by_id)))
             case "prune":
-                self.gateway.prune_keys()
+                self.payment_provider.prune_keys()
             case "cancel" if live:
                 self._meddle(key := self.rng.choice(live))
                 self.api.change_spec(key, cancel=True)
@@ -361,13 +361,13 @@ def play(world: World) -> None:
         uid = world.place(f"order-{number}", lines)
         match rng.choices(("good", "declined", "address", "label", "pending"), (6, 1, 1, 1, 1))[0]:
             case "declined":
-                world.gateway.declined.add(uid)
+                world.payment_provider.declined.add(uid)
             case "address":
                 world.carrier.refused_at_create.add(uid)
             case "label":
                 world.carrier.refused_at_buy.add(uid)
             case "pending":
-                world.gateway.pending_refunds.add(uid)
+                world.payment_provider.pending_refunds.add(uid)
     try:
         disturbed_run(world)
         rest(world)
