@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import CLOSED, HALF_OPENED, OPENED, Context, OpenedState
 
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class ProviderCalls:
     """Calls one provider.
 
     Args:
-        provider: The metrics' label.
+        provider: The metrics' label; its `<PROVIDER>_UNAVAILABLE` is a `Reason`.
         translate: Tells the provider's exceptions apart; None for one that is not its own.
         threshold: After so many failures in a row the provider is left alone...
         recovery_seconds: ...for so long; then one call tries it. Refusals are answers, not failures.
@@ -148,7 +149,7 @@ class ProviderCalls:
 
     def _left_alone(self) -> BreakerOpen:
         return BreakerOpen(
-            f"{self._provider.capitalize()}Unavailable",
+            Reason[f"{self._provider.upper()}_UNAVAILABLE"],
             f"the {self._provider} provider failed too often, so nothing was sent; it is tried again "
             f"within {self._recovery_seconds:g} s",
         )

@@ -6,6 +6,7 @@ from orderplane.controllers.order.children import is_as_planned, is_own, manifes
 from orderplane.crds.meta import RETRY_ANNOTATION, TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.order import Order
 from orderplane.crds.payment import Payment
+from orderplane.crds.reasons import Reason
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
 from orderplane.ledgers.errors import Transient
@@ -69,11 +70,11 @@ class ParentOrder:
         order = self._order(child.key)
         if order is None or child.spec.order_ref is None or order.metadata.uid != child.spec.order_ref.uid:
             raise Transient(
-                "OrderUnknown", f"the order of {self._kind.value} {'/'.join(child.key)} is not here"
+                Reason.ORDER_UNKNOWN, f"the order of {self._kind.value} {'/'.join(child.key)} is not here"
             )
         if not is_own(child, order) or not is_as_planned(child, manifest_of(self._kind, order)):
             raise Transient(
-                "NotAsPlanned",
+                Reason.NOT_AS_PLANNED,
                 f"{self._kind.value} {'/'.join(child.key)} is not what its order asks for; nothing is done "
                 "for it. Delete it.",
                 is_final=True,

@@ -4,19 +4,21 @@ Adapters map their systems' exceptions to these, once, in one place; everything 
 decides by these types alone.
 """
 
+from orderplane.crds.reasons import Reason
+
 
 class Transient(Exception):  # noqa: N818 - it is a verdict, not an error class
     """The effect was not carried out; trying again later may work.
 
     Args:
-        reason: CamelCase, for a condition's `reason` (`GatewayUnavailable`).
+        reason: For a condition, a log line or a metric.
         message: What happened, to what, and what will be done; ids only, never personal data.
         retry_after: Seconds the other side asked us to wait, when it said so.
         is_final: Only a person can help; park at once.
     """
 
     def __init__(
-        self, reason: str, message: str, retry_after: float | None = None, *, is_final: bool = False
+        self, reason: Reason, message: str, retry_after: float | None = None, *, is_final: bool = False
     ) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
@@ -36,11 +38,11 @@ class Refused(Exception):  # noqa: N818
     """The other side said no, for good; trying again cannot help.
 
     Args:
-        reason: CamelCase, stable, for conditions and events (`CardDeclined`).
+        reason: For conditions and events.
         message: A sentence that a customer may read.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
         self.message = message

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from orderplane.crds.order import Compensation, CompensationStep, Item, Order
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
 from orderplane.ledgers.gate import (
     Gate,
@@ -288,10 +289,10 @@ class Payments:
         books = self._books
         books.gate(order_uid, GateState.OPEN)
         if (amount, currency) != books.totals[order_uid]:
-            raise Refused("AmountMismatch", "another amount")
+            raise Refused(Reason.AMOUNT_MISMATCH, "another amount")
         stock = books.stock.get(order_uid)
         if stock is None or stock.state not in KEPT:
-            raise Transient("StockNotHeld", "no stock")
+            raise Transient(Reason.STOCK_NOT_HELD, "no stock")
         books.stock[order_uid] = replace(stock, state=ReservationState.PINNED)
         if order_uid not in books.payments:
             books.names[name] = order_uid
@@ -424,11 +425,11 @@ class Parcels:
         books.gate(order_uid, GateState.OPEN)
         payment, stock = books.payments.get(order_uid), books.stock.get(order_uid)
         if payment is None or payment.state is not PaymentState.CAPTURED:
-            raise Transient("NotPaid", "not paid")
+            raise Transient(Reason.NOT_PAID, "not paid")
         if payment.captured != books.totals[order_uid][0]:
-            raise Transient("NotPaid", "not paid in full")
+            raise Transient(Reason.NOT_PAID, "not paid in full")
         if stock is None or stock.state is not ReservationState.PINNED:
-            raise Transient("StockNotPinned", "not pinned")
+            raise Transient(Reason.STOCK_NOT_PINNED, "not pinned")
         books.parcels.setdefault(
             order_uid,
             ShipmentEntry(

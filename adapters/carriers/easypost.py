@@ -26,6 +26,7 @@ from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
 from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import Address
+from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Parcel, Service
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.gate import TrackingStatus
@@ -150,7 +151,7 @@ class EasyPostCarrier:
         if found.confirmation:
             return str(found.confirmation)
         if not found.pickup_rates:
-            raise Refused("NoPickup", "No carrier offers to collect these parcels.")
+            raise Refused(Reason.NO_PICKUP, "No carrier offers to collect these parcels.")
         rate = found.pickup_rates[0]
         booked = await self._once(
             "buy_pickup",
@@ -293,23 +294,23 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
     match problem:
         # The SDK raises its own exception while it handles that of the wire.
         case HttpError() if isinstance(problem.__context__, NEVER_SENT):
-            return Transient("CarrierUnavailable", "the carrier cannot be reached")
+            return Transient(Reason.CARRIER_UNAVAILABLE, "the carrier cannot be reached")
         case HttpError() if not isinstance(problem.__context__, TimeoutError):
-            return Unclear("CarrierUnclear", "the connection to the carrier broke off")
+            return Unclear(Reason.CARRIER_UNCLEAR, "the connection to the carrier broke off")
         case HttpError() | EasyPostTimeout():
             # The latter is what a 408 is mapped to.
-            return Unclear("CarrierUnclear", "the carrier did not answer")
+            return Unclear(Reason.CARRIER_UNCLEAR, "the carrier did not answer")
         case ApiError() if problem.http_status == 429:
-            return Transient("CarrierBusy", "the carrier asks to wait", retry_after=1.0)
+            return Transient(Reason.CARRIER_BUSY, "the carrier asks to wait", retry_after=1.0)
         case ApiError() if problem.http_status in (401, 402, 403):
             # Our key or our account, not the customer's address: no order is to fail for it.
             return Transient(
-                "CarrierUnauthorized", "the carrier refuses our account; check its key and funds"
+                Reason.CARRIER_UNAUTHORIZED, "the carrier refuses our account; check its key and funds"
             )
         case ApiError() if problem.http_status and 400 <= problem.http_status < 500:
             return _refusal(problem)
         case EasyPostError():
-            return Unclear("CarrierUnclear", "the carrier failed")
+            return Unclear(Reason.CARRIER_UNCLEAR, "the carrier failed")
         case _:
             return None
 
@@ -317,10 +318,10 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
 def _refusal(problem: ApiError) -> Refused:
     code = problem.code or "UNKNOWN"
     if code == "SHIPMENT.POSTAGE.EXISTS":
-        return Refused("AlreadyBought", "The label was bought already.")
+        return Refused(Reason.ALREADY_BOUGHT, "The label was bought already.")
     if code.startswith("ADDRESS."):
-        return Refused("AddressRejected", "The carrier does not deliver to this address.")
-    return Refused("ShipmentRejected", f"The carrier rejected the shipment ({code}).")
+        return Refused(Reason.ADDRESS_REJECTED, "The carrier does not deliver to this address.")
+    return Refused(Reason.SHIPMENT_REJECTED, f"The carrier rejected the shipment ({code}).")
 
 
 def update_of(found: Any) -> TrackingUpdate:

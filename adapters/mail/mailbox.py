@@ -10,6 +10,7 @@ from typing import Any, Self
 import aiohttp
 
 from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient
 
 PAGE = 200
@@ -57,5 +58,5 @@ class Mailbox:
 def verdict_on(problem: Exception) -> Transient | Refused | None:
     """Reading changes nothing, so whatever fails may be tried again."""
     if isinstance(problem, aiohttp.ClientError | TimeoutError):
-        return Transient("MailboxUnavailable", "the mail sink cannot be read")
+        return Transient(Reason.MAILBOX_UNAVAILABLE, "the mail sink cannot be read")
     return None

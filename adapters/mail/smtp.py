@@ -10,6 +10,7 @@ import aiosmtplib
 from aiosmtplib import SMTP
 
 from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 IDLE_SECONDS = 20.0
@@ -118,20 +119,24 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
     """What an exception means for the mail that was tried."""
     match problem:
         case _Unanswered():
-            return Unclear("MailUnclear", "the mail server did not say whether it took the mail")
+            return Unclear(Reason.MAIL_UNCLEAR, "the mail server did not say whether it took the mail")
         case aiosmtplib.SMTPRecipientRefused() if problem.code >= 500:
-            return Refused("RecipientRefused", f"The mail server refuses the address ({problem.code}).")
+            return Refused(Reason.RECIPIENT_REFUSED, f"The mail server refuses the address ({problem.code}).")
         case aiosmtplib.SMTPDataError() if problem.code >= 500:
-            return Refused("MessageRefused", f"The mail server refuses the message ({problem.code}).")
+            return Refused(Reason.MESSAGE_REFUSED, f"The mail server refuses the message ({problem.code}).")
         case aiosmtplib.SMTPRecipientRefused() | aiosmtplib.SMTPDataError():
-            return Transient("MailDeferred", f"the mail server asks to try again later ({problem.code})")
+            return Transient(
+                Reason.MAIL_DEFERRED, f"the mail server asks to try again later ({problem.code})"
+            )
         case aiosmtplib.SMTPAuthenticationError() | aiosmtplib.SMTPSenderRefused() if problem.code >= 500:
             # Our account, not the customer's address: no message is to be given up for it.
-            return Transient("MailUnauthorized", "the mail server refuses our account; check its address")
+            return Transient(
+                Reason.MAIL_UNAUTHORIZED, "the mail server refuses our account; check its address"
+            )
         case UnicodeError():
-            return Refused("RecipientRefused", "The address cannot be written in ASCII.")
+            return Refused(Reason.RECIPIENT_REFUSED, "The address cannot be written in ASCII.")
         case aiosmtplib.SMTPException() | OSError() | TimeoutError():
-            return Transient("MailUnavailable", "the mail server cannot be reached")
+            return Transient(Reason.MAIL_UNAVAILABLE, "the mail server cannot be reached")
         case _:
             return None
 

@@ -16,6 +16,7 @@ from stripe import StripeClient
 from orderplane.adapters.provider_calls import ProviderCalls
 from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.payments import ProviderRefundState
 
@@ -30,13 +31,13 @@ _STATES = {
     "canceled": IntentState.CANCELLED,
 }
 _REASONS = {
-    "insufficient_funds": "InsufficientFunds",
-    "expired_card": "ExpiredCard",
-    "incorrect_cvc": "IncorrectCvc",
-    "lost_card": "CardDeclined",
-    "stolen_card": "CardDeclined",
-    "fraudulent": "CardDeclined",
-    "authentication_required": "AuthenticationRequired",
+    "insufficient_funds": Reason.INSUFFICIENT_FUNDS,
+    "expired_card": Reason.EXPIRED_CARD,
+    "incorrect_cvc": Reason.INCORRECT_CVC,
+    "lost_card": Reason.CARD_DECLINED,
+    "stolen_card": Reason.CARD_DECLINED,
+    "fraudulent": Reason.CARD_DECLINED,
+    "authentication_required": Reason.AUTHENTICATION_REQUIRED,
 }
 _REFUND_STATES = {
     "succeeded": ProviderRefundState.SUCCEEDED,
@@ -231,36 +232,39 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
         case stripe.APIConnectionError():
             # The SDK wraps every network failure in this one; only its cause tells whether anything was sent.
             if isinstance(problem.__cause__, NEVER_SENT):
-                return Transient("PaymentsUnavailable", "the payment provider cannot be reached")
-            return Unclear("PaymentsUnclear", "the payment provider did not answer")
+                return Transient(Reason.PAYMENTS_UNAVAILABLE, "the payment provider cannot be reached")
+            return Unclear(Reason.PAYMENTS_UNCLEAR, "the payment provider did not answer")
         case stripe.RateLimitError():
-            return Transient("PaymentsBusy", "the payment provider asks to wait", retry_after=1.0)
+            return Transient(Reason.PAYMENTS_BUSY, "the payment provider asks to wait", retry_after=1.0)
         case stripe.AuthenticationError() | stripe.PermissionError():
             # Our fault, not the customer's: no order is to fail for it.
             return Transient(
-                "PaymentsUnauthorized", "the payment provider refuses our API key; check the key it is given"
+                Reason.PAYMENTS_UNAUTHORIZED,
+                "the payment provider refuses our API key; check the key it is given",
             )
         case stripe.IdempotencyError():
-            return Refused("PaymentRejected", "The payment provider saw another request under the same key.")
+            return Refused(
+                Reason.PAYMENT_REJECTED, "The payment provider saw another request under the same key."
+            )
         case stripe.StripeError() if problem.http_status == 409:
-            return Transient("PaymentsBusy", "the payment provider works on the same request", 0.5)
+            return Transient(Reason.PAYMENTS_BUSY, "the payment provider works on the same request", 0.5)
         case stripe.StripeError() if problem.http_status and 400 <= problem.http_status < 500:
             code = getattr(problem, "code", None) or type(problem).__name__
-            return Refused("PaymentRejected", f"The payment provider rejected the request ({code}).")
+            return Refused(Reason.PAYMENT_REJECTED, f"The payment provider rejected the request ({code}).")
         case stripe.StripeError():
-            return Unclear("PaymentsUnclear", "the payment provider failed")
+            return Unclear(Reason.PAYMENTS_UNCLEAR, "the payment provider failed")
         case aiohttp.ClientError() | asyncio.TimeoutError() | OSError():
             # The body of an answer broke off: what it said is not known.
-            return Unclear("PaymentsUnclear", "the payment provider's answer broke off")
+            return Unclear(Reason.PAYMENTS_UNCLEAR, "the payment provider's answer broke off")
         case _:
             return None
 
 
-def _why(status: str, error: Any) -> tuple[str, str]:
+def _why(status: str, error: Any) -> tuple[Reason, str]:
     if status == "requires_action":
-        return "AuthenticationRequired", "The bank asks the customer to confirm the payment."
+        return Reason.AUTHENTICATION_REQUIRED, "The bank asks the customer to confirm the payment."
     codes = (getattr(error, "decline_code", None), getattr(error, "code", None))
-    reason = next((_REASONS[code] for code in codes if code in _REASONS), "CardDeclined")
+    reason = next((_REASONS[code] for code in codes if code in _REASONS), Reason.CARD_DECLINED)
     return reason, str(getattr(error, "message", None) or "The card was declined.")[:200]
 
 

@@ -16,6 +16,7 @@ from twilio.rest import Client
 
 from orderplane.adapters.provider_calls import ProviderCalls
 from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
+from orderplane.crds.reasons import Reason
 from orderplane.events.references import reference_in
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
@@ -128,18 +129,18 @@ def verdict_on(problem: Exception) -> Transient | Refused | None:
         case TwilioRestException() | TwilioServiceException() if problem.status < 500:
             return _refusal(problem.status, problem.code)
         case _ if isinstance(problem, NEVER_SENT):
-            return Transient("SmsUnavailable", "the SMS provider cannot be reached")
+            return Transient(Reason.SMS_UNAVAILABLE, "the SMS provider cannot be reached")
         case TwilioException() | aiohttp.ClientError() | OSError() | ValueError():
             # The last is an answer that is no JSON.
-            return Unclear("SmsUnclear", "the SMS provider did not say whether it took the message")
+            return Unclear(Reason.SMS_UNCLEAR, "the SMS provider did not say whether it took the message")
         case _:
             return None
 
 
 def _refusal(status: int, code: int | None) -> Transient | Refused:
     if status == 429:
-        return Transient("SmsBusy", "the SMS provider asks to wait", retry_after=1.0)
+        return Transient(Reason.SMS_BUSY, "the SMS provider asks to wait", retry_after=1.0)
     if status in (401, 403):
         # Our account, not the customer's number: no message is to be given up for it.
-        return Transient("SmsUnauthorized", "the SMS provider refuses our account; check its login")
-    return Refused("SmsRefused", f"The SMS provider refuses the message (error {code}).")
+        return Transient(Reason.SMS_UNAUTHORIZED, "the SMS provider refuses our account; check its login")
+    return Refused(Reason.SMS_REFUSED, f"The SMS provider refuses the message (error {code}).")

@@ -14,6 +14,7 @@ from orderplane.controllers.engine.backoff import FailureState, after_failure, p
 from orderplane.controllers.engine.queue import Key, KeyedQueue
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import Kind
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import Gate
 
@@ -170,11 +171,13 @@ class Controller:
             self._fail(key, problem)
         except ApiError as problem:
             result = "retry"
-            self._fail(key, Transient("ApiServerUnavailable", problem.message, problem.retry_after))
+            self._fail(key, Transient(Reason.API_SERVER_UNAVAILABLE, problem.message, problem.retry_after))
         except Exception as problem:
             result = "error"
             log.exception("reconcile failed", kind=self.kind.value, key="/".join(key))
-            self._fail(key, Transient("InternalError", f"{type(problem).__name__}: see the operator's log"))
+            self._fail(
+                key, Transient(Reason.INTERNAL_ERROR, f"{type(problem).__name__}: see the operator's log")
+            )
         finally:
             metrics.RECONCILES.labels(self.kind.value, result).inc()
             metrics.RECONCILE_SECONDS.labels(self.kind.value).observe(self._clock() - started)

@@ -19,6 +19,7 @@ from orderplane.controllers.order.status import news, status_of
 from orderplane.crds.api_errors import NamespaceTerminating
 from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.order import Compensation, Order, child_name
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.gate import Gate, GateLedger, GateState
 
@@ -162,7 +163,7 @@ class OrderReconciler:
             return
         if not is_own(child, order) or not is_as_planned(child, manifest):
             raise Transient(
-                "ChildConflict",
+                Reason.CHILD_CONFLICT,
                 f"{kind.value} {child.metadata.namespace}/{child.metadata.name} is there already and is not "
                 "this order's; delete it, then run `orderplane retry`, or cancel the order",
                 is_final=True,

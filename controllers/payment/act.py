@@ -11,6 +11,7 @@ from orderplane.controllers.payment.plan import Action, plan, status_of
 from orderplane.controllers.payment.ports import Intent, IntentState, PaymentProvider, Refund
 from orderplane.crds.meta import REFUND_PAYMENT_FINALIZER, Kind
 from orderplane.crds.payment import Payment
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Refused, Transient, Unclear
 from orderplane.ledgers.gate import Gate, GateLedger, PaymentState, ReservationState
 from orderplane.ledgers.payments import PaymentEntry, PaymentLedger
@@ -211,7 +212,7 @@ class PaymentReconciler:
                 return await self._ledger.capture(merchant, entry.order_uid, intent.received)
             case state:
                 raise Transient(
-                    "PaymentProcessing", f"the payment is {state}; its cancellation waits for that"
+                    Reason.PAYMENT_PROCESSING, f"the payment is {state}; its cancellation waits for that"
                 )
 
     async def _send_refund(
@@ -231,7 +232,7 @@ class PaymentReconciler:
                     reference=refund.id,
                 )
             except Refused as no:
-                raise Unclear("RefundRefused", f"the provider refuses the refund: {no.message}") from no
+                raise Unclear(Reason.REFUND_REFUSED, f"the provider refuses the refund: {no.message}") from no
         return await self._note_refund(merchant, entry, found)
 
     async def _note_refund(self, merchant: str, entry: PaymentEntry, refund: Refund) -> PaymentEntry:

@@ -10,6 +10,7 @@ from orderplane.controllers.family import ParentOrder
 from orderplane.controllers.shipment.plan import Action, plan, status_of
 from orderplane.controllers.shipment.ports import Carrier, CarrierShipment
 from orderplane.crds.meta import CANCEL_SHIPMENT_FINALIZER, Kind
+from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Shipment
 from orderplane.ledgers.errors import Refused, Transient
 from orderplane.ledgers.gate import Gate, GateLedger, GateState, ShipmentState, TrackingStatus
@@ -169,7 +170,7 @@ class ShipmentReconciler:
         if found.tracking_status is not TrackingStatus.PRE_TRANSIT:
             return await self._ledger.record_tracking_status(merchant, entry.order_uid, found.tracking_status)
         if found.void is VoidState.NONE:
-            raise Transient("VoidUnanswered", "the carrier has not answered the wish to void the label")
+            raise Transient(Reason.VOID_UNANSWERED, "the carrier has not answered the wish to void the label")
         return await self._ledger.record_void(merchant, entry.order_uid, found.void)
 
     def _is_settling(self, entry: ShipmentEntry | None, is_unlabelled: bool) -> bool:

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID, uuid5
 
+from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
 from orderplane.ledgers.gate import GateState, PaymentState, ShipmentState
@@ -72,7 +73,7 @@ class PostgresPaymentLedger:
             gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
             if (amount, currency) != (gate["total"], gate["currency"]):
                 raise Refused(
-                    "AmountMismatch",
+                    Reason.AMOUNT_MISMATCH,
                     f"Payment {merchant}/{name} asks for another amount than its order's total; "
                     "nothing was charged.",
                 )
@@ -80,7 +81,9 @@ class PostgresPaymentLedger:
                 "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2", merchant, order_uid
             )
             if stock not in ("Held", "Pinned"):
-                raise Transient("StockNotHeld", f"no stock is held for order {merchant}/{gate['name']}")
+                raise Transient(
+                    Reason.STOCK_NOT_HELD, f"no stock is held for order {merchant}/{gate['name']}"
+                )
             return await _reread(connection, merchant, order_uid)
 
     async def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:

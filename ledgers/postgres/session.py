@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Transient
 
 # asyncpg publishes no types; the names say at least what is meant.
@@ -38,7 +39,8 @@ async def session(pool: Pool) -> AsyncIterator[Connection]:
             yield connection
     except _RECOVERABLE as problem:
         raise Transient(
-            "LedgerUnavailable", f"PostgreSQL did not answer ({type(problem).__name__}); it is tried again"
+            Reason.LEDGER_UNAVAILABLE,
+            f"PostgreSQL did not answer ({type(problem).__name__}); it is tried again",
         ) from problem
 
 

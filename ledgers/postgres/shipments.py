@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import GateState, Outcome, ShipmentState, TrackingStatus
@@ -93,13 +94,16 @@ class PostgresShipmentLedger:
                 merchant, order_uid, gate["currency"],
             )  # fmt: skip
             if paid != gate["total"]:
-                raise Transient("NotPaid", f"order {merchant}/{gate['name']} is not paid in full; no label")
+                raise Transient(
+                    Reason.NOT_PAID, f"order {merchant}/{gate['name']} is not paid in full; no label"
+                )
             stock = await connection.fetchval(
                 "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2", merchant, order_uid
             )
             if stock != "Pinned":
                 raise Transient(
-                    "StockNotPinned", f"stock of order {merchant}/{gate['name']} is {stock or 'not held'}"
+                    Reason.STOCK_NOT_PINNED,
+                    f"stock of order {merchant}/{gate['name']} is {stock or 'not held'}",
                 )
             return await _reread(connection, merchant, order_uid)
 

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, select_autoescape
 
 from orderplane.crds.money import format_minor
+from orderplane.crds.reasons import Reason
 from orderplane.events.references import Channel, reference_of
 from orderplane.ledgers.errors import Refused
 from orderplane.workers.notifier.plan import Notification
@@ -63,7 +64,7 @@ def mail_of(notice: Notification, sender: str) -> EmailMessage:
     try:
         mail["To"] = Address(addr_spec=notice.recipient.address or "")
     except (ValueError, MessageError, IndexError) as problem:
-        raise Refused("RecipientRefused", "The address cannot be written into a mail.") from problem
+        raise Refused(Reason.RECIPIENT_REFUSED, "The address cannot be written into a mail.") from problem
     mail["Subject"] = subject
     mail["Date"] = format_datetime(notice.pending_since)
     domain = parseaddr(sender)[1].rpartition("@")[2]
@@ -88,7 +89,7 @@ def _render(notice: Notification, form: str) -> str:
         return _templates.get_template(f"{notice.type.value}.{form}").render(words)
     except (TemplateError, TypeError, ValueError, KeyError) as problem:
         raise Refused(
-            "TemplateFailed",
+            Reason.TEMPLATE_FAILED,
             f"the {form} template of {notice.type.value} fails with {type(problem).__name__}; correct it, "
             "then replay the event",
         ) from problem
