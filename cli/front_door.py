@@ -12,7 +12,7 @@ import typer
 
 from orderplane.cli.console import fail, run
 from orderplane.cli.token_file import TokenFile, url_in
-from orderplane.client.accounts import ClientSecret, Keep, Memory
+from orderplane.client.accounts import ClientSecret, MemoryTokenStore, TokenStore
 from orderplane.client.transport import ApiProblem
 
 T = TypeVar("T")
@@ -49,9 +49,9 @@ def merchant() -> str | None:
     return os.environ.get("ORDERPLANE_MERCHANT") or None
 
 
-def keep(url: str) -> Keep:
+def keep(url: str) -> TokenStore:
     """Where tokens are kept: a service's are good for a quarter of an hour, and not worth a file."""
-    return Memory() if service() else TokenFile(token_path(), url)
+    return MemoryTokenStore() if service() else TokenFile(token_path(), url)
 
 
 def ask(work: Coroutine[Any, Any, T]) -> T:

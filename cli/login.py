@@ -9,7 +9,7 @@ import typer
 from orderplane.cli import front_door
 from orderplane.cli.console import console, fail
 from orderplane.cli.token_file import TokenFile
-from orderplane.client.accounts import ClientSecret, Password, who_am_i
+from orderplane.client.accounts import ClientSecret, Password, get_profile
 from orderplane.client.client import open_client
 
 _SECRET = "ORDERPLANE_CLIENT_SECRET"  # noqa: S105 - the name of a variable
@@ -73,7 +73,7 @@ async def _login(url: str, credentials: Password | ClientSecret) -> str:
         await client.login.begin()
         if isinstance(credentials, ClientSecret):
             return credentials.client_id
-        profile = await who_am_i(client.caller)
+        profile = await get_profile(client.caller)
         return f"{profile['role']} {profile['id']} of {profile['merchant']}"
 
 

@@ -16,7 +16,7 @@ from orderplane.cli import front_door
 from orderplane.cli.console import console, errors, fail
 from orderplane.client.client import Client, open_client
 from orderplane.client.orders import FINISHED
-from orderplane.client.responses import Accepted, Order, OrderPage, Timeline, Undone
+from orderplane.client.responses import Accepted, Compensation, Order, OrderPage, Timeline
 from orderplane.client.transport import ApiProblem
 from orderplane.crds.money import format_minor
 
@@ -268,7 +268,7 @@ def _show(order: Order) -> None:
     _show_undone(order["compensation"])
 
 
-def _show_undone(compensation: Sequence[Undone]) -> None:
+def _show_undone(compensation: Sequence[Compensation]) -> None:
     for undone in compensation:
         console.print(f"undone: {undone['step']} {undone['reference']}", markup=False, soft_wrap=True)
 

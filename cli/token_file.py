@@ -17,7 +17,7 @@ _LONGEST_WAIT = 60.0
 
 
 class TokenFile:
-    """Implements `client.login.Keep` for commands that may run side by side.
+    """Implements `client.accounts.TokenStore` for commands that may run side by side.
 
     Args:
         url: The front door that the tokens are good for; those of another are not given out.

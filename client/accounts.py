@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from orderplane.client.responses import Profile
-from orderplane.client.transport import Answer, ApiProblem, Request, Transport
+from orderplane.client.transport import ApiProblem, Request, Response, Transport
 
 EARLY_SECONDS = 30.0
 """How long before its end a token is not used any more: it has to last for its request."""
@@ -62,7 +62,7 @@ class ClientSecret:
         return form | ({"merchant": self.merchant} if self.merchant else {})
 
 
-class Keep(Protocol):
+class TokenStore(Protocol):
     """Where tokens are kept."""
 
     def alone(self) -> AbstractAsyncContextManager[object]:
@@ -73,7 +73,7 @@ class Keep(Protocol):
     def write(self, tokens: Tokens | None) -> None: ...
 
 
-class Memory:
+class MemoryTokenStore:
     """Keeps them for as long as the process lives."""
 
     def __init__(self, tokens: Tokens | None = None) -> None:
@@ -95,21 +95,21 @@ class Login:
 
     Args:
         credentials: Without them it goes on for as long as the kept tokens can be refreshed.
-        wall: Unix time.
+        unix_time: Unix time.
     """
 
     def __init__(
         self,
         transport: Transport,
         credentials: Password | ClientSecret | None = None,
-        keep: Keep | None = None,
+        keep: TokenStore | None = None,
         *,
-        wall: Callable[[], float] = time.time,
+        unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._keep = keep or Memory()
-        self._wall = wall
+        self._keep = keep or MemoryTokenStore()
+        self._unix_time = unix_time
 
     async def token(self, *, instead_of: str | None = None) -> str:
         """An access token that is good now.
@@ -137,7 +137,7 @@ class Login:
         """
         assert self._credentials is not None
         async with self._keep.alone():
-            self._keep.write(await self._granted(self._credentials.form, is_harmless=True))
+            self._keep.write(await self._granted(self._credentials.form, is_idempotent=True))
 
     async def end(self) -> None:
         """Log out: forget the tokens, and have the front door forget them too.
@@ -150,30 +150,30 @@ class Login:
             self._keep.write(None)
         if tokens is not None and tokens.refresh is not None:
             form = {"refresh_token": tokens.refresh}
-            await self._transport.send(Request("POST", "/api/auth/logout", form=form, is_harmless=True))
+            await self._transport.send(Request("POST", "/api/auth/logout", form=form, is_idempotent=True))
 
     def _good(self, refused: str | None) -> Tokens | None:
         tokens = self._keep.read()
         if tokens is None or tokens.access == refused:
             return None
-        return tokens if self._wall() < tokens.expires_at - EARLY_SECONDS else None
+        return tokens if self._unix_time() < tokens.expires_at - EARLY_SECONDS else None
 
     async def _next(self, tokens: Tokens | None) -> Tokens:
         if tokens is not None and tokens.refresh is not None:
             form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh}
             try:
                 # Never twice: one that comes again ends the login.
-                return await self._granted(form, is_harmless=False)
+                return await self._granted(form, is_idempotent=False)
             except ApiProblem:
                 if self._credentials is None:
                     raise
         if self._credentials is None:
             raise ApiProblem(401, "unauthenticated", "Nobody is logged in, or not any more. Log in first.")
-        return await self._granted(self._credentials.form, is_harmless=True)
+        return await self._granted(self._credentials.form, is_idempotent=True)
 
-    async def _granted(self, form: dict[str, str], *, is_harmless: bool) -> Tokens:
-        asked_at = self._wall()
-        answer = await self._transport.send(Request("POST", _PATH, form=form, is_harmless=is_harmless))
+    async def _granted(self, form: dict[str, str], *, is_idempotent: bool) -> Tokens:
+        asked_at = self._unix_time()
+        answer = await self._transport.send(Request("POST", _PATH, form=form, is_idempotent=is_idempotent))
         document = answer.document
         return Tokens(
             document["access_token"], asked_at + document["expires_in"], document.get("refresh_token")
@@ -187,7 +187,7 @@ class Caller:
         self._transport = transport
         self._login = login
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> Response:
         """Send it as the one who is logged in.
 
         Raises:
@@ -217,10 +217,10 @@ async def register(
         ApiProblem: `validation_failed`.
     """
     account = {"email": email, "password": password, "name": name} | ({"phone": phone} if phone else {})
-    await transport.send(Request("POST", "/api/auth/register", json=account, is_harmless=True))
+    await transport.send(Request("POST", "/api/auth/register", json=account, is_idempotent=True))
 
 
-async def who_am_i(caller: Caller) -> Profile:
+async def get_profile(caller: Caller) -> Profile:
     """The account that is logged in.
 
     Raises:
@@ -229,12 +229,12 @@ async def who_am_i(caller: Caller) -> Profile:
     return cast("Profile", (await caller.send(Request("GET", "/api/users/me"))).document)
 
 
-async def prefer(caller: Caller, *, email: bool, sms: bool) -> Profile:
+async def set_preferences(caller: Caller, *, email: bool, sms: bool) -> Profile:
     """Choose the channels through which one is told of one's orders.
 
     Raises:
         ApiProblem: `insufficient_scope`: it is a service's.
     """
     wish = {"preferences": {"email": email, "sms": sms}}
-    request = Request("PATCH", "/api/users/me", json=wish, is_harmless=True)
+    request = Request("PATCH", "/api/users/me", json=wish, is_idempotent=True)
     return cast("Profile", (await caller.send(request)).document)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from orderplane.client.accounts import Caller, ClientSecret, Keep, Login, Password
+from orderplane.client.accounts import Caller, ClientSecret, Login, Password, TokenStore
 from orderplane.client.orders import Orders
 from orderplane.client.products import Inventory, Products
 from orderplane.client.transport import Transport, connect
@@ -21,7 +21,7 @@ class Client:
         transport: Transport,
         credentials: Password | ClientSecret | None = None,
         *,
-        keep: Keep | None = None,
+        keep: TokenStore | None = None,
     ) -> None:
         self.login = Login(transport, credentials, keep)
         self.caller = Caller(transport, self.login)
@@ -32,7 +32,7 @@ class Client:
 
 @asynccontextmanager
 async def open_client(
-    url: str, credentials: Password | ClientSecret | None = None, *, keep: Keep | None = None
+    url: str, credentials: Password | ClientSecret | None = None, *, keep: TokenStore | None = None
 ) -> AsyncIterator[Client]:
     """A client with connections of its own."""
     async with connect(url) as transport:

@@ -89,7 +89,7 @@ class Orders:
         Raises:
             ApiProblem: `too_late_to_cancel`, `already_finished`, `order_not_found`.
         """
-        request = Request("POST", f"{_of(order_id)}/cancel", is_harmless=True)
+        request = Request("POST", f"{_of(order_id)}/cancel", is_idempotent=True)
         return cast("Order", (await self._caller.send(request)).document)
 
     async def watch(self, order_id: str, *, every: float = 1.0) -> AsyncIterator[Order]:

@@ -108,5 +108,5 @@ class Inventory:
             ApiProblem: `reservation_not_found`, `reservation_of_order`.
         """
         wanted = {"reservation": reservation_id}
-        request = Request("POST", f"{_INVENTORY}/release", json=wanted, is_harmless=True)
+        request = Request("POST", f"{_INVENTORY}/release", json=wanted, is_idempotent=True)
         return cast("Reservation", (await self._caller.send(request)).document)

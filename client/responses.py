@@ -55,7 +55,7 @@ class Tracking(TypedDict):
     url: str
 
 
-class Undone(TypedDict):
+class Compensation(TypedDict):
     """One thing that was undone."""
 
     step: str
@@ -72,7 +72,7 @@ class Order(TypedDict):
     conditions: list[Condition]
     quote: Quote
     tracking: Tracking | None
-    compensation: list[Undone]
+    compensation: list[Compensation]
     createdAt: str
     cancelRequested: bool
 
@@ -109,7 +109,7 @@ class Timeline(TypedDict):
     id: str
     phases: list[PhaseAt]
     events: list[Event]
-    compensation: list[Undone]
+    compensation: list[Compensation]
     references: References
 
 

@@ -86,7 +86,7 @@ class Request:
 
     Args:
         query: What is None is left out, and a truth is `true` or `false`.
-        is_harmless: Sending it twice does no more than once, although neither its method nor a key says so.
+        is_idempotent: Sending it twice does no more than once, although neither its method nor a key says so.
     """
 
     method: str
@@ -95,16 +95,16 @@ class Request:
     json: Any = None
     form: Mapping[str, str] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    is_harmless: bool = False
+    is_idempotent: bool = False
 
     @property
     def is_repeatable(self) -> bool:
         """It may be sent again when nobody knows what became of it."""
-        return self.is_harmless or self.method in _IDEMPOTENT or "Idempotency-Key" in self.headers
+        return self.is_idempotent or self.method in _IDEMPOTENT or "Idempotency-Key" in self.headers
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """One answer that is no problem; the document is None where there is no body."""
 
     status: int
@@ -123,7 +123,7 @@ class Transport:
         self._http = http
         self._patience = patience
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> Response:
         """Send it, and again where that is safe and promises something.
 
         Raises:
@@ -150,7 +150,7 @@ class Transport:
                 return await self._once(request)
         raise AssertionError("stamina ends with an answer or an exception")
 
-    async def _once(self, request: Request) -> Answer:
+    async def _once(self, request: Request) -> Response:
         # Encoded here, for aiohttp makes text of it first.
         body = None if request.json is None else orjson.dumps(request.json)
         headers = dict(request.headers)
@@ -174,7 +174,7 @@ class Transport:
         document = _json_of(content)
         if status >= 300 and status != 304:
             raise problem_of(status, document, told.get("Retry-After"))
-        return Answer(status, told, document)
+        return Response(status, told, document)
 
 
 @asynccontextmanager

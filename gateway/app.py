@@ -4,8 +4,8 @@ from fastapi import FastAPI
 
 from orderplane.gateway import openapi
 from orderplane.gateway.http.exception_handlers import add_handlers
-from orderplane.gateway.http.request_limits import Limits
-from orderplane.gateway.http.telemetry import Telemetry
+from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
+from orderplane.gateway.http.telemetry import TelemetryMiddleware
 from orderplane.gateway.identity import auth_routes, user_routes
 from orderplane.gateway.inventory import reservation_routes, stock_routes
 from orderplane.gateway.orders import routes as order_routes
@@ -13,7 +13,7 @@ from orderplane.gateway.products import routes as product_routes
 from orderplane.gateway.services import Services
 from orderplane.gateway.settings import Settings
 from orderplane.gateway.traffic.load_shedding import OrderAdmissionMiddleware
-from orderplane.gateway.traffic.rate_limits import RateLimits
+from orderplane.gateway.traffic.rate_limits import RateLimitMiddleware
 
 
 def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
@@ -33,15 +33,15 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     add_handlers(app)
-    app.add_middleware(Limits)
+    app.add_middleware(RequestLimitsMiddleware)
     if services is not None:
-        app.add_middleware(OrderAdmissionMiddleware, shedding=services.shedding)
+        app.add_middleware(OrderAdmissionMiddleware, load_shedding=services.load_shedding)
     if services is not None and settings.quotas is not None:
         app.add_middleware(
-            RateLimits,
+            RateLimitMiddleware,
             quotas=settings.quotas,
             counters=services.counters,
             trusted=settings.trusted_proxies,
         )
-    app.add_middleware(Telemetry)  # added last, so it is outermost
+    app.add_middleware(TelemetryMiddleware)  # added last, so it is outermost
     return app

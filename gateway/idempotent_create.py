@@ -27,7 +27,13 @@ from orderplane.crds.api_errors import (
 )
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.problems import Problem, unavailable
-from orderplane.ledgers.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
+from orderplane.ledgers.postgres.idempotency import (
+    Claim,
+    IdempotencyKey,
+    IdempotencyRecord,
+    IdempotentResponse,
+    StoredResponse,
+)
 
 Json = dict[str, Any]
 
@@ -41,17 +47,17 @@ SETTLE_SECONDS = 2.0
 log = structlog.get_logger(__name__)
 
 
-class Keys(Protocol):
+class IdempotencyStore(Protocol):
     """What is needed of `PostgresIdempotency`."""
 
-    async def find(self, ref: KeyRef) -> Entry | None: ...
+    async def find(self, ref: IdempotencyKey) -> IdempotencyRecord | None: ...
     async def claim(
-        self, ref: KeyRef, *, fingerprint: bytes, manifest: Json, seconds: float
+        self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: Json, seconds: float
     ) -> Claim | None: ...
-    async def take_over(self, ref: KeyRef, attempt: int, *, seconds: float) -> Claim | None: ...
+    async def take_over(self, ref: IdempotencyKey, attempt: int, *, seconds: float) -> Claim | None: ...
     async def give_up(self, claim: Claim, *, seconds: float) -> None: ...
     async def forget(self, claim: Claim) -> None: ...
-    async def store(self, ref: KeyRef, answer: Answer) -> Answer: ...
+    async def store(self, ref: IdempotencyKey, answer: StoredResponse) -> StoredResponse: ...
     async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None: ...
 
 
@@ -63,7 +69,7 @@ class Resources(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
+class CreateRequest:
     """What a request asks to be made.
 
     Args:
@@ -79,14 +85,14 @@ class Making:
     immutable: tuple[str, ...]
     write: Callable[[], Awaitable[Json]]
     drop: Callable[[], None]
-    answer: Callable[[str, Json], Awaitable[Answer]]
+    answer: Callable[[str, Json], Awaitable[StoredResponse]]
 
     def is_same(self, found: Json, manifest: Json) -> bool:
         """Whether an existing resource is the one of this manifest, whatever its owner changed of it."""
         return all(found["spec"].get(field) == manifest["spec"].get(field) for field in self.immutable)
 
 
-class Verdict(Enum):
+class RepeatDecision(Enum):
     """What a request has to do that is not the first of its key, by what the key's row says."""
 
     REPLAY = auto()
@@ -95,28 +101,30 @@ class Verdict(Enum):
     REFUSE = auto()
 
 
-def decide(entry: Entry | None, fingerprint: bytes) -> Verdict:
+def decide(entry: IdempotencyRecord | None, fingerprint: bytes) -> RepeatDecision:
     """Pure. Another body is refused first: it must learn nothing of the other request.
 
     None: the first has just come to nothing, so the next one will be the first.
     """
     if entry is None:
-        return Verdict.WAIT
+        return RepeatDecision.WAIT
     if entry.fingerprint != fingerprint:
-        return Verdict.REFUSE
-    if entry.answer is not None:
-        return Verdict.REPLAY
-    return Verdict.WAIT if entry.is_claimed else Verdict.FINISH
+        return RepeatDecision.REFUSE
+    if entry.response is not None:
+        return RepeatDecision.REPLAY
+    return RepeatDecision.WAIT if entry.is_claimed else RepeatDecision.FINISH
 
 
-class Acceptance:
+class IdempotentCreate:
     """Has things made; holds nothing but its ports."""
 
-    def __init__(self, keys: Keys, resources: Resources) -> None:
+    def __init__(self, keys: IdempotencyStore, resources: Resources) -> None:
         self._keys = keys
         self._resources = resources
 
-    async def accept(self, ref: KeyRef, fingerprint: bytes, making: Making) -> Answered:
+    async def accept(
+        self, ref: IdempotencyKey, fingerprint: bytes, making: CreateRequest
+    ) -> IdempotentResponse:
         """Carry one request out, or say what became of it.
 
         Nearly every request is the first of its key, so that is tried before the key is looked up.
@@ -142,13 +150,13 @@ class Acceptance:
             making.drop()
             entry = await self._keys.find(ref)
         verdict = decide(entry, fingerprint)
-        if verdict is Verdict.REFUSE:
+        if verdict is RepeatDecision.REFUSE:
             raise key_reused()
-        if verdict is Verdict.REPLAY:
+        if verdict is RepeatDecision.REPLAY:
             assert entry is not None
-            assert entry.answer is not None
-            return Answered(entry.answer, is_replayed=True)
-        if verdict is Verdict.FINISH:
+            assert entry.response is not None
+            return IdempotentResponse(entry.response, is_replayed=True)
+        if verdict is RepeatDecision.FINISH:
             assert entry is not None
             begun_at = time.monotonic()
             claim = await self._keys.take_over(ref, entry.attempt, seconds=LEASE_SECONDS)
@@ -161,7 +169,9 @@ class Acceptance:
             headers={"Retry-After": "1"},
         )
 
-    async def _finish(self, making: Making, claim: Claim, manifest: Json, begun_at: float) -> Answered:
+    async def _finish(
+        self, making: CreateRequest, claim: Claim, manifest: Json, begun_at: float
+    ) -> IdempotentResponse:
         merchant, name = claim.ref.merchant, manifest["metadata"]["name"]
         try:
             found = await self._resources.get(making.kind, merchant, name)
@@ -178,7 +188,9 @@ class Acceptance:
             return await self._answer(making, claim.ref, gone, manifest)
         return await self._create(making, claim, manifest, begun_at)
 
-    async def _create(self, making: Making, claim: Claim, manifest: Json, begun_at: float) -> Answered:
+    async def _create(
+        self, making: CreateRequest, claim: Claim, manifest: Json, begun_at: float
+    ) -> IdempotentResponse:
         merchant, name = claim.ref.merchant, manifest["metadata"]["name"]
         if time.monotonic() - begun_at > CREATE_WITHIN:
             await self._keys.give_up(claim, seconds=0)
@@ -215,7 +227,9 @@ class Acceptance:
             await self._keys.give_up(claim, seconds=0)
             raise _cannot_ask(error) from error
 
-    async def _answer_existing(self, making: Making, claim: Claim, manifest: Json, found: Json) -> Answered:
+    async def _answer_existing(
+        self, making: CreateRequest, claim: Claim, manifest: Json, found: Json
+    ) -> IdempotentResponse:
         if not making.is_same(found, manifest):
             await self._keys.forget(claim)
             noun = making.kind.lower()
@@ -226,9 +240,11 @@ class Acceptance:
             )
         return await self._answer(making, claim.ref, found["metadata"]["uid"], manifest)
 
-    async def _answer(self, making: Making, ref: KeyRef, uid: str, manifest: Json) -> Answered:
+    async def _answer(
+        self, making: CreateRequest, ref: IdempotencyKey, uid: str, manifest: Json
+    ) -> IdempotentResponse:
         answer = await making.answer(uid, manifest)
-        return Answered(await self._keys.store(ref, answer), is_replayed=False)
+        return IdempotentResponse(await self._keys.store(ref, answer), is_replayed=False)
 
 
 def key_reused() -> Problem:

@@ -41,8 +41,8 @@ def main() -> int:
 async def _serve(settings: Settings) -> None:
     async with (
         open_services(settings) as services,
-        running("purge-idempotency", purge(services.keys)),
-        running("watch-backlog", services.shedding.watch()),
+        running("purge-idempotency", purge(services.idempotency)),
+        running("watch-backlog", services.load_shedding.watch()),
     ):
         server = _server(settings, services)
         spare_what_stays()

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from orderplane.gateway.http.problems import TYPES, ProblemView
+from orderplane.gateway.http.problems import PROBLEM_TYPES, ProblemView
 from orderplane.gateway.identity.requests import (
     PasswordRequest,
     ProfileRequest,
@@ -68,7 +68,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             schemas[model["title"]] = model
         _drop_foreign_errors(schema)
         # As examples and not as an enum: that a code is added breaks nobody who decides by status then.
-        schemas["ProblemView"]["properties"]["code"]["examples"] = list(TYPES)
+        schemas["ProblemView"]["properties"]["code"]["examples"] = list(PROBLEM_TYPES)
         for content in contents_of(schema):
             with suppress(NoExample):  # a test asks for them
                 content.setdefault("example", example_of(content["schema"], schemas))
@@ -104,10 +104,6 @@ def rendered() -> bytes:
 
     app = create_app(Settings(postgres_dsn="unused"))
     return orjson.dumps(document(app), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(rendered())
 
 
 Json = dict[str, Any]
@@ -154,3 +150,7 @@ def _members(schema: Json, schemas: Mapping[str, Json], place: str) -> Json:
             if name in required:
                 raise
     return members
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(rendered())

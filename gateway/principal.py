@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.traffic.rate_limits import visit_of
+from orderplane.gateway.traffic.rate_limits import rate_limit_of
 
 
 class Role(StrEnum):
@@ -110,7 +110,7 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         except TokenRefused as refusal:
             challenge = 'Bearer realm="orderplane", error="invalid_token"'
             raise Problem("invalid_token", str(refusal), headers={"WWW-Authenticate": challenge}) from refusal
-        if visit := visit_of(request.scope):
+        if visit := rate_limit_of(request.scope):
             await visit.count_user(caller.merchant, caller.name, is_shop=caller.customer is None)
         check_scopes(caller, *scopes)
         return caller

@@ -14,18 +14,18 @@ from orderplane.adapters.limits.counters import Counters
 from orderplane.adapters.limits.shared import open_counters
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.gateway.background import running
-from orderplane.gateway.idempotent_create import Acceptance
-from orderplane.gateway.identity.authentication import OwnTokens, Roll
-from orderplane.gateway.identity.grants import Grants, Identity, LoginThrottle
-from orderplane.gateway.identity.keyring import KeyRing, KeysMissing
+from orderplane.gateway.idempotent_create import IdempotentCreate
+from orderplane.gateway.identity.authentication import AccountCache, OwnTokens
+from orderplane.gateway.identity.grants import AccountServices, Grants, LoginThrottle
+from orderplane.gateway.identity.keyring import KeyRing, SigningKeysMissing
 from orderplane.gateway.identity.login_store import LoginStore
-from orderplane.gateway.identity.oidc import OidcIssuer, OutsideTokens
+from orderplane.gateway.identity.oidc import OidcIssuer, OidcTokens
 from orderplane.gateway.identity.passwords import Passwords
-from orderplane.gateway.identity.tokens import Rules
+from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.settings import Settings
-from orderplane.gateway.traffic.load_shedding import Shedding
+from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
 from orderplane.ledgers.gate import GateLedger
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
@@ -39,7 +39,7 @@ from orderplane.ledgers.pricing import PriceList
 
 POOL_SIZE = 8
 API_SECONDS = 5.0
-"""The most that one request to the API server may take; `acceptance.LEASE_SECONDS` counts on it."""
+"""The most that one request to the API server may take; `idempotent_create.LEASE_SECONDS` counts on it."""
 
 
 class StartError(Exception):
@@ -51,17 +51,17 @@ class Services:
     """See the module."""
 
     api: ApiClient
-    catalogue: PriceList
+    price_list: PriceList
     gates: GateLedger
-    keys: PostgresIdempotency
-    shelf: ProductStore
+    idempotency: PostgresIdempotency
+    products: ProductStore
     inventory: PostgresInventory
     timelines: PostgresTimelineReader
     counters: Counters
-    shedding: Shedding
-    acceptance: Acceptance
+    load_shedding: LoadShedding
+    idempotent_create: IdempotentCreate
     authentication: Authentication
-    identity: Identity | None
+    identity: AccountServices | None
 
 
 @asynccontextmanager
@@ -75,23 +75,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
         pool = await _open_pool(settings.postgres_dsn)
         stack.push_async_callback(pool.close)
         api = await stack.enter_async_context(await _connect())
-        keys = PostgresIdempotency(pool)
+        idempotency = PostgresIdempotency(pool)
         counters = await stack.enter_async_context(open_counters(settings.redis_url))
-        shedding = Shedding(
+        shedding = LoadShedding(
             PostgresOrderBacklog(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds
         )
         authentication, identity = await _identities(stack, settings, pool, counters)
         yield Services(
             api=api,
-            catalogue=PostgresPriceList(pool),
+            price_list=PostgresPriceList(pool),
             gates=PostgresGateLedger(pool),
-            keys=keys,
-            shelf=ProductStore(pool),
+            idempotency=idempotency,
+            products=ProductStore(pool),
             inventory=PostgresInventory(pool),
             timelines=PostgresTimelineReader(pool),
             counters=counters,
-            shedding=shedding,
-            acceptance=Acceptance(keys, api),
+            load_shedding=shedding,
+            idempotent_create=IdempotentCreate(idempotency, api),
             authentication=authentication,
             identity=identity,
         )
@@ -99,31 +99,33 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 async def _identities(
     stack: AsyncExitStack, settings: Settings, pool: Pool, counters: Counters
-) -> tuple[Authentication, Identity | None]:
+) -> tuple[Authentication, AccountServices | None]:
     if settings.outside_issuer is not None:
         outside = settings.outside_issuer
-        rules = Rules(outside.issuer, settings.audience, outside.merchant_claim, outside.role_claim, types=())
-        return OutsideTokens(OidcIssuer(outside.issuer), rules), None
+        rules = TokenRules(
+            outside.issuer, settings.audience, outside.merchant_claim, outside.role_claim, types=()
+        )
+        return OidcTokens(OidcIssuer(outside.issuer), rules), None
     if settings.signing_keys is None:
         raise StartError("There are no keys to sign tokens with. Set ORDERPLANE_SIGNING_KEYS.")
     try:
         ring = KeyRing(settings.signing_keys)
-    except KeysMissing as error:
+    except SigningKeysMissing as error:
         raise StartError(str(error)) from error
-    rules = Rules(settings.issuer, settings.audience)
-    people, logins, throttle = UserStore(pool), LoginStore(pool), LoginThrottle(counters)
+    rules = TokenRules(settings.issuer, settings.audience)
+    users, logins, throttle = UserStore(pool), LoginStore(pool), LoginThrottle(counters)
     passwords = await stack.enter_async_context(Passwords())
-    identity = Identity(
+    identity = AccountServices(
         merchant=settings.merchant,
         trusted_proxies=settings.trusted_proxies,
-        people=people,
+        users=users,
         logins=logins,
         passwords=passwords,
         ring=ring,
         throttle=throttle,
-        grants=Grants(people, logins, passwords, throttle, ring, rules),
+        grants=Grants(users, logins, passwords, throttle, ring, rules),
     )
-    roll = Roll(people)
+    roll = AccountCache(users)
     await stack.enter_async_context(running("watch-accounts", roll.watch()))
     return OwnTokens(ring, rules, roll), identity
 

@@ -21,7 +21,7 @@ from orderplane.dev.localplane.plane import Plane, Wish, remove
 from orderplane.dev.localplane.processes import UNLIMITED
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.gateway.identity.keyring import KeyRing
-from orderplane.gateway.identity.tokens import Rules, issue
+from orderplane.gateway.identity.tokens import TokenRules, issue
 from orderplane.gateway.identity.user_store import UserStore, new_client_id, new_user_id
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.session import Pool
@@ -148,7 +148,7 @@ class Merchant:
             await people.add(
                 merchant, name, email=f"{name}@example.test", password_hash=_password_hash(), role=role.value
             )
-        ring, rules = KeyRing(self.plane.signing_keys), Rules(self.plane.url("gateway"), "orderplane")
+        ring, rules = KeyRing(self.plane.signing_keys), TokenRules(self.plane.url("gateway"), "orderplane")
         caller = Principal(merchant, name, role, SCOPES_OF[role])
         return Caller(name, issue(ring, rules, caller, client_id="tests", now=int(time.time())).token)
 

@@ -26,7 +26,7 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LimitStatus:
     """Where a key stands: how many it has left, and in how many seconds it gets some back."""
 
     is_within: bool
@@ -37,11 +37,11 @@ class Standing:
 class Counters(Protocol):
     """Counts by limit and key. What `open_counters` gives never fails, whatever becomes of Redis."""
 
-    async def hit(self, limit: Limit, *key: str) -> Standing:
+    async def hit(self, limit: Limit, *key: str) -> LimitStatus:
         """Count one more, unless there is none left; answers where that leaves the key."""
         ...
 
-    async def look(self, limit: Limit, *key: str) -> Standing:
+    async def look(self, limit: Limit, *key: str) -> LimitStatus:
         """Answers where the key stands, and counts nothing."""
         ...
 
@@ -55,12 +55,12 @@ class StoredCounters:
         self._exact = MovingWindowRateLimiter(storage)
         self._estimated = SlidingWindowCounterRateLimiter(storage)
 
-    async def hit(self, limit: Limit, *key: str) -> Standing:
+    async def hit(self, limit: Limit, *key: str) -> LimitStatus:
         counter, item, name = self._of(limit, key)
         is_within = await counter.hit(item, name)
         return await _standing(counter, item, name, is_within)
 
-    async def look(self, limit: Limit, *key: str) -> Standing:
+    async def look(self, limit: Limit, *key: str) -> LimitStatus:
         counter, item, name = self._of(limit, key)
         is_within = await counter.test(item, name)
         return await _standing(counter, item, name, is_within)
@@ -75,6 +75,6 @@ class StoredCounters:
 
 async def _standing(
     counter: RateLimiter, item: RateLimitItemPerSecond, name: str, is_within: bool
-) -> Standing:
+) -> LimitStatus:
     window = await counter.get_window_stats(item, name)
-    return Standing(is_within, window.remaining, max(0.0, window.reset_time - time.time()))
+    return LimitStatus(is_within, window.remaining, max(0.0, window.reset_time - time.time()))

@@ -11,7 +11,7 @@ MOST_KEYS = 100_000
 _DROPS_PER_HIT = 2
 
 
-class BoundedMemory(MemoryStorage):
+class BoundedMemoryStorage(MemoryStorage):
     """As the library's, which goes through all of its keys after every hit, and may grow for ever.
 
     Nothing here waits for anything, so each method is one step for the event loop and needs no lock.

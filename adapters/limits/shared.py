@@ -13,8 +13,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from orderplane.adapters.limits.counters import Counters, Limit, Standing, StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemory
+from orderplane.adapters.limits.counters import Counters, Limit, LimitStatus, StoredCounters
+from orderplane.adapters.limits.memory import BoundedMemoryStorage
 
 ERRORS = Counter("orderplane_rate_limiter_errors_total", "Questions that Redis did not answer in time.")
 
@@ -34,7 +34,7 @@ async def open_counters(redis_url: str | None) -> AsyncIterator[Counters]:
 
     Redis need not be there, now or later.
     """
-    local = StoredCounters(BoundedMemory())
+    local = StoredCounters(BoundedMemoryStorage())
     if redis_url is None:
         yield local
         return
@@ -73,13 +73,13 @@ class SharedCounters:
         self._is_lost = False
         self._try_at = 0.0
 
-    async def hit(self, limit: Limit, *key: str) -> Standing:
+    async def hit(self, limit: Limit, *key: str) -> LimitStatus:
         return await self._ask(lambda counters: counters.hit(limit, *key))
 
-    async def look(self, limit: Limit, *key: str) -> Standing:
+    async def look(self, limit: Limit, *key: str) -> LimitStatus:
         return await self._ask(lambda counters: counters.look(limit, *key))
 
-    async def _ask(self, question: Callable[[Counters], Awaitable[Standing]]) -> Standing:
+    async def _ask(self, question: Callable[[Counters], Awaitable[LimitStatus]]) -> LimitStatus:
         is_trial = self._is_lost
         if is_trial:
             if self._clock() < self._try_at:

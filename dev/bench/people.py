@@ -9,7 +9,7 @@ from pathlib import Path
 from orderplane.dev.demo.catalogue import MERCHANT
 from orderplane.dev.localplane.plane import Plane
 from orderplane.gateway.identity.keyring import KeyRing
-from orderplane.gateway.identity.tokens import Rules, issue
+from orderplane.gateway.identity.tokens import TokenRules, issue
 from orderplane.gateway.identity.user_store import EmailTaken, UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.session import Pool
@@ -25,7 +25,7 @@ async def write_people(plane: Plane, pool: Pool, count: int, file: Path) -> None
     here. The tokens are the front door's own, good for a quarter of an hour.
     """
     people = UserStore(pool)
-    ring, rules = KeyRing(plane.signing_keys), Rules(plane.url("gateway"), "orderplane")
+    ring, rules = KeyRing(plane.signing_keys), TokenRules(plane.url("gateway"), "orderplane")
     written = []
     for number in range(count):
         role = Role.CUSTOMER if number % STAFF_EVERY else Role.MERCHANT

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
-from orderplane.client.accounts import Memory, Password, prefer, register
+from orderplane.client.accounts import MemoryTokenStore, Password, register, set_preferences
 from orderplane.client.client import Client
 from orderplane.client.transport import Transport
 
@@ -21,7 +21,7 @@ class Customer:
     """One who has an account, and stays logged in whatever connections they come by."""
 
     credentials: Password
-    keep: Memory = field(default_factory=Memory)
+    keep: MemoryTokenStore = field(default_factory=MemoryTokenStore)
 
     def client(self, transport: Transport) -> Client:
         """The front door as they use it."""
@@ -44,5 +44,5 @@ async def _arrive(transport: Transport, number: int) -> Customer:
     await register(transport, email=email, password=password, name=name, phone=phone)
     client = customer.client(transport)
     await client.login.begin()
-    await prefer(client.caller, **_WISHES[number % len(_WISHES)])
+    await set_preferences(client.caller, **_WISHES[number % len(_WISHES)])
     return customer

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from orderplane.gateway.http.problems import MEDIA_TYPE, TYPES
+from orderplane.gateway.http.problems import MEDIA_TYPE, PROBLEM_TYPES
 
 _JSON = "application/json"
 
@@ -68,22 +68,22 @@ def guarded_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
 def _docs(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int, list[str]] = {}
     for code in codes:
-        by_status.setdefault(TYPES[code].status, []).append(code)
+        by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
     return {status: _problem_doc(codes_of_status) for status, codes_of_status in sorted(by_status.items())}
 
 
 def _problem_doc(codes: list[str]) -> dict[str, Any]:
     return {
-        "description": "; ".join(f"`{code}`: {TYPES[code].title}" for code in codes),
+        "description": "; ".join(f"`{code}`: {PROBLEM_TYPES[code].title}" for code in codes),
         "content": {
             MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/ProblemView"},
                 "examples": {
                     code: {
                         "value": {
-                            "type": TYPES[code].uri,
-                            "title": TYPES[code].title,
-                            "status": TYPES[code].status,
+                            "type": PROBLEM_TYPES[code].uri,
+                            "title": PROBLEM_TYPES[code].title,
+                            "status": PROBLEM_TYPES[code].status,
                             "detail": "What happened here, to what, and what to do about it.",
                             "code": code,
                         }

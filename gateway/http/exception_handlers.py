@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
 from orderplane.crds.api_errors import ApiError, Conflict, NamespaceTerminating, Overloaded, Unavailable
-from orderplane.gateway.http.problems import Problem, response_of, unavailable
+from orderplane.gateway.http.problems import Problem, problem_response, unavailable
 from orderplane.ledgers.errors import Transient
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
@@ -61,13 +61,15 @@ def _is_taken(route: BaseRoute, path: str, method: str) -> bool:
 
 async def _problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    return response_of(error)
+    return problem_response(error)
 
 
 async def _transient(_: Request, error: Exception) -> Response:
     assert isinstance(error, Transient)
     log.warning("dependency unavailable", reason=error.reason, detail=error.message)
-    return response_of(unavailable("The database did not answer. Repeat the request.", error.retry_after))
+    return problem_response(
+        unavailable("The database did not answer. Repeat the request.", error.retry_after)
+    )
 
 
 async def _api_error(_: Request, error: Exception) -> Response:
@@ -75,17 +77,17 @@ async def _api_error(_: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if problem.type.status >= 500:
         log.warning("API server refused", status=error.status, reason=error.reason, detail=error.message)
-    return response_of(problem)
+    return problem_response(problem)
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return response_of(Problem("route_not_found", "See /openapi.json for what there is."))
+        return problem_response(Problem("route_not_found", "See /openapi.json for what there is."))
     if error.status_code == 405:
         allow = ", ".join(allowed_methods(request.app.router.routes, request.url.path))
-        return response_of(Problem("method_not_allowed", f"Use {allow}.", headers={"Allow": allow}))
-    return response_of(Problem("bad_request", "See /openapi.json for what this address takes."))
+        return problem_response(Problem("method_not_allowed", f"Use {allow}.", headers={"Allow": allow}))
+    return problem_response(Problem("bad_request", "See /openapi.json for what this address takes."))
 
 
 async def _query_error(_: Request, error: Exception) -> Response:
@@ -93,4 +95,6 @@ async def _query_error(_: Request, error: Exception) -> Response:
     errors = [
         {"parameter": str(detail["loc"][-1]), "detail": str(detail["msg"])} for detail in error.errors()
     ]
-    return response_of(Problem("validation_failed", "Correct the parameters in `errors`.", errors=errors))
+    return problem_response(
+        Problem("validation_failed", "Correct the parameters in `errors`.", errors=errors)
+    )

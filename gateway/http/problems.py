@@ -87,7 +87,7 @@ _TYPES = (
     ProblemType("unavailable", 503, "A part of the system cannot be reached"),
 )
 
-TYPES: Mapping[str, ProblemType] = {kind.code: kind for kind in _TYPES}
+PROBLEM_TYPES: Mapping[str, ProblemType] = {kind.code: kind for kind in _TYPES}
 
 
 class PlaceView(TypedDict, total=False):
@@ -122,7 +122,7 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and not always an err
     """An answer that is not the wished one.
 
     Args:
-        code: A key of `TYPES`.
+        code: A key of `PROBLEM_TYPES`.
         detail: What happened, to what, and what to do; never a value that the client sent.
         errors: `{pointer, detail}` for a place in the body, `{parameter, detail}` for one in the query.
         extra: More members of the problem document.
@@ -139,7 +139,7 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and not always an err
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{code}: {detail}")
-        self.type = TYPES[code]
+        self.type = PROBLEM_TYPES[code]
         self.detail = detail
         self.errors = errors
         self.extra = extra or {}
@@ -169,7 +169,7 @@ def render(problem: Problem) -> tuple[bytes, dict[str, str]]:
     return orjson.dumps(document), {"Content-Type": MEDIA_TYPE, **problem.headers}
 
 
-def response_of(problem: Problem) -> Response:
+def problem_response(problem: Problem) -> Response:
     """The same, as a response."""
     body, headers = render(problem)
     return Response(body, status_code=problem.type.status, headers=headers)

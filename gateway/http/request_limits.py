@@ -1,4 +1,4 @@
-"""Limits on what one connection and one request may take: time for the header, size and time of the body."""
+"""Limits on what one connection and one request may take."""
 
 import asyncio
 from contextlib import suppress
@@ -17,7 +17,7 @@ _LINGER_BYTES = 4 * 1024 * 1024
 _LINGER_SECONDS = 1.0
 
 
-class Limits:
+class RequestLimitsMiddleware:
     """Refuses what is too much: requests at once (503), bytes (413), seconds for a body (408).
 
     The body is read here, whole, and handed on in one piece: at 64 kB that is cheap, and nothing behind

@@ -8,7 +8,7 @@ import orjson
 from starlette.responses import Response
 
 from orderplane.gateway.http.problems import MEDIA_TYPE
-from orderplane.ledgers.postgres.idempotency import Answered
+from orderplane.ledgers.postgres.idempotency import IdempotentResponse
 
 _JSON = "application/json"
 
@@ -29,16 +29,16 @@ def tagged_response(if_none_match: str | None, content: Any, tag: str | None = N
     return Response(body or orjson.dumps(content), 200, headers, _JSON)
 
 
-def answered_response(answered: Answered, location: str | None = None) -> Response:
+def answered_response(answered: IdempotentResponse, location: str | None = None) -> Response:
     """The answer that a key has for good, which may be a problem; `location` is of what was made."""
     headers = {"Cache-Control": "no-store"}
-    is_problem = answered.answer.status >= 400
+    is_problem = answered.response.status >= 400
     if location and not is_problem:
         headers["Location"] = location
     if answered.is_replayed:
         headers["Idempotent-Replayed"] = "true"
     media_type = MEDIA_TYPE if is_problem else _JSON
-    return Response(answered.answer.body, answered.answer.status, headers, media_type)
+    return Response(answered.response.body, answered.response.status, headers, media_type)
 
 
 def tag_of(version: str) -> str:

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orderplane.adapters.telemetry.traces import context_from
-from orderplane.gateway.http.problems import Problem, response_of
+from orderplane.gateway.http.problems import Problem, problem_response
 
 REQUESTS = Counter("orderplane_http_requests_total", "Answered requests.", ["method", "route", "code"])
 DURATION = Histogram(
@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("orderplane.gateway")
 
 
-class Telemetry:
+class TelemetryMiddleware:
     """Outermost."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -64,7 +64,7 @@ class Telemetry:
                     problem = Problem(
                         "internal_error", "It was logged. Quote `traceId` when you ask about it."
                     )
-                    await response_of(problem)(scope, receive, watch)
+                    await problem_response(problem)(scope, receive, watch)
         finally:
             route = _route(scope)
             IN_FLIGHT.dec()

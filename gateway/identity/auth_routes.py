@@ -14,7 +14,7 @@ from orderplane.gateway.http.client_address import client_address
 from orderplane.gateway.http.documentation import problem_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
-from orderplane.gateway.identity.grants import GrantRefused, Identity, Tokens
+from orderplane.gateway.identity.grants import AccountServices, GrantedTokens, GrantRefused
 from orderplane.gateway.identity.requests import RegisterRequest
 from orderplane.gateway.identity.user_store import EmailTaken, new_user_id
 from orderplane.gateway.identity.views import KeySetView, RegisteredView, TokenView, token_view
@@ -31,7 +31,7 @@ _REGISTER_DOC = {
 }
 
 
-def own_identity(services: ServicesDep) -> Identity:
+def own_identity(services: ServicesDep) -> AccountServices:
     """Our own accounts.
 
     Raises:
@@ -42,7 +42,7 @@ def own_identity(services: ServicesDep) -> Identity:
     return services.identity
 
 
-IdentityDep = Annotated[Identity, Depends(own_identity)]
+IdentityDep = Annotated[AccountServices, Depends(own_identity)]
 
 
 @router.post(
@@ -69,7 +69,7 @@ async def register(request: Request, identity: IdentityDep) -> Response:
     wanted = read_body(await request.body(), RegisterRequest).request
     password_hash = await identity.passwords.hash(wanted.password)
     with suppress(EmailTaken):
-        await identity.people.add(
+        await identity.users.add(
             wanted.merchant or identity.merchant, new_user_id(), email=wanted.email,
             password_hash=password_hash, role=Role.CUSTOMER.value, name=wanted.name, phone=wanted.phone,
         )  # fmt: skip
@@ -178,7 +178,7 @@ async def key_set(identity: IdentityDep) -> Response:
     return json_response(identity.ring.public(), headers={"Cache-Control": "public, max-age=60"})
 
 
-def _granted(tokens: Tokens) -> Response:
+def _granted(tokens: GrantedTokens) -> Response:
     return json_response(token_view(tokens), headers={"Pragma": "no-cache"})
 
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import (
-    Rules,
-    Signed,
+    TokenRules,
+    VerifiedToken,
     caller_of,
     signed,
 )
@@ -19,7 +19,7 @@ from orderplane.ledgers.errors import Transient
 _MOST_TOKENS = 4096
 
 
-class Callers(Protocol):
+class Accounts(Protocol):
     """Who may call."""
 
     async def role_of(self, merchant: str, name: str) -> str | None:
@@ -33,24 +33,24 @@ class OwnTokens:
     def __init__(
         self,
         ring: KeyRing,
-        rules: Rules,
-        callers: Callers,
+        rules: TokenRules,
+        callers: Accounts,
         *,
-        wall: Callable[[], float] = time.time,
+        unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._ring = ring
         self._rules = rules
         self._callers = callers
-        self._wall = wall
-        self._read: OrderedDict[str, Signed] = OrderedDict()
+        self._unix_time = unix_time
+        self._read: OrderedDict[str, VerifiedToken] = OrderedDict()
 
     async def caller(self, token: str) -> Principal:
-        caller = caller_of(self._signed(token), self._rules, self._wall())
+        caller = caller_of(self._signed(token), self._rules, self._unix_time())
         if await self._callers.role_of(caller.merchant, caller.name) != caller.role:
             raise TokenRefused("The account of this token is gone or has another role now. Log in again.")
         return caller
 
-    def _signed(self, token: str) -> Signed:
+    def _signed(self, token: str) -> VerifiedToken:
         """A signature costs a third of a millisecond: it is checked once while its key is published."""
         known = self._read.get(token)
         if known is not None and self._ring.verifying(known.kid) is not None:
@@ -74,7 +74,7 @@ Name = tuple[str, str]
 """Merchant, and the id of a user or service."""
 
 
-class Register(Protocol):
+class AccountSource(Protocol):
     """Where users and services are kept. Raises `Transient` where it does not answer."""
 
     async def role_of(self, merchant: str, name: str) -> str | None:
@@ -86,14 +86,14 @@ class Register(Protocol):
         ...
 
 
-class Roll:
-    """Implements `authentication.Callers`. Without `watch` it asks for each request.
+class AccountCache:
+    """Implements `authentication.Accounts`. Without `watch` it asks for each request.
 
     Args:
         clock: Monotonic seconds.
     """
 
-    def __init__(self, register: Register, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, register: AccountSource, clock: Callable[[], float] = time.monotonic) -> None:
         self._register = register
         self._clock = clock
         self._known: OrderedDict[Name, tuple[float, str | None]] = OrderedDict()

@@ -14,7 +14,7 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.passwords import Passwords
-from orderplane.gateway.identity.tokens import Granted, Rules, issue, scopes_of
+from orderplane.gateway.identity.tokens import AccessToken, TokenRules, issue, scopes_of
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Principal, Role
 
@@ -32,10 +32,10 @@ class GrantRefused(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
+class GrantedTokens:
     """What a grant gives; services get no refresh token, they have their secret."""
 
-    access: Granted
+    access: AccessToken
     refresh: str | None
 
 
@@ -84,48 +84,48 @@ class Grants:
 
     def __init__(
         self,
-        people: UserStore,
+        users: UserStore,
         logins: LoginStore,
         passwords: Passwords,
         throttle: LoginThrottle,
         ring: KeyRing,
-        rules: Rules,
+        rules: TokenRules,
         *,
-        wall: Callable[[], float] = time.time,
+        unix_time: Callable[[], float] = time.time,
     ) -> None:
-        self._people = people
+        self._users = users
         self._logins = logins
         self._passwords = passwords
         self._throttle = throttle
         self._ring = ring
         self._rules = rules
-        self._wall = wall
+        self._unix_time = unix_time
 
     async def password(
         self, merchant: str, email: str, password: str, *, scope: str | None, address: str
-    ) -> Tokens:
-        """A person logs in.
+    ) -> GrantedTokens:
+        """A user logs in.
 
         Raises:
             GrantRefused: `invalid_grant`, the same for an unknown address as for a wrong password.
             Problem: `too_many_logins`, `overloaded`.
         """
         await self._throttle.check(merchant, email, address)
-        found = await self._people.credentials(merchant, email)
+        found = await self._users.credentials(merchant, email)
         if not await self._passwords.is_right(password, found[1] if found else None) or found is None:
             await self._throttle.failed(merchant, email, address)
             raise GrantRefused("invalid_grant", "The address or the password is wrong.")
-        person, known = found
+        user, known = found
         if self._passwords.is_outdated(known):
             better = await self._passwords.hash(password)
-            await self._people.set_password(merchant, person.id, better, end_logins=False)
-        role = Role(person.role)
-        caller = Principal(merchant, person.id, role, scopes_of(scope, role))
+            await self._users.set_password(merchant, user.id, better, end_logins=False)
+        role = Role(user.role)
+        caller = Principal(merchant, user.id, role, scopes_of(scope, role))
         refresh = _new_refresh_token(merchant)
-        await self._logins.begin(merchant, person.id, sorted(caller.scopes), _hash(refresh))
-        return Tokens(self._issue(caller, FIRST_PARTY), refresh)
+        await self._logins.begin(merchant, user.id, sorted(caller.scopes), _hash(refresh))
+        return GrantedTokens(self._issue(caller, FIRST_PARTY), refresh)
 
-    async def refresh(self, token: str) -> Tokens:
+    async def refresh(self, token: str) -> GrantedTokens:
         """A refresh token is exchanged for new ones.
 
         Raises:
@@ -134,16 +134,16 @@ class Grants:
         merchant = _merchant_of(token)
         new = _new_refresh_token(merchant)
         login = await self._logins.rotate(merchant, _hash(token), _hash(new))
-        role = await self._people.role_of(merchant, login.user_id) if login else None
+        role = await self._users.role_of(merchant, login.user_id) if login else None
         if login is None or role is None:
             raise GrantRefused("invalid_grant", "The refresh token is not good any more. Log in again.")
         scopes = scopes_of(" ".join(login.scopes), Role(role))
         caller = Principal(merchant, login.user_id, Role(role), scopes)
-        return Tokens(self._issue(caller, FIRST_PARTY), new)
+        return GrantedTokens(self._issue(caller, FIRST_PARTY), new)
 
     async def client_credentials(
         self, merchant: str, client_id: str, secret: str, *, scope: str | None, address: str
-    ) -> Tokens:
+    ) -> GrantedTokens:
         """A service calls on its own behalf.
 
         Raises:
@@ -151,19 +151,19 @@ class Grants:
             Problem: `too_many_logins`.
         """
         await self._throttle.check(merchant, client_id, address)
-        known = await self._people.client_secret(merchant, client_id)
+        known = await self._users.client_secret(merchant, client_id)
         if not hmac.compare_digest(_hash(secret), known or bytes(32)):
             await self._throttle.failed(merchant, client_id, address)
             raise GrantRefused("invalid_client", "The client or its secret is wrong.")
         caller = Principal(merchant, client_id, Role.SERVICE, scopes_of(scope, Role.SERVICE))
-        return Tokens(self._issue(caller, client_id), None)
+        return GrantedTokens(self._issue(caller, client_id), None)
 
     async def log_out(self, token: str) -> None:
         """End the family of a refresh token; one that is not known is none of ours."""
         await self._logins.end(_merchant_of(token), _hash(token))
 
-    def _issue(self, caller: Principal, client_id: str) -> Granted:
-        return issue(self._ring, self._rules, caller, client_id=client_id, now=int(self._wall()))
+    def _issue(self, caller: Principal, client_id: str) -> AccessToken:
+        return issue(self._ring, self._rules, caller, client_id=client_id, now=int(self._unix_time()))
 
 
 def new_secret() -> tuple[str, bytes]:
@@ -186,7 +186,7 @@ def _hash(secret: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class AccountServices:
     """See the module.
 
     Args:
@@ -195,7 +195,7 @@ class Identity:
 
     merchant: str
     trusted_proxies: Networks
-    people: UserStore
+    users: UserStore
     logins: LoginStore
     passwords: Passwords
     ring: KeyRing

@@ -38,7 +38,7 @@ AHEAD_SECONDS = 60.0
 _LOOK_AT_MOST_EVERY = 1.0
 
 
-class KeysMissing(Exception):  # noqa: N818
+class SigningKeysMissing(Exception):  # noqa: N818
     """There is no key to sign with; the message says what to do."""
 
 
@@ -49,7 +49,7 @@ class KeyRing:
         clock: Monotonic seconds.
 
     Raises:
-        KeysMissing: the folder has no usable key.
+        SigningKeysMissing: the folder has no usable key.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -61,7 +61,7 @@ class KeyRing:
         self._looked_at = clock()
         self._load(since=clock() - AHEAD_SECONDS)
         if not self._keys:
-            raise KeysMissing(
+            raise SigningKeysMissing(
                 f"{folder} has no PEM file with a P-256 or Ed25519 key. "
                 f"Make one: orderplane keys new {folder}"
             )

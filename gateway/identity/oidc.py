@@ -17,8 +17,8 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from orderplane.gateway.http.problems import unavailable
 from orderplane.gateway.identity.keyring import VerifyingKey
 from orderplane.gateway.identity.tokens import (
-    OUTSIDE_ALGORITHMS,
-    Rules,
+    OIDC_ALGORITHMS,
+    TokenRules,
     UnknownKey,
     caller_of,
     signed,
@@ -110,22 +110,24 @@ def _key_of(key: dict[str, Any]) -> VerifyingKey | None:
     return None
 
 
-class OutsideTokens:
+class OidcTokens:
     """Implements `principal.Authentication`: takes what an outside issuer has issued.
 
     That one knows who is still there.
     """
 
-    def __init__(self, issuer: OidcIssuer, rules: Rules, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, issuer: OidcIssuer, rules: TokenRules, *, unix_time: Callable[[], float] = time.time
+    ) -> None:
         self._issuer = issuer
         self._rules = rules
-        self._wall = wall
+        self._unix_time = unix_time
 
     async def caller(self, token: str) -> Principal:
         await self._issuer.refresh()
         try:
-            read = signed(token, self._issuer.verifying, OUTSIDE_ALGORITHMS)
+            read = signed(token, self._issuer.verifying, OIDC_ALGORITHMS)
         except UnknownKey as problem:
             await self._issuer.refresh(problem.kid)
-            read = signed(token, self._issuer.verifying, OUTSIDE_ALGORITHMS)
-        return caller_of(read, self._rules, self._wall())
+            read = signed(token, self._issuer.verifying, OIDC_ALGORITHMS)
+        return caller_of(read, self._rules, self._unix_time())

@@ -17,7 +17,7 @@ LEEWAY_SECONDS = 30
 """How far two clocks may be apart."""
 
 OWN_ALGORITHMS = ("ES256", "Ed25519", "EdDSA")
-OUTSIDE_ALGORITHMS = (*OWN_ALGORITHMS, "RS256")
+OIDC_ALGORITHMS = (*OWN_ALGORITHMS, "RS256")
 MAX_TOKEN = 8192
 _TYPES = ("at+jwt", "application/at+jwt")
 
@@ -31,7 +31,7 @@ class UnknownKey(TokenRefused):
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class AccessToken:
     """A token that was issued."""
 
     token: str
@@ -40,7 +40,7 @@ class Granted:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class TokenRules:
     """What a token has to say.
 
     Args:
@@ -58,7 +58,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class VerifiedToken:
     """What a token says, its signature found right. Nothing is said yet of what it is good for."""
 
     kid: str
@@ -66,7 +66,7 @@ class Signed:
     claims: dict[str, Any]
 
 
-def issue(ring: KeyRing, rules: Rules, caller: Principal, *, client_id: str, now: int) -> Granted:
+def issue(ring: KeyRing, rules: TokenRules, caller: Principal, *, client_id: str, now: int) -> AccessToken:
     """Sign a token for a caller."""
     key = ring.signing
     algorithm = algorithm_of(key)
@@ -84,12 +84,12 @@ def issue(ring: KeyRing, rules: Rules, caller: Principal, *, client_id: str, now
     }
     header = {"alg": algorithm, "kid": key.thumbprint(), "typ": "at+jwt"}
     token = jwt.encode(header, claims, key, algorithms=[algorithm])
-    return Granted(token, ACCESS_SECONDS, caller.scopes)
+    return AccessToken(token, ACCESS_SECONDS, caller.scopes)
 
 
 def signed(
     token: str, key_of: Callable[[str], VerifyingKey | None], algorithms: tuple[str, ...] = OWN_ALGORITHMS
-) -> Signed:
+) -> VerifiedToken:
     """Read a token and check its signature.
 
     The key is chosen by `kid` among those we have and by nothing else in the token: not by a key or an
@@ -115,10 +115,10 @@ def signed(
         decoded = jwt.decode(token, choose, algorithms=algorithms)
     except (JoseError, ValueError) as problem:
         raise TokenRefused("The token is malformed or its signature is wrong.") from problem
-    return Signed(decoded.header["kid"], str(decoded.header.get("typ", "")), decoded.claims)
+    return VerifiedToken(decoded.header["kid"], str(decoded.header.get("typ", "")), decoded.claims)
 
 
-def caller_of(token: Signed, rules: Rules, now: float) -> Principal:
+def caller_of(token: VerifiedToken, rules: TokenRules, now: float) -> Principal:
     """Who the token is about.
 
     Raises:

@@ -34,10 +34,10 @@ _BODY_PROBLEMS = (
 )
 async def read_profile(caller: _Me, identity: IdentityDep) -> Response:
     """The account of the token."""
-    person = await identity.people.find(caller.merchant, caller.name)
-    if person is None:
-        raise gone()
-    return json_response(user_view(caller.merchant, person))
+    user = await identity.users.find(caller.merchant, caller.name)
+    if user is None:
+        raise user_not_found()
+    return json_response(user_view(caller.merchant, user))
 
 
 @router.patch(
@@ -61,10 +61,10 @@ async def change_profile(request: Request, caller: _Me, identity: IdentityDep) -
     changes["preferences"] = {
         name: value for name, value in (changes.get("preferences") or {}).items() if value is not None
     }
-    person = await identity.people.change(caller.merchant, caller.name, changes)
-    if person is None:
-        raise gone()
-    return json_response(user_view(caller.merchant, person))
+    user = await identity.users.change(caller.merchant, caller.name, changes)
+    if user is None:
+        raise user_not_found()
+    return json_response(user_view(caller.merchant, user))
 
 
 @router.delete(
@@ -75,7 +75,7 @@ async def change_profile(request: Request, caller: _Me, identity: IdentityDep) -
 )
 async def delete_profile(caller: _Me, identity: IdentityDep) -> Response:
     """Forget who I am. My orders go on, and nobody can tell whose they were."""
-    await identity.people.delete(caller.merchant, caller.name)
+    await identity.users.delete(caller.merchant, caller.name)
     return Response(None, 204)
 
 
@@ -100,16 +100,16 @@ async def change_password(request: Request, caller: _Me, identity: IdentityDep) 
     wanted = read_body(await request.body(), PasswordRequest).request
     address = client_address(request, identity.trusted_proxies)
     await identity.throttle.check(caller.merchant, caller.name, address)
-    known = await identity.people.password_hash(caller.merchant, caller.name)
+    known = await identity.users.password_hash(caller.merchant, caller.name)
     if not await identity.passwords.is_right(wanted.current_password, known):
         await identity.throttle.failed(caller.merchant, caller.name, address)
         raise Problem("wrong_password", "The current password is another one. Nothing was changed.")
     password_hash = await identity.passwords.hash(wanted.new_password)
-    await identity.people.set_password(caller.merchant, caller.name, password_hash, end_logins=True)
+    await identity.users.set_password(caller.merchant, caller.name, password_hash, end_logins=True)
     return Response(None, 204)
 
 
-def gone() -> Problem:
+def user_not_found() -> Problem:
     """The refusal for a user who is not there."""
     return Problem("user_not_found", "There is no such user, or it was deleted.")
 
@@ -137,12 +137,10 @@ async def list_users(
 ) -> Response:
     """Everybody of the merchant who has an account, by id."""
     after = read_place(_CURSOR, cursor)
-    people = await identity.people.page(caller.merchant, after=after, limit=limit + 1)
-    page = people[:limit]
-    following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(people) > limit else None
-    return json_response(
-        {"items": [user_view(caller.merchant, person) for person in page], "next": following}
-    )
+    users = await identity.users.page(caller.merchant, after=after, limit=limit + 1)
+    page = users[:limit]
+    following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(users) > limit else None
+    return json_response({"items": [user_view(caller.merchant, user) for user in page], "next": following})
 
 
 @router.post(
@@ -173,14 +171,14 @@ async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> 
         raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
     password_hash = await identity.passwords.hash(wanted.password)
     try:
-        person = await identity.people.add(
+        user = await identity.users.add(
             caller.merchant, new_user_id(), email=wanted.email, password_hash=password_hash,
             role=wanted.role.value, name=wanted.name,
         )  # fmt: skip
     except EmailTaken:
         raise Problem("email_taken", "A user of this merchant has this address already.") from None
-    location = {"Location": f"/api/users/{person.id}"}
-    return json_response(user_view(caller.merchant, person), status=201, headers=location)
+    location = {"Location": f"/api/users/{user.id}"}
+    return json_response(user_view(caller.merchant, user), status=201, headers=location)
 
 
 @router.get(
@@ -190,10 +188,10 @@ async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> 
 )
 async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
     """One user of the merchant."""
-    person = await identity.people.find(caller.merchant, _id(user_id))
-    if person is None:
-        raise gone()
-    return json_response(user_view(caller.merchant, person))
+    user = await identity.users.find(caller.merchant, _id(user_id))
+    if user is None:
+        raise user_not_found()
+    return json_response(user_view(caller.merchant, user))
 
 
 @router.delete(
@@ -207,13 +205,13 @@ async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Resp
 )
 async def delete_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
     """Forget a user. Their orders go on."""
-    if not await identity.people.delete(caller.merchant, _id(user_id)):
-        raise gone()
+    if not await identity.users.delete(caller.merchant, _id(user_id)):
+        raise user_not_found()
     return Response(None, 204)
 
 
 def _id(text: str) -> str:
     """What can be an id; the rest is not even looked up."""
     if not _ID.fullmatch(text):
-        raise gone()
+        raise user_not_found()
     return text

@@ -57,7 +57,7 @@ class UserStore:
             )  # fmt: skip
         if row is None:
             raise EmailTaken(merchant)
-        return _person(row)
+        return _user(row)
 
     async def find(self, merchant: str, user_id: str) -> User | None:
         """A user who is there."""
@@ -67,7 +67,7 @@ class UserStore:
                 "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
                 merchant, user_id,
             )  # fmt: skip
-        return _person(row) if row else None
+        return _user(row) if row else None
 
     async def page(self, merchant: str, *, after: str, limit: int) -> list[User]:
         """Users by id, after one."""
@@ -77,7 +77,7 @@ class UserStore:
                 "WHERE merchant = $1 AND id > $2 AND deleted_at IS NULL ORDER BY id LIMIT $3",
                 merchant, after, limit,
             )  # fmt: skip
-        return [_person(row) for row in rows]
+        return [_user(row) for row in rows]
 
     async def credentials(self, merchant: str, email: str) -> tuple[User, str] | None:
         """The user of an address, with the hash of their password."""
@@ -87,7 +87,7 @@ class UserStore:
                 "WHERE merchant = $1 AND email = $2 AND deleted_at IS NULL",
                 merchant, email.lower(),
             )  # fmt: skip
-        return (_person(row), row["password_hash"]) if row else None
+        return (_user(row), row["password_hash"]) if row else None
 
     async def password_hash(self, merchant: str, user_id: str) -> str | None:
         """The hash of a user's password."""
@@ -109,7 +109,7 @@ class UserStore:
                 "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL RETURNING *",
                 merchant, user_id, changes,
             )  # fmt: skip
-        return _person(row) if row else None
+        return _user(row) if row else None
 
     async def set_password(
         self, merchant: str, user_id: str, password_hash: str, *, end_logins: bool
@@ -184,7 +184,7 @@ async def _end_logins(connection: Any, merchant: str, user_id: str) -> None:
     )  # fmt: skip
 
 
-def _person(row: Any) -> User:
+def _user(row: Any) -> User:
     return User(
         id=row["id"],
         email=row["email"],

@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.gateway.http.documentation import Next, Time
-from orderplane.gateway.identity.grants import Tokens
+from orderplane.gateway.identity.grants import GrantedTokens
 from orderplane.gateway.identity.user_store import User
 
 
@@ -79,7 +79,7 @@ class UserListView(TypedDict):
     next: Next
 
 
-def token_view(tokens: Tokens) -> TokenView:
+def token_view(tokens: GrantedTokens) -> TokenView:
     """The answer to a grant."""
     view: TokenView = {
         "access_token": tokens.access.token,
@@ -92,15 +92,15 @@ def token_view(tokens: Tokens) -> TokenView:
     return view
 
 
-def user_view(merchant: str, person: User) -> UserView:
+def user_view(merchant: str, user: User) -> UserView:
     """A user, as they and their admins see them."""
     return {
-        "id": person.id,
-        "email": person.email,
-        "name": person.name,
-        "phone": person.phone,
-        "role": person.role,
+        "id": user.id,
+        "email": user.email,
+        "name": user.name,
+        "phone": user.phone,
+        "role": user.role,
         "merchant": merchant,
-        "preferences": {"email": person.preferences["email"], "sms": person.preferences["sms"]},
-        "createdAt": person.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "preferences": {"email": user.preferences["email"], "sms": user.preferences["sms"]},
+        "createdAt": user.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
     }

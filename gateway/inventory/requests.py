@@ -23,7 +23,7 @@ Reason = Annotated[
 ]
 
 
-class KeptItem(Item):
+class ReservationItemRequest(Item):
     """A product and how many of it."""
 
     model_config = STRICT
@@ -40,7 +40,7 @@ class ReserveRequest(ApiModel):
     )
 
     items: Annotated[
-        tuple[KeptItem, ...],
+        tuple[ReservationItemRequest, ...],
         *ReservationSpec.model_fields["items"].metadata,
         Field(description="Each product at most once."),
     ]

@@ -30,13 +30,13 @@ from orderplane.gateway.http.documentation import (
 )
 from orderplane.gateway.http.problems import Problem, render
 from orderplane.gateway.http.responses import answered_response, json_response, tagged_response
-from orderplane.gateway.idempotent_create import Making
+from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.inventory import views
 from orderplane.gateway.inventory.requests import ReleaseRequest, ReserveRequest
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
 from orderplane.ledgers.gate import ReservationState
-from orderplane.ledgers.postgres.idempotency import Answer, KeyRef
+from orderplane.ledgers.postgres.idempotency import IdempotencyKey, StoredResponse
 from orderplane.ledgers.postgres.inventory import PostgresInventory, ReservationRecord
 
 router = APIRouter(tags=["inventory"])
@@ -77,10 +77,10 @@ async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> R
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), ReserveRequest)
     name = idempotency.reservation_name(caller.merchant, caller.name, key)
-    answered = await services.acceptance.accept(
-        KeyRef(caller.merchant, caller.name, idempotency.hash_key(key)),
+    answered = await services.idempotent_create.accept(
+        IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key)),
         idempotency.fingerprint(["reserve", body.document]),
-        Making(
+        CreateRequest(
             Kind.RESERVATION,
             IMMUTABLE,
             write=partial(write, caller.merchant, name, body.request),
@@ -193,22 +193,22 @@ async def write(merchant: str, name: str, request: ReserveRequest) -> Json:
     )
 
 
-async def answer(inventory: PostgresInventory, merchant: str, uid: str, manifest: Json) -> Answer:
+async def answer(inventory: PostgresInventory, merchant: str, uid: str, manifest: Json) -> StoredResponse:
     """What to say of the reservation that was made, as soon as it is decided or it was waited long enough."""
     kept = await patiently(lambda: inventory.reservation_of(merchant, uid), lambda kept: kept is not None)
     return answer_of(manifest, kept)
 
 
-def answer_of(manifest: Json, kept: ReservationRecord | None) -> Answer:
+def answer_of(manifest: Json, kept: ReservationRecord | None) -> StoredResponse:
     """201 where the stock was kept, 409 where there was too little, 202 where nobody knows yet. Pure."""
     if kept is None:
         spec = ReservationSpec.model_validate(manifest["spec"])
         view = views.pending_view(manifest["metadata"]["name"], spec)
-        return Answer(202, orjson.dumps(view).decode())
+        return StoredResponse(202, orjson.dumps(view).decode())
     if kept.state is ReservationState.REJECTED:
         problem = Problem("out_of_stock", f"Nothing is kept: {kept.message}. Ask for less, with a new key.")
-        return Answer(409, render(problem)[0].decode())
-    return Answer(201, orjson.dumps(views.reservation_view(kept)).decode())
+        return StoredResponse(409, render(problem)[0].decode())
+    return StoredResponse(201, orjson.dumps(views.reservation_view(kept)).decode())
 
 
 def is_over(kept: ReservationRecord | None) -> bool:

@@ -25,7 +25,7 @@ from orderplane.gateway.inventory.requests import AdjustmentRequest, RecountRequ
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.products.routes import not_found as product_not_found
 from orderplane.gateway.services import Services, ServicesDep
-from orderplane.ledgers.postgres.idempotency import Answer, Effect, KeyRef, KeyReused
+from orderplane.ledgers.postgres.idempotency import Effect, IdempotencyKey, KeyReused, StoredResponse
 from orderplane.ledgers.postgres.recount import (
     Recount,
     StockConflict,
@@ -137,7 +137,7 @@ async def adjust_stock(request: Request, sku: str, caller: _Writer, services: Se
     body = read_body(await request.body(), AdjustmentRequest)
     wanted = body.request
 
-    async def effect(connection: Connection) -> Answer:
+    async def effect(connection: Connection) -> StoredResponse:
         try:
             count = await adjust(
                 connection, caller.merchant, _countable(sku), wanted.delta, note=wanted.reason
@@ -175,10 +175,10 @@ async def recount_stock(request: Request, sku: str, caller: _Writer, services: S
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), RecountRequest)
     wanted = body.request
-    if not is_sku(sku) or await services.shelf.find(caller.merchant, sku) is None:
+    if not is_sku(sku) or await services.products.find(caller.merchant, sku) is None:
         raise product_not_found()
 
-    async def effect(connection: Connection) -> Answer:
+    async def effect(connection: Connection) -> StoredResponse:
         count = await set_count(connection, caller.merchant, sku, wanted.on_hand, note=wanted.reason)
         return _told(sku, count)
 
@@ -200,15 +200,17 @@ def _before(cursor: str) -> int:
 async def _once(
     services: Services, caller: Principal, key: str, identity: list[Any], effect: Effect
 ) -> Response:
-    ref = KeyRef(caller.merchant, caller.name, idempotency.hash_key(key))
+    ref = IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key))
     try:
-        return answered_response(await services.keys.once(ref, idempotency.fingerprint(identity), effect))
+        return answered_response(
+            await services.idempotency.once(ref, idempotency.fingerprint(identity), effect)
+        )
     except KeyReused:
         raise key_reused() from None
 
 
-def _told(sku: str, count: Recount) -> Answer:
-    return Answer(200, orjson.dumps(views.count_view(sku, count)).decode())
+def _told(sku: str, count: Recount) -> StoredResponse:
+    return StoredResponse(200, orjson.dumps(views.count_view(sku, count)).decode())
 
 
 def _countable(sku: str) -> str:

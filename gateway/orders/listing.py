@@ -19,7 +19,7 @@ MOST_CHUNKS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class OrderFilter:
     """Which orders to keep; None keeps all.
 
     Args:
@@ -35,7 +35,7 @@ class Wish:
     @property
     def is_selective(self) -> bool:
         """Whether anything is left out."""
-        return self != Wish()
+        return self != OrderFilter()
 
     def keeps(self, order: Json) -> bool:
         """Whether an Order is one of these."""
@@ -48,7 +48,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ListPosition:
     """Where a walk is: in the chunk that the token leads to, behind the order `after`."""
 
     token: str | None = None
@@ -59,7 +59,9 @@ ReadChunk = Callable[[str | None, int], Awaitable[Page]]
 """Reads the chunk of a token, of at most so many orders."""
 
 
-async def walk(read: ReadChunk, wish: Wish, limit: int, start: Place) -> tuple[list[Json], Place | None]:
+async def walk(
+    read: ReadChunk, wish: OrderFilter, limit: int, start: ListPosition
+) -> tuple[list[Json], ListPosition | None]:
     """One page of at most `limit` orders, and where the next one begins; None after the last.
 
     Raises:
@@ -74,16 +76,16 @@ async def walk(read: ReadChunk, wish: Wish, limit: int, start: Place) -> tuple[l
             if (place.after is not None and name <= place.after) or not wish.keeps(order):
                 continue
             if len(found) == limit:
-                return found, Place(place.token, found[-1]["metadata"]["name"])
+                return found, ListPosition(place.token, found[-1]["metadata"]["name"])
             found.append(order)
         if chunk.continue_token is None:
             return found, None
-        place = Place(chunk.continue_token)
+        place = ListPosition(chunk.continue_token)
         if len(found) == limit:
             break
     return found, place
 
 
-def state_of(place: Place, filters: Mapping[str, str | None]) -> dict[str, str | None]:
+def state_of(place: ListPosition, filters: Mapping[str, str | None]) -> dict[str, str | None]:
     """What a cursor keeps: the place, and the filters that it is good for."""
     return {**filters, "token": place.token, "after": place.after}

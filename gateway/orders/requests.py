@@ -23,13 +23,13 @@ class ExpectedTotal(ApiModel):
     currency: Annotated[Currency, Field(description="ISO 4217.", examples=["EUR"])]
 
 
-class WantedItem(Item):
+class OrderItemRequest(Item):
     """A product and how many of it."""
 
     model_config = STRICT
 
 
-class WantedAddress(Address):
+class AddressRequest(Address):
     """Where it goes. Plain lines of text, without control characters."""
 
     model_config = STRICT
@@ -80,10 +80,10 @@ class OrderRequest(ApiModel):
         ),
     ] = None
     items: Annotated[
-        tuple[WantedItem, ...],
+        tuple[OrderItemRequest, ...],
         Field(min_length=1, max_length=50, description="Each product at most once."),
     ]
-    address: WantedAddress
+    address: AddressRequest
     payment_method: Annotated[
         str,
         *OrderSpec.model_fields["payment_method"].metadata,

@@ -27,14 +27,14 @@ from orderplane.gateway.http.documentation import (
 )
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import answered_response, json_response, tag_of, tagged_response
-from orderplane.gateway.idempotent_create import Making
+from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.orders import cancellation, views
-from orderplane.gateway.orders.listing import Place, Wish, state_of, walk
+from orderplane.gateway.orders.listing import ListPosition, OrderFilter, state_of, walk
 from orderplane.gateway.orders.requests import IMMUTABLE, OrderRequest, price
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
-from orderplane.ledgers.postgres.idempotency import Answer, KeyRef
+from orderplane.ledgers.postgres.idempotency import IdempotencyKey, StoredResponse
 
 router = APIRouter(tags=["orders"])
 
@@ -89,17 +89,17 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
 
     async def admit_and_price() -> dict[str, Any]:
         # Says nothing to repeats: what was begun is finished, what was answered is told again.
-        services.shedding.admit()
-        return await price(services.catalogue, caller.merchant, name, wanted)
+        services.load_shedding.admit()
+        return await price(services.price_list, caller.merchant, name, wanted)
 
-    answered = await services.acceptance.accept(
-        KeyRef(caller.merchant, caller.name, idempotency.hash_key(key)),
+    answered = await services.idempotent_create.accept(
+        IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key)),
         idempotency.fingerprint(body.document),
-        Making(
+        CreateRequest(
             Kind.ORDER,
             IMMUTABLE,
             write=admit_and_price,
-            drop=services.shedding.give_back,
+            drop=services.load_shedding.give_back,
             answer=partial(_accepted, name),
         ),
     )
@@ -203,7 +203,7 @@ async def list_orders(
             field_selector=f"status.phase={phase.value}" if phase else None,
         )
 
-    wish = Wish(created_after, created_before, sku)
+    wish = OrderFilter(created_after, created_before, sku)
     try:
         orders, following = await walk(read, wish, limit, _place(cursor, filters))
     except Gone:
@@ -249,12 +249,12 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     return json_response(views.order_view(order), status=status, headers=location)
 
 
-def _place(cursor: str | None, filters: Mapping[str, str | None]) -> Place:
+def _place(cursor: str | None, filters: Mapping[str, str | None]) -> ListPosition:
     """Where a cursor leads, if it was given for the same filters."""
     if cursor is None:
-        return Place()
+        return ListPosition()
     state = read_cursor(_CURSOR, cursor)
-    place = Place(state.get("token"), state.get("after"))
+    place = ListPosition(state.get("token"), state.get("after"))
     if state != state_of(place, filters):
         raise invalid_cursor()
     return place
@@ -269,10 +269,10 @@ async def _read(services: Services, caller: Principal, order_id: str) -> dict[st
         return await _get(services, caller, order_id, from_cache=False)
 
 
-async def _accepted(name: str, uid: str, manifest: dict[str, Any]) -> Answer:
+async def _accepted(name: str, uid: str, manifest: dict[str, Any]) -> StoredResponse:
     # Sorted, for jsonb does not keep the order of members: a row finished later is answered the same.
     view = views.accepted(name, uid, manifest["spec"]["quote"])
-    return Answer(202, orjson.dumps(view, option=orjson.OPT_SORT_KEYS).decode())
+    return StoredResponse(202, orjson.dumps(view, option=orjson.OPT_SORT_KEYS).decode())
 
 
 async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from orderplane.crds.meta import ApiModel, Sku
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import QuoteLine
 from orderplane.gateway.http.body import STRICT, Lines, OneLine
-from orderplane.ledgers.postgres.products import Details
+from orderplane.ledgers.postgres.products import ProductDetails
 
 
 def _is_known(currency: str) -> str:
@@ -79,9 +79,9 @@ class DetailsRequest(ApiModel):
             raise ValueError("otherPrices has the currency of price; give each currency one price.")
         return self
 
-    def details(self) -> Details:
+    def details(self) -> ProductDetails:
         """The same, to be stored."""
-        return Details(
+        return ProductDetails(
             name=self.name,
             description=self.description,
             currency=self.price.currency,
@@ -92,7 +92,7 @@ class DetailsRequest(ApiModel):
         )
 
 
-def document_of(details: Details) -> dict[str, Any]:
+def document_of(details: ProductDetails) -> dict[str, Any]:
     """What would have to be sent for a product as it is: what a patch is laid upon."""
     return {
         "name": details.name,

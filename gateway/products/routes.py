@@ -22,7 +22,7 @@ from orderplane.gateway.products.requests import (
 )
 from orderplane.gateway.products.views import ProductListView, ProductView, product_view
 from orderplane.gateway.services import ServicesDep
-from orderplane.ledgers.postgres.products import Details, Search, StoredProduct
+from orderplane.ledgers.postgres.products import ProductDetails, ProductSearch, StoredProduct
 
 router = APIRouter(tags=["products"])
 
@@ -77,9 +77,9 @@ async def list_products(
     if currency is None and not (min_price is None and max_price is None):
         places = [{"parameter": "currency", "detail": "A price is a number of what? Name the currency."}]
         raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
-    search = Search(q, currency, min_price, max_price, in_stock, include_archived)
+    search = ProductSearch(q, currency, min_price, max_price, in_stock, include_archived)
     after = read_place(_CURSOR, cursor)
-    rows = await services.shelf.page(caller.merchant, search, after=after, limit=limit + 1)
+    rows = await services.products.page(caller.merchant, search, after=after, limit=limit + 1)
     page = rows[:limit]
     following = write_cursor(_CURSOR, {"after": page[-1].sku}) if len(rows) > limit else None
     return tagged_response(if_none_match, {"items": [product_view(row) for row in page], "next": following})
@@ -105,7 +105,7 @@ async def make_product(request: Request, caller: _Writer, services: ServicesDep)
     """
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), ProductRequest).request
-    product = await services.shelf.add(caller.merchant, wanted.sku, wanted.details())
+    product = await services.products.add(caller.merchant, wanted.sku, wanted.details())
     if product is None:
         raise Problem(
             "sku_taken",
@@ -127,7 +127,7 @@ async def read_product(
     sku: str, caller: _Reader, services: ServicesDep, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
     """One product, also one that is archived, so that old orders can be explained."""
-    product = await services.shelf.find(caller.merchant, _readable(sku))
+    product = await services.products.find(caller.merchant, _readable(sku))
     if product is None:
         raise not_found()
     return tagged_response(if_none_match, product_view(product), _tag_of(product))
@@ -159,7 +159,7 @@ async def change_product(
     check_media_type(request.headers.get("Content-Type"), _MERGE_PATCH)
     patch = parsed(await request.body())
 
-    def edit(product: StoredProduct) -> Details:
+    def edit(product: StoredProduct) -> ProductDetails:
         document = merged(document_of(product.details), patch)
         # First, for what is wrong is that whatever the version.
         details = validated(orjson.dumps(document), DetailsRequest).details()
@@ -167,7 +167,7 @@ async def change_product(
             raise Problem("precondition_failed", "Somebody changed the product. Read it again, then decide.")
         return details
 
-    product = await services.shelf.change(caller.merchant, _readable(sku), edit)
+    product = await services.products.change(caller.merchant, _readable(sku), edit)
     if product is None:
         raise not_found()
     return _shown(product)
@@ -184,7 +184,7 @@ async def change_product(
 )
 async def archive_product(sku: str, caller: _Writer, services: ServicesDep) -> Response:
     """Take a product from sale. It stays readable, orders of it go on, and its stock is kept."""
-    product = await services.shelf.change(
+    product = await services.products.change(
         caller.merchant, _readable(sku), lambda product: replace(product.details, is_archived=True)
     )
     if product is None:

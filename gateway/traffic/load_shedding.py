@@ -12,36 +12,36 @@ import structlog
 from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orderplane.gateway.http.problems import Problem, response_of, unavailable
-from orderplane.gateway.traffic.order_backlog import Line
+from orderplane.gateway.http.problems import Problem, problem_response, unavailable
+from orderplane.gateway.traffic.order_backlog import OrderBacklog
 from orderplane.gateway.traffic.rate_limits import RouteClass, class_of
 from orderplane.ledgers.errors import Transient
 
-LEAST_PACE = 11.0
+MIN_THROUGHPUT = 11.0
 """Orders a second that the operator is trusted with before it has shown what it can."""
 HEADROOM = 2.0
 """So many times the pace may come: a line has to be able to grow, or nobody would see how fast it can be."""
-RUSH_SECONDS = 0.5
+BURST_SECONDS = 0.5
 """So long a time's worth may come in one moment."""
 
 
-def allowed_pace(pace: float) -> float:
+def allowed_rate(pace: float) -> float:
     """Orders a second that may come while `pace` a second leave."""
-    return HEADROOM * max(pace, LEAST_PACE)
+    return HEADROOM * max(pace, MIN_THROUGHPUT)
 
 
-class Pacing:
+class OrderTokenBucket:
     """A token bucket: each order takes one, and they come back at the allowed pace."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._tokens = allowed_pace(0.0) * RUSH_SECONDS
+        self._tokens = allowed_rate(0.0) * BURST_SECONDS
         self._filled_at = clock()
 
     def is_free(self, pace: float) -> bool:
         """Whether one more may come now, while `pace` a second leave."""
-        now, rate = self._clock(), allowed_pace(pace)
-        self._tokens = min(rate * RUSH_SECONDS, self._tokens + (now - self._filled_at) * rate)
+        now, rate = self._clock(), allowed_rate(pace)
+        self._tokens = min(rate * BURST_SECONDS, self._tokens + (now - self._filled_at) * rate)
         self._filled_at = now
         return self._tokens >= 1
 
@@ -70,7 +70,7 @@ RUSH_RETRY_SECONDS = 1.0
 log = structlog.get_logger(__name__)
 
 
-class Reason(StrEnum):
+class ShedReason(StrEnum):
     """Why a new order is sent away."""
 
     API_SERVER = "api_server"  # it has asked to be left alone
@@ -79,14 +79,14 @@ class Reason(StrEnum):
     RUSH = "rush"  # too many come at once, whom it would be busy with at the cost of everybody's answers
 
 
-class LineSource(Protocol):
+class BacklogSource(Protocol):
     """What is needed of `PostgresOrderBacklog`."""
 
-    async def look(self) -> Line: ...
+    async def look(self) -> OrderBacklog: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Backlog:
+class BacklogEstimate:
     """What is ahead of a new order.
 
     Args:
@@ -100,29 +100,29 @@ class Backlog:
     pace: float = 0.0
 
 
-def backlog_after(before: Backlog, line: Line) -> Backlog:
+def updated_estimate(before: BacklogEstimate, line: OrderBacklog) -> BacklogEstimate:
     """What the next look at the line says; the pace moves slowly, so that one slow second changes little."""
     if line.seconds <= 0:
-        return Backlog(line.waiting, line.untouched_seconds, before.pace)
+        return BacklogEstimate(line.waiting, line.untouched_seconds, before.pace)
     left = max(0, before.waiting + line.entered - line.waiting) / line.seconds
     weight = 1 - math.exp(-line.seconds / PACE_SECONDS)
-    return Backlog(line.waiting, line.untouched_seconds, before.pace + weight * (left - before.pace))
+    return BacklogEstimate(line.waiting, line.untouched_seconds, before.pace + weight * (left - before.pace))
 
 
-def why_shed(backlog: Backlog, shed_after: float) -> Reason | None:
+def shed_reason(backlog: BacklogEstimate, shed_after: float) -> ShedReason | None:
     """Why a new order is to be sent away, if it is.
 
     The line is held at what is worked off in half the time. So while it moves, one that enters for one that
     leaves, nobody's age gets near to `shed_after`; an age that does means that it does not move.
     """
     if backlog.untouched_seconds > shed_after:
-        return Reason.AGE
-    if backlog.waiting >= max(backlog.pace, LEAST_PACE) * shed_after / 2:
-        return Reason.LENGTH
+        return ShedReason.AGE
+    if backlog.waiting >= max(backlog.pace, MIN_THROUGHPUT) * shed_after / 2:
+        return ShedReason.LENGTH
     return None
 
 
-class Shedding:
+class LoadShedding:
     """Knows the backlog, and whether one more order is admitted.
 
     Args:
@@ -132,7 +132,7 @@ class Shedding:
 
     def __init__(
         self,
-        source: LineSource,
+        source: BacklogSource,
         pushback: Callable[[], float],
         *,
         shed_after: float,
@@ -142,12 +142,12 @@ class Shedding:
         self._pushback = pushback
         self._shed_after = shed_after
         self._clock = clock
-        self._pacing = Pacing(clock)
-        self._seen = Backlog()
+        self._pacing = OrderTokenBucket(clock)
+        self._seen = BacklogEstimate()
         self._seen_at = -math.inf
         self._admitted = 0
-        self._refused: Reason | None = None
-        self._told: Reason | None = None
+        self._refused: ShedReason | None = None
+        self._told: ShedReason | None = None
 
     def admit(self) -> None:
         """Let one new order in.
@@ -191,24 +191,24 @@ class Shedding:
                 self._note(line)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def _why_not(self, pushback: float) -> Reason | None:
+    def _why_not(self, pushback: float) -> ShedReason | None:
         if pushback > 0:
-            return Reason.API_SERVER
+            return ShedReason.API_SERVER
         if math.isinf(self._shed_after) or (ahead := self._ahead()) is None:
             return None
-        if (reason := why_shed(ahead, self._shed_after)) is not None:
+        if (reason := shed_reason(ahead, self._shed_after)) is not None:
             return reason
-        return None if self._pacing.is_free(ahead.pace) else Reason.RUSH
+        return None if self._pacing.is_free(ahead.pace) else ShedReason.RUSH
 
-    def _ahead(self) -> Backlog | None:
+    def _ahead(self) -> BacklogEstimate | None:
         """The backlog with what was let in since it was looked at; None where that was too long ago."""
         if self._clock() - self._seen_at > STALE_SECONDS:
             return None
         seen = self._seen
-        return Backlog(seen.waiting + self._admitted, seen.untouched_seconds, seen.pace)
+        return BacklogEstimate(seen.waiting + self._admitted, seen.untouched_seconds, seen.pace)
 
-    def _note(self, line: Line) -> None:
-        self._seen = backlog_after(self._seen, line)
+    def _note(self, line: OrderBacklog) -> None:
+        self._seen = updated_estimate(self._seen, line)
         self._seen_at = self._clock()
         self._admitted = 0
         self._tell()
@@ -224,10 +224,10 @@ class Shedding:
         self._refused = None
 
 
-def _overloaded(reason: Reason, pushback: float) -> Problem:
-    if reason is Reason.API_SERVER:
+def _overloaded(reason: ShedReason, pushback: float) -> Problem:
+    if reason is ShedReason.API_SERVER:
         why, seconds = "The API server sheds load", pushback
-    elif reason is Reason.RUSH:
+    elif reason is ShedReason.RUSH:
         why, seconds = "Too many orders come at once", RUSH_RETRY_SECONDS
     else:
         why, seconds = "So many orders are waiting that this one would be late", RETRY_SECONDS
@@ -243,9 +243,9 @@ MOST_LOOKED_AT = 3
 class OrderAdmissionMiddleware:
     """Counts who is placing an order, and sends away (503) who would have to be sent away anyhow."""
 
-    def __init__(self, app: ASGIApp, *, shedding: Shedding, most: int = MOST_LOOKED_AT) -> None:
+    def __init__(self, app: ASGIApp, *, load_shedding: LoadShedding, most: int = MOST_LOOKED_AT) -> None:
         self._app = app
-        self._shedding = shedding
+        self._load_shedding = load_shedding
         self._most = most
         self._inside = 0
 
@@ -255,9 +255,9 @@ class OrderAdmissionMiddleware:
             return
         if self._inside >= self._most:
             try:
-                self._shedding.check()
+                self._load_shedding.check()
             except Problem as problem:
-                await response_of(problem)(scope, receive, send)
+                await problem_response(problem)(scope, receive, send)
                 return
         self._inside += 1
         try:

@@ -52,7 +52,7 @@ FROM known
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class OrderBacklog:
     """The line at one moment.
 
     Args:
@@ -77,7 +77,7 @@ class PostgresOrderBacklog:
         self._looked_at: datetime | None = None
         self._first: datetime | None = None
 
-    async def look(self) -> Line:
+    async def look(self) -> OrderBacklog:
         """The line as it is now."""
         async with session(self._pool) as connection:
             if self._looked_at is None or self._first is None:
@@ -85,7 +85,7 @@ class PostgresOrderBacklog:
                 self._first = self._looked_at - LOOK_BACK
             row = await connection.fetchrow(LOOK, self._first, self._looked_at, MOST)
         at, untouched = row["at"], row["first_untouched"]
-        line = Line(
+        line = OrderBacklog(
             waiting=row["waiting"],
             untouched_seconds=(at - untouched).total_seconds() if untouched else 0.0,
             entered=row["entered"],

@@ -11,9 +11,9 @@ from prometheus_client import Counter
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from orderplane.adapters.limits.counters import Counters, Limit, Standing
+from orderplane.adapters.limits.counters import Counters, Limit, LimitStatus
 from orderplane.gateway.http.client_address import Networks, client_address
-from orderplane.gateway.http.problems import Problem, response_of
+from orderplane.gateway.http.problems import Problem, problem_response
 
 WINDOW_SECONDS = 60
 
@@ -99,7 +99,7 @@ _VISIT = "orderplane.visit"
 RawHeaders = list[tuple[bytes, bytes]]
 
 
-class RateLimits:
+class RateLimitMiddleware:
     """Counts every request, refuses (429) what is too much, and says in each answer what is left."""
 
     def __init__(self, app: ASGIApp, *, quotas: Quotas, counters: Counters, trusted: Networks) -> None:
@@ -113,7 +113,7 @@ class RateLimits:
             await self._app(scope, receive, send)
             return
         route_class = class_of(scope["method"], scope["path"])
-        visit = Visit(self._counters, route_class, self._quotas[route_class])
+        visit = RequestRateLimit(self._counters, route_class, self._quotas[route_class])
         scope[_VISIT] = visit
 
         async def tell(message: Message) -> None:
@@ -124,19 +124,19 @@ class RateLimits:
         try:
             await visit.count_address(client_address(HTTPConnection(scope), self._trusted))
         except Problem as problem:
-            await response_of(problem)(scope, receive, tell)
+            await problem_response(problem)(scope, receive, tell)
             return
         await self._app(scope, receive, tell)
 
 
-class Visit:
+class RequestRateLimit:
     """One request, and where its address and its user stand."""
 
     def __init__(self, counters: Counters, route_class: RouteClass, quota: Quota) -> None:
         self._counters = counters
         self._class = route_class
         self._quota = quota
-        self._standings: list[tuple[str, Limit, Standing]] = []
+        self._standings: list[tuple[str, Limit, LimitStatus]] = []
 
     async def count_address(self, address: str) -> None:
         """Count the request for its address.
@@ -144,7 +144,7 @@ class Visit:
         Raises:
             Problem: `rate_limited`.
         """
-        await self._count("address", self._quota.address, subscriber_of(address))
+        await self._count("address", self._quota.address, rate_limited_address(address))
 
     async def count_user(self, merchant: str, name: str, *, is_shop: bool) -> None:
         """Count the request for its user.
@@ -174,12 +174,12 @@ class Visit:
         )
 
 
-def visit_of(scope: Scope) -> Visit | None:
+def rate_limit_of(scope: Scope) -> RequestRateLimit | None:
     """The visit that a request is; None where nothing is limited."""
     return scope.get(_VISIT)
 
 
-def subscriber_of(address: str) -> str:
+def rate_limited_address(address: str) -> str:
     """Who is meant by an address: in IPv6 everybody has 2^64 of them, so a whole /64 is one."""
     try:
         parsed = ip_address(address)
@@ -192,7 +192,7 @@ def subscriber_of(address: str) -> str:
     return str(ip_network((int(parsed) >> 64 << 64, 64)))
 
 
-def headers_of(standings: list[tuple[str, Limit, Standing]]) -> RawHeaders:
+def headers_of(standings: list[tuple[str, Limit, LimitStatus]]) -> RawHeaders:
     """The fields of draft-ietf-httpapi-ratelimit-headers: lists of named policies (RFC 9651)."""
     if not standings:
         return []

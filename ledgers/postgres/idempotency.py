@@ -23,7 +23,7 @@ _MADE = {
 
 
 @dataclass(frozen=True, slots=True)
-class KeyRef:
+class IdempotencyKey:
     """One key of one caller."""
 
     merchant: str
@@ -35,12 +35,12 @@ class KeyRef:
 class Claim:
     """The right to carry one key's request out; the highest `attempt` holds it."""
 
-    ref: KeyRef
+    ref: IdempotencyKey
     attempt: int
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """What a key's request was answered, for good."""
 
     status: int
@@ -48,28 +48,28 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One key's row. `answer` is None until it is finished; `is_claimed`: someone is at it right now.
+class IdempotencyRecord:
+    """One key's row. `response` is None until it is finished; `is_claimed`: someone is at it right now.
 
     `manifest` is the resource that is made for it, None where that is none.
     """
 
     fingerprint: bytes
     manifest: dict[str, Any] | None
-    answer: Answer | None
+    response: StoredResponse | None
     attempt: int = 1
     is_claimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class IdempotentResponse:
     """The answer to give; `is_replayed`: an earlier request with the key was given it."""
 
-    answer: Answer
+    response: StoredResponse
     is_replayed: bool
 
 
-Effect = Callable[[Connection], Awaitable[Answer]]
+Effect = Callable[[Connection], Awaitable[StoredResponse]]
 """Changes something in the transaction of the connection, and answers what to say of it."""
 
 
@@ -83,7 +83,7 @@ class PostgresIdempotency:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def find(self, ref: KeyRef) -> Entry | None:
+    async def find(self, ref: IdempotencyKey) -> IdempotencyRecord | None:
         """The row of a key."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
@@ -93,7 +93,7 @@ class PostgresIdempotency:
             )
         return _entry(row) if row else None
 
-    async def once(self, ref: KeyRef, fingerprint: bytes, effect: Effect) -> Answered:
+    async def once(self, ref: IdempotencyKey, fingerprint: bytes, effect: Effect) -> IdempotentResponse:
         """Carry `effect` out in the transaction that stores its answer; a key that has one gets that.
 
         A second request at the same time waits here for the first. Where `effect` raises, nothing was done,
@@ -115,14 +115,14 @@ class PostgresIdempotency:
                     "WHERE merchant = $1 AND principal = $2 AND key_hash = $3",
                     *_arguments(ref), answer.status, answer.body,
                 )  # fmt: skip
-                return Answered(answer, is_replayed=False)
+                return IdempotentResponse(answer, is_replayed=False)
         entry = await self.find(ref)
-        if entry is None or entry.answer is None or entry.fingerprint != fingerprint:
+        if entry is None or entry.response is None or entry.fingerprint != fingerprint:
             raise KeyReused
-        return Answered(entry.answer, is_replayed=True)
+        return IdempotentResponse(entry.response, is_replayed=True)
 
     async def claim(
-        self, ref: KeyRef, *, fingerprint: bytes, manifest: dict[str, Any], seconds: float
+        self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: dict[str, Any], seconds: float
     ) -> Claim | None:
         """Make the row and hold it; None where the key has a row already."""
         async with session(self._pool) as connection:
@@ -136,7 +136,7 @@ class PostgresIdempotency:
             )  # fmt: skip
         return Claim(ref, attempt) if attempt else None
 
-    async def take_over(self, ref: KeyRef, attempt: int, *, seconds: float) -> Claim | None:
+    async def take_over(self, ref: IdempotencyKey, attempt: int, *, seconds: float) -> Claim | None:
         """Hold an unfinished row whose claim `attempt` is over; None where somebody was faster."""
         async with session(self._pool) as connection:
             taken = await connection.fetchval(
@@ -169,7 +169,7 @@ class PostgresIdempotency:
                 *_arguments(claim.ref), claim.attempt,
             )  # fmt: skip
 
-    async def store(self, ref: KeyRef, answer: Answer) -> Answer:
+    async def store(self, ref: IdempotencyKey, answer: StoredResponse) -> StoredResponse:
         """Store the answer, once: answers the one that was first."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
@@ -178,7 +178,7 @@ class PostgresIdempotency:
                 "WHERE merchant = $1 AND principal = $2 AND key_hash = $3 RETURNING status, body",
                 *_arguments(ref), answer.status, answer.body,
             )  # fmt: skip
-        return Answer(row["status"], row["body"]) if row else answer
+        return StoredResponse(row["status"], row["body"]) if row else answer
 
     async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
         """The uid of the first of that name that the ledgers know, also if it is gone."""
@@ -202,15 +202,15 @@ class PostgresIdempotency:
         return int(tag.rpartition(" ")[2])
 
 
-def _arguments(ref: KeyRef) -> tuple[str, str, bytes]:
+def _arguments(ref: IdempotencyKey) -> tuple[str, str, bytes]:
     return ref.merchant, ref.principal, ref.key_hash
 
 
-def _entry(row: Any) -> Entry:
-    return Entry(
+def _entry(row: Any) -> IdempotencyRecord:
+    return IdempotencyRecord(
         fingerprint=row["fingerprint"],
         manifest=row["manifest"],
-        answer=Answer(row["status"], row["body"]) if row["status"] is not None else None,
+        response=StoredResponse(row["status"], row["body"]) if row["status"] is not None else None,
         attempt=row["attempt"],
         is_claimed=row["is_claimed"],
     )

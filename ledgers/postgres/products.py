@@ -44,7 +44,7 @@ WHERE merchant = $1 AND sku = $2
 
 
 @dataclass(frozen=True, slots=True)
-class Details:
+class ProductDetails:
     """What a merchant says of a product; prices are of one piece, in minor units of their currencies."""
 
     name: str
@@ -61,13 +61,13 @@ class StoredProduct:
     """One product; `available` pieces are on hand and not reserved, `version` rises with each change."""
 
     sku: str
-    details: Details
+    details: ProductDetails
     version: int
     available: int
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class ProductSearch:
     """Which products to list; all that is None or False does not matter.
 
     Args:
@@ -90,7 +90,9 @@ class ProductStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def page(self, merchant: str, search: Search, *, after: str, limit: int) -> Sequence[StoredProduct]:
+    async def page(
+        self, merchant: str, search: ProductSearch, *, after: str, limit: int
+    ) -> Sequence[StoredProduct]:
         """The first `limit` products whose SKU follows `after`, by SKU."""
         # PostgreSQL has no text with a zero in it.
         text = search.text.replace("\0", " ") if search.text is not None else None
@@ -106,7 +108,7 @@ class ProductStore:
         async with session(self._pool) as connection:
             return await _find(connection, merchant, sku)
 
-    async def add(self, merchant: str, sku: str, details: Details) -> StoredProduct | None:
+    async def add(self, merchant: str, sku: str, details: ProductDetails) -> StoredProduct | None:
         """Make a product; None where the SKU is taken, also by one that is archived."""
         async with transaction(self._pool) as connection:
             if not await connection.fetchval(_INSERT, merchant, sku, *_columns(details)):
@@ -114,7 +116,7 @@ class ProductStore:
             return await _find(connection, merchant, sku)
 
     async def change(
-        self, merchant: str, sku: str, edit: Callable[[StoredProduct], Details]
+        self, merchant: str, sku: str, edit: Callable[[StoredProduct], ProductDetails]
     ) -> StoredProduct | None:
         """Let `edit` say what is to be, of what is; nobody else changes the product meanwhile.
 
@@ -140,7 +142,7 @@ async def _find(connection: Connection, merchant: str, sku: str) -> StoredProduc
     return _product(row) if row else None
 
 
-def _columns(details: Details) -> tuple[Any, ...]:
+def _columns(details: ProductDetails) -> tuple[Any, ...]:
     return (
         details.name, details.description, details.currency, details.unit_amount, dict(details.other_prices),
         details.weight_grams, details.is_archived,
@@ -148,7 +150,7 @@ def _columns(details: Details) -> tuple[Any, ...]:
 
 
 def _product(row: Any) -> StoredProduct:
-    details = Details(
+    details = ProductDetails(
         name=row["name"],
         description=row["description"],
         currency=row["currency"],

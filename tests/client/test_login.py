@@ -5,7 +5,15 @@ from typing import Any
 
 import pytest
 
-from orderplane.client.accounts import EARLY_SECONDS, Caller, ClientSecret, Login, Memory, Password, Tokens
+from orderplane.client.accounts import (
+    EARLY_SECONDS,
+    Caller,
+    ClientSecret,
+    Login,
+    MemoryTokenStore,
+    Password,
+    Tokens,
+)
 from orderplane.client.transport import NO_ANSWER, ApiProblem, Request, Transport
 
 from .conftest import PROBLEM, Script
@@ -37,7 +45,7 @@ async def test_many_at_once_ask_once(script: Script, transport: Transport) -> No
 
 async def test_a_token_is_renewed_before_it_runs_out(script: Script, transport: Transport) -> None:
     clock = Clock()
-    login = Login(transport, ADA, wall=clock)
+    login = Login(transport, ADA, unix_time=clock)
     script.then(200, granted(1)).then(200, granted(2)).then(200, granted(3))
     assert await login.token() == "access-1"
     clock.now += 900 - EARLY_SECONDS - 1
@@ -53,7 +61,7 @@ async def test_a_refresh_that_is_refused_is_a_new_login_for_who_has_the_password
     script: Script, transport: Transport
 ) -> None:
     for credentials in (ADA, None):
-        old = Memory(Tokens("old", 0.0, "used-up"))
+        old = MemoryTokenStore(Tokens("old", 0.0, "used-up"))
         login = Login(transport, credentials, old)
         script.then(400, PROBLEM | {"code": "invalid_grant"})
         if credentials:
@@ -68,7 +76,7 @@ async def test_a_refresh_token_is_never_sent_twice(script: Script, transport: Tr
     """The second would look like a thief's, and end the login."""
     script.hang_up()
     with pytest.raises(ApiProblem) as problem:
-        await Login(transport, None, Memory(Tokens("old", 0.0, "refresh-1"))).token()
+        await Login(transport, None, MemoryTokenStore(Tokens("old", 0.0, "refresh-1"))).token()
     assert problem.value.code == NO_ANSWER
     assert len(script.asked) == 1
 
@@ -80,7 +88,7 @@ async def test_a_login_may_be_tried_again(script: Script, transport: Transport) 
 
 async def test_services_show_their_secret_again(script: Script, transport: Transport) -> None:
     clock = Clock()
-    login = Login(transport, ClientSecret("c-1", "hush", "other-shop"), wall=clock)
+    login = Login(transport, ClientSecret("c-1", "hush", "other-shop"), unix_time=clock)
     script.then(200, granted(1, refresh=False)).then(200, granted(2, refresh=False))
     await login.token()
     clock.now += 900
@@ -95,7 +103,7 @@ async def test_services_show_their_secret_again(script: Script, transport: Trans
 
 
 async def test_a_token_that_is_refused_is_replaced_once(script: Script, transport: Transport) -> None:
-    login = Login(transport, ADA, Memory(Tokens("stale", 1e12, "refresh-1")))
+    login = Login(transport, ADA, MemoryTokenStore(Tokens("stale", 1e12, "refresh-1")))
     caller = Caller(transport, login)
     refusal = PROBLEM | {"code": "invalid_token"}
     script.then(401, refusal).then(200, granted(2)).then(200, {"items": []})
@@ -117,7 +125,7 @@ async def test_who_is_not_logged_in_is_told_so(transport: Transport) -> None:
 
 
 async def test_logging_out_forgets_here_whatever_happens_there(script: Script, transport: Transport) -> None:
-    keep = Memory(Tokens("access", 1e12, "refresh-1"))
+    keep = MemoryTokenStore(Tokens("access", 1e12, "refresh-1"))
     login = Login(transport, None, keep)
     script.then(500, PROBLEM | {"code": "internal_error"})
     with pytest.raises(ApiProblem):

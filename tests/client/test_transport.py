@@ -8,7 +8,7 @@ from .conftest import PROBLEM, Script
 
 READ = Request("GET", "/api/orders")
 KEYED = Request("POST", "/api/orders", json={"a": "é"}, headers={"Idempotency-Key": "k"})
-HARMLESS = Request("POST", "/api/orders/o-1/cancel", is_harmless=True)
+HARMLESS = Request("POST", "/api/orders/o-1/cancel", is_idempotent=True)
 UNKEYED = Request("POST", "/api/users", json={})
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 from pact import Pact, Verifier, match
 
-from orderplane.client.accounts import Memory, Tokens
+from orderplane.client.accounts import MemoryTokenStore, Tokens
 from orderplane.client.client import Client
 from orderplane.client.transport import ApiProblem, Transport, connect
 
@@ -102,7 +102,7 @@ def _describe(pact: Pact, wanted: Wanted) -> None:
 
 def logged_in(transport: Transport) -> Client:
     """Somebody who has a token."""
-    return Client(transport, keep=Memory(Tokens(_TOKEN, 1e12)))
+    return Client(transport, keep=MemoryTokenStore(Tokens(_TOKEN, 1e12)))
 
 
 async def refused(request: Awaitable[object], code: str) -> None:

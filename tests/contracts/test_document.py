@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
 from orderplane.client import responses as answers
-from orderplane.gateway.http.problems import TYPES
+from orderplane.gateway.http.problems import PROBLEM_TYPES
 from orderplane.gateway.openapi import NoExample, example_of
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
@@ -50,8 +50,8 @@ def test_every_body_and_every_answer_has_examples_that_fit() -> None:
 
 def test_every_problem_is_documented() -> None:
     shown = {code for _, content in contents() for code in content.get("examples", {})}
-    assert shown | EVERYWHERE == set(TYPES)
-    assert set(SCHEMAS["ProblemView"]["properties"]["code"]["examples"]) == set(TYPES)
+    assert shown | EVERYWHERE == set(PROBLEM_TYPES)
+    assert set(SCHEMAS["ProblemView"]["properties"]["code"]["examples"]) == set(PROBLEM_TYPES)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.processes import UNLIMITED
 from orderplane.gateway.identity.keyring import KeyRing
-from orderplane.gateway.identity.tokens import Rules, issue
+from orderplane.gateway.identity.tokens import TokenRules, issue
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.session import Pool
@@ -209,7 +209,7 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
 
 def token_of(plane: Plane, caller: Principal, **changes: Any) -> str:
     """A token that the front doors of these tests take, as if its caller had logged in."""
-    rules = Rules(**{"issuer": ISSUER, "audience": "orderplane", **changes})
+    rules = TokenRules(**{"issuer": ISSUER, "audience": "orderplane", **changes})
     return issue(KeyRing(plane.signing_keys), rules, caller, client_id="tests", now=int(time.time())).token
 
 

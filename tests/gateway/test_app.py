@@ -20,8 +20,8 @@ from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http import request_limits as limits
 from orderplane.gateway.http import telemetry
-from orderplane.gateway.http.problems import BASE, TYPES
-from orderplane.gateway.http.request_limits import Limits
+from orderplane.gateway.http.problems import BASE, PROBLEM_TYPES
+from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.gateway.settings import OidcIssuerSettings, Settings, SettingsError
 from orderplane.ledgers.errors import Transient
@@ -51,7 +51,7 @@ class Anybody:
 
 
 def app_with(error: Exception) -> FastAPI:
-    services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody(), shedding=None)
+    services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody(), load_shedding=None)
     return create_app(Settings(postgres_dsn="unused", quotas=None), services)
 
 
@@ -67,7 +67,7 @@ def check(response: httpx.Response, code: str) -> dict[str, Any]:
     assert response.headers["Content-Type"] == "application/problem+json"
     assert document["type"] == BASE + code
     assert document["code"] == code
-    assert response.status_code == document["status"] == TYPES[code].status
+    assert response.status_code == document["status"] == PROBLEM_TYPES[code].status
     assert document["title"]
     assert document["detail"]
     return document
@@ -206,13 +206,13 @@ async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
 
 
 async def test_a_body_up_to_the_limit_passes_whole() -> None:
-    async with client_of(Limits(swallow)) as client:
+    async with client_of(RequestLimitsMiddleware(swallow)) as client:
         assert (await client.post("/", content=b"x" * limits.MAX_BODY)).text == str(limits.MAX_BODY)
         assert (await client.post("/", content=chunks(8, 8192))).text == str(limits.MAX_BODY)
 
 
 async def test_a_body_beyond_the_limit_is_refused_with_and_without_a_length() -> None:
-    async with client_of(Limits(swallow)) as client:
+    async with client_of(RequestLimitsMiddleware(swallow)) as client:
         check(await client.post("/", content=b"x" * (limits.MAX_BODY + 1)), "body_too_large")
         check(await client.post("/", content=chunks(9, 8192)), "body_too_large")
 
@@ -228,7 +228,7 @@ async def test_a_declared_length_is_enough_to_refuse() -> None:
         sent.append(message)
 
     scope = {"type": "http", "headers": [(b"content-length", b"1000000")]}
-    await Limits(swallow)(scope, receive, send)
+    await RequestLimitsMiddleware(swallow)(scope, receive, send)
     assert sent[0]["status"] == 413
     assert (b"connection", b"close") in sent[0]["headers"]
     assert sent[-1]["more_body"] is False
@@ -245,7 +245,9 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await Limits(swallow)({"type": "http", "headers": [(b"content-length", b"5")]}, receive, send)
+    await RequestLimitsMiddleware(swallow)(
+        {"type": "http", "headers": [(b"content-length", b"5")]}, receive, send
+    )
     assert sent[0]["status"] == 408
 
 
@@ -256,7 +258,7 @@ async def test_too_many_requests_at_once_are_refused() -> None:
         await gate.wait()
         await swallow(scope, receive, send)
 
-    async with client_of(Limits(wait, max_in_flight=1)) as client:
+    async with client_of(RequestLimitsMiddleware(wait, max_in_flight=1)) as client:
         first = asyncio.create_task(client.get("/"))
         await asyncio.sleep(0)
         while True:
@@ -320,7 +322,7 @@ def test_wrong_settings_are_named(environment: dict[str, str]) -> None:
 
 
 def test_every_refusal_of_a_quote_is_a_known_problem() -> None:
-    assert {code.value for code in RefusalCode} <= set(TYPES)
+    assert {code.value for code in RefusalCode} <= set(PROBLEM_TYPES)
 
 
 def test_the_committed_document_is_the_generated_one() -> None:

@@ -16,34 +16,42 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.idempotent_create import (
     LEASE_SECONDS,
     SETTLE_SECONDS,
-    Acceptance,
-    Making,
-    Verdict,
+    CreateRequest,
+    IdempotentCreate,
+    RepeatDecision,
     decide,
     field_pointer,
 )
-from orderplane.ledgers.postgres.idempotency import Answer, Answered, Claim, Entry, KeyRef
+from orderplane.ledgers.postgres.idempotency import (
+    Claim,
+    IdempotencyKey,
+    IdempotencyRecord,
+    IdempotentResponse,
+    StoredResponse,
+)
 
-REF = KeyRef("demo", "demo", b"key")
+REF = IdempotencyKey("demo", "demo", b"key")
 NAME = "o-1"
 QUOTE = {"currency": "EUR", "lines": [], "amounts": {"total": 1}}
 MANIFEST = {"metadata": {"name": NAME}, "spec": {"customer": "c", "items": [], "quote": QUOTE}}
-ENTRY = Entry(b"mine", MANIFEST, None)
+ENTRY = IdempotencyRecord(b"mine", MANIFEST, None)
 
 
 @pytest.mark.parametrize(
     ("entry", "fingerprint", "verdict"),
     [
-        (None, b"mine", Verdict.WAIT),
-        (ENTRY, b"mine", Verdict.FINISH),
-        (replace(ENTRY, is_claimed=True), b"mine", Verdict.WAIT),
-        (replace(ENTRY, answer=Answer(202, "{}")), b"mine", Verdict.REPLAY),
-        (ENTRY, b"other", Verdict.REFUSE),
-        (replace(ENTRY, is_claimed=True), b"other", Verdict.REFUSE),
-        (replace(ENTRY, answer=Answer(202, "{}")), b"other", Verdict.REFUSE),
+        (None, b"mine", RepeatDecision.WAIT),
+        (ENTRY, b"mine", RepeatDecision.FINISH),
+        (replace(ENTRY, is_claimed=True), b"mine", RepeatDecision.WAIT),
+        (replace(ENTRY, response=StoredResponse(202, "{}")), b"mine", RepeatDecision.REPLAY),
+        (ENTRY, b"other", RepeatDecision.REFUSE),
+        (replace(ENTRY, is_claimed=True), b"other", RepeatDecision.REFUSE),
+        (replace(ENTRY, response=StoredResponse(202, "{}")), b"other", RepeatDecision.REFUSE),
     ],
 )
-def test_what_the_row_of_a_key_asks_for(entry: Entry | None, fingerprint: bytes, verdict: Verdict) -> None:
+def test_what_the_row_of_a_key_asks_for(
+    entry: IdempotencyRecord | None, fingerprint: bytes, verdict: RepeatDecision
+) -> None:
     assert decide(entry, fingerprint) is verdict
 
 
@@ -51,11 +59,11 @@ async def write() -> Any:
     return MANIFEST
 
 
-async def answer(uid: str, manifest: Any) -> Answer:
-    return Answer(202, orjson.dumps({"uid": uid, "quote": manifest["spec"]["quote"]}).decode())
+async def answer(uid: str, manifest: Any) -> StoredResponse:
+    return StoredResponse(202, orjson.dumps({"uid": uid, "quote": manifest["spec"]["quote"]}).decode())
 
 
-MAKING = Making(Kind.ORDER, ("customer", "items", "quote"), write, lambda: None, answer)
+MAKING = CreateRequest(Kind.ORDER, ("customer", "items", "quote"), write, lambda: None, answer)
 
 
 def test_an_order_is_the_same_whatever_its_owner_may_change() -> None:
@@ -78,7 +86,7 @@ class World:
     """A database, an API server and an operator, with a clock; a `fate` for each call that is made."""
 
     now: float = 0.0
-    row: Entry | None = None
+    row: IdempotencyRecord | None = None
     claimed_until: float = 0.0
     live: dict[str, Any] | None = None
     gate: str | None = None
@@ -119,22 +127,24 @@ class World:
             self.gate = self.gate or self.live["metadata"]["uid"]
             self.live = None
 
-    # Keys
+    # IdempotencyStore
 
-    async def find(self, ref: KeyRef) -> Entry | None:
+    async def find(self, ref: IdempotencyKey) -> IdempotencyRecord | None:
         await self.step()
         return replace(self.row, is_claimed=self.claimed_until > self.now) if self.row else None
 
-    async def claim(self, ref: KeyRef, *, fingerprint: bytes, manifest: Any, seconds: float) -> Claim | None:
+    async def claim(
+        self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: Any, seconds: float
+    ) -> Claim | None:
         fate = await self.step()
         if self.row is not None:
             return None
-        self.row = Entry(fingerprint, manifest, None, is_claimed=True)
+        self.row = IdempotencyRecord(fingerprint, manifest, None, is_claimed=True)
         self.claimed_until = self.now + seconds
         self._after(fate)
         return Claim(ref, 1)
 
-    async def take_over(self, ref: KeyRef, attempt: int, *, seconds: float) -> Claim | None:
+    async def take_over(self, ref: IdempotencyKey, attempt: int, *, seconds: float) -> Claim | None:
         fate = await self.step()
         if not self._holds(attempt) or self.claimed_until > self.now:
             return None
@@ -156,14 +166,14 @@ class World:
             self.row = None
         self._after(fate)
 
-    async def store(self, ref: KeyRef, answer: Answer) -> Answer:
+    async def store(self, ref: IdempotencyKey, answer: StoredResponse) -> StoredResponse:
         fate = await self.step()
         if self.row is None:
             return answer
-        self.row = replace(self.row, answer=self.row.answer or answer)
+        self.row = replace(self.row, response=self.row.response or answer)
         self._after(fate)
-        assert self.row.answer is not None
-        return self.row.answer
+        assert self.row.response is not None
+        return self.row.response
 
     async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
         await self.step()
@@ -197,17 +207,19 @@ class World:
         return self.live
 
     def _holds(self, attempt: int) -> bool:
-        return self.row is not None and self.row.answer is None and self.row.attempt == attempt
+        return self.row is not None and self.row.response is None and self.row.attempt == attempt
 
     def _after(self, fate: str) -> None:
         if fate == "crash after":
             raise Crash
 
 
-async def request(world: World, fingerprint: bytes = b"mine", making: Making = MAKING) -> Answered | str:
+async def request(
+    world: World, fingerprint: bytes = b"mine", making: CreateRequest = MAKING
+) -> IdempotentResponse | str:
     """One request; the answer, a problem's code, or `crash`."""
     try:
-        return await Acceptance(world, world).accept(REF, fingerprint, making)
+        return await IdempotentCreate(world, world).accept(REF, fingerprint, making)
     except Problem as problem:
         return problem.type.code
     except Crash:
@@ -238,8 +250,8 @@ async def _live_through(steps: list[Any]) -> None:
         if kind == "request":
             world.fates = list(fates)
             for answer in await asyncio.gather(*(request(world) for _ in range(number))):
-                if isinstance(answer, Answered):
-                    bodies.add(answer.answer.body)
+                if isinstance(answer, IdempotentResponse):
+                    bodies.add(answer.response.body)
         elif kind == "delete":
             world.delete_order()
         else:
@@ -248,20 +260,20 @@ async def _live_through(steps: list[Any]) -> None:
     world.fates = []
     world.pass_time(LEASE_SECONDS)
     last = await request(world)
-    assert isinstance(last, Answered)
+    assert isinstance(last, IdempotentResponse)
     assert world.made == 1
-    assert bodies <= {last.answer.body}
+    assert bodies <= {last.response.body}
 
 
 async def test_the_second_of_two_waits_and_a_third_is_answered_the_same() -> None:
     world = World()
     first, second = await asyncio.gather(request(world), request(world))
-    assert isinstance(first, Answered)
+    assert isinstance(first, IdempotentResponse)
     assert second == "request_in_progress"
     third = await request(world)
-    assert isinstance(third, Answered)
+    assert isinstance(third, IdempotentResponse)
     assert third.is_replayed
-    assert third.answer == first.answer
+    assert third.response == first.response
 
 
 async def refuse_to_write() -> Any:
@@ -271,7 +283,7 @@ async def refuse_to_write() -> Any:
 async def test_what_would_be_refused_today_is_answered_as_it_was() -> None:
     world = World()
     first = await request(world)
-    assert isinstance(first, Answered)
+    assert isinstance(first, IdempotentResponse)
     again = await request(world, making=replace(MAKING, write=refuse_to_write))
     assert again == replace(first, is_replayed=True)
 
@@ -291,7 +303,7 @@ async def test_what_was_begun_is_finished_although_it_would_be_refused_today() -
     world = World(fates=["well", "crash before"])
     assert await request(world) == "crash"
     world.pass_time(LEASE_SECONDS)
-    assert isinstance(await request(world, making=replace(MAKING, write=refuse_to_write)), Answered)
+    assert isinstance(await request(world, making=replace(MAKING, write=refuse_to_write)), IdempotentResponse)
     assert world.made == 1
 
 
@@ -314,8 +326,8 @@ async def test_an_order_that_was_made_and_is_gone_is_answered_and_not_made_again
     assert await request(world) == "request_in_progress"
     world.pass_time(LEASE_SECONDS)
     answer = await request(world)
-    assert isinstance(answer, Answered)
-    assert orjson.loads(answer.answer.body)["uid"] == "uid-1"
+    assert isinstance(answer, IdempotentResponse)
+    assert orjson.loads(answer.response.body)["uid"] == "uid-1"
     assert world.made == 1
     assert world.live is None
 
@@ -326,7 +338,7 @@ async def test_an_order_that_goes_while_it_is_looked_for_is_not_made_again(call:
     assert await request(world) == "crash"
     world.pass_time(LEASE_SECONDS)
     world.fates = ["well"] * call + ["deleted meanwhile"]
-    assert isinstance(await request(world), Answered)
+    assert isinstance(await request(world), IdempotentResponse)
     assert world.made == 1
 
 
@@ -339,7 +351,7 @@ async def test_what_the_cluster_refuses_leaves_the_key_unused() -> None:
 async def test_a_busy_server_keeps_the_row_and_the_next_request_finishes_it() -> None:
     world = World(fates=["well", "overloaded"])
     assert await request(world) == "overloaded"
-    assert isinstance(await request(world), Answered)
+    assert isinstance(await request(world), IdempotentResponse)
     assert world.made == 1
 
 

@@ -8,7 +8,7 @@ from limits.aio.storage import memory as library
 from orderplane.adapters.limits import counters as port
 from orderplane.adapters.limits import memory
 from orderplane.adapters.limits.counters import Limit, StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemory
+from orderplane.adapters.limits.memory import BoundedMemoryStorage
 
 ESTIMATED, EXACT = Limit(5, 60), Limit(5, 60, is_exact=True)
 
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
 async def test_so_many_are_within_and_no_more(clock: Clock, limit: Limit) -> None:
-    counters = StoredCounters(BoundedMemory())
+    counters = StoredCounters(BoundedMemoryStorage())
     standings = [await counters.hit(limit, "user", "u-1") for _ in range(7)]
     assert [standing.is_within for standing in standings] == [True] * 5 + [False] * 2
     assert [standing.left for standing in standings] == [4, 3, 2, 1, 0, 0, 0]
@@ -42,7 +42,7 @@ async def test_so_many_are_within_and_no_more(clock: Clock, limit: Limit) -> Non
 
 @pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
 async def test_to_look_counts_nothing(clock: Clock, limit: Limit) -> None:
-    counters = StoredCounters(BoundedMemory())
+    counters = StoredCounters(BoundedMemoryStorage())
     for _ in range(5):
         assert (await counters.look(limit, "k")).is_within
         await counters.hit(limit, "k")
@@ -50,7 +50,7 @@ async def test_to_look_counts_nothing(clock: Clock, limit: Limit) -> None:
 
 
 async def test_an_exact_limit_holds_in_any_window(clock: Clock) -> None:
-    counters = StoredCounters(BoundedMemory())
+    counters = StoredCounters(BoundedMemoryStorage())
     clock.now += 59
     for _ in range(5):
         await counters.hit(EXACT, "k")
@@ -61,7 +61,7 @@ async def test_an_exact_limit_holds_in_any_window(clock: Clock) -> None:
 
 
 async def test_an_estimated_limit_gives_back_little_by_little(clock: Clock) -> None:
-    counters = StoredCounters(BoundedMemory())
+    counters = StoredCounters(BoundedMemoryStorage())
     for _ in range(5):
         await counters.hit(ESTIMATED, "k")
     clock.now += 66  # a tenth into the next window: nine tenths of the last one still count
@@ -72,14 +72,14 @@ async def test_an_estimated_limit_gives_back_little_by_little(clock: Clock) -> N
 
 
 async def test_keys_that_look_alike_are_not_the_same() -> None:
-    counters = StoredCounters(BoundedMemory())
+    counters = StoredCounters(BoundedMemoryStorage())
     assert (await counters.hit(EXACT, "a/b", "c")).left == 4
     assert (await counters.hit(EXACT, "a", "b/c")).left == 4
 
 
 @pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
 async def test_what_is_over_is_forgotten(clock: Clock, limit: Limit) -> None:
-    storage = BoundedMemory()
+    storage = BoundedMemoryStorage()
     counters = StoredCounters(storage)
     for number in range(50):
         await counters.hit(limit, str(number))
@@ -92,7 +92,7 @@ async def test_what_is_over_is_forgotten(clock: Clock, limit: Limit) -> None:
 
 @pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
 async def test_there_is_a_bound_and_the_oldest_goes(limit: Limit) -> None:
-    storage = BoundedMemory(most_keys=10)
+    storage = BoundedMemoryStorage(most_keys=10)
     counters = StoredCounters(storage)
     for number in range(1000):
         await counters.hit(limit, str(number))
@@ -102,7 +102,7 @@ async def test_there_is_a_bound_and_the_oldest_goes(limit: Limit) -> None:
 
 
 async def test_a_hit_costs_the_same_however_many_keys_there_are() -> None:
-    counters = StoredCounters(BoundedMemory())
+    counters = StoredCounters(BoundedMemoryStorage())
 
     async def best() -> float:
         times = []

@@ -8,8 +8,8 @@ from prometheus_client import REGISTRY
 from redis.exceptions import ConnectionError as RedisGone
 from structlog.testing import capture_logs
 
-from orderplane.adapters.limits.counters import Limit, Standing, StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemory
+from orderplane.adapters.limits.counters import Limit, LimitStatus, StoredCounters
+from orderplane.adapters.limits.memory import BoundedMemoryStorage
 from orderplane.adapters.limits.shared import ANSWER_SECONDS, PAUSE_SECONDS, SharedCounters, open_counters
 
 from .redis_server import RedisServer, running_redis
@@ -26,22 +26,22 @@ class Elsewhere:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.behave: Callable[[], Standing] = lambda: Standing(True, 7, 1.0)
+        self.behave: Callable[[], LimitStatus] = lambda: LimitStatus(True, 7, 1.0)
 
-    async def hit(self, limit: Limit, *key: str) -> Standing:
+    async def hit(self, limit: Limit, *key: str) -> LimitStatus:
         self.asked += 1
         return self.behave()
 
     look = hit
 
 
-def be_gone() -> Standing:
+def be_gone() -> LimitStatus:
     raise RedisGone("no")
 
 
 async def test_while_it_is_gone_it_is_asked_once_a_second_and_told_of_once() -> None:
     elsewhere, now = Elsewhere(), 0.0
-    counters = SharedCounters(elsewhere, StoredCounters(BoundedMemory()), clock=lambda: now)
+    counters = SharedCounters(elsewhere, StoredCounters(BoundedMemoryStorage()), clock=lambda: now)
     before = errors()
     with capture_logs() as logs:
         assert (await counters.hit(LIMIT, "k")).left == 7
@@ -53,7 +53,7 @@ async def test_while_it_is_gone_it_is_asked_once_a_second_and_told_of_once() -> 
             await counters.look(LIMIT, "k")
         assert elsewhere.asked == 3
         assert errors() - before == 2
-        elsewhere.behave = lambda: Standing(True, 6, 1.0)
+        elsewhere.behave = lambda: LimitStatus(True, 6, 1.0)
         assert not (await counters.look(LIMIT, "k")).is_within
         now += PAUSE_SECONDS
         assert (await counters.hit(LIMIT, "k")).left == 6

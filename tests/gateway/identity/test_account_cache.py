@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from orderplane.gateway.identity.authentication import ALIVE_SECONDS, LOOK_SECONDS, Name, Roll
+from orderplane.gateway.identity.authentication import ALIVE_SECONDS, LOOK_SECONDS, AccountCache, Name
 from orderplane.ledgers.errors import Transient
 
 ADA = ("demo", "u-ada")
 
 
-class Register:
+class AccountSource:
     """Accounts in memory, with what a database could do to whoever asks."""
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class Clock:
         return self.now
 
 
-def a_roll() -> tuple[Roll, Register, Clock]:
-    register, clock = Register(), Clock()
-    return Roll(register, clock), register, clock
+def a_roll() -> tuple[AccountCache, AccountSource, Clock]:
+    register, clock = AccountSource(), Clock()
+    return AccountCache(register, clock), register, clock
 
 
 async def test_who_is_known_is_not_asked_for_again_while_it_is_watched() -> None:

@@ -11,13 +11,13 @@ from orderplane.gateway.identity.keyring import (
     AHEAD_SECONDS,
     LOOK_SECONDS,
     KeyRing,
-    KeysMissing,
+    SigningKeysMissing,
     new_key,
 )
-from orderplane.gateway.identity.tokens import Rules, UnknownKey, caller_of, issue, signed
+from orderplane.gateway.identity.tokens import TokenRules, UnknownKey, caller_of, issue, signed
 from orderplane.gateway.principal import Principal
 
-RULES = Rules("https://orders.example", "orderplane")
+RULES = TokenRules("https://orders.example", "orderplane")
 ADA = Principal("demo", "u-ada")
 
 
@@ -110,7 +110,7 @@ def test_a_folder_that_is_being_written_keeps_the_keys(tmp_path: Path, clock: Cl
 
 
 def test_no_key_at_all_is_said_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(KeysMissing, match="orderplane keys new"):
+    with pytest.raises(SigningKeysMissing, match="orderplane keys new"):
         KeyRing(tmp_path)
     for name, key in (
         ("rsa", rsa.generate_private_key(65537, 2048)),
@@ -119,7 +119,7 @@ def test_no_key_at_all_is_said_with_what_to_do(tmp_path: Path) -> None:
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (tmp_path / f"{name}.pem").write_bytes(pem)
     (tmp_path / "rubbish.pem").write_bytes(b"no key")
-    with pytest.raises(KeysMissing):
+    with pytest.raises(SigningKeysMissing):
         KeyRing(tmp_path)
 
 

@@ -10,8 +10,8 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.identity.oidc import OidcIssuer, OutsideTokens
-from orderplane.gateway.identity.tokens import Rules
+from orderplane.gateway.identity.oidc import OidcIssuer, OidcTokens
+from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.principal import Role, TokenRefused
 
 NOW = 1_800_000_000
@@ -75,12 +75,12 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tokens(provider: Provider, clock: Clock) -> OutsideTokens:
-    rules = Rules(provider.url, "orderplane", merchant_claim="shop", role_claim="group", types=())
-    return OutsideTokens(OidcIssuer(provider.url, clock), rules, wall=lambda: NOW)
+def tokens(provider: Provider, clock: Clock) -> OidcTokens:
+    rules = TokenRules(provider.url, "orderplane", merchant_claim="shop", role_claim="group", types=())
+    return OidcTokens(OidcIssuer(provider.url, clock), rules, unix_time=lambda: NOW)
 
 
-async def test_its_tokens_are_taken(provider: Provider, tokens: OutsideTokens) -> None:
+async def test_its_tokens_are_taken(provider: Provider, tokens: OidcTokens) -> None:
     for kid in ("a", "r"):
         caller = await tokens.caller(provider.token(kid))
         assert (caller.merchant, caller.name, caller.role) == ("demo", "ada", Role.MERCHANT)
@@ -91,14 +91,14 @@ async def test_its_tokens_are_taken(provider: Provider, tokens: OutsideTokens) -
     "changes", [{"iss": "https://evil.example"}, {"aud": "x"}, {"exp": NOW - 60}, {"group": "root"}]
 )
 async def test_wrong_ones_are_refused(
-    provider: Provider, tokens: OutsideTokens, changes: dict[str, Any]
+    provider: Provider, tokens: OidcTokens, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(TokenRefused):
         await tokens.caller(provider.token("a", **changes))
 
 
 async def test_a_new_key_is_fetched_but_not_at_every_request(
-    provider: Provider, tokens: OutsideTokens, clock: Clock
+    provider: Provider, tokens: OidcTokens, clock: Clock
 ) -> None:
     await tokens.caller(provider.token("a"))
     provider.keys["b"] = ECKey.generate_key("P-256")
@@ -112,7 +112,7 @@ async def test_a_new_key_is_fetched_but_not_at_every_request(
 
 
 async def test_what_was_known_stays_good_while_it_is_away(
-    provider: Provider, tokens: OutsideTokens, clock: Clock
+    provider: Provider, tokens: OidcTokens, clock: Clock
 ) -> None:
     await tokens.caller(provider.token("a"))
     provider.is_broken = True
@@ -120,14 +120,14 @@ async def test_what_was_known_stays_good_while_it_is_away(
     assert (await tokens.caller(provider.token("a"))).name == "ada"
 
 
-async def test_nothing_known_is_said_as_unavailable(provider: Provider, tokens: OutsideTokens) -> None:
+async def test_nothing_known_is_said_as_unavailable(provider: Provider, tokens: OidcTokens) -> None:
     provider.is_broken = True
     with pytest.raises(Problem, match="unavailable"):
         await tokens.caller(provider.token("a"))
 
 
 async def test_a_document_that_speaks_for_another_issuer_is_not_trusted(
-    provider: Provider, tokens: OutsideTokens
+    provider: Provider, tokens: OidcTokens
 ) -> None:
     provider.pretends = "https://evil.example"
     with pytest.raises(Problem, match="unavailable"):

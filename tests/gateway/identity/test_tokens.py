@@ -20,7 +20,7 @@ from orderplane.gateway.identity.tokens import (
     ACCESS_SECONDS,
     LEEWAY_SECONDS,
     MAX_TOKEN,
-    Rules,
+    TokenRules,
     UnknownKey,
     caller_of,
     issue,
@@ -30,7 +30,7 @@ from orderplane.gateway.identity.tokens import (
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role, Scope, TokenRefused
 
 NOW = 1_800_000_000
-RULES = Rules("https://orders.example", "orderplane")
+RULES = TokenRules("https://orders.example", "orderplane")
 ADA = Principal("demo", "u-ada", Role.CUSTOMER, SCOPES_OF[Role.CUSTOMER])
 
 
@@ -41,7 +41,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
     return KeyRing(folder)
 
 
-def take(ring: KeyRing, token: str, rules: Rules = RULES, now: float = NOW) -> Principal:
+def take(ring: KeyRing, token: str, rules: TokenRules = RULES, now: float = NOW) -> Principal:
     return caller_of(signed(token, ring.verifying), rules, now)
 
 

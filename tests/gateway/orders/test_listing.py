@@ -13,7 +13,7 @@ from orderplane.adapters.kubernetes.client import Page
 from orderplane.crds.order import Compensation, CompensationStep, OrderPhase
 from orderplane.events.types import EventType
 from orderplane.gateway.orders import listing
-from orderplane.gateway.orders.listing import CHUNK, MOST_CHUNKS, Place, Wish, walk
+from orderplane.gateway.orders.listing import CHUNK, MOST_CHUNKS, ListPosition, OrderFilter, walk
 from orderplane.gateway.orders.timeline import phases_of, timeline_view
 from orderplane.ledgers.postgres.timeline import Timeline, TimelineEvent
 
@@ -44,10 +44,10 @@ class Cluster:
         return page
 
 
-async def walk_all(cluster: Cluster, wish: Wish, limit: int) -> tuple[list[str], int]:
+async def walk_all(cluster: Cluster, wish: OrderFilter, limit: int) -> tuple[list[str], int]:
     """The names that all pages show, and how many pages there were."""
     names: list[str] = []
-    place: Place | None = Place()
+    place: ListPosition | None = ListPosition()
     pages = 0
     while place is not None:
         page, place = await walk(cluster.read, wish, limit, place)
@@ -70,29 +70,29 @@ def test_a_walk_shows_all_that_is_wanted_once(wanted: list[bool], limit: int, ch
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "CHUNK", chunk)
         patch.setattr(listing, "MOST_CHUNKS", most)
-        names, _ = asyncio.run(walk_all(cluster, Wish(sku="MUG"), limit))
+        names, _ = asyncio.run(walk_all(cluster, OrderFilter(sku="MUG"), limit))
     assert names == [f"o-{number:03}" for number, is_it in enumerate(wanted) if is_it]
 
 
 async def test_without_a_filter_nothing_is_read_twice() -> None:
     cluster = Cluster([order(f"o-{number:03}") for number in range(25)])
-    names, pages = await walk_all(cluster, Wish(), 10)
+    names, pages = await walk_all(cluster, OrderFilter(), 10)
     assert (len(names), pages, cluster.sizes) == (25, 3, [10] * 3)
 
 
 async def test_one_request_looks_at_so_many_and_no_more() -> None:
     total = CHUNK * MOST_CHUNKS + 1
     cluster = Cluster([order(f"o-{number:05}") for number in range(total)])
-    page, place = await walk(cluster.read, Wish(sku="MUG"), 50, Place())
+    page, place = await walk(cluster.read, OrderFilter(sku="MUG"), 50, ListPosition())
     assert (page, cluster.sizes) == ([], [CHUNK] * MOST_CHUNKS)
     assert place is not None
-    assert await walk(cluster.read, Wish(sku="MUG"), 50, place) == ([], None)
+    assert await walk(cluster.read, OrderFilter(sku="MUG"), 50, place) == ([], None)
 
 
 async def test_what_is_placed_meanwhile_hides_nothing_and_doubles_nothing() -> None:
     cluster = Cluster([order(f"o-{number:03}") for number in range(0, 40, 2)])
-    wish = Wish(sku="TEA")
-    first, place = await walk(cluster.read, wish, 5, Place())
+    wish = OrderFilter(sku="TEA")
+    first, place = await walk(cluster.read, wish, 5, ListPosition())
     cluster.orders = Cluster(
         [*cluster.orders, *(order(f"o-{number:03}") for number in range(1, 40, 2))]
     ).orders
@@ -108,18 +108,18 @@ async def test_what_is_placed_meanwhile_hides_nothing_and_doubles_nothing() -> N
 @pytest.mark.parametrize(
     ("wish", "is_kept"),
     [
-        (Wish(), True),
-        (Wish(since=NOON), True),
-        (Wish(since=NOON + timedelta(seconds=1)), False),
-        (Wish(until=NOON), False),
-        (Wish(until=NOON + timedelta(seconds=1)), True),
-        (Wish(since=NOON, until=NOON + timedelta(hours=1), sku="MUG"), True),
-        (Wish(sku="MUG"), True),
-        (Wish(sku="mug"), False),
-        (Wish(sku="POT"), False),
+        (OrderFilter(), True),
+        (OrderFilter(since=NOON), True),
+        (OrderFilter(since=NOON + timedelta(seconds=1)), False),
+        (OrderFilter(until=NOON), False),
+        (OrderFilter(until=NOON + timedelta(seconds=1)), True),
+        (OrderFilter(since=NOON, until=NOON + timedelta(hours=1), sku="MUG"), True),
+        (OrderFilter(sku="MUG"), True),
+        (OrderFilter(sku="mug"), False),
+        (OrderFilter(sku="POT"), False),
     ],
 )
-def test_which_orders_are_kept(wish: Wish, is_kept: bool) -> None:
+def test_which_orders_are_kept(wish: OrderFilter, is_kept: bool) -> None:
     assert wish.keeps(order("o-1", skus=("TEA", "MUG"))) is is_kept
 
 

@@ -11,18 +11,18 @@ from structlog.testing import capture_logs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.traffic import load_shedding as shedding
 from orderplane.gateway.traffic.load_shedding import (
-    LEAST_PACE,
-    RUSH_SECONDS,
+    BURST_SECONDS,
+    MIN_THROUGHPUT,
     STALE_SECONDS,
-    Backlog,
-    Pacing,
-    Reason,
-    Shedding,
-    allowed_pace,
-    backlog_after,
-    why_shed,
+    BacklogEstimate,
+    LoadShedding,
+    OrderTokenBucket,
+    ShedReason,
+    allowed_rate,
+    shed_reason,
+    updated_estimate,
 )
-from orderplane.gateway.traffic.order_backlog import Line
+from orderplane.gateway.traffic.order_backlog import OrderBacklog
 from orderplane.ledgers.errors import Transient
 
 
@@ -31,43 +31,47 @@ from orderplane.ledgers.errors import Transient
     [
         (0, 0.0, 0.0, None),
         (659, 0.0, 0.0, None),  # nobody knows yet how fast it is
-        (660, 0.0, 0.0, Reason.LENGTH),
+        (660, 0.0, 0.0, ShedReason.LENGTH),
         (600, 0.0, 18.0, None),
         (1079, 60.0, 18.0, None),
-        (1080, 60.0, 18.0, Reason.LENGTH),
+        (1080, 60.0, 18.0, ShedReason.LENGTH),
         (1, 120.0, 0.0, None),
-        (1, 120.1, 0.0, Reason.AGE),
-        (1, 120.1, 50.0, Reason.AGE),
-        (600, 120.1, 0.0, Reason.AGE),
+        (1, 120.1, 0.0, ShedReason.AGE),
+        (1, 120.1, 50.0, ShedReason.AGE),
+        (600, 120.1, 0.0, ShedReason.AGE),
     ],
 )
 def test_when_a_new_order_would_wait_too_long(
-    waiting: int, untouched: float, pace: float, reason: Reason | None
+    waiting: int, untouched: float, pace: float, reason: ShedReason | None
 ) -> None:
-    assert why_shed(Backlog(waiting, untouched, pace), 120.0) is reason
+    assert shed_reason(BacklogEstimate(waiting, untouched, pace), 120.0) is reason
 
 
 @pytest.mark.parametrize(
     ("before", "line", "left"),
     [
-        (Backlog(100), Line(90, 0.0, 5, 1.0), 15),  # five came, and there are ten fewer
-        (Backlog(100), Line(110, 0.0, 10, 1.0), 0),
-        (Backlog(100), Line(120, 0.0, 10, 1.0), 0),  # one that was seen late
-        (Backlog(100), Line(80, 0.0, 0, 2.0), 10),
+        (BacklogEstimate(100), OrderBacklog(90, 0.0, 5, 1.0), 15),  # five came, and there are ten fewer
+        (BacklogEstimate(100), OrderBacklog(110, 0.0, 10, 1.0), 0),
+        (BacklogEstimate(100), OrderBacklog(120, 0.0, 10, 1.0), 0),  # one that was seen late
+        (BacklogEstimate(100), OrderBacklog(80, 0.0, 0, 2.0), 10),
     ],
 )
-def test_the_pace_is_what_left_since_the_last_look(before: Backlog, line: Line, left: float) -> None:
-    after = backlog_after(before, line)
+def test_the_pace_is_what_left_since_the_last_look(
+    before: BacklogEstimate, line: OrderBacklog, left: float
+) -> None:
+    after = updated_estimate(before, line)
     assert after.waiting == line.waiting
     weight = after.pace / left if left else 0.0
     assert 0.0 <= weight < 0.2  # ... and one look counts for little
     for _ in range(200):
-        after = backlog_after(Backlog(before.waiting, 0.0, after.pace), line)
+        after = updated_estimate(BacklogEstimate(before.waiting, 0.0, after.pace), line)
     assert after.pace == pytest.approx(left)
 
 
 def test_a_look_that_took_no_time_says_nothing_of_the_pace() -> None:
-    assert backlog_after(Backlog(5, 0.0, 3.0), Line(4, 1.0, 0, 0.0)) == Backlog(4, 1.0, 3.0)
+    assert updated_estimate(BacklogEstimate(5, 0.0, 3.0), OrderBacklog(4, 1.0, 0, 0.0)) == BacklogEstimate(
+        4, 1.0, 3.0
+    )
 
 
 class World:
@@ -83,12 +87,12 @@ class World:
         self.pushback = 0.0
         self.is_silent = False
 
-    async def look(self) -> Line:
+    async def look(self) -> OrderBacklog:
         if self.is_silent:
             raise Transient("LedgerUnavailable", "no")
         entered, self.entered = self.entered, 0
         age = self.now - self.line[0] if self.line else 0.0
-        return Line(len(self.line), age, entered, 1.0)
+        return OrderBacklog(len(self.line), age, entered, 1.0)
 
     def work(self, seconds: float) -> None:
         self.done += self.pace * seconds
@@ -98,15 +102,15 @@ class World:
         self.done = min(self.done, 1.0)
 
 
-def door(world: World, shed_after: float = 120.0) -> Shedding:
-    return Shedding(world, lambda: world.pushback, shed_after=shed_after, clock=lambda: world.now)
+def door(world: World, shed_after: float = 120.0) -> LoadShedding:
+    return LoadShedding(world, lambda: world.pushback, shed_after=shed_after, clock=lambda: world.now)
 
 
 def shed_for(reason: str) -> float:
     return REGISTRY.get_sample_value("orderplane_orders_shed_total", {"reason": reason}) or 0.0
 
 
-async def look(shed: Shedding, monkeypatch: pytest.MonkeyPatch) -> None:
+async def look(shed: LoadShedding, monkeypatch: pytest.MonkeyPatch) -> None:
     """One round of watching."""
 
     async def stop(_: float) -> None:
@@ -118,7 +122,7 @@ async def look(shed: Shedding, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def live(
-    world: World, shed: Shedding, seconds: int, per_second: int, monkeypatch: pytest.MonkeyPatch
+    world: World, shed: LoadShedding, seconds: int, per_second: int, monkeypatch: pytest.MonkeyPatch
 ) -> list[int]:
     """Let orders come; answers how many were admitted in each second."""
     admitted = []
@@ -154,8 +158,8 @@ async def test_a_burst_is_admitted_at_the_pace_at_which_it_is_worked_off(
     with capture_logs() as logs:
         admitted = await live(world, door(world), 300, 166, monkeypatch)
     # No second of it takes more than was shown to be got done, but for a moment at the beginning ...
-    assert admitted[0] <= allowed_pace(0.0) * (RUSH_SECONDS + 1)
-    assert max(admitted[1:]) <= allowed_pace(world.pace) + 1
+    assert admitted[0] <= allowed_rate(0.0) * (BURST_SECONDS + 1)
+    assert max(admitted[1:]) <= allowed_rate(world.pace) + 1
     # ... and the minute of the burst a line of one minute, and what leaves it meanwhile.
     assert 18 * 60 <= sum(admitted[:60]) <= 2.2 * 18 * 60
     # From then on one enters for one that leaves: never nothing for long, never everything.
@@ -163,8 +167,8 @@ async def test_a_burst_is_admitted_at_the_pace_at_which_it_is_worked_off(
         assert 60 <= sum(admitted[begin : begin + 5]) <= 120
     assert max(world.waits) < 90
     assert [(log["event"], log["reason"]) for log in logs] == [
-        ("new orders are sent away", Reason.RUSH),
-        ("new orders are sent away", Reason.LENGTH),
+        ("new orders are sent away", ShedReason.RUSH),
+        ("new orders are sent away", ShedReason.LENGTH),
     ]
 
 
@@ -196,8 +200,8 @@ async def test_between_two_looks_what_is_let_in_counts(monkeypatch: pytest.Monke
     world = World()
     shed = door(world, 6.0)
     await look(shed, monkeypatch)
-    for _ in range(int(LEAST_PACE * 3)):
-        world.now += 1 / LEAST_PACE
+    for _ in range(int(MIN_THROUGHPUT * 3)):
+        world.now += 1 / MIN_THROUGHPUT
         shed.admit()
     before = shed_for("backlog_length")
     with pytest.raises(Problem):
@@ -209,15 +213,15 @@ async def test_a_rush_is_told_to_come_again_in_a_moment(monkeypatch: pytest.Monk
     world = World()
     shed = door(world)
     await look(shed, monkeypatch)
-    for _ in range(int(allowed_pace(0.0) * RUSH_SECONDS)):
+    for _ in range(int(allowed_rate(0.0) * BURST_SECONDS)):
         shed.admit()
     before = shed_for("rush")
     with pytest.raises(Problem) as refusal:
         shed.admit()
     assert refusal.value.headers["Retry-After"] == "1"
     assert shed_for("rush") == before + 1
-    world.now += RUSH_SECONDS
-    for _ in range(int(allowed_pace(0.0) * RUSH_SECONDS)):
+    world.now += BURST_SECONDS
+    for _ in range(int(allowed_rate(0.0) * BURST_SECONDS)):
         shed.admit()
 
 
@@ -228,16 +232,16 @@ async def test_repeats_take_nothing_from_new_orders(monkeypatch: pytest.MonkeyPa
     for _ in range(1000):
         shed.admit()
         shed.give_back()
-    for _ in range(int(allowed_pace(0.0) * RUSH_SECONDS)):
+    for _ in range(int(allowed_rate(0.0) * BURST_SECONDS)):
         shed.admit()
     with pytest.raises(Problem):
         shed.admit()
 
 
-@pytest.mark.parametrize("pace", [0.0, 4.0, LEAST_PACE, 18.0, 300.0])
+@pytest.mark.parametrize("pace", [0.0, 4.0, MIN_THROUGHPUT, 18.0, 300.0])
 def test_tokens_come_back_at_the_allowed_pace_and_are_not_saved_up(pace: float) -> None:
     now = [0.0]
-    pacing = Pacing(lambda: now[0])
+    pacing = OrderTokenBucket(lambda: now[0])
 
     def take_all() -> int:
         count = 0
@@ -251,18 +255,18 @@ def test_tokens_come_back_at_the_allowed_pace_and_are_not_saved_up(pace: float) 
     for _ in range(1000):
         now[0] += 0.01
         taken += take_all()
-    assert taken == pytest.approx(allowed_pace(pace) * 10, abs=1)
+    assert taken == pytest.approx(allowed_rate(pace) * 10, abs=1)
     now[0] += 3600
-    assert take_all() == int(allowed_pace(pace) * RUSH_SECONDS)
+    assert take_all() == int(allowed_rate(pace) * BURST_SECONDS)
 
 
 def test_who_came_unasked_leaves_no_debt() -> None:
     now = [0.0]
-    pacing = Pacing(lambda: now[0])
+    pacing = OrderTokenBucket(lambda: now[0])
     for _ in range(10_000):
         pacing.take()
     assert not pacing.is_free(0.0)
-    now[0] += 1 / allowed_pace(0.0)
+    now[0] += 1 / allowed_rate(0.0)
     assert pacing.is_free(0.0)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.adapters.limits.counters import Limit, Standing, StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemory
+from orderplane.adapters.limits.counters import Limit, LimitStatus, StoredCounters
+from orderplane.adapters.limits.memory import BoundedMemoryStorage
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http.client_address import networks
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
@@ -20,7 +20,7 @@ from orderplane.gateway.traffic.rate_limits import (
     class_of,
     headers_of,
     quotas_from,
-    subscriber_of,
+    rate_limited_address,
 )
 
 
@@ -72,13 +72,13 @@ def test_quotas_that_cannot_be_read(text: str) -> None:
     ],
 )
 def test_whom_an_address_stands_for(address: str, subscriber: str) -> None:
-    assert subscriber_of(address) == subscriber
+    assert rate_limited_address(address) == subscriber
 
 
 def test_the_fields_name_every_policy() -> None:
     standings = [
-        ("reads-address", Limit(6000, 60), Standing(True, 5999, 59.2)),
-        ("reads-user", Limit(600, 60), Standing(False, 0, 3.0)),
+        ("reads-address", Limit(6000, 60), LimitStatus(True, 5999, 59.2)),
+        ("reads-user", Limit(600, 60), LimitStatus(False, 0, 3.0)),
     ]
     assert headers_of(standings) == [
         (b"ratelimit-policy", b'"reads-address";q=6000;w=60, "reads-user";q=600;w=60'),
@@ -107,7 +107,10 @@ class Door:
 
     def __init__(self, quotas: Quotas | None) -> None:
         services: Any = SimpleNamespace(
-            shedding=None, api=NoOrders(), authentication=ByName(), counters=StoredCounters(BoundedMemory())
+            load_shedding=None,
+            api=NoOrders(),
+            authentication=ByName(),
+            counters=StoredCounters(BoundedMemoryStorage()),
         )
         settings = Settings(postgres_dsn="unused", quotas=quotas, trusted_proxies=networks("127.0.0.1"))
         transport = httpx.ASGITransport(create_app(settings, services), client=("127.0.0.1", 1))
@@ -191,7 +194,7 @@ async def test_nothing_is_limited_where_that_is_wished() -> None:
 
 async def test_the_defaults_let_a_busy_shop_in_and_stop_one_who_asks_too_often() -> None:
     """Ten thousand new orders in a minute, of 500 people behind one proxy: each has 20."""
-    counters = StoredCounters(BoundedMemory())
+    counters = StoredCounters(BoundedMemoryStorage())
     quota = DEFAULTS[RouteClass.ORDERS]
     for number in range(10_000):
         who = str(number % 500)

@@ -109,7 +109,7 @@ async def test_one_address_is_stopped_before_its_body_is_read(merchant: Merchant
             await writer.wait_closed()
 
 
-# Shedding
+# Load shedding
 
 
 class Clerk:
