@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.kubernetes.client import ApiClient, Json
 from orderplane.audit.snapshot import Message, Row, Snapshot
 from orderplane.controllers.payment.ports import PaymentProvider
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.ledgers.postgres.session import Pool, session
 from orderplane.workers.notifier.ports import Outgoing
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from orderplane.audit.events import KEPT
 from orderplane.audit.snapshot import Row, Snapshot, Violation
-from orderplane.events.references import Channel, reference_of
+from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType
 from orderplane.workers.notifier.plan import CHANNELS
 
@@ -60,7 +60,7 @@ def messages_go_out_once(snapshot: Snapshot) -> Iterator[Violation]:
         copies = Counter(references)
         for row in snapshot.tables["notifications"]:
             if row["channel"] == channel:
-                yield from _copies(row, copies.pop(reference_of(row["event_id"], channel), 0))
+                yield from _copies(row, copies.pop(message_reference(row["event_id"], channel), 0))
         for stray in copies:
             yield Violation("message-stray", stray, f"went out by {channel}, but no row calls for it")
 

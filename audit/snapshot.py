@@ -9,7 +9,7 @@ from uuid import UUID
 from orderplane.controllers.payment.ports import Intent, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 
 Row = Mapping[str, Any]
 """One row of a table, by column."""

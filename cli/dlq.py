@@ -8,10 +8,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, fail, need, run
-from orderplane.events.dead_letters import DEAD_LETTERS, DeadLetter, letter_of
+from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, parse_dead_letter
 from orderplane.workers.notifier.replay import Replayed, Verdict, replay
 from orderplane.workers.notifier.store import NotificationStore
 
@@ -98,8 +98,8 @@ def replay_command(
 
 async def _read(last: int | None) -> list[tuple[int, DeadLetter]]:
     kept: deque[tuple[int, DeadLetter]] = deque(maxlen=last)
-    async for record in read_all(need("ORDERPLANE_KAFKA"), topics=(DEAD_LETTERS,)):
-        kept.append((record.offset, letter_of(record)))
+    async for record in read_all(need("ORDERPLANE_KAFKA"), topics=(DEAD_LETTER_TOPIC,)):
+        kept.append((record.offset, parse_dead_letter(record)))
     return list(kept)
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.kubernetes.client import ApiClient
-from orderplane.adapters.mail.mailbox import Mailbox
+from orderplane.adapters.mail.mailpit import MailpitReader
 from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.sms.twilio import TWILIO, TwilioSms
 from orderplane.audit.collect import collect
 from orderplane.audit.snapshot import Snapshot
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.workers.notifier.ports import Outgoing
 
@@ -54,7 +54,7 @@ async def open_world(env: dict[str, str]) -> AsyncIterator[World]:
     try:
         async with (
             await ApiClient.connect(
-                user_agent="orderplane-cli", seconds=30, kubeconfig=env.get("KUBECONFIG")
+                user_agent="orderplane-cli", timeout_seconds=30, kubeconfig=env.get("KUBECONFIG")
             ) as api,
             StripeProvider(
                 env["ORDERPLANE_PAYMENTS_KEY"], env["ORDERPLANE_PAYMENTS_URL"]
@@ -71,7 +71,7 @@ async def open_world(env: dict[str, str]) -> AsyncIterator[World]:
 async def _channels(env: dict[str, str], stack: AsyncExitStack) -> dict[Channel, Outgoing]:
     channels: dict[Channel, Outgoing] = {}
     if env.get("ORDERPLANE_MAILBOX_URL"):
-        mailbox = Mailbox(env["ORDERPLANE_MAILBOX_URL"], env["ORDERPLANE_MAILBOX_KEY"])
+        mailbox = MailpitReader(env["ORDERPLANE_MAILBOX_URL"], env["ORDERPLANE_MAILBOX_KEY"])
         channels[Channel.EMAIL] = await stack.enter_async_context(mailbox)
     if env.get("ORDERPLANE_SMS_KEY"):
         sms = TwilioSms(

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-DEAD_LETTERS = "orderplane.dlq"
+DEAD_LETTER_TOPIC = "orderplane.dlq"
 """The topic. It has one partition, so that an offset names one dead letter."""
 
-MOST_HEADERS, LONGEST_HEADER = 64, 1024
+MAX_HEADERS, MAX_HEADER_BYTES = 64, 1024
 """Of a stranger's headers no more is kept."""
 
 Headers = list[tuple[str, bytes]]
@@ -46,7 +46,7 @@ class DeadLetter:
         return value.decode(errors="replace") if value else None
 
 
-def headers_of(letter: DeadLetter) -> Headers:
+def dead_letter_headers(letter: DeadLetter) -> Headers:
     """All headers of the record in the dead-letter topic."""
     ours = {
         "dlq_reason": letter.reason,
@@ -58,11 +58,11 @@ def headers_of(letter: DeadLetter) -> Headers:
         "dlq_event_id": letter.event_id,
         "dlq_channel": letter.channel,
     }
-    theirs = [(name, value[:LONGEST_HEADER]) for name, value in letter.headers[:MOST_HEADERS]]
+    theirs = [(name, value[:MAX_HEADER_BYTES]) for name, value in letter.headers[:MAX_HEADERS]]
     return theirs + [(name, value.encode()) for name, value in ours.items() if value is not None]
 
 
-def letter_of(record: Any) -> DeadLetter:
+def parse_dead_letter(record: Any) -> DeadLetter:
     """Read a record of the dead-letter topic; what is missing is empty."""
     ours = {
         name: (value or b"").decode(errors="replace")
@@ -82,12 +82,12 @@ def letter_of(record: Any) -> DeadLetter:
         offset=number("dlq_offset"),
         key=record.key,
         value=record.value,
-        headers=kept(record.headers),
+        headers=original_headers(record.headers),
         channel=ours.get("dlq_channel"),
     )
 
 
-def kept(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
+def original_headers(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
     """A record's own headers: those of an earlier death are not its own."""
     return [(name, value or b"") for name, value in headers if not name.startswith("dlq_")]
 

@@ -29,7 +29,7 @@ class Record:
     value: bytes
 
 
-def record_of(row: Mapping[str, Any]) -> Record:
+def to_record(row: Mapping[str, Any]) -> Record:
     """The one record that a row has, byte for byte, however often it is sent.
 
     Args:
@@ -62,7 +62,7 @@ class Unreadable(Exception):  # noqa: N818
     """A record is not one of our events; the message says what is wrong with it, and never what it holds."""
 
 
-class Consumed(Protocol):
+class ConsumedRecord(Protocol):
     """A record as a consumer gets it. `headers` are pairs of name and value."""
 
     @property
@@ -91,7 +91,7 @@ class Event:
     data: dict[str, Any]
 
 
-def event_of(record: Consumed) -> Event:
+def parse_event(record: ConsumedRecord) -> Event:
     """Read a record.
 
     Raises:

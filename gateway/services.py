@@ -142,7 +142,7 @@ async def _open_pool(dsn: str) -> Pool:
 
 async def _connect() -> ApiClient:
     try:
-        return await ApiClient.connect(user_agent="orderplane-gateway", seconds=API_SECONDS)
+        return await ApiClient.connect(user_agent="orderplane-gateway", timeout_seconds=API_SECONDS)
     except ConfigException as error:
         raise StartError(
             f"There is no usable kubeconfig ({error}). Set KUBECONFIG, or run in a cluster."

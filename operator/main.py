@@ -56,13 +56,15 @@ async def run(settings: Settings) -> None:
         )
         stack.push_async_callback(_close_pool, pool)
         payment_provider = await stack.enter_async_context(
-            StripeProvider(settings.payments_key, settings.payments_url, seconds=settings.payments_seconds)
+            StripeProvider(
+                settings.payments_key, settings.payments_url, timeout_seconds=settings.payments_seconds
+            )
         )
         carrier = await stack.enter_async_context(
             EasyPostCarrier(
                 settings.carrier_key,
                 settings.carrier_url,
-                seconds=settings.carrier_seconds,
+                timeout_seconds=settings.carrier_seconds,
                 sender=settings.sender,
             )
         )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
-from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.kubernetes.client import Json
 from orderplane.cli.world import open_world
 from orderplane.client.transport import ApiProblem, connect

@@ -20,9 +20,8 @@ from easypost.errors.api.timeout_error import TimeoutError as EasyPostTimeout
 from easypost.errors.general.easypost_error import EasyPostError
 from yarl import URL
 
-from orderplane.adapters import sdk_on_loop
-from orderplane.adapters.provider_calls import ProviderCalls
-from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
+from orderplane.adapters.carriers import sdk_on_loop
+from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
 from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import Address
@@ -57,7 +56,7 @@ class EasyPostCarrier:
     """Implements `controllers.shipment.ports.Carrier`; an async context manager.
 
     Args:
-        seconds: The most that one call may take.
+        timeout_seconds: The most that one call may take.
     """
 
     def __init__(
@@ -65,21 +64,21 @@ class EasyPostCarrier:
         key: str,
         url: str,
         *,
-        seconds: float = 10.0,
+        timeout_seconds: float = 10.0,
         sender: Mapping[str, str] | None = None,
-        threshold: int = 8,
+        failure_threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._sender = dict(sender or {})
-        self._seconds = seconds
-        self._sdk = EasyPostClient(key, f"{url}/v2", seconds)  # type: ignore[arg-type]
+        self._timeout_seconds = timeout_seconds
+        self._sdk = EasyPostClient(key, f"{url}/v2", timeout_seconds)  # type: ignore[arg-type]
         self._session: aiohttp.ClientSession | None = None
         self._calls = ProviderCalls(
-            "carrier", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
+            "carrier", classify_error, failure_threshold=failure_threshold, recovery_seconds=recovery_seconds
         )
 
     async def __aenter__(self) -> Self:
-        self._session = open_session(self._seconds)
+        self._session = open_session(self._timeout_seconds)
         # There is no public way to have the SDK speak through anything else.
         self._sdk._requests_session = _Wire(self._session)  # type: ignore[assignment]
         return self
@@ -111,7 +110,7 @@ class EasyPostCarrier:
 
     async def get(self, shipment_id: str) -> CarrierShipment:
         return shipment_of(
-            await self._safe(
+            await self._with_retries(
                 "get", lambda client: client.shipment.retrieve(shipment_id), shipment=shipment_id
             )
         )
@@ -147,7 +146,7 @@ class EasyPostCarrier:
         return str(made.id)
 
     async def book_pickup(self, pickup_id: str) -> str:
-        found = await self._safe("get_pickup", lambda client: client.pickup.retrieve(pickup_id))
+        found = await self._with_retries("get_pickup", lambda client: client.pickup.retrieve(pickup_id))
         if found.confirmation:
             return str(found.confirmation)
         if not found.pickup_rates:
@@ -163,14 +162,16 @@ class EasyPostCarrier:
         updates: list[TrackingUpdate] = []
         for start in range(0, len(tracking_codes), PAGE):
             codes = list(tracking_codes[start : start + PAGE])
-            answer = await self._safe("track", partial(_track, codes))
+            answer = await self._with_retries("track", partial(_track, codes))
             updates += [update_of(tracker) for tracker in answer.trackers]
         return updates
 
     async def shipments(self) -> AsyncIterator[CarrierShipment]:
         before: dict[str, str] = {}
         while True:
-            page = await self._safe("list", partial(_list, {"page_size": PAGE, "purchased": True, **before}))
+            page = await self._with_retries(
+                "list", partial(_list, {"page_size": PAGE, "purchased": True, **before})
+            )
             for found in page.shipments:
                 yield shipment_of(found)
             if not page.has_more:
@@ -180,12 +181,12 @@ class EasyPostCarrier:
     async def _once(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
         return await self._calls.once(operation, lambda: self._run(call), **ids)
 
-    async def _safe(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
-        return await self._calls.safe(operation, lambda: self._run(call), **ids)
+    async def _with_retries(self, operation: str, call: Callable[[Any], T], **ids: str) -> T:
+        return await self._calls.with_retries(operation, lambda: self._run(call), **ids)
 
     async def _run(self, call: Callable[[Any], T]) -> T:
         assert self._session is not None, "the carrier is not open"
-        return await sdk_on_loop.run(lambda: call(self._sdk))
+        return await sdk_on_loop.run_sdk(lambda: call(self._sdk))
 
 
 class _Answer(NamedTuple):
@@ -215,7 +216,7 @@ class _Wire:
         verify: bool,
     ) -> _Answer:
         query = f"?{urlencode(params, doseq=True)}" if params else ""
-        return sdk_on_loop.wait_for(self._send(method, URL(url + query, encoded=True), headers, json))
+        return sdk_on_loop.await_in_sdk(self._send(method, URL(url + query, encoded=True), headers, json))
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: object) -> _Answer:
         async with self._session.request(
@@ -289,7 +290,7 @@ def minor_of(amount: str, currency: str) -> int:
     return int(Decimal(amount).scaleb(EXPONENTS[currency]))
 
 
-def verdict_on(problem: Exception) -> Transient | Refused | None:
+def classify_error(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK means for the effect that was tried."""
     match problem:
         # The SDK raises its own exception while it handles that of the wire.

@@ -30,7 +30,7 @@ REQUESTS = Counter(
     ["verb", "kind", "code"],
 )
 
-YOUNG_SECONDS = 5.0
+RBAC_WARM_UP_SECONDS = 5.0
 """So long after it gave no answer a server's refusal for want of a role is doubted: one that has just started
 answers before it has read its roles, and refuses everybody."""
 _YOUNG_PAUSE = 0.1
@@ -104,14 +104,14 @@ class ApiClient:
         kubeconfig: str | None = None,
         context: str | None = None,
         connections: int = 64,
-        seconds: float = 10.0,
+        timeout_seconds: float = 10.0,
     ) -> Self:
         """Read `KUBECONFIG`, `~/.kube/config` or the pod's service account, and open a session.
 
         Args:
             kubeconfig: A file to read in place of those.
             connections: The cap on open connections.
-            seconds: The most that one request may take, all of it.
+            timeout_seconds: The most that one request may take, connecting included.
 
         Raises:
             kubernetes.config.ConfigException: there is no usable configuration.
@@ -121,7 +121,7 @@ class ApiClient:
         await credentials.header()
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=_tls_of(settings), keepalive_timeout=60),
-            timeout=aiohttp.ClientTimeout(total=seconds, connect=seconds / 2),
+            timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds / 2),
             headers={"User-Agent": user_agent, "Accept": "application/json"},
         )
         return cls(session, settings.host, credentials)
@@ -245,7 +245,7 @@ class ApiClient:
             await asyncio.sleep(_YOUNG_PAUSE)
 
     def _is_young(self) -> bool:
-        return self._silent_at is not None and time.monotonic() - self._silent_at < YOUNG_SECONDS
+        return self._silent_at is not None and time.monotonic() - self._silent_at < RBAC_WARM_UP_SECONDS
 
     async def _send_once(
         self,

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 from aiosmtplib import SMTP
 
-from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.adapters.providers import ProviderCalls
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
@@ -26,7 +26,7 @@ class SmtpServer:
     Args:
         url: `smtp://host:port`, `smtp+starttls://user:password@host:587` or `smtps://user:password@host`.
             Certificates are verified.
-        seconds: The most that one command may take.
+        timeout_seconds: The most that one command may take.
 
     Raises:
         ValueError: the address cannot be read.
@@ -36,9 +36,9 @@ class SmtpServer:
         self,
         url: str,
         *,
-        seconds: float = 5.0,
+        timeout_seconds: float = 5.0,
         kept: int = 8,
-        threshold: int = 8,
+        failure_threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         parts = urlsplit(url)
@@ -48,11 +48,11 @@ class SmtpServer:
         self._user = unquote(parts.username) if parts.username else None
         self._password = unquote(parts.password) if parts.password else None
         self._scheme = parts.scheme
-        self._seconds = seconds
+        self._timeout_seconds = timeout_seconds
         self._kept = kept
         self._idle: list[tuple[float, SMTP]] = []
         self._calls = ProviderCalls(
-            "mail", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
+            "mail", classify_error, failure_threshold=failure_threshold, recovery_seconds=recovery_seconds
         )
 
     async def __aenter__(self) -> Self:
@@ -98,7 +98,7 @@ class SmtpServer:
             port=self._port,
             username=self._user,
             password=self._password,
-            timeout=self._seconds,
+            timeout=self._timeout_seconds,
             use_tls=self._scheme == "smtps",
             start_tls=self._scheme == "smtp+starttls",
         )
@@ -115,7 +115,7 @@ class _Unanswered(Exception):  # noqa: N818
     """The whole mail was on its way, and no answer came."""
 
 
-def verdict_on(problem: Exception) -> Transient | Refused | None:
+def classify_error(problem: Exception) -> Transient | Refused | None:
     """What an exception means for the mail that was tried."""
     match problem:
         case _Unanswered():

@@ -13,8 +13,7 @@ import aiohttp
 import stripe
 from stripe import StripeClient
 
-from orderplane.adapters.provider_calls import ProviderCalls
-from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
+from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
@@ -52,7 +51,7 @@ class StripeProvider:
     """Implements `controllers.payment.ports.PaymentProvider`; an async context manager.
 
     Args:
-        seconds: The most that one call may take.
+        timeout_seconds: The most that one call may take.
     """
 
     def __init__(
@@ -60,15 +59,15 @@ class StripeProvider:
         key: str,
         url: str,
         *,
-        seconds: float = 10.0,
-        threshold: int = 8,
+        timeout_seconds: float = 10.0,
+        failure_threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._key = key
         self._url = url
-        self._seconds = seconds
+        self._timeout_seconds = timeout_seconds
         self._calls = ProviderCalls(
-            "payments", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds
+            "payments", classify_error, failure_threshold=failure_threshold, recovery_seconds=recovery_seconds
         )
         self._session: aiohttp.ClientSession | None = None
         self._client: StripeClient | None = None
@@ -76,7 +75,7 @@ class StripeProvider:
     async def __aenter__(self) -> Self:
         # Telemetry would keep an id in the user's home and describe this machine in every request.
         stripe.enable_telemetry = False
-        self._session = open_session(self._seconds)
+        self._session = open_session(self._timeout_seconds)
         self._client = StripeClient(
             self._key,
             base_addresses={"api": self._url},
@@ -119,7 +118,7 @@ class StripeProvider:
 
     async def get_intent(self, intent_id: str) -> Intent:
         return intent_of(
-            await self._calls.safe(
+            await self._calls.with_retries(
                 "get_intent", lambda: self._intents.retrieve_async(intent_id), intent=intent_id
             )
         )
@@ -148,7 +147,7 @@ class StripeProvider:
 
     async def get_refund(self, refund_id: str) -> Refund:
         return refund_of(
-            await self._calls.safe(
+            await self._calls.with_retries(
                 "get_refund", lambda: self._refunds.retrieve_async(refund_id), refund=refund_id
             )
         )
@@ -181,7 +180,7 @@ class StripeProvider:
     async def _pages(self, operation: str, service: Any, query: dict[str, Any]) -> AsyncIterator[Any]:
         after: dict[str, str] = {}
         while True:
-            page = await self._calls.safe(
+            page = await self._calls.with_retries(
                 operation, partial(service.list_async, {"limit": PAGE, **query, **after})
             )
             for item in page.data:
@@ -226,7 +225,7 @@ def refund_of(found: Any) -> Refund:
     )
 
 
-def verdict_on(problem: Exception) -> Transient | Refused | None:
+def classify_error(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK means for the effect that was tried."""
     match problem:
         case stripe.APIConnectionError():

@@ -14,10 +14,9 @@ from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
-from orderplane.adapters.provider_calls import ProviderCalls
-from orderplane.adapters.provider_sessions import NEVER_SENT, open_session
+from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
 from orderplane.crds.reasons import Reason
-from orderplane.events.references import reference_in
+from orderplane.events.notifications import parse_sms_reference
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ class TwilioSms:
     Args:
         login: `ACCOUNT_SID:AUTH_TOKEN`.
         sender: The number, or name, that messages come from.
-        seconds: The most that one call may take.
+        timeout_seconds: The most that one call may take.
     """
 
     def __init__(
@@ -43,20 +42,22 @@ class TwilioSms:
         sender: str,
         url: str = TWILIO,
         *,
-        seconds: float = 8.0,
-        threshold: int = 8,
+        timeout_seconds: float = 8.0,
+        failure_threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
         self._account, _, self._token = login.partition(":")
         self._sender = sender
         self._url = url
-        self._seconds = seconds
-        self._calls = ProviderCalls("sms", verdict_on, threshold=threshold, recovery_seconds=recovery_seconds)
+        self._timeout_seconds = timeout_seconds
+        self._calls = ProviderCalls(
+            "sms", classify_error, failure_threshold=failure_threshold, recovery_seconds=recovery_seconds
+        )
         self._session: aiohttp.ClientSession | None = None
         self._client: Client | None = None
 
     async def __aenter__(self) -> Self:
-        self._session = open_session(self._seconds)
+        self._session = open_session(self._timeout_seconds)
         self._client = Client(self._account, self._token, http_client=_Wire(self._session))
         self._client.api.base_url = self._url
         return self
@@ -74,18 +75,18 @@ class TwilioSms:
     async def find(self, to: str, reference: str) -> str | None:
         async def look() -> str | None:
             async for message in await self._messages.stream_async(to=to, limit=LOOKED_AT, page_size=PAGE):
-                if reference_in(message.body or "") == reference:
+                if parse_sms_reference(message.body or "") == reference:
                     return str(message.sid)
             return None
 
-        return await self._calls.safe("find", look)
+        return await self._calls.with_retries("find", look)
 
     async def references(self) -> AsyncIterator[str]:
         read = partial(self._messages.page_async, from_=self._sender, page_size=PAGE)
         while True:
-            page = await self._calls.safe("list", read)
+            page = await self._calls.with_retries("list", read)
             for message in page:
-                yield reference_in(message.body or "") or str(message.sid)
+                yield parse_sms_reference(message.body or "") or str(message.sid)
             if not page.next_page_url:
                 return
             read = partial(self._messages.get_page_async, page.next_page_url)
@@ -123,7 +124,7 @@ class _Wire(AsyncHttpClient):  # type: ignore[misc]
             return Response(answer.status, await answer.text(), answer.headers)
 
 
-def verdict_on(problem: Exception) -> Transient | Refused | None:
+def classify_error(problem: Exception) -> Transient | Refused | None:
     """What an exception of the SDK, or of the requests under it, means for the message that was tried."""
     match problem:
         case TwilioRestException() | TwilioServiceException() if problem.status < 500:

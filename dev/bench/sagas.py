@@ -207,7 +207,7 @@ async def _pattern(api: ApiClient, counts: Mapping[str, float]) -> Pattern:
 @asynccontextmanager
 async def _client(plane: Plane, identity: str) -> AsyncIterator[ApiClient]:
     connecting = ApiClient.connect(
-        user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig(identity)), seconds=30
+        user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig(identity)), timeout_seconds=30
     )
     async with await connecting as api:
         yield api

@@ -21,7 +21,7 @@ from orderplane.dev.demo.catalogue import seed as seed_catalogue
 from orderplane.dev.demo.messages import Messages, collect_messages
 from orderplane.dev.demo.mix import mix
 from orderplane.dev.demo.shop import Shop
-from orderplane.dev.demo.summary import Summary, record_of, summarise
+from orderplane.dev.demo.summary import Summary, summarise, to_record
 from orderplane.dev.localplane.command import check_is_free, is_up, place_of, print_next_steps
 from orderplane.dev.localplane.plane import Plane, Wish, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
@@ -110,7 +110,7 @@ async def _demo(
         _print(summary, messages, verdict, took)
         if json_file is not None:
             document = {
-                "orders": [record_of(placed) for placed in shop.placed],
+                "orders": [to_record(placed) for placed in shop.placed],
                 "seed": seed,
                 "seconds": round(took, 1),
                 "ends": summary.ends,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orderplane.dev.demo.catalogue import MERCHANT
-from orderplane.events.references import Channel, reference_of
+from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session
 from orderplane.workers.notifier.plan import CHANNELS
@@ -67,7 +67,7 @@ def compare(rows: Sequence[Mapping[str, Any]], outgoing: Mapping[Channel, Counte
     for channel, copies in outgoing.items():
         repeated += [f"{channel} {reference}" for reference, count in copies.items() if count > 1]
         for row in rows:
-            if reference_of(row["event_id"], channel) in copies:
+            if message_reference(row["event_id"], channel) in copies:
                 arrived[channel.value][row["type"]] += 1
             elif channel in CHANNELS.get(EventType(row["type"]), ()) and row["preferences"].get(channel):
                 missing.append(f"{row['type']} by {channel} ({row['event_id']})")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
 
-from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kafka.topics import read_all
 from orderplane.dev.demo.shop import Placed
 from orderplane.ledgers.postgres.session import Pool, session
 
@@ -60,7 +60,7 @@ def describe(placed: Placed) -> str:
     return f"#{placed.case.number} {placed.name} [{placed.case.story}]: expected {wanted}, got {got}"
 
 
-def record_of(placed: Placed) -> dict[str, Any]:
+def to_record(placed: Placed) -> dict[str, Any]:
     """One order for programs."""
     seconds = placed.ended_at - placed.placed_at if placed.ended_at is not None else None
     return {

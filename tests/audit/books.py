@@ -11,7 +11,7 @@ from orderplane.audit.snapshot import Message, Snapshot
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
-from orderplane.events.references import Channel, reference_of
+from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType, event_id
 from orderplane.ledgers.gate import TrackingStatus
 from orderplane.ledgers.payments import ProviderRefundState
@@ -364,7 +364,7 @@ def _notify(books: Books, row: dict[str, Any], channel: Channel) -> None:
         "seq": row["seq"], "type": row["type"], "customer": CUSTOMER, "state": "Sent", "reason": None,
         "unknown_attempts": 0, "is_forced": False, "ended_at": NOW - timedelta(seconds=60 - row["seq"]),
     })  # fmt: skip
-    books.outgoing[channel].append(reference_of(row["event_id"], channel))
+    books.outgoing[channel].append(message_reference(row["event_id"], channel))
 
 
 def _customer() -> dict[str, Any]:

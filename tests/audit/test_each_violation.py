@@ -13,7 +13,7 @@ from orderplane.audit import events, money, notifications, parcels, reservations
 from orderplane.audit.verdict import INVARIANTS, Invariant, judge
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.shipments import VoidState

@@ -74,7 +74,7 @@ async def test_after_silence_a_refusal_for_want_of_a_role_is_not_believed(
 async def test_one_that_lasts_is_believed(
     young: Young, api: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "YOUNG_SECONDS", 0.3)
+    monkeypatch.setattr(client, "RBAC_WARM_UP_SECONDS", 0.3)
     await after_silence(young, api)
     young.refusals = 1_000
     with pytest.raises(Forbidden, match="cannot create"):

@@ -9,7 +9,7 @@ from aiohttp import web
 from pact import Pact, Verifier, match
 
 from orderplane.dev.localplane.plane import Plane
-from orderplane.events.envelope import record_of
+from orderplane.events.envelope import to_record
 from orderplane.events.types import EventType
 
 from ..events.ledgers import open_ledgers
@@ -86,7 +86,7 @@ async def test_the_ledgers_events_keep_the_pact(plane: Plane) -> None:
 
     async def tell(request: web.Request) -> web.Response:
         row = rows[(await request.json())["description"]]
-        record = record_of({**row, "data": json.dumps(row["data"])})
+        record = to_record({**row, "data": json.dumps(row["data"])})
         metadata = {name: value.decode() for name, value in record.headers}
         told = {"Pact-Message-Metadata": base64.b64encode(json.dumps(metadata).encode()).decode()}
         return web.Response(body=record.value, content_type="application/json", headers=told)

@@ -48,7 +48,9 @@ SPECS: dict[Kind, dict[str, Any]] = {
 async def as_(plane: Plane) -> AsyncIterator[As]:
     """`as_("merchant")` is a client with that token."""
     clients = {
-        name: await ApiClient.connect(user_agent="tests", kubeconfig=str(plane.kubeconfig(name)), seconds=15)
+        name: await ApiClient.connect(
+            user_agent="tests", kubeconfig=str(plane.kubeconfig(name)), timeout_seconds=15
+        )
         for name in IDENTITIES
     }
     yield clients.__getitem__

@@ -10,14 +10,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from orderplane.events.dead_letters import (
-    DEAD_LETTERS,
-    LONGEST_HEADER,
-    MOST_HEADERS,
+    DEAD_LETTER_TOPIC,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
     DeadLetter,
-    headers_of,
-    letter_of,
+    dead_letter_headers,
+    parse_dead_letter,
 )
-from orderplane.events.envelope import Event, Unreadable, event_of, record_of
+from orderplane.events.envelope import Event, Unreadable, parse_event, to_record
 from orderplane.events.types import EventType
 
 from .test_event_contract import DOCUMENT, resolved
@@ -38,7 +38,7 @@ SECRET = "ada@example.org"
 
 def consumed(**changes):
     """The record of the row as a consumer gets it, with one thing or another changed."""
-    sent = record_of(ROW)
+    sent = to_record(ROW)
     headers = dict(sent.headers) | changes.pop("headers", {})
     fields = {
         "topic": sent.topic, "partition": 3, "offset": 17, "key": sent.key, "value": sent.value,
@@ -48,7 +48,7 @@ def consumed(**changes):
 
 
 def test_a_record_tells_what_its_row_says():
-    assert event_of(consumed()) == Event(
+    assert parse_event(consumed()) == Event(
         ROW["event_id"], EventType.ORDER_SHIPPED, "demo", ROW["subject"], 4, {"merchant": "demo"}
     )
 
@@ -75,7 +75,7 @@ POISON = [
 @pytest.mark.parametrize("record", POISON, ids=range(len(POISON)))
 def test_what_is_no_event_is_said_without_repeating_it(record):
     with pytest.raises(Unreadable) as told:
-        event_of(record)
+        parse_event(record)
     assert SECRET not in str(told.value)
 
 
@@ -89,7 +89,7 @@ def letter(**changes):
 
 
 def in_topic(dead):
-    return SimpleNamespace(key=dead.key, value=dead.value, headers=headers_of(dead))
+    return SimpleNamespace(key=dead.key, value=dead.value, headers=dead_letter_headers(dead))
 
 
 @pytest.mark.parametrize(
@@ -97,31 +97,34 @@ def in_topic(dead):
     [letter(), letter(channel=None), letter(partition=None, offset=None), letter(key=None, value=None)],
 )
 def test_what_was_buried_can_be_dug_up(dead):
-    assert letter_of(in_topic(dead)) == dead
+    assert parse_dead_letter(in_topic(dead)) == dead
     assert dead.event_id == str(ROW["event_id"])
 
 
 def test_who_dies_twice_has_the_last_reason_only():
-    again = replace(letter_of(in_topic(letter())), reason="GivenUp")
-    assert letter_of(in_topic(again)).reason == "GivenUp"
-    assert sum(name == "dlq_reason" for name, _ in headers_of(again)) == 1
+    again = replace(parse_dead_letter(in_topic(letter())), reason="GivenUp")
+    assert parse_dead_letter(in_topic(again)).reason == "GivenUp"
+    assert sum(name == "dlq_reason" for name, _ in dead_letter_headers(again)) == 1
 
 
 def test_a_strangers_headers_are_bounded():
     many = [(f"x-{number}", b"y" * 10_000) for number in range(1000)]
-    kept = [value for name, value in headers_of(letter(headers=many)) if name.startswith("x-")]
-    assert (len(kept), max(map(len, kept))) == (MOST_HEADERS, LONGEST_HEADER)
+    kept = [value for name, value in dead_letter_headers(letter(headers=many)) if name.startswith("x-")]
+    assert (len(kept), max(map(len, kept))) == (MAX_HEADERS, MAX_HEADER_BYTES)
 
 
 def test_what_is_in_the_topic_without_our_headers_can_be_shown():
-    assert letter_of(SimpleNamespace(key=None, value=b"x", headers=[("dlq_offset", b"many")])).reason == ""
+    assert (
+        parse_dead_letter(SimpleNamespace(key=None, value=b"x", headers=[("dlq_offset", b"many")])).reason
+        == ""
+    )
 
 
 def test_headers_are_as_the_contract_says():
-    (channel,) = (c for c in DOCUMENT["channels"].values() if c["address"] == DEAD_LETTERS)
+    (channel,) = (c for c in DOCUMENT["channels"].values() if c["address"] == DEAD_LETTER_TOPIC)
     ((_, reference),) = channel["messages"].items()
     schema = resolved(reference["$ref"])["headers"]
-    told = {name: value.decode() for name, value in headers_of(letter()) if name.startswith("dlq_")}
+    told = {name: value.decode() for name, value in dead_letter_headers(letter()) if name.startswith("dlq_")}
     Draft202012Validator(schema).validate(told)
     assert set(told) == set(schema["properties"])
     assert all(re.fullmatch(r"dlq_[a-z_]+", name) for name in told)

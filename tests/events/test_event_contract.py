@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from orderplane.adapters.kafka.topics import PARTITIONS
-from orderplane.events.dead_letters import DEAD_LETTERS
+from orderplane.events.dead_letters import DEAD_LETTER_TOPIC
 from orderplane.events.types import EventType
 
 FOLDER = resources.files("orderplane.events")
@@ -82,7 +82,7 @@ def test_only_reservations_do_without_an_order(name):
 
 
 def test_channels_operations_and_messages_are_the_types():
-    channels = {key: c for key, c in DOCUMENT["channels"].items() if c["address"] != DEAD_LETTERS}
+    channels = {key: c for key, c in DOCUMENT["channels"].items() if c["address"] != DEAD_LETTER_TOPIC}
     assert sorted(channel["address"] for channel in channels.values()) == NAMES
     told = {operation["channel"]["$ref"] for operation in DOCUMENT["operations"].values()}
     assert told == {f"#/channels/{key}" for key in DOCUMENT["channels"]}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from orderplane.events.envelope import record_of
+from orderplane.events.envelope import to_record
 from orderplane.events.types import OUTBOX_PARTITIONS, EventType, event_id, outbox_partition_of
 
 SUBJECT = UUID("6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11")
@@ -36,7 +36,7 @@ def headers_schema():
 
 
 def test_a_row_becomes_one_record():
-    record = record_of(ROW)
+    record = to_record(ROW)
     assert record.topic == "order.created"
     assert record.key == b"6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11"
     assert record.value == '{"merchant": "demo", "note": "Grüße"}'.encode()
@@ -55,19 +55,19 @@ def test_a_row_becomes_one_record():
 
 
 def test_no_trace_no_header():
-    assert "traceparent" not in dict(record_of({**ROW, "traceparent": None}).headers)
+    assert "traceparent" not in dict(to_record({**ROW, "traceparent": None}).headers)
 
 
 @pytest.mark.parametrize("traceparent", [TRACEPARENT, None])
 def test_headers_are_what_the_document_says(traceparent):
-    headers = {name: value.decode() for name, value in record_of({**ROW, "traceparent": traceparent}).headers}
+    headers = {name: value.decode() for name, value in to_record({**ROW, "traceparent": traceparent}).headers}
     schema = headers_schema()
     Draft202012Validator(schema, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(headers)
     assert headers.keys() <= schema["properties"].keys()
 
 
 def test_the_same_row_is_the_same_record_wherever_it_is_read():
-    assert record_of({**ROW, "at": ROW["at"].astimezone(UTC)}) == record_of(ROW)
+    assert to_record({**ROW, "at": ROW["at"].astimezone(UTC)}) == to_record(ROW)
 
 
 @given(st.uuids())

@@ -146,7 +146,7 @@ async def behind(plane: Plane) -> AsyncIterator[Behind]:
         clients = {
             identity: await stack.enter_async_context(
                 await ApiClient.connect(
-                    user_agent="tests", kubeconfig=str(plane.kubeconfig(identity)), seconds=15
+                    user_agent="tests", kubeconfig=str(plane.kubeconfig(identity)), timeout_seconds=15
                 )
             )
             for identity in ("admin", "operator")

@@ -49,7 +49,7 @@ async def a_stranger(desk: Desk, order: Json) -> Json:
 
 async def as_operator(desk: Desk) -> ApiClient:
     return await ApiClient.connect(
-        user_agent="forger", kubeconfig=str(desk.plane.kubeconfig("operator")), seconds=10
+        user_agent="forger", kubeconfig=str(desk.plane.kubeconfig("operator")), timeout_seconds=10
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.kubernetes.client import ApiClient, Json
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import Kind

@@ -8,9 +8,9 @@ import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-from orderplane.adapters.provider_calls import BreakerOpen
+from orderplane.adapters.providers import BreakerOpen
 from orderplane.adapters.telemetry.traces import context_from
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.workers.notifier.messengers import Messenger
 from orderplane.workers.notifier.metrics import ATTEMPTS_FAILED, FAILURES, NOTIFICATIONS

@@ -4,19 +4,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from orderplane.events.dead_letters import DeadLetter, kept
-from orderplane.events.envelope import Consumed, Event, Unreadable, event_of, record_of
+from orderplane.events.dead_letters import DeadLetter, original_headers
+from orderplane.events.envelope import ConsumedRecord, Event, Unreadable, parse_event, to_record
 
 NAME = "notifier"
 
 
-def sort(records: Iterable[Consumed]) -> tuple[list[tuple[Consumed, Event]], list[DeadLetter]]:
+def sort(records: Iterable[ConsumedRecord]) -> tuple[list[tuple[ConsumedRecord, Event]], list[DeadLetter]]:
     """The records that can be read, with what they say, and those that cannot."""
-    read: list[tuple[Consumed, Event]] = []
+    read: list[tuple[ConsumedRecord, Event]] = []
     dead: list[DeadLetter] = []
     for record in records:
         try:
-            read.append((record, event_of(record)))
+            read.append((record, parse_event(record)))
         except Unreadable as problem:
             dead.append(letter_for(record, "Unreadable", f"{problem}; find out who writes into the topic"))
     return read, dead
@@ -35,7 +35,7 @@ def disagreement(event: Event, told: Mapping[UUID, Event]) -> tuple[str, str] | 
     return None
 
 
-def letter_for(record: Consumed, reason: str, detail: str) -> DeadLetter:
+def letter_for(record: ConsumedRecord, reason: str, detail: str) -> DeadLetter:
     """The dead letter of a record that is itself the problem."""
     return DeadLetter(
         reason=reason,
@@ -46,13 +46,13 @@ def letter_for(record: Consumed, reason: str, detail: str) -> DeadLetter:
         offset=record.offset,
         key=record.key,
         value=record.value,
-        headers=kept(record.headers),
+        headers=original_headers(record.headers),
     )
 
 
 def letter_of_row(row: Mapping[str, Any]) -> DeadLetter:
     """The dead letter of a message that could not be sent: its event, as the relay had sent it."""
-    record = record_of(row)
+    record = to_record(row)
     return DeadLetter(
         reason=row["reason"],
         detail=f"given up after {row['attempt']} attempts to send it by {row['channel']}",

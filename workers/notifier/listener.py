@@ -13,10 +13,9 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from orderplane.adapters.kafka.consumer import open_consumer
-from orderplane.adapters.kafka.producer import open_producer
+from orderplane.adapters.kafka.clients import open_consumer, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
-from orderplane.events.dead_letters import DEAD_LETTERS, DeadLetter, headers_of
+from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, dead_letter_headers
 from orderplane.ledgers.errors import Transient
 from orderplane.workers.notifier import metrics
 from orderplane.workers.notifier.letters import disagreement, letter_for, letter_of_row, sort
@@ -144,7 +143,7 @@ async def _commit(consumer: AIOKafkaConsumer) -> None:
 async def _bury(letters: Sequence[DeadLetter], producer: AIOKafkaProducer) -> None:
     for letter in letters:
         await producer.send_and_wait(
-            DEAD_LETTERS, letter.value, key=letter.key, headers=headers_of(letter), partition=0
+            DEAD_LETTER_TOPIC, letter.value, key=letter.key, headers=dead_letter_headers(letter), partition=0
         )
         metrics.DEAD_LETTERS.labels(letter.reason).inc()
         log.error(

@@ -21,7 +21,7 @@ from orderplane.adapters.sms.twilio import TwilioSms
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.workers.notifier import metrics

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from orderplane.events.references import Channel, reference_of
+from orderplane.events.notifications import Channel, message_reference
 from orderplane.workers.notifier.plan import Notification
 from orderplane.workers.notifier.ports import MailServer, SmsProvider
 from orderplane.workers.notifier.rendering import mail_of, sms_of
@@ -47,7 +47,7 @@ class BySms:
         self._provider = provider
 
     async def find(self, notice: Notification) -> str | None:
-        return await self._provider.find(_number(notice), reference_of(notice.event_id, Channel.SMS))
+        return await self._provider.find(_number(notice), message_reference(notice.event_id, Channel.SMS))
 
     async def send(self, notice: Notification) -> str:
         return await self._provider.send(_number(notice), sms_of(notice))

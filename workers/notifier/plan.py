@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from orderplane.controllers.engine.backoff import FailureState, pause_after
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 

@@ -33,7 +33,7 @@ class Outgoing(Protocol):
     """All that went out through one channel, for the audit."""
 
     def references(self) -> AsyncIterator[str]:
-        """The reference (`notifications.words.reference_of`) of each message, once for every copy.
+        """The reference (`notifications.words.message_reference`) of each message, once for every copy.
 
         One without a reference of ours is told by its provider's id.
         """

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, s
 
 from orderplane.crds.money import format_minor
 from orderplane.crds.reasons import Reason
-from orderplane.events.references import Channel, reference_of
+from orderplane.events.notifications import Channel, message_reference
 from orderplane.ledgers.errors import Refused
 from orderplane.workers.notifier.plan import Notification
 
@@ -68,7 +68,7 @@ def mail_of(notice: Notification, sender: str) -> EmailMessage:
     mail["Subject"] = subject
     mail["Date"] = format_datetime(notice.pending_since)
     domain = parseaddr(sender)[1].rpartition("@")[2]
-    mail["Message-ID"] = f"<{reference_of(notice.event_id, Channel.EMAIL)}@{domain}>"
+    mail["Message-ID"] = f"<{message_reference(notice.event_id, Channel.EMAIL)}@{domain}>"
     # RFC 3834: no out-of-office answer is wanted.
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(text.lstrip("\n"))
@@ -79,7 +79,7 @@ def mail_of(notice: Notification, sender: str) -> EmailMessage:
 def sms_of(notice: Notification) -> str:
     """The text of a notice's SMS; it ends in the reference. Raises as `mail_of`."""
     text = " ".join(_render(notice, "sms").split())
-    return f"{text} (ref {reference_of(notice.event_id, Channel.SMS)})"
+    return f"{text} (ref {message_reference(notice.event_id, Channel.SMS)})"
 
 
 def _render(notice: Notification, form: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orderplane.events.dead_letters import DeadLetter
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.workers.notifier.letters import disagreement, sort
 from orderplane.workers.notifier.plan import State
 from orderplane.workers.notifier.store import Noted, NotificationStore

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from orderplane.events.envelope import Event
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session, transaction
 from orderplane.workers.notifier.plan import CHANNELS, End, Notification, Recipient, State

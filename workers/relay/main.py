@@ -21,12 +21,12 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
-from orderplane.adapters.kafka.producer import MAX_VALUE_BYTES, open_producer
+from orderplane.adapters.kafka.clients import MAX_VALUE_BYTES, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import context_from, set_up_traces
-from orderplane.events.envelope import record_of
+from orderplane.events.envelope import to_record
 from orderplane.workers.relay.batch import Row, rounds, sendable
 from orderplane.workers.relay.outbox import PROBLEMS, Outbox, open_backlog, open_outbox, read_backlog
 from orderplane.workers.settings import Settings, SettingsWrong
@@ -198,7 +198,7 @@ async def _send(producer: AIOKafkaProducer, rows: Sequence[Row]) -> list[KafkaEr
     """Send all rows and wait for every answer; None is an acknowledgement."""
     sent: list[asyncio.Future[object] | KafkaError] = []
     for row in rows:
-        record = record_of(row)
+        record = to_record(row)
         try:
             sent.append(
                 await producer.send(record.topic, record.value, key=record.key, headers=record.headers)

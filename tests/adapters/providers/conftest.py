@@ -147,7 +147,7 @@ async def provider(payments: Sandbox) -> AsyncIterator[StripeProvider]:
 @pytest.fixture
 async def hasty_provider(payments: Sandbox) -> AsyncIterator[StripeProvider]:
     """Gives up soon."""
-    async with StripeProvider(KEY, payments.url, seconds=1.0) as provider:
+    async with StripeProvider(KEY, payments.url, timeout_seconds=1.0) as provider:
         yield provider
 
 
@@ -159,7 +159,7 @@ async def carrier(carrier_sandbox: Sandbox) -> AsyncIterator[EasyPostCarrier]:
 
 @pytest.fixture
 async def hasty_carrier(carrier_sandbox: Sandbox) -> AsyncIterator[EasyPostCarrier]:
-    async with EasyPostCarrier(KEY, carrier_sandbox.url, seconds=1.0) as carrier:
+    async with EasyPostCarrier(KEY, carrier_sandbox.url, timeout_seconds=1.0) as carrier:
         yield carrier
 
 

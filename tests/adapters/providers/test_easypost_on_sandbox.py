@@ -202,7 +202,7 @@ async def test_labels_survive_sigkill(start_sandbox, key):
 
 
 async def test_a_carrier_that_hangs_holds_nobody_else_up(carrier_sandbox, key):
-    async with EasyPostCarrier(key, carrier_sandbox.url, seconds=1.0) as carrier:
+    async with EasyPostCarrier(key, carrier_sandbox.url, timeout_seconds=1.0) as carrier:
         shipment = await created(carrier)
         await carrier_sandbox.faults("hang", seconds=60)
         calls = [asyncio.create_task(carrier.buy(shipment.id, shipment.rate_id)) for _ in range(8)]
@@ -216,7 +216,7 @@ async def test_a_carrier_that_hangs_holds_nobody_else_up(carrier_sandbox, key):
 
 
 async def test_a_call_can_be_cancelled(carrier_sandbox, key):
-    async with EasyPostCarrier(key, carrier_sandbox.url, seconds=30) as carrier:
+    async with EasyPostCarrier(key, carrier_sandbox.url, timeout_seconds=30) as carrier:
         shipment = await created(carrier)
         await carrier_sandbox.faults("hang", seconds=60)
         call = asyncio.create_task(carrier.get(shipment.id))

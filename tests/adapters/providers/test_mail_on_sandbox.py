@@ -10,7 +10,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
 from aiosmtpd.smtp import AuthResult
 
-from orderplane.adapters.mail.mailbox import Mailbox
+from orderplane.adapters.mail.mailpit import MailpitReader
 from orderplane.adapters.mail.smtp import SmtpServer
 from orderplane.dev.localplane.certificates import Authority
 from orderplane.dev.localplane.ports import free_port
@@ -29,13 +29,13 @@ async def sandbox(start_sandbox):
 
 @pytest.fixture
 async def mailbox(sandbox):
-    async with Mailbox(sandbox.url, LOGIN) as opened:
+    async with MailpitReader(sandbox.url, LOGIN) as opened:
         yield opened
 
 
 @pytest.fixture
 async def server(sandbox):
-    async with SmtpServer(sandbox.smtp_url, seconds=1.5) as opened:
+    async with SmtpServer(sandbox.smtp_url, timeout_seconds=1.5) as opened:
         yield opened
     await trouble(sandbox, "ok")
 

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY
 
-from orderplane.adapters import provider_calls
+from orderplane.adapters import providers
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.controllers.payment.ports import IntentState
@@ -161,7 +161,9 @@ async def test_a_hang_is_unclear_before_and_after_the_effect(
 
 
 async def test_the_breaker_opens_tries_once_and_closes(payments, key, eventually):
-    async with StripeProvider(key, payments.url, threshold=4, recovery_seconds=0.3, seconds=2.0) as provider:
+    async with StripeProvider(
+        key, payments.url, failure_threshold=4, recovery_seconds=0.3, timeout_seconds=2.0
+    ) as provider:
         intent = await created(provider)
         assert breaker_state() == 0
         await payments.faults("error500", seconds=60)
@@ -197,7 +199,7 @@ async def test_the_breaker_opens_tries_once_and_closes(payments, key, eventually
 
 
 async def test_refusals_and_declines_never_open_the_breaker(payments, key):
-    async with StripeProvider(key, payments.url, threshold=2) as provider:
+    async with StripeProvider(key, payments.url, failure_threshold=2) as provider:
         for _ in range(6):
             with pytest.raises(Refused):
                 await provider.refund("pi_none", key=str(uuid.uuid4()), amount=1, reference="r")
@@ -217,7 +219,7 @@ async def test_a_cancelled_call_is_counted_as_such(payments, hasty_provider, pro
 
 
 async def test_reads_of_a_hanging_provider_end_soon(payments, key):
-    async with StripeProvider(key, payments.url, seconds=6.0) as provider:
+    async with StripeProvider(key, payments.url, timeout_seconds=6.0) as provider:
         intent = await created(provider)
         await payments.faults("hang", seconds=60)
         async with asyncio.timeout(10):
@@ -229,7 +231,7 @@ async def test_spans_carry_ids_and_verdicts_and_nothing_personal(carrier, monkey
     spans = InMemorySpanExporter()
     traces = TracerProvider()
     traces.add_span_processor(SimpleSpanProcessor(spans))
-    monkeypatch.setattr(provider_calls, "tracer", traces.get_tracer("test"))
+    monkeypatch.setattr(providers, "tracer", traces.get_tracer("test"))
     address = Address(name="Ada Planted", line1="Nowhere 7", city="Delft", postal_code="2611", country="NL")
     parcel = Parcel(weight_grams=1, length_millimetres=1, width_millimetres=1, height_millimetres=1)
     with pytest.raises(Refused):

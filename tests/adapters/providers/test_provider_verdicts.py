@@ -51,7 +51,7 @@ class _Connector(aiohttp.ClientConnectorError):
     ids=lambda one: type(one).__name__ if isinstance(one, Exception) else one.__name__,
 )
 def test_stripe(problem, verdict):
-    assert type(payments.verdict_on(problem)) is verdict
+    assert type(payments.classify_error(problem)) is verdict
 
 
 def api(status, code=None):
@@ -85,13 +85,13 @@ def api(status, code=None):
     ],
 )  # fmt: skip
 def test_easypost(problem, verdict, reason):
-    found = carriers.verdict_on(problem)
+    found = carriers.classify_error(problem)
     assert type(found) is verdict
     assert found.reason == reason
 
 
 def test_a_defect_is_not_taken_for_the_carriers_answer():
-    assert carriers.verdict_on(KeyError("ours")) is None
+    assert carriers.classify_error(KeyError("ours")) is None
 
 
 def parcel(weight, *sides):

@@ -22,7 +22,7 @@ async def sandbox(start_sandbox):
 
 @pytest.fixture
 async def sms(sandbox):
-    async with TwilioSms(LOGIN, SENDER, sandbox.url, seconds=1.0) as opened:
+    async with TwilioSms(LOGIN, SENDER, sandbox.url, timeout_seconds=1.0) as opened:
         yield opened
     await faults(sandbox, "ok")
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from orderplane.dev.demo.messages import Messages, compare
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 
 BOTH, MAIL_ONLY, NEITHER = (
     {"email": True, "sms": True}, {"email": True, "sms": False}, {"email": False, "sms": False},

@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 
-from orderplane.adapters.mail.mailbox import Mailbox
+from orderplane.adapters.mail.mailpit import MailpitReader
 from orderplane.adapters.postgres.migrate import migrate
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.sms.twilio import TwilioSms
@@ -28,7 +28,7 @@ from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.processes import process
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import Supervisor
-from orderplane.events.references import Channel, reference_of
+from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType
 from orderplane.gateway.identity.user_store import User, UserStore
 from orderplane.ledgers.postgres.history import record
@@ -59,7 +59,7 @@ class House:
     env: dict[str, str]
     ports: dict[str, int]
     pool: Pool
-    mailbox: Mailbox
+    mailbox: MailpitReader
     sms: TwilioSms
     merchant: str = ""
     notifiers: dict[str, int] = field(default_factory=dict)
@@ -166,7 +166,7 @@ class House:
         )
 
     async def arrived(self, event: UUID, channel: Channel = Channel.EMAIL) -> int:
-        return (await self.copies())[reference_of(event, channel)]
+        return (await self.copies())[message_reference(event, channel)]
 
     async def mails_to(self, address: str) -> list[dict[str, Any]]:
         """Whole mails, the oldest first."""
@@ -203,7 +203,8 @@ class House:
             for table, rows in (await read_tables(self.pool)).items()
         }
         known = {
-            reference_of(event, Channel(channel)): Channel(channel) for event, channel in await self.rows()
+            message_reference(event, Channel(channel)): Channel(channel)
+            for event, channel in await self.rows()
         }
         outgoing: dict[Channel, list[str]] = {channel: [] for channel in Channel}
         for reference, count in (await self.copies()).items():
@@ -251,7 +252,7 @@ async def _opened(state: Path) -> AsyncIterator[House]:
             await supervisor.start(process(name, env, http_port=port, metrics_port=port, state=state))
         pool = await open_pool(dsn, size=4)
         async with (
-            Mailbox(f"http://127.0.0.1:{ports['mail']}", MAILBOX_LOGIN) as mailbox,
+            MailpitReader(f"http://127.0.0.1:{ports['mail']}", MAILBOX_LOGIN) as mailbox,
             TwilioSms(SMS_LOGIN, SMS_SENDER, env["ORDERPLANE_SMS_URL"]) as sms,
         ):
             yield House(supervisor, state, env, ports, pool, mailbox, sms)

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from orderplane.adapters.kafka.reader import read_all
-from orderplane.events.dead_letters import DEAD_LETTERS
-from orderplane.events.references import Channel
+from orderplane.adapters.kafka.topics import read_all
+from orderplane.events.dead_letters import DEAD_LETTER_TOPIC
+from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 
 from .conftest import House
@@ -204,7 +204,7 @@ async def test_dead_letters_name_nobody(house: House) -> None:
     await letter_about(house, told[CREATED])
     buried = [
         f"{record.key!r} {record.value!r} {record.headers!r}"
-        async for record in read_all(house.env["ORDERPLANE_KAFKA"], topics=(DEAD_LETTERS,))
+        async for record in read_all(house.env["ORDERPLANE_KAFKA"], topics=(DEAD_LETTER_TOPIC,))
     ]
     assert person.phone is not None
     assert not [text for text in buried if person.email in text or person.phone in text or "Ada" in text]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from orderplane.events.envelope import event_of, record_of
+from orderplane.events.envelope import parse_event, to_record
 from orderplane.events.types import EventType
 from orderplane.workers.notifier.letters import disagreement, letter_of_row, sort
 from orderplane.workers.notifier.settings import Settings
@@ -21,7 +21,7 @@ ROW = {
 
 
 def consumed(**changes):
-    sent = record_of(ROW)
+    sent = to_record(ROW)
     fields = {
         "topic": sent.topic, "partition": 0, "offset": 9, "key": sent.key, "value": sent.value,
         "headers": tuple(sent.headers),
@@ -29,7 +29,7 @@ def consumed(**changes):
     return SimpleNamespace(**fields | changes)
 
 
-EVENT = event_of(consumed())
+EVENT = parse_event(consumed())
 
 
 def test_records_are_sorted_into_read_and_dead():
@@ -63,7 +63,7 @@ def test_a_message_that_died_is_buried_as_the_relay_had_sent_its_event():
         **ROW, "reason": "SmsRefused", "attempt": 3, "channel": "sms", "kafka_partition": 5,
         "kafka_offset": 70,
     }  # fmt: skip
-    dead, sent = letter_of_row(row), record_of(ROW)
+    dead, sent = letter_of_row(row), to_record(ROW)
     assert (dead.key, dead.value, dead.headers) == (sent.key, sent.value, sent.headers)
     assert (dead.reason, dead.channel, dead.partition, dead.offset) == ("SmsRefused", "sms", 5, 70)
 

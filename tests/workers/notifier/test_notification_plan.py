@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.workers.notifier.plan import (

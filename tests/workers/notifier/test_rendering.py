@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from orderplane.events.references import Channel, reference_in, reference_of
+from orderplane.events.notifications import Channel, message_reference, parse_sms_reference
 from orderplane.ledgers.errors import Refused
 from orderplane.workers.notifier.plan import CHANNELS, Notification, Recipient
 from orderplane.workers.notifier.rendering import mail_of, sms_of
@@ -123,7 +123,7 @@ def test_an_sms_is_one_line_and_ends_in_its_reference(type_, data):
     text = sms_of(notice(type_, data, Channel.SMS))
     assert data["order"]["name"] in text
     assert "\n" not in text
-    assert reference_in(text) == reference_of(EVENT, Channel.SMS) == "0b0a6a526c0e"
+    assert parse_sms_reference(text) == message_reference(EVENT, Channel.SMS) == "0b0a6a526c0e"
 
 
 def test_an_sms_stays_within_what_providers_take():
@@ -135,4 +135,4 @@ def test_an_sms_stays_within_what_providers_take():
 
 @pytest.mark.parametrize("text", ["", "hello", "(ref 0b0a6a526c0e) and more", "(ref XYZ)"])
 def test_what_is_not_ours_has_no_reference(text):
-    assert reference_in(text) is None
+    assert parse_sms_reference(text) is None

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from orderplane.adapters.kafka.reader import read_all
-from orderplane.events.references import Channel
+from orderplane.adapters.kafka.topics import read_all
+from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.workers.notifier.plan import CHANNELS

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from orderplane.events.references import Channel
+from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 
 from .conftest import LEASE_SECONDS, House

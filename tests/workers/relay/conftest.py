@@ -16,7 +16,7 @@ import asyncpg
 import orjson
 import pytest
 
-from orderplane.adapters.kafka.reader import read_all
+from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.postgres.migrate import migrate
 from orderplane.dev.localplane import infrastructure
 from orderplane.dev.localplane.broker import kafka, kafka_program

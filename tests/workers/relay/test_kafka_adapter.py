@@ -6,9 +6,8 @@ from enum import StrEnum
 import pytest
 from aiokafka.errors import KafkaError
 
-from orderplane.adapters.kafka.producer import open_producer
-from orderplane.adapters.kafka.reader import read_all
-from orderplane.adapters.kafka.topics import ensure_topics
+from orderplane.adapters.kafka.clients import open_producer
+from orderplane.adapters.kafka.topics import ensure_topics, read_all
 from orderplane.dev.localplane.ports import free_port
 
 

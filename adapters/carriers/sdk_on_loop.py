@@ -14,8 +14,8 @@ from greenlet import getcurrent, greenlet
 T = TypeVar("T")
 
 
-async def run(call: Callable[[], T]) -> T:
-    """Make a call of an SDK whose waiting is done by `wait_for`; raises what the SDK raises.
+async def run_sdk(call: Callable[[], T]) -> T:
+    """Make a call of an SDK whose waiting is done by `await_in_sdk`; raises what the SDK raises.
 
     Whatever else the SDK does that blocks, blocks the loop.
     """
@@ -33,15 +33,15 @@ async def run(call: Callable[[], T]) -> T:
     return answer
 
 
-def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """Called by the SDK's code inside of `run`: wait without blocking; raises what `work` raises.
+def await_in_sdk(work: Coroutine[Any, Any, T]) -> T:
+    """Called by the SDK's code inside of `run_sdk`: wait without blocking; raises what `work` raises.
 
     Raises:
-        RuntimeError: the SDK is not run by `run`.
+        RuntimeError: the SDK is not run by `run_sdk`.
     """
     outside = getcurrent().parent
     if outside is None:
         work.close()
-        raise RuntimeError("there is no event loop to wait on: the SDK has to be called by `run`")
+        raise RuntimeError("there is no event loop to wait on: the SDK has to be called by `run_sdk`")
     came: T = outside.switch(work)
     return came

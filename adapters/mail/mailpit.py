@@ -9,14 +9,14 @@ from typing import Any, Self
 
 import aiohttp
 
-from orderplane.adapters.provider_calls import ProviderCalls
+from orderplane.adapters.providers import ProviderCalls
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient
 
 PAGE = 200
 
 
-class Mailbox:
+class MailpitReader:
     """Implements `notifications.ports.Outgoing`; an async context manager.
 
     Args:
@@ -24,12 +24,12 @@ class Mailbox:
         login: `user:password`.
     """
 
-    def __init__(self, url: str, login: str, *, seconds: float = 10.0) -> None:
+    def __init__(self, url: str, login: str, *, timeout_seconds: float = 10.0) -> None:
         user, _, password = login.partition(":")
         headers = {"Authorization": aiohttp.encode_basic_auth(user, password)}
-        timeout = aiohttp.ClientTimeout(total=seconds)
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds)
         self._http = aiohttp.ClientSession(url, headers=headers, timeout=timeout)
-        self._calls = ProviderCalls("mailbox", verdict_on)
+        self._calls = ProviderCalls("mailbox", classify_error)
 
     async def __aenter__(self) -> Self:
         return self
@@ -41,7 +41,7 @@ class Mailbox:
         """The left side of each Message-ID: ours is the event's id."""
         start = 0
         while True:
-            page = await self._calls.safe("list", partial(self._page, start))
+            page = await self._calls.with_retries("list", partial(self._page, start))
             for found in page["messages"]:
                 yield str(found["MessageID"]).partition("@")[0]
             start += len(page["messages"])
@@ -55,7 +55,7 @@ class Mailbox:
             return document
 
 
-def verdict_on(problem: Exception) -> Transient | Refused | None:
+def classify_error(problem: Exception) -> Transient | Refused | None:
     """Reading changes nothing, so whatever fails may be tried again."""
     if isinstance(problem, aiohttp.ClientError | TimeoutError):
         return Transient(Reason.MAILBOX_UNAVAILABLE, "the mail sink cannot be read")

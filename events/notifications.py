@@ -14,12 +14,12 @@ class Channel(StrEnum):
     SMS = "sms"
 
 
-def reference_of(event_id: UUID, channel: Channel) -> str:
+def message_reference(event_id: UUID, channel: Channel) -> str:
     """The mark of a message: the same for every attempt, and no other message's."""
     return str(event_id) if channel is Channel.EMAIL else event_id.hex[:12]
 
 
-def reference_in(text: str) -> str | None:
+def parse_sms_reference(text: str) -> str | None:
     """The reference at the end of an SMS of ours."""
     found = _REFERENCE.search(text)
     return found.group(1) if found else None
