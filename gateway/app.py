@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from orderplane.gateway import openapi
+from orderplane.gateway.http.client_address import Networks
 from orderplane.gateway.http.exception_handlers import add_handlers
 from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
 from orderplane.gateway.http.telemetry import TelemetryMiddleware
@@ -11,12 +12,16 @@ from orderplane.gateway.inventory import reservation_routes, stock_routes
 from orderplane.gateway.orders import routes as order_routes
 from orderplane.gateway.products import routes as product_routes
 from orderplane.gateway.services import Services
-from orderplane.gateway.settings import Settings
 from orderplane.gateway.traffic.load_shedding import OrderAdmissionMiddleware
-from orderplane.gateway.traffic.rate_limits import RateLimitMiddleware
+from orderplane.gateway.traffic.rate_limits import Quotas, RateLimitMiddleware
 
 
-def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
+def create_app(
+    services: Services | None = None,
+    *,
+    rate_limits: Quotas | None = None,
+    trusted_proxies: Networks = (),
+) -> FastAPI:
     """Build the application. Without services it can describe itself, and answer nothing."""
     app = FastAPI(
         **openapi.ABOUT,
@@ -27,7 +32,6 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
         # One span per request is enough, and ours is the cheaper one.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.settings = settings
     app.state.services = services
     for routes in (order_routes, product_routes, stock_routes, reservation_routes, auth_routes, user_routes):
         app.include_router(routes.router)
@@ -36,12 +40,12 @@ def create_app(settings: Settings, services: Services | None = None) -> FastAPI:
     app.add_middleware(RequestLimitsMiddleware)
     if services is not None:
         app.add_middleware(OrderAdmissionMiddleware, load_shedding=services.load_shedding)
-    if services is not None and settings.quotas is not None:
+    if services is not None and rate_limits is not None:
         app.add_middleware(
             RateLimitMiddleware,
-            quotas=settings.quotas,
+            quotas=rate_limits,
             counters=services.counters,
-            trusted=settings.trusted_proxies,
+            trusted=trusted_proxies,
         )
     app.add_middleware(TelemetryMiddleware)  # added last, so it is outermost
     return app

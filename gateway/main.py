@@ -1,83 +1,76 @@
-"""`python -m orderplane.gateway.main`: the front door as a process. Configured by the environment alone."""
+"""`python -m orderplane.gateway.main`: the gateway as a process."""
 
 import asyncio
-import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import structlog
 import uvicorn
-import uvloop
 
-from orderplane.adapters.garbage import spare_what_stays
-from orderplane.adapters.telemetry.http import serve_telemetry
-from orderplane.adapters.telemetry.logs import set_up_logs
-from orderplane.adapters.telemetry.traces import set_up_traces
+from orderplane.adapters.process import Process, run_process
 from orderplane.gateway.app import create_app
 from orderplane.gateway.background import running
 from orderplane.gateway.http.request_limits import HeaderTimeoutProtocol
 from orderplane.gateway.idempotency import purge
-from orderplane.gateway.services import Services, StartError, open_services
-from orderplane.gateway.settings import Settings, SettingsError
+from orderplane.gateway.services import open_services
+from orderplane.gateway.settings import GatewaySettings
 
 DRAIN_SECONDS = 15
 
-log = structlog.get_logger(__name__)
+
+class Server(uvicorn.Server):
+    """Uvicorn that leaves the signals to `run_process`."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Install no handlers."""
+        yield
+
+    async def exit_when(self, stopping: asyncio.Event) -> None:
+        """Take no new connections once the process is to stop."""
+        await stopping.wait()
+        self.should_exit = True
 
 
-def main() -> int:
-    """Serve until SIGTERM or SIGINT; answers the exit code (1 not started, 2 wrong settings)."""
-    set_up_logs("gateway")
-    set_up_traces("gateway")
-    try:
-        settings = Settings.from_environment()
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
-    except (SettingsError, StartError) as error:
-        log.error("cannot start", reason=str(error))
-        return 2 if isinstance(error, SettingsError) else 1
-    return 0
-
-
-async def _serve(settings: Settings) -> None:
+async def serve(settings: GatewaySettings, process: Process) -> None:
+    """Serve requests until the process is asked to stop; then end those that are under way."""
     async with (
-        open_services(settings) as services,
+        open_services(settings, process) as services,
         running("purge-idempotency", purge(services.idempotency)),
         running("watch-backlog", services.load_shedding.watch()),
     ):
-        server = _server(settings, services)
-        spare_what_stays()
-        ready = lambda: server.started and not server.should_exit  # noqa: E731
-        async with serve_telemetry(settings.metrics_port, is_ready=ready):
-            log.info(
-                "serving",
-                address=f"http://{settings.http_host}:{settings.http_port}",
-                merchant=settings.merchant,
+        server = Server(
+            uvicorn.Config(
+                create_app(
+                    services, rate_limits=settings.rate_limits, trusted_proxies=settings.trusted_proxies
+                ),
+                host=settings.http_host,
+                port=settings.http_port,
+                http=HeaderTimeoutProtocol,
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                backlog=512,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=DRAIN_SECONDS,
+                h11_max_incomplete_event_size=16 * 1024,
             )
-            # uvicorn raises the signal again after its shutdown; by default that would end us before ours.
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: None)
+        )
+        process.serving(
+            lambda: server.started,
+            address=f"http://{settings.http_host}:{settings.http_port}",
+            merchant=settings.merchant,
+        )
+        async with running("stop", server.exit_when(process.stopping)):
             await server.serve()
 
 
-def _server(settings: Settings, services: Services) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(
-            create_app(settings, services),
-            host=settings.http_host,
-            port=settings.http_port,
-            http=HeaderTimeoutProtocol,
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            backlog=512,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-            h11_max_incomplete_event_size=16 * 1024,
-        )
-    )
+def main() -> int:
+    """Run the gateway; returns the exit code."""
+    return run_process("gateway", GatewaySettings, serve)
 
 
 if __name__ == "__main__":

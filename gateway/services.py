@@ -5,14 +5,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-import asyncpg
 from fastapi import Depends, Request
-from kubernetes.config import ConfigException
 
+from orderplane.adapters.dependencies import api_server, postgres
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.limits.counters import Counters
 from orderplane.adapters.limits.shared import open_counters
-from orderplane.adapters.postgres.pool import open_pool
+from orderplane.adapters.process import Process
+from orderplane.adapters.settings import SettingsError
 from orderplane.gateway.background import running
 from orderplane.gateway.idempotent_create import IdempotentCreate
 from orderplane.gateway.identity.authentication import AccountCache, OwnTokens
@@ -24,7 +24,7 @@ from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Authentication
-from orderplane.gateway.settings import Settings
+from orderplane.gateway.settings import GatewaySettings
 from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
 from orderplane.ledgers.gate import GateLedger
@@ -40,10 +40,6 @@ from orderplane.ledgers.pricing import PriceList
 POOL_SIZE = 8
 API_SECONDS = 5.0
 """The most that one request to the API server may take; `idempotent_create.LEASE_SECONDS` counts on it."""
-
-
-class StartError(Exception):
-    """A part that is needed cannot be had; the message says which, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +61,20 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(settings: Settings) -> AsyncIterator[Services]:
+async def open_services(settings: GatewaySettings, process: Process) -> AsyncIterator[Services]:
     """Open the connections, and close them after the block.
 
     Raises:
-        StartError: the database cannot be reached, or there is no usable kubeconfig.
+        SettingsError: there is no usable kubeconfig, or no usable key to sign tokens with.
+        Stopped: the process was asked to stop before its dependencies were there.
     """
     async with AsyncExitStack() as stack:
-        pool = await _open_pool(settings.postgres_dsn)
-        stack.push_async_callback(pool.close)
-        api = await stack.enter_async_context(await _connect())
+        pool = await stack.enter_async_context(postgres(process, settings, size=POOL_SIZE))
+        api = await stack.enter_async_context(api_server(process, timeout_seconds=API_SECONDS))
         idempotency = PostgresIdempotency(pool)
-        counters = await stack.enter_async_context(open_counters(settings.redis_url))
+        counters = await stack.enter_async_context(
+            open_counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
+        )
         shedding = LoadShedding(
             PostgresOrderBacklog(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds
         )
@@ -98,21 +96,23 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def _identities(
-    stack: AsyncExitStack, settings: Settings, pool: Pool, counters: Counters
+    stack: AsyncExitStack, settings: GatewaySettings, pool: Pool, counters: Counters
 ) -> tuple[Authentication, AccountServices | None]:
-    if settings.outside_issuer is not None:
-        outside = settings.outside_issuer
+    if settings.oidc_issuer is not None:
         rules = TokenRules(
-            outside.issuer, settings.audience, outside.merchant_claim, outside.role_claim, types=()
+            settings.oidc_issuer,
+            settings.audience,
+            settings.oidc_merchant_claim,
+            settings.oidc_role_claim,
+            types=(),
         )
-        return OidcTokens(OidcIssuer(outside.issuer), rules), None
-    if settings.signing_keys is None:
-        raise StartError("There are no keys to sign tokens with. Set ORDERPLANE_SIGNING_KEYS.")
+        return OidcTokens(OidcIssuer(settings.oidc_issuer), rules), None
+    assert settings.signing_keys is not None, "the settings have either of the two"
     try:
         ring = KeyRing(settings.signing_keys)
     except SigningKeysMissing as error:
-        raise StartError(str(error)) from error
-    rules = TokenRules(settings.issuer, settings.audience)
+        raise SettingsError(f"ORDERPLANE_SIGNING_KEYS: {error}") from error
+    rules = TokenRules(settings.own_issuer, settings.audience)
     users, logins, throttle = UserStore(pool), LoginStore(pool), LoginThrottle(counters)
     passwords = await stack.enter_async_context(Passwords())
     identity = AccountServices(
@@ -128,25 +128,6 @@ async def _identities(
     roll = AccountCache(users)
     await stack.enter_async_context(running("watch-accounts", roll.watch()))
     return OwnTokens(ring, rules, roll), identity
-
-
-async def _open_pool(dsn: str) -> Pool:
-    try:
-        return await open_pool(dsn, size=POOL_SIZE)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise StartError(
-            f"PostgreSQL cannot be reached ({type(error).__name__}). "
-            "See that it runs, and that ORDERPLANE_POSTGRES_DSN is right."
-        ) from error
-
-
-async def _connect() -> ApiClient:
-    try:
-        return await ApiClient.connect(user_agent="orderplane-gateway", timeout_seconds=API_SECONDS)
-    except ConfigException as error:
-        raise StartError(
-            f"There is no usable kubeconfig ({error}). Set KUBECONFIG, or run in a cluster."
-        ) from error
 
 
 async def services(request: Request) -> Services:

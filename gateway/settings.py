@@ -1,174 +1,94 @@
-"""What the front door is told by its environment."""
+"""Settings of the gateway."""
 
 import math
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
+
+from orderplane.adapters.settings import AnyPort, HttpUrl, ProcessSettings, url_with_scheme
 from orderplane.gateway.http.client_address import Networks, networks
 from orderplane.gateway.traffic.rate_limits import DEFAULTS, Quotas, quotas_from
 
-_MERCHANT = "demo"
-_HOST = "127.0.0.1"
-_AUDIENCE = "orderplane"
-_HTTP_PORT = 8080
-_METRICS_PORT = 9090
-_SHED_AFTER_SECONDS = 120.0
+
+def _networks(value: Any) -> Any:
+    return networks(value) if isinstance(value, str) else value
 
 
-class SettingsError(Exception):
-    """A variable is missing or wrong; the message says which, and what it should be."""
+def _quotas(value: Any) -> Any:
+    return quotas_from(value) if isinstance(value, str) else value
 
 
-@dataclass(frozen=True, slots=True)
-class OidcIssuerSettings:
-    """Tokens come from a provider of OpenID Connect.
+def _seconds_or_off(value: Any) -> Any:
+    if value == "off":
+        return math.inf
+    if isinstance(value, str) and not math.isfinite(float(value)):
+        raise ValueError("give a number of seconds, or off")
+    return value
 
-    Args:
-        issuer: `ORDERPLANE_OIDC_ISSUER`, its address without `/.well-known/openid-configuration`.
-        merchant_claim: `ORDERPLANE_OIDC_MERCHANT_CLAIM`, `merchant` by default.
-        role_claim: `ORDERPLANE_OIDC_ROLE_CLAIM`, `role` by default.
+
+class GatewaySettings(ProcessSettings):
+    """The gateway: the HTTP API for shops and their customers.
+
+    The API server is found by KUBECONFIG, ~/.kube/config or the service account of the pod. Tokens are issued
+    here (ORDERPLANE_SIGNING_KEYS), or by a provider of OpenID Connect (ORDERPLANE_OIDC_ISSUER).
     """
 
-    issuer: str
-    merchant_claim: str = "merchant"
-    role_claim: str = "role"
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Read once at start-up.
-
-    Args:
-        postgres_dsn: `ORDERPLANE_POSTGRES_DSN`.
-        signing_keys: `ORDERPLANE_SIGNING_KEYS`, a folder of private keys (PEM), such as a mounted Secret.
-        outside_issuer: Instead of keys and accounts of our own.
-        issuer: `ORDERPLANE_ISSUER`, who has issued our tokens, as they say; by default the address of this
-            process.
-        audience: `ORDERPLANE_AUDIENCE`, whom tokens have to be for; `orderplane` by default.
-        merchant: `ORDERPLANE_MERCHANT`, whose accounts are meant where a request does not say; by default
-            `demo`.
-        http_host: `ORDERPLANE_HTTP_HOST`, where to listen; loopback by default.
-        trusted_proxies: `ORDERPLANE_TRUSTED_PROXIES`, networks whose X-Forwarded-For is believed; by default
-            none.
-        quotas: `ORDERPLANE_RATE_LIMITS`, such as `reads=600/6000, orders=60/600`: requests a minute of one
-            user and from one address, by class (`auth`, `orders`, `reads`, `writes`); what is left out keeps
-            its default, and `off` limits nothing.
-        redis_url: `ORDERPLANE_REDIS_URL`, where replicas count together; each counts alone without it.
-        shed_after_seconds: `ORDERPLANE_SHED_AFTER_SECONDS`, 120 by default: new orders are sent away (503)
-            while they would have to wait about that long, or too many come at once; `off` sends nobody away.
-        http_port: `ORDERPLANE_HTTP_PORT`, 8080 by default; 0 takes a free one.
-        metrics_port: `ORDERPLANE_METRICS_PORT`, 9090 by default; 0 takes a free one.
-    """
-
-    postgres_dsn: str
-    signing_keys: Path | None = None
-    outside_issuer: OidcIssuerSettings | None = None
-    issuer: str = ""
-    audience: str = _AUDIENCE
-    merchant: str = _MERCHANT
-    http_host: str = _HOST
-    trusted_proxies: Networks = ()
-    quotas: Quotas | None = field(default_factory=lambda: DEFAULTS)
-    redis_url: str | None = None
-    shed_after_seconds: float = _SHED_AFTER_SECONDS
-    http_port: int = _HTTP_PORT
-    metrics_port: int = _METRICS_PORT
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read the variables.
-
-        Raises:
-            SettingsError: one is missing or wrong.
-        """
-        dsn = environment.get("ORDERPLANE_POSTGRES_DSN")
-        if not dsn:
-            raise SettingsError(
-                "ORDERPLANE_POSTGRES_DSN is not set. Set it to the database of this plane, "
-                "as postgresql://user:password@127.0.0.1:5432/orderplane."
-            )
-        keys, outside = environment.get("ORDERPLANE_SIGNING_KEYS"), _outside_issuer(environment)
-        if bool(keys) == bool(outside):
-            raise SettingsError(
-                "Set either ORDERPLANE_SIGNING_KEYS to a folder of keys (`orderplane keys new FOLDER` makes "
-                "one), or ORDERPLANE_OIDC_ISSUER to the provider that issues tokens."
-            )
-        host = environment.get("ORDERPLANE_HTTP_HOST") or _HOST
-        port = _port(environment, "ORDERPLANE_HTTP_PORT", _HTTP_PORT)
-        return cls(
-            postgres_dsn=dsn,
-            signing_keys=Path(keys) if keys else None,
-            outside_issuer=outside,
-            issuer=environment.get("ORDERPLANE_ISSUER") or f"http://{host}:{port}",
-            audience=environment.get("ORDERPLANE_AUDIENCE") or _AUDIENCE,
-            http_host=host,
-            trusted_proxies=_networks(environment, "ORDERPLANE_TRUSTED_PROXIES"),
-            quotas=_quotas(environment),
-            redis_url=_redis_url(environment),
-            shed_after_seconds=_shed_after(environment),
-            merchant=environment.get("ORDERPLANE_MERCHANT") or _MERCHANT,
-            http_port=port,
-            metrics_port=_port(environment, "ORDERPLANE_METRICS_PORT", _METRICS_PORT),
-        )
-
-
-def _port(environment: Mapping[str, str], name: str, default: int) -> int:
-    text = environment.get(name) or str(default)
-    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):
-        raise SettingsError(f"{name} is {text!r}. Set it to a port number from 0 (any free one) to 65535.")
-    return int(text)
-
-
-def _outside_issuer(environment: Mapping[str, str]) -> OidcIssuerSettings | None:
-    issuer = environment.get("ORDERPLANE_OIDC_ISSUER")
-    if not issuer:
-        return None
-    return OidcIssuerSettings(
-        issuer,
-        environment.get("ORDERPLANE_OIDC_MERCHANT_CLAIM") or "merchant",
-        environment.get("ORDERPLANE_OIDC_ROLE_CLAIM") or "role",
+    http_host: str = Field("127.0.0.1", description="Address to listen on.")
+    http_port: AnyPort = Field(8080, description="Port to listen on; 0 takes a free one.")
+    merchant: str = Field(
+        "demo", description="The merchant whose accounts are meant where a login names none."
+    )
+    signing_keys: Path | None = Field(
+        None, description="Folder of the private keys (PEM) that sign tokens, as a mounted Secret."
+    )
+    issuer: str | None = Field(
+        None, description="Issuer of our own tokens; without it, the address of this process."
+    )
+    audience: str = Field("orderplane", description="Audience that tokens must have.")
+    oidc_issuer: HttpUrl | None = Field(
+        None,
+        validate_default=True,
+        description="Provider of OpenID Connect that issues tokens, in place of our own accounts: its URL "
+        "without /.well-known/openid-configuration.",
+    )
+    oidc_merchant_claim: str = Field("merchant", description="Claim with the caller's merchant.")
+    oidc_role_claim: str = Field("role", description="Claim with the caller's role.")
+    trusted_proxies: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = Field(
+        (),
+        description="Networks whose X-Forwarded-For is believed, such as 10.0.0.0/8, 192.0.2.7.",
+    )
+    rate_limits: Annotated[Quotas | None, NoDecode, BeforeValidator(_quotas)] = Field(
+        DEFAULTS,
+        description="Requests a minute of one user and from one address, by class (auth, orders, reads, "
+        "writes), such as reads=600/6000, orders=60/600. A class that is left out keeps its default; off "
+        "limits nothing.",
+        json_schema_extra={
+            "written": ", ".join(f"{name}={it.user}/{it.address}" for name, it in DEFAULTS.items())
+        },
+    )
+    redis_url: Annotated[SecretStr, url_with_scheme("redis", "rediss")] | None = Field(
+        None, description="Redis in which replicas count requests together; each counts alone without it."
+    )
+    shed_after_seconds: Annotated[float, BeforeValidator(_seconds_or_off)] = Field(
+        120.0,
+        gt=0,
+        description="New orders are refused (503) while they would wait about this many seconds; off "
+        "refuses none.",
     )
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _one_source_of_tokens(cls, oidc_issuer: str | None, info: ValidationInfo) -> str | None:
+        if "signing_keys" in info.data and bool(info.data["signing_keys"]) == bool(oidc_issuer):
+            raise ValueError(
+                "set either this, or ORDERPLANE_SIGNING_KEYS to a folder of keys (`orderplane keys new "
+                "FOLDER` makes one)"
+            )
+        return oidc_issuer
 
-def _networks(environment: Mapping[str, str], name: str) -> Networks:
-    try:
-        return networks(environment.get(name, ""))
-    except ValueError as problem:
-        raise SettingsError(f"{name}: {problem}. Set it to networks such as 10.0.0.0/8, 192.0.2.7.") from None
-
-
-def _quotas(environment: Mapping[str, str]) -> Quotas | None:
-    try:
-        return quotas_from(environment.get("ORDERPLANE_RATE_LIMITS", ""))
-    except ValueError as problem:
-        raise SettingsError(
-            f"ORDERPLANE_RATE_LIMITS: {problem}. Set it to quotas such as reads=600/6000, orders=60/600 "
-            "(requests a minute of a user and of an address), or to off."
-        ) from None
-
-
-def _redis_url(environment: Mapping[str, str]) -> str | None:
-    url = environment.get("ORDERPLANE_REDIS_URL") or None
-    if url is not None and not url.startswith(("redis://", "rediss://")):
-        # It may carry a password, so it is not repeated.
-        raise SettingsError(
-            "ORDERPLANE_REDIS_URL is no address of Redis. Set it as redis://127.0.0.1:6379/0."
-        )
-    return url
-
-
-def _shed_after(environment: Mapping[str, str]) -> float:
-    name = "ORDERPLANE_SHED_AFTER_SECONDS"
-    text = environment.get(name) or str(_SHED_AFTER_SECONDS)
-    if text == "off":
-        return math.inf
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0.0 < seconds < math.inf:
-        raise SettingsError(f"{name} is {text!r}. Set it to a number of seconds above 0, or to off.")
-    return seconds
+    @property
+    def own_issuer(self) -> str:
+        """The issuer of our own tokens."""
+        return self.issuer or f"http://{self.http_host}:{self.http_port}"

@@ -1,72 +1,78 @@
-"""What the operator is told by its environment."""
+"""Settings of the operator."""
 
-import json
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
+from typing import Annotated, Any
 
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from orderplane.adapters.settings import HttpUrl, ProcessSettings
 from orderplane.crds.meta import Kind
 
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """See `from_env` for the variables."""
-
-    postgres_dsn: str
-    payments_url: str
-    payments_key: str
-    carrier_url: str
-    carrier_key: str
-    payments_seconds: float
-    carrier_seconds: float
-    sender: Mapping[str, str]
-    metrics_port: int
-    kinds: frozenset[Kind]
-    settle: timedelta
-    first_poll: timedelta
-    longest_poll: timedelta
-
-    @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Read `ORDERPLANE_*`.
-
-        `ORDERPLANE_CONTROLLERS` is a list such as `order,payment`; without it all run.
-        `ORDERPLANE_PAYMENTS_SECONDS` and `ORDERPLANE_CARRIER_SECONDS` (10) bound one call to a provider.
-        `ORDERPLANE_CARRIER_SENDER` is where parcels come from, a JSON object of EasyPost's address fields.
-        `ORDERPLANE_CARRIER_SETTLE_SECONDS` (30), `ORDERPLANE_TRACKING_FIRST_SECONDS` (60) and
-        `ORDERPLANE_TRACKING_LONGEST_SECONDS` (3600) are the shipment controller's times.
-
-        Raises:
-            KeyError: a variable without a default is missing.
-            ValueError: a number, an address or a controller's name is wrong.
-        """
-        names = [name.strip() for name in env.get("ORDERPLANE_CONTROLLERS", "").split(",") if name.strip()]
-
-        def seconds(name: str, default: float) -> timedelta:
-            return timedelta(seconds=float(env.get(name, default)))
-
-        return cls(
-            postgres_dsn=env["ORDERPLANE_POSTGRES_DSN"],
-            payments_url=env["ORDERPLANE_PAYMENTS_URL"],
-            payments_key=env["ORDERPLANE_PAYMENTS_KEY"],
-            carrier_url=env["ORDERPLANE_CARRIER_URL"],
-            carrier_key=env["ORDERPLANE_CARRIER_KEY"],
-            payments_seconds=float(env.get("ORDERPLANE_PAYMENTS_SECONDS", "10")),
-            carrier_seconds=float(env.get("ORDERPLANE_CARRIER_SECONDS", "10")),
-            sender=_address(env["ORDERPLANE_CARRIER_SENDER"]),
-            metrics_port=int(env.get("ORDERPLANE_METRICS_PORT", "9090")),
-            kinds=frozenset(Kind(name.capitalize()) for name in names) or frozenset(Kind),
-            settle=seconds("ORDERPLANE_CARRIER_SETTLE_SECONDS", 30),
-            first_poll=seconds("ORDERPLANE_TRACKING_FIRST_SECONDS", 60),
-            longest_poll=seconds("ORDERPLANE_TRACKING_LONGEST_SECONDS", 3600),
-        )
+CallSeconds = Annotated[float, Field(gt=0, le=60)]
 
 
-def _address(text: str) -> Mapping[str, str]:
-    address = json.loads(text)
-    if not isinstance(address, dict) or not {"street1", "city", "zip", "country"} <= set(address):
-        raise ValueError(
-            "ORDERPLANE_CARRIER_SENDER must be a JSON object with street1, city, zip and country"
-        )
+def _kinds(value: Any) -> Any:
+    """`order,payment` as kinds."""
+    if not isinstance(value, str):
+        return value
+    names = {name.strip().capitalize() for name in value.split(",") if name.strip()}
+    if unknown := names - {kind.value for kind in Kind}:
+        raise ValueError(f"there is no controller {', '.join(sorted(unknown)).lower()}")
+    return frozenset(Kind(name) for name in names)
+
+
+def _json(value: Any) -> Any:
+    try:
+        return orjson.loads(value) if isinstance(value, str) else value
+    except orjson.JSONDecodeError:
+        raise ValueError("this is not JSON") from None
+
+
+def _address(address: dict[str, str]) -> dict[str, str]:
+    if missing := {"street1", "city", "zip", "country"} - set(address):
+        raise ValueError(f"{', '.join(sorted(missing))} is missing in the address")
     return address
+
+
+class OperatorSettings(ProcessSettings):
+    """The operator: the controllers of orders, reservations, payments and shipments.
+
+    The API server is found by KUBECONFIG, ~/.kube/config or the service account of the pod.
+    """
+
+    controllers: Annotated[frozenset[Kind], NoDecode, BeforeValidator(_kinds)] = Field(
+        frozenset(Kind),
+        description="Which controllers run here: a list of order, reservation, payment, shipment.",
+        json_schema_extra={"written": ",".join(kind.value.lower() for kind in Kind)},
+    )
+    payments_url: HttpUrl = Field(description="Payment provider, a server with Stripe's API.")
+    payments_key: SecretStr = Field(description="Secret key of the account at the payment provider.")
+    payments_seconds: CallSeconds = Field(
+        10.0, description="Time-out in seconds of one call to the payment provider."
+    )
+    carrier_url: HttpUrl = Field(description="Carrier, a server with EasyPost's API.")
+    carrier_key: SecretStr = Field(description="API key of the account at the carrier.")
+    carrier_seconds: CallSeconds = Field(10.0, description="Time-out in seconds of one call to the carrier.")
+    carrier_sender: Annotated[dict[str, str], NoDecode, BeforeValidator(_json), AfterValidator(_address)] = (
+        Field(
+            description="Where parcels are sent from: a JSON object of EasyPost's address fields, at least "
+            "street1, city, zip and country."
+        )
+    )
+    carrier_settle_seconds: float = Field(
+        30.0,
+        ge=0,
+        le=3_600,
+        description="Seconds in which a purchase of a label may still reach the carrier after its call "
+        "timed out.",
+    )
+    tracking_first_seconds: float = Field(
+        60.0,
+        gt=0,
+        le=86_400,
+        description="Seconds from the purchase of a label to the first poll of its parcel.",
+    )
+    tracking_longest_seconds: float = Field(
+        3_600.0, gt=0, le=86_400, description="Longest pause in seconds between two polls of a parcel."
+    )

@@ -39,10 +39,6 @@ def registry_of(catalogue: PriceList, patience: float = PATIENCE) -> kopf.Operat
     """The handlers; their ids are the paths of the webhook configuration."""
     registry = kopf.OperatorRegistry()
 
-    @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> Any:
-        return kopf.login_via_client(**kwargs)
-
     @kopf.on.mutate(GROUP, VERSION, "orders", id="orders", operations=["CREATE"], registry=registry)
     async def orders(body: kopf.Body, namespace: str | None, patch: kopf.Patch, **_: Any) -> None:
         assert namespace, "the webhook configuration's scope is Namespaced"

@@ -1,49 +1,69 @@
-"""What a worker is told by its environment."""
+"""Settings of the workers, which share the history in PostgreSQL and Kafka."""
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
+from orderplane.adapters.settings import HttpUrl, MetricsPort, ProcessSettings, url_with_scheme
+from orderplane.adapters.sms.twilio import TWILIO
 
 
-class SettingsWrong(Exception):  # noqa: N818
-    """A variable is missing or makes no sense; the message says which and what to do."""
+class WorkerSettings(ProcessSettings):
+    """What every worker reads."""
+
+    metrics_port: MetricsPort = 9091
+    kafka: str | None = Field(
+        None,
+        description="Kafka's bootstrap servers, HOST:PORT with commas between. Without them events wait in "
+        "the outbox and are counted.",
+    )
+    kafka_replication: int = Field(
+        1, ge=1, le=10, description="Replication factor of topics that are created."
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """See `from_env`."""
+class RelaySettings(WorkerSettings):
+    """The relay: publishes the events of the outbox to Kafka."""
 
-    postgres_dsn: str
-    kafka: str
-    kafka_replication: int
-    metrics_port: int
 
+class NotifierSettings(WorkerSettings):
+    """The notifier: sends customers mail and SMS about their orders.
+
+    A channel whose provider is not set is not offered.
+    """
+
+    smtp_url: Annotated[SecretStr, url_with_scheme("smtp", "smtp+starttls", "smtps")] | None = Field(
+        None, description="Mail server, with user and password where it asks for them."
+    )
+    mail_from: str | None = Field(
+        None,
+        validate_default=True,
+        description="Sender of mail, as NAME <ADDRESS>; required with a mail server.",
+    )
+    sms_url: HttpUrl = Field(TWILIO, description="SMS provider, a server with Twilio's API.")
+    sms_key: SecretStr | None = Field(
+        None, description="Account at the SMS provider, as ACCOUNT_SID:AUTH_TOKEN."
+    )
+    sms_from: str | None = Field(
+        None,
+        validate_default=True,
+        description="Number or name that SMS come from; required with an account.",
+    )
+    notifier_lease_seconds: int = Field(
+        30,
+        ge=1,
+        le=3_600,
+        description="Seconds after which others take over what a dead notifier had claimed: more than "
+        "twice what a call to a provider may take, which is 8 seconds.",
+    )
+    notifier_good_for_seconds: int = Field(
+        86_400, ge=1, le=2_592_000, description="Seconds after its event in which a message is tried."
+    )
+
+    @field_validator("mail_from", "sms_from")
     @classmethod
-    def from_env(cls, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the environment.
-
-        `ORDERPLANE_POSTGRES_DSN` is required. `ORDERPLANE_KAFKA` are bootstrap servers; without them events
-        only wait and are counted. `ORDERPLANE_KAFKA_REPLICATION` (1) is for topics that have to be made.
-        `ORDERPLANE_METRICS_PORT` (9091) is served on loopback, 0 takes a free one.
-
-        Raises:
-            SettingsWrong: see the message.
-        """
-        if not (dsn := env.get("ORDERPLANE_POSTGRES_DSN", "")):
-            raise SettingsWrong(
-                "ORDERPLANE_POSTGRES_DSN is not set; give it the DSN of the ledgers' database"
-            )
-        return cls(
-            postgres_dsn=dsn,
-            kafka=env.get("ORDERPLANE_KAFKA", ""),
-            kafka_replication=number(env, "ORDERPLANE_KAFKA_REPLICATION", 1),
-            metrics_port=number(env, "ORDERPLANE_METRICS_PORT", 9091),
-        )
-
-
-def number(env: Mapping[str, str], name: str, otherwise: int) -> int:
-    """A whole number; raises SettingsWrong where it is none."""
-    value = env.get(name) or str(otherwise)
-    if not value.isdecimal():
-        raise SettingsWrong(f"{name} is {value!r}; give it a whole number")
-    return int(value)
+    def _sender_where_a_channel_is_set(cls, sender: str | None, info: ValidationInfo) -> str | None:
+        channel = {"mail_from": "smtp_url", "sms_from": "sms_key"}[str(info.field_name)]
+        if info.data.get(channel) and not sender:
+            raise ValueError(f"set the sender, because ORDERPLANE_{channel.upper()} is set")
+        return sender

@@ -184,6 +184,11 @@ class ApiClient:
                     if event["type"] in ("ADDED", "MODIFIED"):
                         yield event["object"]
 
+    async def version(self) -> str:
+        """The server's version, as `v1.33.1`."""
+        document = await self._send("GET", "Version", "/version")
+        return str(document["gitVersion"])
+
     async def metrics(self) -> str:
         """The server's own metrics, as text."""
         async with self._session.get(self._host + "/metrics", headers=await self._headers()) as response:

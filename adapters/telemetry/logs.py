@@ -3,20 +3,19 @@
 import logging
 import os
 import sys
-from typing import Any
+from typing import Literal
 
 import orjson
 import structlog
 from opentelemetry import trace
 
 
-def set_up_logs(service: str) -> None:
+def set_up_logs(service: str, log_format: Literal["json", "text"] | None = None, level: str = "INFO") -> None:
     """Send the standard library's and structlog's records through one pipe to standard error.
 
-    `ORDERPLANE_LOG_FORMAT` is `json` or `text`; without it, text on a terminal and JSON elsewhere.
-    `ORDERPLANE_LOG_LEVEL` is a level's name, INFO by default.
+    Args:
+        log_format: Without it, text on a terminal and JSON elsewhere.
     """
-    wish = os.environ.get("ORDERPLANE_LOG_FORMAT") or ("text" if sys.stderr.isatty() else "json")
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -33,7 +32,7 @@ def set_up_logs(service: str) -> None:
                 exception_formatter=structlog.dev.plain_traceback,
             )
         ]
-        if wish == "text"
+        if (log_format or ("text" if sys.stderr.isatty() else "json")) == "text"
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)]
     )
     structlog.configure(
@@ -55,8 +54,8 @@ def set_up_logs(service: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(os.environ.get("ORDERPLANE_LOG_LEVEL", "INFO").upper())
-    # Some of them would also tell to whom a message goes.
+    root.setLevel(level)
+    # Some of these also log addressees of messages.
     for chatty in (
         "kopf.objects", "aiohttp.access", "uvicorn.access", "aiokafka", "stripe", "urllib3", "twilio",
         "mail.log",
@@ -64,11 +63,11 @@ def set_up_logs(service: str) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def _dumps(event: Any, **_: Any) -> str:
+def _dumps(event: object, **_: object) -> str:
     return orjson.dumps(event, default=str).decode()
 
 
-def _add_trace(_logger: Any, _name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
+def _add_trace(_logger: object, _name: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
     context = trace.get_current_span().get_span_context()
     if context.is_valid:
         event["trace_id"] = format(context.trace_id, "032x")

@@ -1,6 +1,4 @@
-"""OpenTelemetry: set-up, and the W3C traceparent that rides on resources, rows and messages."""
-
-import os
+"""OpenTelemetry: set-up, and the W3C traceparent that resources, rows and messages carry."""
 
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -13,17 +11,18 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
-def set_up_traces(service: str) -> None:
-    """Make spans real, and export them where `OTEL_EXPORTER_OTLP_ENDPOINT` (the standard variable) says.
+def set_up_traces(service: str, endpoint: str | None, ratio: float) -> None:
+    """Make spans, and export them to a collector.
 
-    Without an endpoint, ids are still made and handed on, but no span is recorded. `ORDERPLANE_TRACE_RATIO`
-    (default 1.0) is the share of new traces that is recorded; a parent's decision always holds.
+    Args:
+        endpoint: Of the collector, OTLP over HTTP. Without it ids are still made and propagated, but no span
+            is recorded. The exporter reads the same variable, `OTEL_EXPORTER_OTLP_ENDPOINT`, and the others
+            of OpenTelemetry, by itself.
+        ratio: The share of new traces that is recorded; a parent's decision always holds.
     """
-    endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    ratio = float(os.environ.get("ORDERPLANE_TRACE_RATIO", "1.0")) if endpoint else 0.0
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"orderplane-{service}"}),
-        sampler=ParentBased(TraceIdRatioBased(ratio)),
+        sampler=ParentBased(TraceIdRatioBased(ratio if endpoint else 0.0)),
     )
     if endpoint:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415

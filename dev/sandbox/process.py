@@ -62,7 +62,7 @@ def seconds(name: str, default: float, env: Mapping[str, str] = os.environ) -> f
 
 def run(name: str, key_name: str, build: Callable[[str, Store], Surface]) -> int:
     """Serve until SIGTERM or SIGINT; the exit code is 1 where the state cannot be written, 2 for settings."""
-    set_up_logs(name)
+    set_up_logs(name, "json")
     logging.getLogger("aiohttp.server").setLevel(logging.ERROR)
     try:
         uvloop.run(_serve(Settings.from_env(key_name), build))

@@ -7,9 +7,10 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -164,13 +165,47 @@ async def gateway(behind: Behind) -> AsyncIterator[Gateway]:
 
 @pytest.fixture(scope="session")
 async def cut_off_gateway(behind: Behind, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Gateway]:
-    """One that reaches the database, but no API server."""
-    document = json.loads(behind.plane.kubeconfig("gateway").read_text())
-    document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{free_port()}"
-    kubeconfig = tmp_path_factory.mktemp("cut-off") / "kubeconfig"
-    kubeconfig.write_text(json.dumps(document))
-    async with running_gateway(behind.plane, {"KUBECONFIG": str(kubeconfig)}) as gateway:
-        yield gateway
+    """One that reaches the database, and has lost the API server since it started."""
+    kubeconfig = behind.plane.kubeconfig("gateway")
+    document = json.loads(kubeconfig.read_text())
+    target = urlsplit(document["clusters"][0]["cluster"]["server"]).port
+    assert target is not None
+    async with _forwarding(target) as (port, cut):
+        document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{port}"
+        forwarded = tmp_path_factory.mktemp("cut-off") / "kubeconfig"
+        forwarded.write_text(json.dumps(document))
+        async with running_gateway(behind.plane, {"KUBECONFIG": str(forwarded)}) as gateway:
+            cut()
+            yield gateway
+
+
+@asynccontextmanager
+async def _forwarding(target: int) -> AsyncIterator[tuple[int, Callable[[], None]]]:
+    """A port that forwards connections to another port, until it is cut."""
+    writers: set[asyncio.StreamWriter] = set()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.add(writer)
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind = await asyncio.open_connection("127.0.0.1", target)
+        await asyncio.gather(copy(reader, behind[1]), copy(behind[0], writer))
+
+    def cut() -> None:
+        server.close()
+        for writer in writers:
+            writer.close()
+
+    server = await asyncio.start_server(forward, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], cut
+    finally:
+        cut()
 
 
 @asynccontextmanager

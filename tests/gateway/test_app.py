@@ -23,7 +23,6 @@ from orderplane.gateway.http import telemetry
 from orderplane.gateway.http.problems import BASE, PROBLEM_TYPES
 from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
-from orderplane.gateway.settings import OidcIssuerSettings, Settings, SettingsError
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.pricing import RefusalCode
 
@@ -52,7 +51,7 @@ class Anybody:
 
 def app_with(error: Exception) -> FastAPI:
     services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody(), load_shedding=None)
-    return create_app(Settings(postgres_dsn="unused", quotas=None), services)
+    return create_app(services)
 
 
 def client_of(app: Any) -> httpx.AsyncClient:
@@ -269,53 +268,6 @@ async def test_too_many_requests_at_once_are_refused() -> None:
         gate.set()
         assert (await first).status_code == 200
         assert (await client.get("/")).status_code == 200
-
-
-# Settings
-
-
-MINIMAL = {"ORDERPLANE_POSTGRES_DSN": "x", "ORDERPLANE_SIGNING_KEYS": "/keys"}
-
-
-def test_settings_come_from_the_environment() -> None:
-    assert Settings.from_environment(MINIMAL | {"ORDERPLANE_HTTP_PORT": "81"}) == Settings(
-        "x", Path("/keys"), issuer="http://127.0.0.1:81", http_port=81
-    )
-    proxies = Settings.from_environment(MINIMAL | {"ORDERPLANE_TRUSTED_PROXIES": "10.0.0.0/8, 192.0.2.7"})
-    assert [str(network) for network in proxies.trusted_proxies] == ["10.0.0.0/8", "192.0.2.7/32"]
-
-
-def test_tokens_may_come_from_outside() -> None:
-    settings = Settings.from_environment(
-        {
-            "ORDERPLANE_POSTGRES_DSN": "x",
-            "ORDERPLANE_OIDC_ISSUER": "https://id.example",
-            "ORDERPLANE_OIDC_ROLE_CLAIM": "groups",
-        }
-    )
-    assert settings.signing_keys is None
-    assert settings.outside_issuer == OidcIssuerSettings("https://id.example", "merchant", "groups")
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {},
-        {"ORDERPLANE_POSTGRES_DSN": "x"},
-        MINIMAL | {"ORDERPLANE_OIDC_ISSUER": "https://id.example"},
-        MINIMAL | {"ORDERPLANE_HTTP_PORT": "http"},
-        MINIMAL | {"ORDERPLANE_METRICS_PORT": "65536"},
-        MINIMAL | {"ORDERPLANE_TRUSTED_PROXIES": "10.0.0.0/8, everybody"},
-        MINIMAL | {"ORDERPLANE_RATE_LIMITS": "reads=many"},
-        MINIMAL | {"ORDERPLANE_REDIS_URL": "127.0.0.1:6379"},
-        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "0"},
-        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "soon"},
-        MINIMAL | {"ORDERPLANE_SHED_AFTER_SECONDS": "inf"},
-    ],
-)
-def test_wrong_settings_are_named(environment: dict[str, str]) -> None:
-    with pytest.raises(SettingsError, match="ORDERPLANE_"):
-        Settings.from_environment(environment)
 
 
 # Documents

@@ -9,6 +9,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
 from orderplane.adapters.providers import BreakerOpen
+from orderplane.adapters.retry import wait_for_event
 from orderplane.adapters.telemetry.traces import context_from
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Refused, Transient, Unclear
@@ -25,7 +26,6 @@ from orderplane.workers.notifier.plan import (
     end_unsent,
 )
 from orderplane.workers.notifier.store import NotificationStore
-from orderplane.workers.waiting import happens
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -90,7 +90,7 @@ class Dispatcher:
                     self._under_way.add(task)
                     task.add_done_callback(self._is_over)
                 self._is_more_due = len(claimed) == free
-                await happens(self._news, within=POLL_SECONDS)
+                await wait_for_event(self._news, POLL_SECONDS)
             if self._under_way:
                 await asyncio.wait(self._under_way, timeout=DRAIN_SECONDS)
         finally:

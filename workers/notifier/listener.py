@@ -7,6 +7,8 @@ comes again notes nothing new. Sending is not done here: a mail server that is a
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -15,13 +17,13 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from orderplane.adapters.kafka.clients import open_consumer, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
+from orderplane.adapters.retry import Stopped, retry_until_stopped, wait_for_event
 from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, dead_letter_headers
 from orderplane.ledgers.errors import Transient
 from orderplane.workers.notifier import metrics
 from orderplane.workers.notifier.letters import disagreement, letter_for, letter_of_row, sort
 from orderplane.workers.notifier.plan import CHANNELS
 from orderplane.workers.notifier.store import Noted, NotificationStore
-from orderplane.workers.waiting import FIRST_PAUSE, LONGEST_PAUSE, happens
 
 log = structlog.get_logger(__name__)
 
@@ -44,60 +46,50 @@ class Listener:
     """
 
     def __init__(
-        self, kafka: str, replication: int, book: NotificationStore, on_news: Callable[[], None]
+        self, kafka: str | None, replication: int, book: NotificationStore, on_news: Callable[[], None]
     ) -> None:
         self._kafka = kafka
         self._replication = replication
         self._book = book
         self._on_news = on_news
-        self._stopping = asyncio.Event()
         self._bury_at = 0.0
         self._lag: dict[Any, int] = {}
         self.is_listening = False
 
-    def stop(self) -> None:
-        """Finish the batch in hand, then leave the group."""
-        self._stopping.set()
-
-    async def run(self) -> None:
-        """Listen until `stop`."""
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Listen until `stopping` is set; then finish the batch in hand and leave the group."""
         if not self._kafka:
             log.warning("no Kafka is configured: nobody is told anything new")
             return
-        pause = FIRST_PAUSE
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                await self._listen()
-            except Transient as problem:
-                metrics.FAILURES.labels("postgres").inc()
-                log.warning("PostgreSQL was lost; what is unread waits in Kafka", why=problem.reason)
-            except KafkaError as problem:
-                metrics.FAILURES.labels("kafka").inc()
-                log.warning("Kafka was lost; what is unread waits there", why=repr(problem))
-            finally:
-                self.is_listening = False
-            pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(LONGEST_PAUSE, pause * 2)
-            await happens(self._stopping, within=pause)
+        with suppress(Stopped):
+            await retry_until_stopped(
+                partial(self._listen, self._kafka, stopping),
+                on=(Transient, KafkaError),
+                stopping=stopping,
+                on_failure=_on_failure,
+            )
 
-    async def _listen(self) -> None:
-        await ensure_topics(self._kafka, replication=self._replication)
-        async with (
-            open_producer(self._kafka) as producer,
-            open_consumer(self._kafka, GROUP, [type_.value for type_ in CHANNELS]) as consumer,
-        ):
-            while not self._stopping.is_set():
-                batch = await consumer.getmany(timeout_ms=FETCH_MS, max_records=BATCH)
-                self.is_listening = True
-                records = [record for each in batch.values() for record in each]
-                if records:
-                    await self._take(records, producer)
-                    await _commit(consumer)
-                    self._measure(consumer, batch)
-                if time.monotonic() >= self._bury_at:
-                    await self._bury_dead(producer)
-                if len(records) < BATCH:
-                    await happens(self._stopping, within=GATHER_SECONDS)
+    async def _listen(self, kafka: str, stopping: asyncio.Event) -> None:
+        await ensure_topics(kafka, replication=self._replication)
+        try:
+            async with (
+                open_producer(kafka) as producer,
+                open_consumer(kafka, GROUP, [type_.value for type_ in CHANNELS]) as consumer,
+            ):
+                while not stopping.is_set():
+                    batch = await consumer.getmany(timeout_ms=FETCH_MS, max_records=BATCH)
+                    self.is_listening = True
+                    records = [record for each in batch.values() for record in each]
+                    if records:
+                        await self._take(records, producer)
+                        await _commit(consumer)
+                        self._measure(consumer, batch)
+                    if time.monotonic() >= self._bury_at:
+                        await self._bury_dead(producer)
+                    if len(records) < BATCH:
+                        await wait_for_event(stopping, GATHER_SECONDS)
+        finally:
+            self.is_listening = False
 
     async def _take(self, records: Sequence[Any], producer: AIOKafkaProducer) -> None:
         read, dead = sort(records)
@@ -129,6 +121,12 @@ class Listener:
             await _bury([letter_of_row(row) for row in rows], producer)
         if len(rows) < MOST_BURIED:
             self._bury_at = time.monotonic() + BURY_SECONDS
+
+
+def _on_failure(problem: Exception) -> None:
+    lost = "Kafka" if isinstance(problem, KafkaError) else "PostgreSQL"
+    metrics.FAILURES.labels("kafka" if isinstance(problem, KafkaError) else "postgres").inc()
+    log.warning("lost; what is unread waits in Kafka", lost=lost, why=repr(problem))
 
 
 async def _commit(consumer: AIOKafkaConsumer) -> None:

@@ -6,21 +6,17 @@ channel, send what is due.
 
 import asyncio
 import logging
-import signal
 import sys
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
-import asyncpg
 import structlog
-import uvloop
 
-from orderplane.adapters.garbage import spare_what_stays
+from orderplane.adapters.dependencies import postgres
 from orderplane.adapters.mail.smtp import SmtpServer
-from orderplane.adapters.postgres.pool import open_pool
+from orderplane.adapters.process import Process, run_process
+from orderplane.adapters.retry import wait_for_event
 from orderplane.adapters.sms.twilio import TwilioSms
-from orderplane.adapters.telemetry.http import serve_telemetry
-from orderplane.adapters.telemetry.logs import set_up_logs
-from orderplane.adapters.telemetry.traces import set_up_traces
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.session import Pool
@@ -28,32 +24,34 @@ from orderplane.workers.notifier import metrics
 from orderplane.workers.notifier.dispatcher import Dispatcher
 from orderplane.workers.notifier.listener import Listener
 from orderplane.workers.notifier.messengers import ByMail, BySms, Messenger
-from orderplane.workers.notifier.settings import Settings
 from orderplane.workers.notifier.store import NotificationStore
-from orderplane.workers.settings import SettingsWrong
-from orderplane.workers.waiting import happens
+from orderplane.workers.settings import NotifierSettings
 
 log = structlog.get_logger(__name__)
 
 COUNT_SECONDS = 2.0
-CLOSE_SECONDS = 5.0
 POOL_SIZE = 8
 
 
 class Notifier:
     """Both halves, and the gauges."""
 
-    def __init__(self, settings: Settings, pool: Pool, messengers: dict[Channel, Messenger | None]) -> None:
+    def __init__(
+        self, settings: NotifierSettings, pool: Pool, messengers: dict[Channel, Messenger | None]
+    ) -> None:
         self._book = NotificationStore(pool)
         self._dispatchers = [
-            Dispatcher(channel, messenger, self._book, lease=settings.lease, good_for=settings.good_for)
+            Dispatcher(
+                channel,
+                messenger,
+                self._book,
+                lease=timedelta(seconds=settings.notifier_lease_seconds),
+                good_for=timedelta(seconds=settings.notifier_good_for_seconds),
+            )
             for channel, messenger in messengers.items()
         ]
-        self._listener = Listener(
-            settings.common.kafka, settings.common.kafka_replication, self._book, self._wake
-        )
-        self._needs_kafka = bool(settings.common.kafka)
-        self._stopping = asyncio.Event()
+        self._listener = Listener(settings.kafka, settings.kafka_replication, self._book, self._wake)
+        self._needs_kafka = bool(settings.kafka)
         self._is_counting = False
 
     @property
@@ -61,28 +59,24 @@ class Notifier:
         """What waits is seen, and events are read where there is a Kafka. A mail server may be away."""
         return self._is_counting and (self._listener.is_listening or not self._needs_kafka)
 
-    def stop(self) -> None:
-        """Finish what is in hand, then end."""
-        self._stopping.set()
-        self._listener.stop()
-        for dispatcher in self._dispatchers:
-            dispatcher.stop()
-
-    async def run(self) -> None:
-        """Serve until `stop`."""
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until `stopping` is set, then finish what is in hand."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._count())
-            group.create_task(self._listener.run())
+            group.create_task(self._count(stopping))
+            group.create_task(self._listener.run(stopping))
             for dispatcher in self._dispatchers:
                 group.create_task(dispatcher.run())
+            await stopping.wait()
+            for dispatcher in self._dispatchers:
+                dispatcher.stop()
 
     def _wake(self) -> None:
         for dispatcher in self._dispatchers:
             dispatcher.wake()
 
-    async def _count(self) -> None:
+    async def _count(self, stopping: asyncio.Event) -> None:
         """Keep the gauges true, also while nothing can be sent."""
-        while not self._stopping.is_set():
+        while not stopping.is_set():
             try:
                 waiting = {count.channel: count for count in await self._book.waiting()}
                 self._is_counting = True
@@ -94,59 +88,34 @@ class Notifier:
                     count = waiting.get(channel)
                     metrics.WAITING.labels(channel.value).set(count.messages if count else 0)
                     metrics.OLDEST.labels(channel.value).set(count.oldest_seconds if count else 0)
-            await happens(self._stopping, within=COUNT_SECONDS)
+            await wait_for_event(stopping, COUNT_SECONDS)
 
 
-async def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT, then finish what is in hand."""
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+async def serve(settings: NotifierSettings, process: Process) -> None:
+    """Send messages until the process is asked to stop; then finish what is in hand."""
+    # It would write twenty lines a second while a broker is away; its failures reach us as exceptions.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     async with AsyncExitStack() as stack:
         messengers: dict[Channel, Messenger | None] = dict.fromkeys(Channel)
-        if settings.smtp_url:
-            server = await stack.enter_async_context(SmtpServer(settings.smtp_url))
+        if settings.smtp_url and settings.mail_from:
+            server = await stack.enter_async_context(SmtpServer(settings.smtp_url.get_secret_value()))
             messengers[Channel.EMAIL] = ByMail(server, settings.mail_from)
-        if settings.sms_key:
-            sms = TwilioSms(settings.sms_key, settings.sms_from, settings.sms_url)
+        if settings.sms_key and settings.sms_from:
+            sms = TwilioSms(settings.sms_key.get_secret_value(), settings.sms_from, settings.sms_url)
             messengers[Channel.SMS] = BySms(await stack.enter_async_context(sms))
-        pool = await open_pool(settings.common.postgres_dsn, size=POOL_SIZE, plans_once=True)
-        stack.push_async_callback(_close, pool)
+        pool = await stack.enter_async_context(postgres(process, settings, size=POOL_SIZE, plans_once=True))
         notifier = Notifier(settings, pool, messengers)
-        await stack.enter_async_context(
-            serve_telemetry(settings.common.metrics_port, is_ready=lambda: notifier.is_ready)
+        process.serving(
+            lambda: notifier.is_ready,
+            kafka=settings.kafka,
+            channels=[channel.value for channel, messenger in messengers.items() if messenger],
         )
-        running = asyncio.create_task(notifier.run())
-        ending = asyncio.create_task(stopped.wait())
-        await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)
-        ending.cancel()
-        notifier.stop()
-        await running
-
-
-async def _close(pool: Pool) -> None:
-    async with asyncio.timeout(CLOSE_SECONDS):
-        await pool.close()
+        await notifier.run(process.stopping)
 
 
 def main() -> int:
-    """Run the notifier; answers the exit status."""
-    set_up_logs("notifier")
-    # It would write twenty lines a second while a broker is away; its failures reach us as exceptions.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    set_up_traces("notifier")
-    try:
-        settings = Settings.from_env()
-        spare_what_stays()
-        uvloop.run(run(settings))
-    except (SettingsWrong, ValueError) as problem:
-        log.error("the notifier cannot start", why=str(problem))
-        return 2
-    except (OSError, asyncpg.PostgresError) as problem:
-        log.error("the notifier cannot reach PostgreSQL; start it again", why=type(problem).__name__)
-        return 1
-    return 0
+    """Run the notifier; returns the exit code."""
+    return run_process("notifier", NotifierSettings, serve)
 
 
 if __name__ == "__main__":

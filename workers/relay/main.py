@@ -7,30 +7,30 @@ duplicates where there are several relays.
 
 import asyncio
 import logging
-import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from uuid import UUID
 
 import structlog
-import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
+from orderplane.adapters.dependencies import NO_DATABASE
 from orderplane.adapters.kafka.clients import MAX_VALUE_BYTES, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
-from orderplane.adapters.telemetry.http import serve_telemetry
-from orderplane.adapters.telemetry.logs import set_up_logs
-from orderplane.adapters.telemetry.traces import context_from, set_up_traces
+from orderplane.adapters.process import Process, run_process
+from orderplane.adapters.retry import Stopped, retry_until_stopped, wait_for_event
+from orderplane.adapters.telemetry.traces import context_from
 from orderplane.events.envelope import to_record
 from orderplane.workers.relay.batch import Row, rounds, sendable
-from orderplane.workers.relay.outbox import PROBLEMS, Outbox, open_backlog, open_outbox, read_backlog
-from orderplane.workers.settings import Settings, SettingsWrong
-from orderplane.workers.waiting import FIRST_PAUSE, LONGEST_PAUSE, happens
+from orderplane.workers.relay.outbox import Outbox, check, open_backlog, open_outbox, read_backlog
+from orderplane.workers.settings import RelaySettings
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -58,9 +58,11 @@ PUBLISH_SECONDS = Histogram("orderplane_relay_publish_duration_seconds", "One ba
 class Relay:
     """Serves its share of partitions until it is stopped."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._stopping = asyncio.Event()
+    def __init__(self, dsn: str, kafka: str | None, replication: int, stopping: asyncio.Event) -> None:
+        self._dsn = dsn
+        self._kafka = kafka
+        self._replication = replication
+        self._stopping = stopping
         self._is_serving = False
         self._is_counting = False
         self._held: dict[UUID, float] = {}
@@ -68,11 +70,7 @@ class Relay:
     @property
     def is_ready(self) -> bool:
         """Events flow, or, where no Kafka is configured, are seen waiting."""
-        return self._is_serving if self._settings.kafka else self._is_counting
-
-    def stop(self) -> None:
-        """Finish the batch in hand, then end."""
-        self._stopping.set()
+        return self._is_serving if self._kafka else self._is_counting
 
     async def run(self) -> None:
         """Serve until `stop`; failures of the database or of Kafka are waited out."""
@@ -85,46 +83,37 @@ class Relay:
                 task.cancel()
 
     async def _serve(self) -> None:
-        if not self._settings.kafka:
+        if not self._kafka:
             log.warning("no Kafka is configured: events wait in the outbox")
             return
-        pause = FIRST_PAUSE
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            try:
-                await self._serve_session()
-            except PROBLEMS as problem:
-                FAILURES.labels("postgres").inc()
-                log.warning("PostgreSQL was lost; events wait until it is back", why=repr(problem))
-            except KafkaError as problem:
-                FAILURES.labels("kafka").inc()
-                log.warning("Kafka was lost; events wait until it is back", why=repr(problem))
-            finally:
-                self._is_serving = False
-                OWNED.set(0)
-            pause = FIRST_PAUSE if time.monotonic() - began > LONGEST_PAUSE else min(LONGEST_PAUSE, pause * 2)
-            await happens(self._stopping, within=pause)
+        with suppress(Stopped):
+            await retry_until_stopped(
+                partial(self._serve_session, self._kafka),
+                on=(*NO_DATABASE, KafkaError),
+                stopping=self._stopping,
+                on_failure=_on_failure,
+            )
 
-    async def _serve_session(self) -> None:
+    async def _serve_session(self, kafka: str) -> None:
         """One database session, one producer: whichever fails takes the other with it, and the partitions."""
-        settings = self._settings
-        await ensure_topics(settings.kafka, replication=settings.kafka_replication)
-        async with (
-            open_outbox(settings.postgres_dsn) as outbox,
-            open_producer(settings.kafka) as producer,
-        ):
-            share_at = 0.0
-            while not self._stopping.is_set():
-                if time.monotonic() >= share_at:
-                    await outbox.share()
-                    OWNED.set(len(outbox.partitions))
-                    share_at = time.monotonic() + SHARE_SECONDS
-                    self._is_serving = True
-                rows = await outbox.waiting(MOST_PER_PARTITION, self._still_held())
-                if rows:
-                    await self._publish(outbox, producer, rows)
-                if len(rows) < MOST_PER_PARTITION:
-                    await happens(self._stopping, within=LOOK_SECONDS)
+        await ensure_topics(kafka, replication=self._replication)
+        try:
+            async with open_outbox(self._dsn) as outbox, open_producer(kafka) as producer:
+                share_at = 0.0
+                while not self._stopping.is_set():
+                    if time.monotonic() >= share_at:
+                        await outbox.share()
+                        OWNED.set(len(outbox.partitions))
+                        share_at = time.monotonic() + SHARE_SECONDS
+                        self._is_serving = True
+                    rows = await outbox.waiting(MOST_PER_PARTITION, self._still_held())
+                    if rows:
+                        await self._publish(outbox, producer, rows)
+                    if len(rows) < MOST_PER_PARTITION:
+                        await wait_for_event(self._stopping, LOOK_SECONDS)
+        finally:
+            self._is_serving = False
+            OWNED.set(0)
 
     async def _publish(self, outbox: Outbox, producer: AIOKafkaProducer, rows: Sequence[Row]) -> None:
         """Send a batch round by round; what was acknowledged is marked even where something else failed.
@@ -181,17 +170,23 @@ class Relay:
         """Keep the gauges true, also while Kafka is down and a batch waits for it."""
         while True:
             try:
-                async with open_backlog(self._settings.postgres_dsn) as connection:
+                async with open_backlog(self._dsn) as connection:
                     while True:
                         backlog = await read_backlog(connection)
                         WAITING.set(backlog.events)
                         OLDEST.set(backlog.oldest_seconds)
                         self._is_counting = True
                         await asyncio.sleep(COUNT_SECONDS)
-            except PROBLEMS as problem:
+            except NO_DATABASE as problem:
                 self._is_counting = False
                 log.debug("the outbox cannot be counted", why=repr(problem))
                 await asyncio.sleep(COUNT_SECONDS)
+
+
+def _on_failure(problem: Exception) -> None:
+    lost = "Kafka" if isinstance(problem, KafkaError) else "PostgreSQL"
+    FAILURES.labels("kafka" if isinstance(problem, KafkaError) else "postgres").inc()
+    log.warning("lost; events wait until it is back", lost=lost, why=repr(problem))
 
 
 async def _send(producer: AIOKafkaProducer, rows: Sequence[Row]) -> list[KafkaError | None]:
@@ -228,29 +223,20 @@ def _link(span: trace.Span, rows: Sequence[Row]) -> None:
             span.add_link(trace.get_current_span(context).get_span_context())
 
 
-async def run(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT, then finish the batch in hand."""
-    relay = Relay(settings)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, relay.stop)
-    async with serve_telemetry(settings.metrics_port, is_ready=lambda: relay.is_ready):
-        await relay.run()
+async def serve(settings: RelaySettings, process: Process) -> None:
+    """Publish until the process is asked to stop; then finish the batch in hand."""
+    # It would write twenty lines a second while a broker is away; its failures reach us as exceptions.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    dsn = settings.postgres_dsn.get_secret_value()
+    relay = Relay(dsn, settings.kafka, settings.kafka_replication, process.stopping)
+    await process.wait_for("PostgreSQL", lambda: check(dsn), NO_DATABASE)
+    process.serving(lambda: relay.is_ready, kafka=settings.kafka)
+    await relay.run()
 
 
 def main() -> int:
-    """Run the relay; answers the exit status."""
-    set_up_logs("relay")
-    # It would write twenty lines a second while a broker is away; its failures reach us as exceptions.
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    set_up_traces("relay")
-    try:
-        settings = Settings.from_env()
-    except SettingsWrong as problem:
-        log.error("the relay cannot start", why=str(problem))
-        return 2
-    uvloop.run(run(settings))
-    return 0
+    """Run the relay; returns the exit code."""
+    return run_process("relay", RelaySettings, serve)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from orderplane.adapters.dependencies import NO_DATABASE
 from orderplane.workers.relay.batch import Row
 from orderplane.workers.relay.partitions import share_out
 
@@ -18,9 +19,6 @@ _PARTITION = 0x6F70_0001
 """The first key of the partitions' advisory locks; the partition is the second."""
 _PRESENCE = 0x6F70_0002
 """A shared lock that every relay holds, so that they can be counted."""
-
-PROBLEMS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-"""What a session raises when the database is not there, or not any more."""
 
 # Found dead within 11 s where a machine or a network dies without a word; its locks go with it.
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
@@ -107,7 +105,7 @@ async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
     """Begin a session.
 
     Raises:
-        PROBLEMS: the database cannot be reached; so does every method.
+        NO_DATABASE: the database cannot be reached; so does every method.
     """
     connection = await asyncpg.connect(
         dsn, timeout=10, command_timeout=15, server_settings={**_KEEPALIVE, "application_name": "relay"}
@@ -116,8 +114,18 @@ async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
         await connection.execute("SELECT pg_advisory_lock_shared($1, 0)", _PRESENCE)
         yield Outbox(connection)
     finally:
-        with suppress(*PROBLEMS):
+        with suppress(*NO_DATABASE):
             await connection.close(timeout=2)
+
+
+async def check(dsn: str) -> None:
+    """See that the database can be reached.
+
+    Raises:
+        NO_DATABASE: it cannot.
+    """
+    async with open_backlog(dsn):
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +141,7 @@ async def open_backlog(dsn: str) -> AsyncIterator[Any]:
     """A session of its own for `read_backlog`: counting goes on while a batch waits for Kafka.
 
     Raises:
-        PROBLEMS: the database cannot be reached.
+        NO_DATABASE: the database cannot be reached.
     """
     connection = await asyncpg.connect(
         dsn, timeout=10, command_timeout=10, server_settings={"application_name": "relay-backlog"}
@@ -141,7 +149,7 @@ async def open_backlog(dsn: str) -> AsyncIterator[Any]:
     try:
         yield connection
     finally:
-        with suppress(*PROBLEMS):
+        with suppress(*NO_DATABASE):
             await connection.close(timeout=2)
 
 
@@ -149,7 +157,7 @@ async def read_backlog(connection: Any) -> Backlog:
     """Count what waits.
 
     Raises:
-        PROBLEMS: the database cannot be reached.
+        NO_DATABASE: the database cannot be reached.
     """
     row = await connection.fetchrow(_BACKLOG)
     return Backlog(row["events"], max(0.0, row["age"]))

@@ -11,7 +11,6 @@ from orderplane.adapters.limits.memory import BoundedMemoryStorage
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http.client_address import networks
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
-from orderplane.gateway.settings import Settings
 from orderplane.gateway.traffic.rate_limits import (
     DEFAULTS,
     Quota,
@@ -112,8 +111,8 @@ class Door:
             authentication=ByName(),
             counters=StoredCounters(BoundedMemoryStorage()),
         )
-        settings = Settings(postgres_dsn="unused", quotas=quotas, trusted_proxies=networks("127.0.0.1"))
-        transport = httpx.ASGITransport(create_app(settings, services), client=("127.0.0.1", 1))
+        app = create_app(services, rate_limits=quotas, trusted_proxies=networks("127.0.0.1"))
+        transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://door.test")
 
     async def ask(

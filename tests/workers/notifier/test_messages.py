@@ -1,7 +1,7 @@
-"""Which records tell something, and what the notifier is told by its environment."""
+"""Which records the notifier can use, and which become dead letters."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from uuid import UUID
 
@@ -10,8 +10,6 @@ import pytest
 from orderplane.events.envelope import parse_event, to_record
 from orderplane.events.types import EventType
 from orderplane.workers.notifier.letters import disagreement, letter_of_row, sort
-from orderplane.workers.notifier.settings import Settings
-from orderplane.workers.settings import SettingsWrong
 
 ROW = {
     "event_id": UUID(int=1), "merchant": "demo", "subject": UUID(int=2), "name": "o-1", "seq": 4,
@@ -66,28 +64,3 @@ def test_a_message_that_died_is_buried_as_the_relay_had_sent_its_event():
     dead, sent = letter_of_row(row), to_record(ROW)
     assert (dead.key, dead.value, dead.headers) == (sent.key, sent.value, sent.headers)
     assert (dead.reason, dead.channel, dead.partition, dead.offset) == ("SmsRefused", "sms", 5, 70)
-
-
-NEEDED = {"ORDERPLANE_POSTGRES_DSN": "postgresql://x"}
-MAIL = {"ORDERPLANE_SMTP_URL": "smtp://x", "ORDERPLANE_MAIL_FROM": "a@b.example"}
-
-
-def test_channels_are_offered_as_they_are_set():
-    settings = Settings.from_env({**NEEDED, **MAIL})
-    assert (settings.smtp_url, settings.sms_key) == ("smtp://x", "")
-    assert settings.good_for == timedelta(days=1)
-
-
-@pytest.mark.parametrize(
-    ("env", "named"),
-    [
-        ({}, "ORDERPLANE_POSTGRES_DSN"),
-        ({**NEEDED, "ORDERPLANE_SMTP_URL": "smtp://x"}, "ORDERPLANE_MAIL_FROM"),
-        ({**NEEDED, "ORDERPLANE_SMS_KEY": "AC:t"}, "ORDERPLANE_SMS_FROM"),
-        ({**NEEDED, "ORDERPLANE_NOTIFIER_LEASE_SECONDS": "0"}, "ORDERPLANE_NOTIFIER_LEASE_SECONDS"),
-        ({**NEEDED, "ORDERPLANE_NOTIFIER_GOOD_FOR_SECONDS": "long"}, "ORDERPLANE_NOTIFIER_GOOD_FOR_SECONDS"),
-    ],
-)
-def test_wrong_settings_are_named(env, named):
-    with pytest.raises(SettingsWrong, match=named):
-        Settings.from_env(env)

@@ -5,7 +5,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
-import pytest
 from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +14,6 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from orderplane.events.types import EventType
 from orderplane.workers.relay.main import Relay
-from orderplane.workers.settings import Settings, SettingsWrong
 
 TYPES = tuple(EventType)
 
@@ -80,7 +78,7 @@ def rows_of(lengths):
 
 
 def relay():
-    return Relay(Settings("postgresql://nowhere", "nowhere:1", 1, 0))
+    return Relay("postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
 
 
 lengths_and_verdicts = st.lists(st.integers(1, 5), min_size=1, max_size=6).flatmap(
@@ -142,15 +140,3 @@ async def test_a_batch_is_one_span_tied_to_the_traces_of_its_events(monkeypatch)
     (span,) = exporter.get_finished_spans()
     assert [link.context.trace_id for link in span.links] == [1, 2]
     assert span.attributes == {"messaging.batch.message_count": 3}
-
-
-@pytest.mark.parametrize(
-    ("env", "named"),
-    [
-        ({}, "ORDERPLANE_POSTGRES_DSN"),
-        ({"ORDERPLANE_POSTGRES_DSN": "x", "ORDERPLANE_METRICS_PORT": "many"}, "ORDERPLANE_METRICS_PORT"),
-    ],
-)
-def test_wrong_settings_are_named(env, named):
-    with pytest.raises(SettingsWrong, match=named):
-        Settings.from_env(env)
