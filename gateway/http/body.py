@@ -1,4 +1,4 @@
-"""Read JSON bodies and the text in them. Errors name places in the body, never values."""
+"""Read JSON bodies and check the text in them. Problems name places in the body, never its values."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from orderplane.crds.meta import SKU_PATTERN
 from orderplane.gateway.http.problems import Problem
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-"""What every request model has: unknown members are refused, and "1" is no number."""
+"""Configuration of every request model: unknown members are refused, and the string "1" is not a number."""
 
 MAX_DEPTH = 8
 MAX_ERRORS = 20
@@ -23,40 +23,43 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def check_media_type(content_type: str | None, *more: str) -> None:
-    """See that the body is JSON in UTF-8, by that name or one of `more`.
+    """Require a JSON body in UTF-8.
+
+    Args:
+        more: Media types that are accepted beside `application/json`.
 
     Raises:
         Problem: `unsupported_media_type`.
     """
     media, _, parameters = (content_type or "").partition(";")
     charset = parameters.strip().lower().replace('"', "")
-    taken = ("application/json", *more)
-    if media.strip().lower() not in taken or charset not in ("", "charset=utf-8"):
+    accepted = ("application/json", *more)
+    if media.strip().lower() not in accepted or charset not in ("", "charset=utf-8"):
         raise Problem(
-            "unsupported_media_type", f"Send the body with Content-Type: {' or '.join(taken)}, in UTF-8."
+            "unsupported_media_type", f"Send the body with Content-Type: {' or '.join(accepted)}, in UTF-8."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Body(Generic[Model]):
-    """A body that was read: the request, and the client's own JSON for the fingerprint."""
+    """A validated request, and the client's JSON, of which the fingerprint is made."""
 
     request: Model
     document: Any
 
 
 def read_body(raw: bytes, model: type[Model]) -> Body[Model]:
-    """Parse and validate.
+    """Parse and validate a body.
 
     Raises:
         Problem: `invalid_json`, `validation_failed`.
     """
-    document = parsed(raw)
-    return Body(validated(raw, model), document)
+    document = parse_json(raw)
+    return Body(validate_json(raw, model), document)
 
 
-def parsed(raw: bytes) -> Any:
-    """The JSON of a body.
+def parse_json(raw: bytes) -> Any:
+    """Parse the JSON of a body.
 
     Raises:
         Problem: `invalid_json`.
@@ -71,8 +74,8 @@ def parsed(raw: bytes) -> Any:
     return document
 
 
-def validated(raw: bytes, model: type[Model]) -> Model:
-    """The request that JSON stands for.
+def validate_json(raw: bytes, model: type[Model]) -> Model:
+    """Validate JSON as a request.
 
     Raises:
         Problem: `validation_failed`.
@@ -90,8 +93,8 @@ def validated(raw: bytes, model: type[Model]) -> Model:
         raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places) from None
 
 
-def merged(target: Any, patch: Any) -> Any:
-    """What a JSON merge patch makes of a document (RFC 7396): null takes a member away."""
+def apply_merge_patch(target: Any, patch: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7396) to a document: null removes a member."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -99,7 +102,7 @@ def merged(target: Any, patch: Any) -> Any:
         if value is None:
             result.pop(name, None)
         else:
-            result[name] = merged(result.get(name), value)
+            result[name] = apply_merge_patch(result.get(name), value)
     return result
 
 
@@ -112,16 +115,19 @@ def is_deeper_than(limit: int, document: Any) -> bool:
 
 
 def innermost(locs: Sequence[Loc]) -> set[Loc]:
-    """The places that hold no other: a list whose only item is wrong is not also called too short."""
-    holders = {loc[:size] for loc in locs for size in range(len(loc))}
-    return set(locs) - holders
+    """The locations that contain no other one.
+
+    pydantic drops a wrong item and then also reports its list as too short; only the item is of use.
+    """
+    outer = {loc[:size] for loc in locs for size in range(len(loc))}
+    return set(locs) - outer
 
 
-def pointer_to(loc: Loc) -> str:
+def json_pointer(loc: Loc) -> str:
     """A JSON pointer as a URI fragment (RFC 6901, 6).
 
-    It stops before a member whose name is no plain field name: such a name is the client's text, and
-    may be anything.
+    It ends before a member whose name is not a plain field name: such a name is text of the client, and
+    problems do not repeat that.
     """
     pointer = "#"
     for part in loc:
@@ -132,11 +138,11 @@ def pointer_to(loc: Loc) -> str:
 
 
 def _place(loc: Loc, kind: str, message: str) -> dict[str, str]:
-    detail = _WORDS.get(kind, message).removeprefix("Value error, ")
-    return {"pointer": pointer_to(loc), "detail": detail}
+    detail = _MESSAGES.get(kind, message).removeprefix("Value error, ")
+    return {"pointer": json_pointer(loc), "detail": detail}
 
 
-_WORDS = {
+_MESSAGES = {
     "extra_forbidden": "There is no such field here. Take it out.",
     "missing": "This field is required.",
 }
@@ -144,25 +150,25 @@ _WORDS = {
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SKU = re.compile(SKU_PATTERN)
-_BUT_LINE_BREAKS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+_CONTROL_EXCEPT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
-def _is_one_line(text: str) -> str:
+def _one_line(text: str) -> str:
     if CONTROL.search(text):
         raise ValueError("No control characters or line breaks here.")
     return text
 
 
-def _is_text(text: str) -> str:
-    if _BUT_LINE_BREAKS.search(text):
+def _plain_text(text: str) -> str:
+    if _CONTROL_EXCEPT_NEWLINE.search(text):
         raise ValueError("No control characters here but line breaks.")
     return text
 
 
 def is_sku(text: str) -> bool:
-    """Whether it can be a product's SKU; what is not one need not be looked for."""
+    """Whether the text has the form of a SKU; if not, the database need not be asked."""
     return _SKU.fullmatch(text) is not None
 
 
-OneLine = Annotated[str, AfterValidator(_is_one_line)]
-Lines = Annotated[str, AfterValidator(_is_text)]
+OneLine = Annotated[str, AfterValidator(_one_line)]
+Lines = Annotated[str, AfterValidator(_plain_text)]

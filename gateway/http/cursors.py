@@ -1,7 +1,7 @@
-"""Where a client is in a list, as an opaque string.
+"""Cursors: the position of a client in a list, as an opaque string.
 
-base64url of eight bytes of checksum and a JSON object with a version. The checksum is no secret: it
-tells a damaged cursor from a good one, and what a cursor can reach, its list shows anyway.
+A cursor is base64url of an eight-byte checksum and a JSON object with a version. The checksum only detects
+damage. It needs no secret, because a cursor reaches nothing that its list does not show anyway.
 """
 
 import base64
@@ -19,13 +19,13 @@ _CHECK = 8
 
 
 def write_cursor(kind: str, state: Mapping[str, str | None]) -> str:
-    """Wrap a place in the list `kind`."""
+    """Encode a position in the list `kind`."""
     payload = orjson.dumps({"v": VERSION, "k": kind, "s": dict(state)})
     return base64.urlsafe_b64encode(_checksum(payload) + payload).decode().rstrip("=")
 
 
 def read_cursor(kind: str, cursor: str) -> dict[str, str | None]:
-    """Unwrap it.
+    """Decode a cursor of the list `kind`.
 
     Raises:
         Problem: `invalid_cursor`: it was altered, or belongs to another list or version.
@@ -39,14 +39,14 @@ def read_cursor(kind: str, cursor: str) -> dict[str, str | None]:
     if not isinstance(document, dict) or document.get("v") != VERSION or document.get("k") != kind:
         raise invalid_cursor()
     state = document.get("s")
-    # Anybody can make a checksum: what a place is made of is not to be trusted.
+    # Anyone can compute the checksum, so the content is checked as any other input.
     if not isinstance(state, dict) or not all(_is_plain(value) for value in state.values()):
         raise invalid_cursor()
-    return _Place(state)
+    return _CursorState(state)
 
 
-class _Place(dict[str, str | None]):
-    """A place of which nothing may be missing."""
+class _CursorState(dict[str, str | None]):
+    """The decoded state; a missing member means that the cursor was forged."""
 
     def __missing__(self, _: str) -> str | None:
         raise invalid_cursor()
@@ -56,21 +56,21 @@ def _is_plain(value: object) -> bool:
     return value is None or (isinstance(value, str) and "\0" not in value)
 
 
-def read_place(kind: str, cursor: str | None) -> str:
-    """The key after which a page of a list by key begins; empty without a cursor.
+def read_after(kind: str, cursor: str | None) -> str:
+    """The key after which a page begins, in a list sorted by key; empty without a cursor.
 
     Raises:
         Problem: `invalid_cursor`.
     """
     after = read_cursor(kind, cursor).get("after") if cursor else ""
-    # Anybody can make up a cursor, but PostgreSQL has no text with a zero in it.
+    # PostgreSQL refuses text with a zero byte, and a forged cursor may contain one.
     if after is None or "\0" in after:
         raise invalid_cursor()
     return after
 
 
 def invalid_cursor() -> Problem:
-    """The refusal, also for a cursor that the API server does not know."""
+    """The problem for a cursor that cannot be read, or that the API server does not accept."""
     return Problem("invalid_cursor", "Take `next` of a page as it is, or leave `cursor` out to begin anew.")
 
 

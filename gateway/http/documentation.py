@@ -20,14 +20,14 @@ _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": True,
-    "description": "1 to 255 visible ASCII characters, as a structured-field string or bare. What was asked "
-    "for with a key is done once, however often it is asked for.",
+    "description": "1 to 255 visible ASCII characters, quoted as a structured-field string or bare. "
+    "A request is carried out once per key, however often it is repeated.",
     "schema": {"type": "string"},
     "example": '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 }
-ANSWERED_HEADERS: dict[str, Any] = {
+REPLAYED_HEADER: dict[str, Any] = {
     "Idempotent-Replayed": {
-        "description": "`true` where this is the stored answer to an earlier request with the same key.",
+        "description": "`true` if this is the stored answer to an earlier request with the same key.",
         "schema": {"type": "string"},
     },
 }
@@ -35,34 +35,34 @@ ANSWERED_HEADERS: dict[str, Any] = {
 BODY_PROBLEMS = (
     "invalid_json", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed",
 )  # fmt: skip
-"""What can be wrong with a body, whatever it is about."""
+"""Problems that every route with a JSON body can answer with."""
 KEY_PROBLEMS = ("idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_reused")
 
 
 def body_doc(model: str, *media_types: str) -> dict[str, Any]:
-    """What OpenAPI is told of a body that its route reads itself."""
+    """OpenAPI extras for a route that reads its body itself, so that FastAPI does not see the model."""
     schema = {"schema": {"$ref": f"#/components/schemas/{model}"}}
     content = dict.fromkeys(media_types or (_JSON,), schema)
     return {"requestBody": {"required": True, "content": content}}
 
 
 def keyed_doc(model: str) -> dict[str, Any]:
-    """The same for a route that takes an Idempotency-Key."""
+    """As `body_doc`, for a route that needs an Idempotency-Key."""
     return {**body_doc(model), "parameters": [_IDEMPOTENCY_KEY]}
 
 
-_EVERYWHERE = ("rate_limited", "overloaded", "unavailable", "internal_error")
+_ALWAYS = ("rate_limited", "overloaded", "unavailable", "internal_error")
 _WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
 
 
 def problem_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for the problems of a route, and for those that every route has."""
-    return _docs((*codes, *_EVERYWHERE))
+    """OpenAPI `responses` for the problems of a route and those that every route has."""
+    return _docs((*codes, *_ALWAYS))
 
 
-def guarded_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """The same for a route that needs a token."""
-    return _docs((*codes, *_WITH_TOKEN, *_EVERYWHERE))
+def protected_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """As `problem_docs`, for a route that needs an access token."""
+    return _docs((*codes, *_WITH_TOKEN, *_ALWAYS))
 
 
 def _docs(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
@@ -84,7 +84,7 @@ def _problem_doc(codes: list[str]) -> dict[str, Any]:
                             "type": PROBLEM_TYPES[code].uri,
                             "title": PROBLEM_TYPES[code].title,
                             "status": PROBLEM_TYPES[code].status,
-                            "detail": "What happened here, to what, and what to do about it.",
+                            "detail": "What happened, to what, and what to do.",
                             "code": code,
                         }
                     }

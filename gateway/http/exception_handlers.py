@@ -1,4 +1,4 @@
-"""Exceptions to problems: the one place where failures of other rooms become answers."""
+"""Exceptions to problems: the one place where failures of the layers below become responses."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Make every error of `app` a problem document."""
+    """Answer every exception of `app` with a problem document."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(Transient, _transient)
     app.add_exception_handler(ApiError, _api_error)
@@ -29,7 +29,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def problem_of(error: ApiError) -> Problem:
-    """What an API server's refusal means to a client that could do nothing about it."""
+    """The problem for an error of the API server that is not the client's fault."""
     if isinstance(error, Overloaded):
         return unavailable(
             "The API server sheds load. Repeat the request.", error.retry_after, code="overloaded"
@@ -44,17 +44,17 @@ def problem_of(error: ApiError) -> Problem:
 
 
 def allowed_methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
-    """Of all routes at this path: the framework itself only tells of the first one.
+    """The methods of all routes at this path; Starlette itself names only those of the first one.
 
-    Where it is written out, those with a parameter that could mean it do not count (OpenAPI 3.1, 4.8.8).
+    A concrete path comes before a template that also matches it (OpenAPI 3.1, 4.8.8).
     """
-    written_out = [route.methods for route in iter_route_contexts(routes) if route.path == path]
-    if written_out:
-        return [method for method in METHODS if any(method in (methods or ()) for methods in written_out)]
-    return [method for method in METHODS if any(_is_taken(route, path, method) for route in routes)]
+    concrete = [route.methods for route in iter_route_contexts(routes) if route.path == path]
+    if concrete:
+        return [method for method in METHODS if any(method in (methods or ()) for methods in concrete)]
+    return [method for method in METHODS if any(_matches(route, path, method) for route in routes)]
 
 
-def _is_taken(route: BaseRoute, path: str, method: str) -> bool:
+def _matches(route: BaseRoute, path: str, method: str) -> bool:
     scope = {"type": "http", "path": path, "method": method, "root_path": "", "headers": []}
     return route.matches(scope)[0] is Match.FULL
 

@@ -1,4 +1,4 @@
-"""Every problem this API can answer with, as RFC 9457 `application/problem+json`."""
+"""Every problem that this API answers with, as `application/problem+json` (RFC 9457)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """One kind of problem: its stable code, HTTP status, and a title that never varies."""
+    """One type of problem: its stable code, HTTP status and constant title."""
 
     code: str
     status: int
@@ -118,15 +118,16 @@ class ProblemView(TypedDict):
     error_description: NotRequired[Annotated[str, Field(description="The same as `detail`, beside `error`.")]]
 
 
-class Problem(Exception):  # noqa: N818 - it is an answer, and not always an error of ours
-    """An answer that is not the wished one.
+class Problem(Exception):  # noqa: N818 - a response, and not always a fault of ours
+    """Ends a request with a problem document.
 
     Args:
         code: A key of `PROBLEM_TYPES`.
-        detail: What happened, to what, and what to do; never a value that the client sent.
+        detail: What happened, to what, and what to do; never a value that the client sent, which may be
+            personal or secret.
         errors: `{pointer, detail}` for a place in the body, `{parameter, detail}` for one in the query.
-        extra: More members of the problem document.
-        headers: More headers of the answer.
+        extra: Further members of the document.
+        headers: Further headers of the response.
     """
 
     def __init__(
@@ -147,12 +148,12 @@ class Problem(Exception):  # noqa: N818 - it is an answer, and not always an err
 
 
 def unavailable(detail: str, retry_after: float | None = None, *, code: str = "unavailable") -> Problem:
-    """A 503 that says when to come back; a second where nobody knows better."""
+    """A 503 with Retry-After; one second if the time is not known."""
     return Problem(code, detail, headers={"Retry-After": str(max(1, round(retry_after or 1)))})
 
 
 def render(problem: Problem) -> tuple[bytes, dict[str, str]]:
-    """The document and the headers of the answer; one that is our fault names the trace to ask about."""
+    """The document and the headers of the response. A 5xx carries the trace id, for questions to support."""
     document: dict[str, Any] = {
         "type": problem.type.uri,
         "title": problem.type.title,
@@ -170,6 +171,6 @@ def render(problem: Problem) -> tuple[bytes, dict[str, str]]:
 
 
 def problem_response(problem: Problem) -> Response:
-    """The same, as a response."""
+    """The problem as a Starlette response."""
     body, headers = render(problem)
     return Response(body, status_code=problem.type.status, headers=headers)

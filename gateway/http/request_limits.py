@@ -1,4 +1,8 @@
-"""Limits on what one connection and one request may take."""
+"""Limits on what one connection and one request may take.
+
+`HeaderTimeoutProtocol` limits the time for the header of a request, `RequestLimitsMiddleware` the number of
+requests in flight and the size and time of a body. Both run before anything is parsed.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -13,15 +17,58 @@ MAX_BODY = 64 * 1024
 BODY_SECONDS = 10.0
 MAX_IN_FLIGHT = 256
 
-_LINGER_BYTES = 4 * 1024 * 1024
-_LINGER_SECONDS = 1.0
+HEADER_SECONDS = 10.0
+"""From the connection, or the first byte of a later request, to the end of the header."""
+
+_DRAIN_BYTES = 4 * 1024 * 1024
+_DRAIN_SECONDS = 1.0
+
+
+class HeaderTimeoutProtocol(H11Protocol):
+    """uvicorn's HTTP protocol with a deadline for each request header.
+
+    uvicorn itself waits for a header without limit, so a client that sends a byte now and then could hold
+    connections until no more can be opened ("slowloris").
+    """
+
+    def __init__(self, *arguments: Any, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._update_deadline()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._update_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel_deadline()
+        super().connection_lost(exc)
+
+    def _update_deadline(self) -> None:
+        is_reading_header = self.cycle is None or self.cycle.response_complete
+        if not is_reading_header:
+            self._cancel_deadline()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self._time_out)
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _time_out(self) -> None:
+        # Without a response: there is no complete request that it could answer.
+        self.transport.close()
 
 
 class RequestLimitsMiddleware:
-    """Refuses what is too much: requests at once (503), bytes (413), seconds for a body (408).
+    """Refuses too many requests at once (503), too large a body (413) and too slow a body (408).
 
-    The body is read here, whole, and handed on in one piece: at 64 kB that is cheap, and nothing behind
-    has to think of a client that sends slowly or for ever.
+    The whole body is read here and passed on in one piece. At 64 kB that is cheap, and the routes need no
+    protection of their own against slow or endless bodies.
     """
 
     def __init__(self, app: ASGIApp, *, max_in_flight: int = MAX_IN_FLIGHT) -> None:
@@ -35,15 +82,15 @@ class RequestLimitsMiddleware:
             return
         if self._in_flight >= self._max_in_flight:
             busy = f"{self._max_in_flight} requests are being answered already. Repeat this one shortly."
-            await _answer(unavailable(busy, code="overloaded"), send)
+            await _send_problem(unavailable(busy, code="overloaded"), send)
             return
         self._in_flight += 1
         try:
-            await self._pass(scope, receive, send)
+            await self._call_with_body(scope, receive, send)
         finally:
             self._in_flight -= 1
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _call_with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
@@ -54,7 +101,7 @@ class RequestLimitsMiddleware:
                 raise _too_large()
             body = await _read(receive)
         except Problem as problem:
-            await _refuse(problem, receive, send)
+            await _send_problem_and_drain(problem, receive, send)
             return
         if body is None:
             return
@@ -62,7 +109,7 @@ class RequestLimitsMiddleware:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None where the client left."""
+    """The whole body; None if the client disconnected."""
     chunks: list[bytes] = []
     size = 0
     try:
@@ -84,44 +131,44 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    is_told = False
+    is_sent = False
 
     async def replay() -> Message:
-        nonlocal is_told
-        if is_told:
+        nonlocal is_sent
+        if is_sent:
             return await receive()
-        is_told = True
+        is_sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay
 
 
-async def _refuse(problem: Problem, receive: Receive, send: Send) -> None:
-    """Answer at once, then let the client finish its sentence.
+async def _send_problem_and_drain(problem: Problem, receive: Receive, send: Send) -> None:
+    """Send the response at once, then read and drop a bounded part of the body.
 
-    Closing a socket with unread bytes in it resets the connection, and the client would see the reset
-    instead of the answer. So a bounded rest is read and thrown away before the connection goes.
+    Closing a socket with unread bytes resets the TCP connection, and the client would see the reset instead
+    of the response.
     """
     body, headers = render(problem)
     headers |= {"Content-Length": str(len(body)), "Connection": "close"}
     await send(_start(problem, headers))
     await send({"type": "http.response.body", "body": body, "more_body": True})
     with suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_SECONDS):
-            await _discard(receive)
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await _drain(receive)
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _discard(receive: Receive) -> None:
+async def _drain(receive: Receive) -> None:
     size = 0
-    while size < _LINGER_BYTES:
+    while size < _DRAIN_BYTES:
         message = await receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return
         size += len(message.get("body", b""))
 
 
-async def _answer(problem: Problem, send: Send) -> None:
+async def _send_problem(problem: Problem, send: Send) -> None:
     body, headers = render(problem)
     await send(_start(problem, headers | {"Content-Length": str(len(body))}))
     await send({"type": "http.response.body", "body": body})
@@ -136,43 +183,3 @@ def _too_large() -> Problem:
     return Problem(
         "body_too_large", f"A body may have {MAX_BODY} bytes at most. An order needs a few hundred."
     )
-
-
-HEAD_SECONDS = 10.0
-"""From the connection, or the first byte of a later request, to the end of the head."""
-
-
-class HeaderTimeoutProtocol(H11Protocol):
-    """uvicorn's protocol with a deadline for each head."""
-
-    def __init__(self, *arguments: Any, **more: Any) -> None:
-        super().__init__(*arguments, **more)
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._look()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._look()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._forget()
-        super().connection_lost(exc)
-
-    def _look(self) -> None:
-        is_waiting = self.cycle is None or self.cycle.response_complete
-        if not is_waiting:
-            self._forget()
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(HEAD_SECONDS, self._give_up)
-
-    def _forget(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _give_up(self) -> None:
-        # No answer: nobody knows yet what was asked.
-        self.transport.close()

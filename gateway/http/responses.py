@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 from starlette.responses import Response
@@ -13,52 +12,64 @@ from orderplane.ledgers.postgres.idempotency import IdempotentResponse
 _JSON = "application/json"
 
 
-def json_response(content: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer that nobody keeps."""
+def json_response(
+    content: Mapping[str, object], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A response that must not be cached."""
     headers = {"Cache-Control": "no-store", **(headers or {})}
     return Response(orjson.dumps(content), status, headers, _JSON)
 
 
-def tagged_response(if_none_match: str | None, content: Any, tag: str | None = None) -> Response:
-    """An answer with an entity tag, or 304 where the client has it; without `tag` the content gives it."""
-    body = b"" if tag else orjson.dumps(content)
-    tag = tag or tag_of_body(body)
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-    if is_match(if_none_match, tag):
+def tagged_response(
+    if_none_match: str | None, content: Mapping[str, object], etag: str | None = None
+) -> Response:
+    """A response with an entity tag, or 304 if the client has this version.
+
+    Args:
+        etag: Of a version that changes with the content; without it, a hash of the content is used.
+    """
+    body = b"" if etag else orjson.dumps(content)
+    etag = etag or etag_of_body(body)
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
+    if etag_matches(if_none_match, etag):
         return Response(None, 304, headers)
     return Response(body or orjson.dumps(content), 200, headers, _JSON)
 
 
-def answered_response(answered: IdempotentResponse, location: str | None = None) -> Response:
-    """The answer that a key has for good, which may be a problem; `location` is of what was made."""
+def idempotent_response(outcome: IdempotentResponse, location: str | None = None) -> Response:
+    """The response stored for an idempotency key, which may be a problem.
+
+    Args:
+        location: Of the resource that was created.
+    """
     headers = {"Cache-Control": "no-store"}
-    is_problem = answered.response.status >= 400
+    is_problem = outcome.response.status >= 400
     if location and not is_problem:
         headers["Location"] = location
-    if answered.is_replayed:
+    if outcome.is_replayed:
         headers["Idempotent-Replayed"] = "true"
     media_type = MEDIA_TYPE if is_problem else _JSON
-    return Response(answered.response.body, answered.response.status, headers, media_type)
+    return Response(outcome.response.body, outcome.response.status, headers, media_type)
 
 
-def tag_of(version: str) -> str:
-    """A weak tag from a version that changes with the content."""
+def weak_etag(version: str) -> str:
+    """A weak entity tag for a version that changes with the content."""
     return f'W/"{version}"'
 
 
-def tag_of_body(body: bytes) -> str:
-    """A weak tag from the content itself, where nothing else tells its version."""
-    return tag_of(hashlib.sha256(body).hexdigest()[:32])
+def etag_of_body(body: bytes) -> str:
+    """A weak entity tag for content that has no version of its own."""
+    return weak_etag(hashlib.sha256(body).hexdigest()[:32])
 
 
-def tags_in(header: str) -> list[str]:
-    """The entity tags, or the asterisk, of an If-Match or If-None-Match."""
+def parse_etags(header: str) -> list[str]:
+    """The entity tags, or `*`, in the value of If-Match or If-None-Match."""
     return [part.strip() for part in header.split(",")]
 
 
-def is_match(if_none_match: str | None, tag: str) -> bool:
-    """Whether the client has this version already; compared weakly, as If-None-Match is."""
+def etag_matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether If-None-Match names this version, by weak comparison as RFC 9110 asks for that header."""
     if if_none_match is None:
         return False
-    wanted = tag.removeprefix("W/")
-    return any(part == "*" or part.removeprefix("W/") == wanted for part in tags_in(if_none_match))
+    opaque = etag.removeprefix("W/")
+    return any(part == "*" or part.removeprefix("W/") == opaque for part in parse_etags(if_none_match))

@@ -1,4 +1,4 @@
-"""One span and three metrics per request, and the last net for errors. Pure ASGI, so that it costs little."""
+"""One span and three metrics per request, and the handler of last resort for exceptions."""
 
 import time
 
@@ -10,25 +10,29 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from orderplane.adapters.telemetry.traces import context_from
 from orderplane.gateway.http.problems import Problem, problem_response
 
-REQUESTS = Counter("orderplane_http_requests_total", "Answered requests.", ["method", "route", "code"])
+REQUESTS = Counter(
+    "orderplane_http_requests_total",
+    "Requests by method, route template and status code.",
+    ["method", "route", "code"],
+)
 DURATION = Histogram(
     "orderplane_http_request_duration_seconds",
-    "From the first byte of a request's head to the last of its answer.",
+    "From the parsed request header to the end of the response.",
     ["method", "route"],
     buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-IN_FLIGHT = Gauge("orderplane_http_requests_in_flight", "Requests that are being answered.")
+IN_FLIGHT = Gauge("orderplane_http_requests_in_flight", "Requests in progress.")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_CLIENT_LEFT = 499
-_ALWAYS = [(b"x-content-type-options", b"nosniff")]
+_CLIENT_CLOSED_REQUEST = 499
+_RESPONSE_HEADERS = [(b"x-content-type-options", b"nosniff")]
 
 log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("orderplane.gateway")
 
 
 class TelemetryMiddleware:
-    """Outermost."""
+    """The outermost middleware; plain ASGI, because it runs for every request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -41,35 +45,35 @@ class TelemetryMiddleware:
         parent = next(
             (value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None
         )
-        code = _CLIENT_LEFT
+        code = _CLIENT_CLOSED_REQUEST
 
-        async def watch(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_ALWAYS]
+                message["headers"] = [*message.get("headers", ()), *_RESPONSE_HEADERS]
             await send(message)
 
-        begun_at = time.perf_counter()
+        started_at = time.perf_counter()
         IN_FLIGHT.inc()
         span = _tracer.start_span(method, context=context_from(parent), kind=trace.SpanKind.SERVER)
         try:
             with trace.use_span(span, record_exception=False):
                 try:
-                    await self._app(scope, receive, watch)
+                    await self._app(scope, receive, send_observed)
                 except Exception:
                     log.exception("request failed", method=method, route=_route(scope))
-                    if code != _CLIENT_LEFT:
-                        raise  # half an answer is out: only closing the connection tells the client
+                    if code != _CLIENT_CLOSED_REQUEST:
+                        raise  # the response has begun: only closing the connection tells the client
                     problem = Problem(
                         "internal_error", "It was logged. Quote `traceId` when you ask about it."
                     )
-                    await problem_response(problem)(scope, receive, watch)
+                    await problem_response(problem)(scope, receive, send_observed)
         finally:
             route = _route(scope)
             IN_FLIGHT.dec()
             REQUESTS.labels(method, route, str(code)).inc()
-            DURATION.labels(method, route).observe(time.perf_counter() - begun_at)
+            DURATION.labels(method, route).observe(time.perf_counter() - started_at)
             if span.is_recording():
                 span.update_name(f"{method} {route}")
                 span.set_attributes(
@@ -81,5 +85,5 @@ class TelemetryMiddleware:
 
 
 def _route(scope: Scope) -> str:
-    """The template, never the path: paths are endless, and label values must not be."""
+    """The route template; the path itself would give the metrics an unbounded number of label values."""
     return getattr(scope.get("route"), "path", "none")

@@ -8,8 +8,8 @@ from starlette.responses import Response
 
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.client_address import client_address
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
-from orderplane.gateway.http.documentation import guarded_docs
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
+from orderplane.gateway.http.documentation import protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.identity.auth_routes import IdentityDep
@@ -30,7 +30,7 @@ _BODY_PROBLEMS = (
 @router.get(
     "/api/users/me",
     summary="Read my profile",
-    responses={200: {"model": UserView}, **guarded_docs("user_not_found", "route_not_found")},
+    responses={200: {"model": UserView}, **protected_docs("user_not_found", "route_not_found")},
 )
 async def read_profile(caller: _Me, identity: IdentityDep) -> Response:
     """The account of the token."""
@@ -43,7 +43,7 @@ async def read_profile(caller: _Me, identity: IdentityDep) -> Response:
 @router.patch(
     "/api/users/me",
     summary="Change my profile",
-    responses={200: {"model": UserView}, **guarded_docs(*_BODY_PROBLEMS)},
+    responses={200: {"model": UserView}, **protected_docs(*_BODY_PROBLEMS)},
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -71,7 +71,7 @@ async def change_profile(request: Request, caller: _Me, identity: IdentityDep) -
     "/api/users/me",
     status_code=204,
     summary="Delete my account",
-    responses={204: {"description": "Gone, and every token with it."}, **guarded_docs("route_not_found")},
+    responses={204: {"description": "Gone, and every token with it."}, **protected_docs("route_not_found")},
 )
 async def delete_profile(caller: _Me, identity: IdentityDep) -> Response:
     """Forget who I am. My orders go on, and nobody can tell whose they were."""
@@ -85,7 +85,7 @@ async def delete_profile(caller: _Me, identity: IdentityDep) -> Response:
     summary="Change my password",
     responses={
         204: {"description": "Every login has ended; log in with the new one."},
-        **guarded_docs("wrong_password", "too_many_logins", *_BODY_PROBLEMS),
+        **protected_docs("wrong_password", "too_many_logins", *_BODY_PROBLEMS),
     },
     openapi_extra={
         "requestBody": {
@@ -124,7 +124,7 @@ _Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
     summary="List users",
     responses={
         200: {"model": UserListView},
-        **guarded_docs("invalid_cursor", "validation_failed", "route_not_found"),
+        **protected_docs("invalid_cursor", "validation_failed", "route_not_found"),
     },
 )
 async def list_users(
@@ -136,7 +136,7 @@ async def list_users(
     ] = None,
 ) -> Response:
     """Everybody of the merchant who has an account, by id."""
-    after = read_place(_CURSOR, cursor)
+    after = read_after(_CURSOR, cursor)
     users = await identity.users.page(caller.merchant, after=after, limit=limit + 1)
     page = users[:limit]
     following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(users) > limit else None
@@ -152,7 +152,7 @@ async def list_users(
             "model": UserView,
             "headers": {"Location": {"description": "The user.", "schema": {"type": "string"}}},
         },
-        **guarded_docs("email_taken", "invalid_json", "request_timeout", "body_too_large",
+        **protected_docs("email_taken", "invalid_json", "request_timeout", "body_too_large",
                        "unsupported_media_type", "validation_failed", "route_not_found"),
     },
     openapi_extra={
@@ -184,7 +184,7 @@ async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> 
 @router.get(
     "/api/users/{user_id}",
     summary="Read a user",
-    responses={200: {"model": UserView}, **guarded_docs("user_not_found", "route_not_found")},
+    responses={200: {"model": UserView}, **protected_docs("user_not_found", "route_not_found")},
 )
 async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
     """One user of the merchant."""
@@ -200,7 +200,7 @@ async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Resp
     summary="Delete a user",
     responses={
         204: {"description": "Gone, and every token with it."},
-        **guarded_docs("user_not_found", "route_not_found"),
+        **protected_docs("user_not_found", "route_not_found"),
     },
 )
 async def delete_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:

@@ -21,15 +21,15 @@ from orderplane.crds.reservation import Reservation, ReservationSpec
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.documentation import (
-    ANSWERED_HEADERS,
     BODY_PROBLEMS,
     KEY_PROBLEMS,
+    REPLAYED_HEADER,
     body_doc,
-    guarded_docs,
     keyed_doc,
+    protected_docs,
 )
 from orderplane.gateway.http.problems import Problem, render
-from orderplane.gateway.http.responses import answered_response, json_response, tagged_response
+from orderplane.gateway.http.responses import idempotent_response, json_response, tagged_response
 from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.inventory import views
 from orderplane.gateway.inventory.requests import ReleaseRequest, ReserveRequest
@@ -55,14 +55,15 @@ _LOCATION = {"Location": {"description": "The reservation.", "schema": {"type": 
         201: {
             "model": views.ReservationView,
             "description": "It is kept.",
-            "headers": {**_LOCATION, **ANSWERED_HEADERS},
+            "headers": {**_LOCATION, **REPLAYED_HEADER},
         },
         202: {
             "model": views.ReservationView,
             "description": "It is not decided yet: look at Location.",
-            "headers": {**_LOCATION, **ANSWERED_HEADERS},
+            "headers": {**_LOCATION, **REPLAYED_HEADER},
         },
-        **guarded_docs("out_of_stock", "request_in_progress", "reservation_name_taken", "reservation_refused",
+        **protected_docs("out_of_stock", "request_in_progress", "reservation_name_taken",
+                       "reservation_refused",
                        *BODY_PROBLEMS, *KEY_PROBLEMS),
     },
     openapi_extra=keyed_doc("ReserveRequest"),
@@ -88,7 +89,7 @@ async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> R
             answer=partial(answer, services.inventory, caller.merchant),
         ),
     )
-    return answered_response(answered, f"/api/inventory/reservations/{name}")
+    return idempotent_response(answered, f"/api/inventory/reservations/{name}")
 
 
 @router.get(
@@ -97,7 +98,7 @@ async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> R
     responses={
         200: {"model": views.ReservationView},
         304: {"description": "It is still as it was at If-None-Match."},
-        **guarded_docs("reservation_not_found"),
+        **protected_docs("reservation_not_found"),
     },
 )
 async def read_reservation(
@@ -117,7 +118,7 @@ async def read_reservation(
     responses={
         200: {"model": views.ReservationView, "description": "Nothing is kept any more."},
         202: {"model": views.ReservationView, "description": "It will be given back in a moment."},
-        **guarded_docs("reservation_not_found", "reservation_of_order", "write_conflict", *BODY_PROBLEMS),
+        **protected_docs("reservation_not_found", "reservation_of_order", "write_conflict", *BODY_PROBLEMS),
     },
     openapi_extra=body_doc("ReleaseRequest"),
 )

@@ -9,16 +9,16 @@ from starlette.responses import Response
 
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, is_sku, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, read_place, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_after, read_cursor, write_cursor
 from orderplane.gateway.http.documentation import (
-    ANSWERED_HEADERS,
     BODY_PROBLEMS,
     KEY_PROBLEMS,
-    guarded_docs,
+    REPLAYED_HEADER,
     keyed_doc,
+    protected_docs,
 )
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import answered_response, json_response, tagged_response
+from orderplane.gateway.http.responses import idempotent_response, json_response, tagged_response
 from orderplane.gateway.idempotent_create import key_reused
 from orderplane.gateway.inventory import views
 from orderplane.gateway.inventory.requests import AdjustmentRequest, RecountRequest
@@ -51,7 +51,7 @@ _Cursor = Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next`
     responses={
         200: {"model": views.LevelListView},
         304: {"description": "The page is still the one of If-None-Match."},
-        **guarded_docs("invalid_cursor", "validation_failed"),
+        **protected_docs("invalid_cursor", "validation_failed"),
     },
 )
 async def list_stocks(
@@ -62,7 +62,7 @@ async def list_stocks(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Every product that was ever counted, by SKU."""
-    after = read_place(_LEVELS, cursor)
+    after = read_after(_LEVELS, cursor)
     rows = await services.inventory.levels(caller.merchant, after=after, limit=limit + 1)
     page = rows[:limit]
     following = write_cursor(_LEVELS, {"after": page[-1].sku}) if len(rows) > limit else None
@@ -76,7 +76,7 @@ async def list_stocks(
     responses={
         200: {"model": views.LevelView},
         304: {"description": "It is still as it was at If-None-Match."},
-        **guarded_docs("stock_not_found"),
+        **protected_docs("stock_not_found"),
     },
 )
 async def read_stock(
@@ -94,7 +94,7 @@ async def read_stock(
     summary="List a stock's movements",
     responses={
         200: {"model": views.MovementListView},
-        **guarded_docs("invalid_cursor", "validation_failed", "stock_not_found"),
+        **protected_docs("invalid_cursor", "validation_failed", "stock_not_found"),
     },
 )
 async def list_movements(
@@ -121,8 +121,8 @@ async def list_movements(
     "/api/inventory/{sku}/adjustments",
     summary="Adjust a stock",
     responses={
-        200: {"model": views.CountView, "headers": ANSWERED_HEADERS},
-        **guarded_docs("stock_not_found", "stock_reserved", *BODY_PROBLEMS, *KEY_PROBLEMS),
+        200: {"model": views.CountView, "headers": REPLAYED_HEADER},
+        **protected_docs("stock_not_found", "stock_reserved", *BODY_PROBLEMS, *KEY_PROBLEMS),
     },
     openapi_extra=keyed_doc("AdjustmentRequest"),
 )
@@ -159,8 +159,8 @@ async def adjust_stock(request: Request, sku: str, caller: _Writer, services: Se
     "/api/inventory/{sku}/recounts",
     summary="Recount a stock",
     responses={
-        200: {"model": views.CountView, "headers": ANSWERED_HEADERS},
-        **guarded_docs("product_not_found", "stock_raced", *BODY_PROBLEMS, *KEY_PROBLEMS),
+        200: {"model": views.CountView, "headers": REPLAYED_HEADER},
+        **protected_docs("product_not_found", "stock_raced", *BODY_PROBLEMS, *KEY_PROBLEMS),
     },
     openapi_extra=keyed_doc("RecountRequest"),
 )
@@ -202,7 +202,7 @@ async def _once(
 ) -> Response:
     ref = IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key))
     try:
-        return answered_response(
+        return idempotent_response(
             await services.idempotency.once(ref, idempotency.fingerprint(identity), effect)
         )
     except KeyReused:

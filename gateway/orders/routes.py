@@ -19,14 +19,14 @@ from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
 from orderplane.gateway.http.documentation import (
-    ANSWERED_HEADERS,
     BODY_PROBLEMS,
     KEY_PROBLEMS,
-    guarded_docs,
+    REPLAYED_HEADER,
     keyed_doc,
+    protected_docs,
 )
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import answered_response, json_response, tag_of, tagged_response
+from orderplane.gateway.http.responses import idempotent_response, json_response, tagged_response, weak_etag
 from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.orders import cancellation, views
 from orderplane.gateway.orders.listing import ListPosition, OrderFilter, state_of, walk
@@ -64,10 +64,10 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339)]
             "description": "It will be carried out.",
             "headers": {
                 "Location": {"description": "The order.", "schema": {"type": "string"}},
-                **ANSWERED_HEADERS,
+                **REPLAYED_HEADER,
             },
         },
-        **guarded_docs(
+        **protected_docs(
             *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "order_name_taken",
             "order_refused", "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency",
             "no_price_in_currency", "unsupported_currency", "too_many_items", "too_heavy", "amount_too_large",
@@ -103,7 +103,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
             answer=partial(_accepted, name),
         ),
     )
-    return answered_response(answered, f"/api/orders/{name}")
+    return idempotent_response(answered, f"/api/orders/{name}")
 
 
 @router.get(
@@ -112,7 +112,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     responses={
         200: {"model": views.OrderView},
         304: {"description": "It is still the version of If-None-Match."},
-        **guarded_docs("order_not_found"),
+        **protected_docs("order_not_found"),
     },
 )
 async def read_order(
@@ -123,7 +123,7 @@ async def read_order(
 ) -> Response:
     """The order as it is now; at most a moment old."""
     order = await _read(services, caller, order_id)
-    tag = tag_of(order["metadata"]["resourceVersion"])
+    tag = weak_etag(order["metadata"]["resourceVersion"])
     return tagged_response(if_none_match, views.order_view(order), tag)
 
 
@@ -133,7 +133,7 @@ async def read_order(
     responses={
         200: {"model": TimelineView},
         304: {"description": "Nothing has happened since the version of If-None-Match."},
-        **guarded_docs("order_not_found"),
+        **protected_docs("order_not_found"),
     },
 )
 async def read_timeline(
@@ -161,7 +161,7 @@ async def read_timeline(
     summary="List orders",
     responses={
         200: {"model": views.OrderListView},
-        **guarded_docs("invalid_cursor", "cursor_expired", "validation_failed"),
+        **protected_docs("invalid_cursor", "cursor_expired", "validation_failed"),
     },
 )
 async def list_orders(
@@ -225,7 +225,7 @@ async def list_orders(
     responses={
         200: {"model": views.OrderView, "description": "It is cancelled already."},
         202: {"model": views.OrderView, "description": "The wish is written down; the order will be undone."},
-        **guarded_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
+        **protected_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
     },
 )
 async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) -> Response:

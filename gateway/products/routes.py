@@ -7,11 +7,18 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
-from orderplane.gateway.http.body import check_media_type, is_sku, merged, parsed, read_body, validated
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_place, write_cursor
-from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, guarded_docs
+from orderplane.gateway.http.body import (
+    apply_merge_patch,
+    check_media_type,
+    is_sku,
+    parse_json,
+    read_body,
+    validate_json,
+)
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import json_response, tagged_response, tags_in
+from orderplane.gateway.http.responses import json_response, parse_etags, tagged_response
 from orderplane.gateway.principal import Principal, Scope, allowed, check_scopes
 from orderplane.gateway.products.requests import (
     DetailsRequest,
@@ -39,7 +46,7 @@ _TAG = {"ETag": {"description": "For If-Match and If-None-Match.", "schema": {"t
     responses={
         200: {"model": ProductListView},
         304: {"description": "The page is still the one of If-None-Match."},
-        **guarded_docs("invalid_cursor", "validation_failed"),
+        **protected_docs("invalid_cursor", "validation_failed"),
     },
 )
 async def list_products(
@@ -78,7 +85,7 @@ async def list_products(
         places = [{"parameter": "currency", "detail": "A price is a number of what? Name the currency."}]
         raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
     search = ProductSearch(q, currency, min_price, max_price, in_stock, include_archived)
-    after = read_place(_CURSOR, cursor)
+    after = read_after(_CURSOR, cursor)
     rows = await services.products.page(caller.merchant, search, after=after, limit=limit + 1)
     page = rows[:limit]
     following = write_cursor(_CURSOR, {"after": page[-1].sku}) if len(rows) > limit else None
@@ -94,7 +101,7 @@ async def list_products(
             "model": ProductView,
             "headers": {"Location": {"description": "The product.", "schema": {"type": "string"}}, **_TAG},
         },
-        **guarded_docs("sku_taken", *BODY_PROBLEMS),
+        **protected_docs("sku_taken", *BODY_PROBLEMS),
     },
     openapi_extra=body_doc("ProductRequest"),
 )
@@ -120,7 +127,7 @@ async def make_product(request: Request, caller: _Writer, services: ServicesDep)
     responses={
         200: {"model": ProductView, "headers": _TAG},
         304: {"description": "It is still the version of If-None-Match."},
-        **guarded_docs("product_not_found"),
+        **protected_docs("product_not_found"),
     },
 )
 async def read_product(
@@ -138,7 +145,7 @@ async def read_product(
     summary="Change a product",
     responses={
         200: {"model": ProductView, "headers": _TAG},
-        **guarded_docs("product_not_found", "precondition_failed", *BODY_PROBLEMS),
+        **protected_docs("product_not_found", "precondition_failed", *BODY_PROBLEMS),
     },
     openapi_extra=body_doc("ProductPatch", _MERGE_PATCH, "application/json"),
 )
@@ -157,12 +164,12 @@ async def change_product(
     `archived: false` puts an archived product up for sale again.
     """
     check_media_type(request.headers.get("Content-Type"), _MERGE_PATCH)
-    patch = parsed(await request.body())
+    patch = parse_json(await request.body())
 
     def edit(product: StoredProduct) -> ProductDetails:
-        document = merged(document_of(product.details), patch)
+        document = apply_merge_patch(document_of(product.details), patch)
         # First, for what is wrong is that whatever the version.
-        details = validated(orjson.dumps(document), DetailsRequest).details()
+        details = validate_json(orjson.dumps(document), DetailsRequest).details()
         if not _is_expected(if_match, product):
             raise Problem("precondition_failed", "Somebody changed the product. Read it again, then decide.")
         return details
@@ -179,7 +186,7 @@ async def change_product(
     summary="Archive a product",
     responses={
         204: {"description": "It is not for sale any more, whether or not it was before."},
-        **guarded_docs("product_not_found"),
+        **protected_docs("product_not_found"),
     },
 )
 async def archive_product(sku: str, caller: _Writer, services: ServicesDep) -> Response:
@@ -217,4 +224,4 @@ def _tag_of(product: StoredProduct) -> str:
 def _is_expected(if_match: str | None, product: StoredProduct) -> bool:
     # Only the version counts: who changes a price does not mean to race against every sale.
     wanted = f'"{product.version}-'
-    return if_match is None or any(tag == "*" or tag.startswith(wanted) for tag in tags_in(if_match))
+    return if_match is None or any(tag == "*" or tag.startswith(wanted) for tag in parse_etags(if_match))

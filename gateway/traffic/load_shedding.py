@@ -1,4 +1,8 @@
-"""Load shedding: refuse new orders while they would wait too long; everything else goes on."""
+"""Load shedding: refuse new orders while they would wait too long. All other requests are served.
+
+`OrderBacklog` says what is waiting, `BacklogEstimate` adds how fast it is worked off, `shed_reason` decides,
+and a token bucket spreads bursts. docs/decisions/0013-load-shedding.md gives the reasons and the figures.
+"""
 
 import asyncio
 import math
@@ -17,117 +21,127 @@ from orderplane.gateway.traffic.order_backlog import OrderBacklog
 from orderplane.gateway.traffic.rate_limits import RouteClass, class_of
 from orderplane.ledgers.errors import Transient
 
-MIN_THROUGHPUT = 11.0
-"""Orders a second that the operator is trusted with before it has shown what it can."""
-HEADROOM = 2.0
-"""So many times the pace may come: a line has to be able to grow, or nobody would see how fast it can be."""
-BURST_SECONDS = 0.5
-"""So long a time's worth may come in one moment."""
+SHED = Counter("orderplane_orders_shed_total", "New orders that were refused.", ["reason"])
+AGE = Gauge("orderplane_backlog_age_seconds", "Age of the oldest order that the operator has not touched.")
+WAITING = Gauge("orderplane_backlog_orders", "Accepted orders without a label or an outcome.")
+THROUGHPUT = Gauge("orderplane_backlog_orders_per_second", "Orders that left the backlog, moving average.")
 
-
-def allowed_rate(pace: float) -> float:
-    """Orders a second that may come while `pace` a second leave."""
-    return HEADROOM * max(pace, MIN_THROUGHPUT)
-
-
-class OrderTokenBucket:
-    """A token bucket: each order takes one, and they come back at the allowed pace."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._tokens = allowed_rate(0.0) * BURST_SECONDS
-        self._filled_at = clock()
-
-    def is_free(self, pace: float) -> bool:
-        """Whether one more may come now, while `pace` a second leave."""
-        now, rate = self._clock(), allowed_rate(pace)
-        self._tokens = min(rate * BURST_SECONDS, self._tokens + (now - self._filled_at) * rate)
-        self._filled_at = now
-        return self._tokens >= 1
-
-    def take(self) -> None:
-        """One has come; where nobody asked whether it may, it leaves no debt to those who come later."""
-        self._tokens = max(0.0, self._tokens - 1)
-
-    def give_back(self) -> None:
-        """The last one that came was none."""
-        self._tokens += 1
-
-
-SHED = Counter("orderplane_orders_shed_total", "New orders that were sent away.", ["reason"])
-AGE = Gauge("orderplane_backlog_age_seconds", "How long the first order waits that nobody has looked at.")
-WAITING = Gauge("orderplane_backlog_orders", "Accepted orders without a label or an end.")
-PACE = Gauge("orderplane_backlog_orders_per_second", "How many left the backlog of late.")
-
-LOOK_SECONDS = 1.0
+READ_SECONDS = 1.0
 STALE_SECONDS = 10.0
-"""What was seen longer ago is not believed any more."""
-PACE_SECONDS = 10.0
-"""Over about so long the pace is an average."""
+"""A reading older than this is not used; then only the API server's own back-pressure counts."""
+AVERAGE_SECONDS = 10.0
+"""Time constant of the moving average of the throughput."""
 RETRY_SECONDS = 5.0
-RUSH_RETRY_SECONDS = 1.0
+BURST_RETRY_SECONDS = 1.0
+
+MIN_THROUGHPUT = 11.0
+"""Orders per second that are assumed until the operator has shown more."""
+HEADROOM = 2.0
+"""New orders may come at this multiple of the throughput. Without a backlog that can grow, the measured
+throughput could never exceed the admitted rate, and would stay low for ever."""
+BURST_SECONDS = 0.5
+"""The token bucket holds this many seconds of the allowed rate."""
+
+MAX_CONCURRENT_WHILE_SHEDDING = 3
+"""Requests for new orders that are processed at once while they are being refused. One of them may be the
+repeat of an accepted order, which is answered."""
 
 log = structlog.get_logger(__name__)
 
 
 class ShedReason(StrEnum):
-    """Why a new order is sent away."""
+    """Why a new order is refused."""
 
-    API_SERVER = "api_server"  # it has asked to be left alone
-    AGE = "backlog_age"  # the operator takes nothing up
-    LENGTH = "backlog_length"  # it does, but more is waiting than it gets done in time
-    RUSH = "rush"  # too many come at once, whom it would be busy with at the cost of everybody's answers
+    API_SERVER = "api_server"  # the API server answered 429 and asked for a pause
+    AGE = "backlog_age"  # the operator does not take up new orders
+    LENGTH = "backlog_length"  # it does, but the backlog is longer than can be worked off in time
+    BURST = "burst"  # more orders at once than the token bucket allows
 
 
 class BacklogSource(Protocol):
     """What is needed of `PostgresOrderBacklog`."""
 
-    async def look(self) -> OrderBacklog: ...
+    async def read(self) -> OrderBacklog: ...
 
 
 @dataclass(frozen=True, slots=True)
 class BacklogEstimate:
-    """What is ahead of a new order.
+    """What a new order would have to wait for.
 
     Args:
-        waiting: Orders that have to be done first.
-        untouched_seconds: How long the first of those waits that the operator has not looked at.
-        pace: How many a second leave.
+        waiting: Orders that come before it.
+        untouched_seconds: Age of the oldest order that the operator has not touched.
+        throughput: Orders that leave the backlog per second.
     """
 
     waiting: int = 0
     untouched_seconds: float = 0.0
-    pace: float = 0.0
+    throughput: float = 0.0
 
 
-def updated_estimate(before: BacklogEstimate, line: OrderBacklog) -> BacklogEstimate:
-    """What the next look at the line says; the pace moves slowly, so that one slow second changes little."""
-    if line.seconds <= 0:
-        return BacklogEstimate(line.waiting, line.untouched_seconds, before.pace)
-    left = max(0, before.waiting + line.entered - line.waiting) / line.seconds
-    weight = 1 - math.exp(-line.seconds / PACE_SECONDS)
-    return BacklogEstimate(line.waiting, line.untouched_seconds, before.pace + weight * (left - before.pace))
+def updated_estimate(before: BacklogEstimate, backlog: OrderBacklog) -> BacklogEstimate:
+    """The estimate after another reading. The throughput is an exponential moving average."""
+    if backlog.seconds <= 0:
+        return BacklogEstimate(backlog.waiting, backlog.untouched_seconds, before.throughput)
+    left = max(0, before.waiting + backlog.entered - backlog.waiting) / backlog.seconds
+    weight = 1 - math.exp(-backlog.seconds / AVERAGE_SECONDS)
+    throughput = before.throughput + weight * (left - before.throughput)
+    return BacklogEstimate(backlog.waiting, backlog.untouched_seconds, throughput)
 
 
-def shed_reason(backlog: BacklogEstimate, shed_after: float) -> ShedReason | None:
-    """Why a new order is to be sent away, if it is.
+def shed_reason(estimate: BacklogEstimate, shed_after: float) -> ShedReason | None:
+    """Why a new order has to be refused; None if it can be admitted.
 
-    The line is held at what is worked off in half the time. So while it moves, one that enters for one that
-    leaves, nobody's age gets near to `shed_after`; an age that does means that it does not move.
+    The length is limited to what is worked off in half of `shed_after` seconds. So while orders move, no age
+    comes near `shed_after`, and an age that exceeds it means that the operator has stopped.
     """
-    if backlog.untouched_seconds > shed_after:
+    if estimate.untouched_seconds > shed_after:
         return ShedReason.AGE
-    if backlog.waiting >= max(backlog.pace, MIN_THROUGHPUT) * shed_after / 2:
+    if estimate.waiting >= max(estimate.throughput, MIN_THROUGHPUT) * shed_after / 2:
         return ShedReason.LENGTH
     return None
 
 
-class LoadShedding:
-    """Knows the backlog, and whether one more order is admitted.
+def allowed_rate(throughput: float) -> float:
+    """New orders per second that may be admitted at this throughput."""
+    return HEADROOM * max(throughput, MIN_THROUGHPUT)
+
+
+class OrderTokenBucket:
+    """A token bucket for new orders: it is refilled at the allowed rate.
 
     Args:
-        shed_after: Seconds that a new order may have to wait; infinite admits all that the API server takes.
-        pushback: In how many seconds the API server may be asked again; 0 where it has nothing against it.
+        monotonic: Monotonic seconds.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._tokens = allowed_rate(0.0) * BURST_SECONDS
+        self._filled_at = monotonic()
+
+    def has_token(self, throughput: float) -> bool:
+        """Whether one more order may be admitted now."""
+        now, rate = self._monotonic(), allowed_rate(throughput)
+        self._tokens = min(rate * BURST_SECONDS, self._tokens + (now - self._filled_at) * rate)
+        self._filled_at = now
+        return self._tokens >= 1
+
+    def take(self) -> None:
+        """Take a token. The count stays at zero if there is none: with shedding off nobody asks first."""
+        self._tokens = max(0.0, self._tokens - 1)
+
+    def give_back(self) -> None:
+        """Return a token that was taken for a repeat of an older request."""
+        self._tokens += 1
+
+
+class LoadShedding:
+    """Decides whether one more order is admitted.
+
+    Args:
+        pushback: Seconds for which the API server asked not to be called; 0 if it did not.
+        shed_after: Seconds that a new order may have to wait; infinity turns the limits on the backlog off.
+        monotonic: Monotonic seconds.
     """
 
     def __init__(
@@ -136,131 +150,142 @@ class LoadShedding:
         pushback: Callable[[], float],
         *,
         shed_after: float,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._source = source
         self._pushback = pushback
         self._shed_after = shed_after
-        self._clock = clock
-        self._pacing = OrderTokenBucket(clock)
-        self._seen = BacklogEstimate()
-        self._seen_at = -math.inf
-        self._admitted = 0
-        self._refused: ShedReason | None = None
-        self._told: ShedReason | None = None
+        self._monotonic = monotonic
+        self._bucket = OrderTokenBucket(monotonic)
+        self._estimate = BacklogEstimate()
+        self._read_at = -math.inf
+        self._admitted_since_read = 0
+        self._refused_since_read: ShedReason | None = None
+        self._logged: ShedReason | None = None
 
     def admit(self) -> None:
-        """Let one new order in.
+        """Admit one new order.
 
         Raises:
-            Problem: `overloaded`; nothing was made.
+            Problem: `overloaded`; nothing was created.
         """
         self.check()
-        self._pacing.take()
-        self._admitted += 1
+        self._bucket.take()
+        self._admitted_since_read += 1
 
     def give_back(self) -> None:
-        """The order that was let in is none: it is there already."""
-        self._pacing.give_back()
-        self._admitted = max(0, self._admitted - 1)
+        """Undo `admit`: the order was a repeat of one that exists already."""
+        self._bucket.give_back()
+        self._admitted_since_read = max(0, self._admitted_since_read - 1)
 
     def check(self) -> None:
-        """See whether a new order would be let in now.
+        """Require that a new order would be admitted now.
 
         Raises:
-            Problem: `overloaded`; it would not be, and counts as sent away.
+            Problem: `overloaded`; it is counted as refused.
         """
         pushback = self._pushback()
-        if (reason := self._why_not(pushback)) is not None:
+        if (reason := self._reason(pushback)) is not None:
             SHED.labels(reason.value).inc()
-            self._refused = reason
+            self._refused_since_read = reason
             raise _overloaded(reason, pushback)
 
     async def watch(self) -> None:
-        """Look at the line again and again, until cancelled."""
+        """Read the backlog again and again, until cancelled."""
         is_known = True
         while True:
             try:
-                line = await self._source.look()
+                backlog = await self._source.read()
             except Transient as problem:
                 if is_known:
                     log.warning("the backlog is not known", why=problem.message)
                 is_known = False
             else:
                 is_known = True
-                self._note(line)
-            await asyncio.sleep(LOOK_SECONDS)
+                self._update(backlog)
+            await asyncio.sleep(READ_SECONDS)
 
-    def _why_not(self, pushback: float) -> ShedReason | None:
+    def _reason(self, pushback: float) -> ShedReason | None:
         if pushback > 0:
             return ShedReason.API_SERVER
-        if math.isinf(self._shed_after) or (ahead := self._ahead()) is None:
+        if math.isinf(self._shed_after) or (estimate := self._current_estimate()) is None:
             return None
-        if (reason := shed_reason(ahead, self._shed_after)) is not None:
+        if (reason := shed_reason(estimate, self._shed_after)) is not None:
             return reason
-        return None if self._pacing.is_free(ahead.pace) else ShedReason.RUSH
+        return None if self._bucket.has_token(estimate.throughput) else ShedReason.BURST
 
-    def _ahead(self) -> BacklogEstimate | None:
-        """The backlog with what was let in since it was looked at; None where that was too long ago."""
-        if self._clock() - self._seen_at > STALE_SECONDS:
+    def _current_estimate(self) -> BacklogEstimate | None:
+        """The estimate with the orders admitted since the last reading; None if that is too old."""
+        if self._monotonic() - self._read_at > STALE_SECONDS:
             return None
-        seen = self._seen
-        return BacklogEstimate(seen.waiting + self._admitted, seen.untouched_seconds, seen.pace)
+        last = self._estimate
+        return BacklogEstimate(
+            last.waiting + self._admitted_since_read, last.untouched_seconds, last.throughput
+        )
 
-    def _note(self, line: OrderBacklog) -> None:
-        self._seen = updated_estimate(self._seen, line)
-        self._seen_at = self._clock()
-        self._admitted = 0
-        self._tell()
-        AGE.set(line.untouched_seconds)
-        WAITING.set(line.waiting)
-        PACE.set(self._seen.pace)
+    def _update(self, backlog: OrderBacklog) -> None:
+        self._estimate = updated_estimate(self._estimate, backlog)
+        self._read_at = self._monotonic()
+        self._admitted_since_read = 0
+        self._log_change()
+        AGE.set(backlog.untouched_seconds)
+        WAITING.set(backlog.waiting)
+        THROUGHPUT.set(self._estimate.throughput)
 
-    def _tell(self) -> None:
-        """Log when it begins and when it is over, by what happened since the last look."""
-        if self._refused is not self._told:
-            self._told = self._refused
-            log.info("new orders are sent away" if self._told else "no order is sent away", reason=self._told)
-        self._refused = None
-
-
-def _overloaded(reason: ShedReason, pushback: float) -> Problem:
-    if reason is ShedReason.API_SERVER:
-        why, seconds = "The API server sheds load", pushback
-    elif reason is ShedReason.RUSH:
-        why, seconds = "Too many orders come at once", RUSH_RETRY_SECONDS
-    else:
-        why, seconds = "So many orders are waiting that this one would be late", RETRY_SECONDS
-    return unavailable(
-        f"{why}; this request made nothing. Repeat it with the same key.", seconds, code="overloaded"
-    )
-
-
-MOST_LOOKED_AT = 3
-"""New orders and repeats of old ones that are being answered, while the door is shut for the new ones."""
+    def _log_change(self) -> None:
+        """Log once when shedding starts, changes its reason, or stops."""
+        if self._refused_since_read is not self._logged:
+            self._logged = self._refused_since_read
+            log.info(
+                "new orders are refused" if self._logged else "new orders are admitted", reason=self._logged
+            )
+        self._refused_since_read = None
 
 
 class OrderAdmissionMiddleware:
-    """Counts who is placing an order, and sends away (503) who would have to be sent away anyhow."""
+    """While new orders are refused, answers most requests for one with 503 before anything is parsed.
 
-    def __init__(self, app: ASGIApp, *, load_shedding: LoadShedding, most: int = MOST_LOOKED_AT) -> None:
+    To authenticate a caller and look up an idempotency key costs as much as many a read. During a burst that
+    work alone would delay all other responses.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        load_shedding: LoadShedding,
+        max_concurrent: int = MAX_CONCURRENT_WHILE_SHEDDING,
+    ) -> None:
         self._app = app
         self._load_shedding = load_shedding
-        self._most = most
-        self._inside = 0
+        self._max_concurrent = max_concurrent
+        self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or class_of(scope["method"], scope["path"]) is not RouteClass.ORDERS:
             await self._app(scope, receive, send)
             return
-        if self._inside >= self._most:
+        if self._in_flight >= self._max_concurrent:
             try:
                 self._load_shedding.check()
             except Problem as problem:
                 await problem_response(problem)(scope, receive, send)
                 return
-        self._inside += 1
+        self._in_flight += 1
         try:
             await self._app(scope, receive, send)
         finally:
-            self._inside -= 1
+            self._in_flight -= 1
+
+
+def _overloaded(reason: ShedReason, pushback: float) -> Problem:
+    match reason:
+        case ShedReason.API_SERVER:
+            why, seconds = "The API server sheds load", pushback
+        case ShedReason.BURST:
+            why, seconds = "Too many orders come at once", BURST_RETRY_SECONDS
+        case _:
+            why, seconds = "So many orders are waiting that this one would be late", RETRY_SECONDS
+    return unavailable(
+        f"{why}; this request made nothing. Repeat it with the same key.", seconds, code="overloaded"
+    )

@@ -1,6 +1,6 @@
-"""How the orders stand that were accepted and are not on their way yet.
+"""The backlog of orders that were accepted and have no label yet, read from PostgreSQL.
 
-Over all merchants, because one operator serves them all.
+It covers all merchants, because one operator processes the orders of all of them.
 """
 
 from dataclasses import dataclass
@@ -8,20 +8,23 @@ from datetime import datetime, timedelta
 
 from orderplane.ledgers.postgres.session import Pool, session
 
-LOOK_BACK = timedelta(minutes=5)
-"""Who was begun and waits for longer waits for something else than its turn, and is not in this line."""
+WINDOW = timedelta(minutes=5)
+"""An order whose first step began and that is older than this is blocked by something other than the queue;
+it is left out."""
 
-MOST = 10_000
-"""So many orders are looked at, the first ones."""
+MAX_ORDERS = 10_000
+"""The most orders that one query reads, the oldest first."""
 
-_LATE = timedelta(seconds=5)
-"""A row is seen when its transaction is over, which is later than the time it carries."""
+_COMMIT_DELAY = timedelta(seconds=5)
+"""`created_at` is when a transaction began, but its row is visible only after commit: look back by this
+much."""
 
-# The row of the key is the first that is known of an order; what has an answer or is being worked on counts.
-# Looked up one by one, as a plan for few rows has to do it: the tables grow, the line does not. By the name
-# alone: an equal merchant could be looked up in the primary key, by reading all of its orders, and while they
-# are few, a plan that does so looks as good as any.
-LOOK = """
+# The row of the idempotency key is the first record of an order. It counts if it has a response or a live
+# claim. LATERAL with LIMIT makes PostgreSQL probe `orders` once for each row, which stays cheap while that
+# table grows. IS NOT DISTINCT FROM keeps `merchant` out of the index condition: with `=` the planner may
+# choose the primary key, which begins with the merchant, and read all orders of a merchant that had few by
+# its statistics.
+BACKLOG_QUERY = """
 WITH accepted AS (
     SELECT merchant, name, created_at FROM idempotency
     WHERE kind = 'Order' AND created_at >= $1 AND created_at <= now()
@@ -53,14 +56,14 @@ FROM known
 
 @dataclass(frozen=True, slots=True)
 class OrderBacklog:
-    """The line at one moment.
+    """The backlog at one moment.
 
     Args:
-        waiting: How many orders have neither a label nor an end, nor are being undone.
-        untouched_seconds: How long the first of those waits that the operator has not even looked at. Not
-            counted is who was overtaken: that one waits for something else than its turn.
-        entered: How many came since the last look.
-        seconds: How long ago that was.
+        waiting: Orders that have neither a label nor an outcome and are not being compensated.
+        untouched_seconds: Age of the oldest order without a gate row. Orders that are older than the newest
+            one with a gate row do not count: what delays them is not the queue.
+        entered: Orders accepted since the previous reading.
+        seconds: Time since the previous reading.
     """
 
     waiting: int
@@ -70,29 +73,29 @@ class OrderBacklog:
 
 
 class PostgresOrderBacklog:
-    """Looks at the line from where it began the last time. Raises `Transient` as `session` does."""
+    """Reads the backlog, each time from the oldest order that was still waiting. Raises as `session` does."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._looked_at: datetime | None = None
-        self._first: datetime | None = None
+        self._read_at: datetime | None = None
+        self._since: datetime | None = None
 
-    async def look(self) -> OrderBacklog:
-        """The line as it is now."""
+    async def read(self) -> OrderBacklog:
+        """The backlog as it is now."""
         async with session(self._pool) as connection:
-            if self._looked_at is None or self._first is None:
-                self._looked_at = await connection.fetchval("SELECT now()")
-                self._first = self._looked_at - LOOK_BACK
-            row = await connection.fetchrow(LOOK, self._first, self._looked_at, MOST)
+            if self._read_at is None or self._since is None:
+                self._read_at = await connection.fetchval("SELECT now()")
+                self._since = self._read_at - WINDOW
+            row = await connection.fetchrow(BACKLOG_QUERY, self._since, self._read_at, MAX_ORDERS)
         at, untouched = row["at"], row["first_untouched"]
-        line = OrderBacklog(
+        backlog = OrderBacklog(
             waiting=row["waiting"],
             untouched_seconds=(at - untouched).total_seconds() if untouched else 0.0,
             entered=row["entered"],
-            seconds=(at - self._looked_at).total_seconds(),
+            seconds=(at - self._read_at).total_seconds(),
         )
-        self._looked_at = at
-        first = max(at - LOOK_BACK, (row["first"] or at) - _LATE)
-        # Whoever was not begun stays in the line, however long that takes.
-        self._first = min(first, untouched) if untouched else first
-        return line
+        self._read_at = at
+        since = max(at - WINDOW, (row["first"] or at) - _COMMIT_DELAY)
+        # An order that the operator has not touched stays in the backlog however old it is.
+        self._since = min(since, untouched) if untouched else since
+        return backlog

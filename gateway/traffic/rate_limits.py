@@ -19,7 +19,7 @@ WINDOW_SECONDS = 60
 
 
 class RouteClass(StrEnum):
-    """What kind of request it is; each has quotas of its own."""
+    """Classes of requests; each has its own quotas."""
 
     AUTH = "auth"
     ORDERS = "orders"
@@ -29,12 +29,12 @@ class RouteClass(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Requests a minute.
+    """Requests per minute.
 
     Args:
-        user: Of one customer. Who acts for a whole shop (roles merchant, admin and service) is allowed as
-            much as an address is.
-        address: From one address, whoever is there: a household, an office, a shop's servers.
+        user: Of one customer. Callers who act for a whole shop (merchant, admin and service) are allowed as
+            much as an address.
+        address: From one address, which a household, an office or a shop's servers may share.
     """
 
     user: int
@@ -56,7 +56,7 @@ _RULES = (
     ("POST", re.compile(r"/api/orders"), RouteClass.ORDERS),
     ("GET|HEAD|OPTIONS", re.compile(r".*", re.DOTALL), RouteClass.READS),
 )
-"""Methods, path and class; the first that fits. What none fits is a write."""
+"""Methods, path and class; the first match counts, and a request without a match is a write."""
 
 _OVERRIDE = re.compile(r"(?P<name>[a-z]+)=(?P<user>[1-9][0-9]{0,8})/(?P<address>[1-9][0-9]{0,8})")
 
@@ -70,12 +70,12 @@ def class_of(method: str, path: str) -> RouteClass:
 
 
 def quotas_from(text: str) -> Quotas | None:
-    """Read `reads=600/6000, orders=60/600`, requests a minute of a user and an address; `off` is None.
+    """Parse `reads=600/6000, orders=60/600`: requests per minute of a user and of an address.
 
-    What is left out keeps its default.
+    Classes that are left out keep their defaults; `off` gives None.
 
     Raises:
-        ValueError: a part cannot be read.
+        ValueError: a part is malformed or names no class.
     """
     if text.strip() == "off":
         return None
@@ -90,17 +90,21 @@ def quotas_from(text: str) -> Quotas | None:
 
 LIMITED = Counter(
     "orderplane_http_rate_limited_total",
-    "Requests that were refused because there were too many.",
+    "Requests that were refused because of a quota.",
     ["route_class", "by"],
 )
 
-_VISIT = "orderplane.visit"
+_SCOPE_KEY = "orderplane.rate_limit"
 
 RawHeaders = list[tuple[bytes, bytes]]
 
 
 class RateLimitMiddleware:
-    """Counts every request, refuses (429) what is too much, and says in each answer what is left."""
+    """Counts every request, refuses those over quota (429), and reports the rest of the quota in headers.
+
+    Plain ASGI, so that a request over quota costs no parsing. The address is counted here, the user as soon
+    as the token was verified (`principal.allowed`).
+    """
 
     def __init__(self, app: ASGIApp, *, quotas: Quotas, counters: Counters, trusted: Networks) -> None:
         self._app = app
@@ -113,30 +117,30 @@ class RateLimitMiddleware:
             await self._app(scope, receive, send)
             return
         route_class = class_of(scope["method"], scope["path"])
-        visit = RequestRateLimit(self._counters, route_class, self._quotas[route_class])
-        scope[_VISIT] = visit
+        rate_limit = RequestRateLimit(self._counters, route_class, self._quotas[route_class])
+        scope[_SCOPE_KEY] = rate_limit
 
-        async def tell(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *visit.headers()]
+                message["headers"] = [*message.get("headers", ()), *rate_limit.headers()]
             await send(message)
 
         try:
-            await visit.count_address(client_address(HTTPConnection(scope), self._trusted))
+            await rate_limit.count_address(client_address(HTTPConnection(scope), self._trusted))
         except Problem as problem:
-            await problem_response(problem)(scope, receive, tell)
+            await problem_response(problem)(scope, receive, send_with_headers)
             return
-        await self._app(scope, receive, tell)
+        await self._app(scope, receive, send_with_headers)
 
 
 class RequestRateLimit:
-    """One request, and where its address and its user stand."""
+    """The rate limits of one request: those of its address and its user."""
 
     def __init__(self, counters: Counters, route_class: RouteClass, quota: Quota) -> None:
         self._counters = counters
         self._class = route_class
         self._quota = quota
-        self._standings: list[tuple[str, Limit, LimitStatus]] = []
+        self._statuses: list[tuple[str, Limit, LimitStatus]] = []
 
     async def count_address(self, address: str) -> None:
         """Count the request for its address.
@@ -156,16 +160,16 @@ class RequestRateLimit:
 
     def headers(self) -> RawHeaders:
         """`RateLimit-Policy` and `RateLimit` for what was counted."""
-        return headers_of(self._standings)
+        return headers_of(self._statuses)
 
     async def _count(self, by: str, amount: int, *key: str) -> None:
         limit = Limit(amount, WINDOW_SECONDS)
-        standing = await self._counters.hit(limit, by, self._class.value, *key)
-        self._standings.append((f"{self._class.value}-{by}", limit, standing))
-        if standing.is_within:
+        status = await self._counters.hit(limit, by, self._class.value, *key)
+        self._statuses.append((f"{self._class.value}-{by}", limit, status))
+        if status.is_within:
             return
         LIMITED.labels(self._class.value, by).inc()
-        seconds = max(1, math.ceil(standing.reset_seconds))
+        seconds = max(1, math.ceil(status.reset_seconds))
         raise Problem(
             "rate_limited",
             f"{'This user' if by == 'user' else 'Your address'} may send {amount} requests of this kind in "
@@ -175,12 +179,15 @@ class RequestRateLimit:
 
 
 def rate_limit_of(scope: Scope) -> RequestRateLimit | None:
-    """The visit that a request is; None where nothing is limited."""
-    return scope.get(_VISIT)
+    """The rate limits of the request; None if limits are off."""
+    return scope.get(_SCOPE_KEY)
 
 
 def rate_limited_address(address: str) -> str:
-    """Who is meant by an address: in IPv6 everybody has 2^64 of them, so a whole /64 is one."""
+    """What is counted for an address:
+
+    the /64 network for IPv6, because each subscriber has at least one /64.
+    """
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -192,12 +199,12 @@ def rate_limited_address(address: str) -> str:
     return str(ip_network((int(parsed) >> 64 << 64, 64)))
 
 
-def headers_of(standings: list[tuple[str, Limit, LimitStatus]]) -> RawHeaders:
+def headers_of(statuses: list[tuple[str, Limit, LimitStatus]]) -> RawHeaders:
     """The fields of draft-ietf-httpapi-ratelimit-headers: lists of named policies (RFC 9651)."""
-    if not standings:
+    if not statuses:
         return []
-    policies = ", ".join(f'"{name}";q={limit.amount};w={limit.seconds}' for name, limit, _ in standings)
+    policies = ", ".join(f'"{name}";q={limit.amount};w={limit.seconds}' for name, limit, _ in statuses)
     states = ", ".join(
-        f'"{name}";r={standing.left};t={math.ceil(standing.reset_seconds)}' for name, _, standing in standings
+        f'"{name}";r={status.left};t={math.ceil(status.reset_seconds)}' for name, _, status in statuses
     )
     return [(b"ratelimit-policy", policies.encode()), (b"ratelimit", states.encode())]

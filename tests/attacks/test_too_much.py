@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.gateway.http.request_limits import BODY_SECONDS, HEAD_SECONDS, MAX_BODY
+from orderplane.gateway.http.request_limits import BODY_SECONDS, HEADER_SECONDS, MAX_BODY
 
 from ..conftest import ORDER
 from .conftest import Target, code_of
@@ -138,7 +138,7 @@ async def test_who_is_slow_waits_alone(target: Target) -> None:
         finally:
             writer.close()
 
-    longest = max(HEAD_SECONDS, BODY_SECONDS) + 15
+    longest = max(HEADER_SECONDS, BODY_SECONDS) + 15
     async with asyncio.timeout(longest + 15), asyncio.TaskGroup() as group:
         lingering = [group.create_task(linger(name)) for name in first for _ in range(60)]
         await asyncio.sleep(2)

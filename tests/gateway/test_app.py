@@ -235,7 +235,7 @@ async def test_a_declared_length_is_enough_to_refuse() -> None:
 
 async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.01)
-    monkeypatch.setattr(limits, "_LINGER_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "_DRAIN_SECONDS", 0.01)
     sent: list[Any] = []
 
     async def receive() -> Any:

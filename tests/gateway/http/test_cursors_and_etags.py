@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderplane.gateway.http.cursors import read_cursor, read_place, write_cursor
+from orderplane.gateway.http.cursors import read_after, read_cursor, write_cursor
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import is_match, tag_of, tag_of_body
+from orderplane.gateway.http.responses import etag_matches, etag_of_body, weak_etag
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
 STATES = st.dictionaries(st.text(max_size=10), st.none() | TEXTS, max_size=4)
@@ -19,14 +19,14 @@ def test_a_cursor_comes_back_as_it_was(state: dict[str, str | None]) -> None:
 
 
 def test_a_place_in_a_list_by_key() -> None:
-    assert read_place("products", None) == ""
-    assert read_place("products", write_cursor("products", {"after": "TEA"})) == "TEA"
+    assert read_after("products", None) == ""
+    assert read_after("products", write_cursor("products", {"after": "TEA"})) == "TEA"
 
 
 @pytest.mark.parametrize("state", [{}, {"after": None}, {"after": "TEA\0"}, {"before": "TEA"}])
 def test_a_place_that_was_made_up_is_refused(state: dict[str, str | None]) -> None:
     with pytest.raises(Problem) as refusal:
-        read_place("products", write_cursor("products", state))
+        read_after("products", write_cursor("products", state))
     assert refusal.value.type.code == "invalid_cursor"
 
 
@@ -58,8 +58,8 @@ def test_a_cursor_belongs_to_one_list() -> None:
      ('W/"70"', False), ("7", False)],
 )  # fmt: skip
 def test_if_none_match_compares_weakly(header: str | None, is_fresh: bool) -> None:
-    assert is_match(header, tag_of("7")) is is_fresh
+    assert etag_matches(header, weak_etag("7")) is is_fresh
 
 
 def test_the_tag_of_a_body_follows_its_content() -> None:
-    assert tag_of_body(b"a") == tag_of_body(b"a") != tag_of_body(b"b")
+    assert etag_of_body(b"a") == etag_of_body(b"a") != etag_of_body(b"b")

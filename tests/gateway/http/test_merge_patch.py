@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orderplane.gateway.http.body import merged
+from orderplane.gateway.http.body import apply_merge_patch
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,10 @@ from orderplane.gateway.http.body import merged
     ],
 )
 def test_a_merge_patch(target: Any, patch: Any, result: Any) -> None:
-    assert merged(target, patch) == result
+    assert apply_merge_patch(target, patch) == result
 
 
 def test_what_it_is_laid_upon_stays_as_it_was() -> None:
     target = {"a": {"b": 1}}
-    merged(target, {"a": {"b": 2}})
+    apply_merge_patch(target, {"a": {"b": 2}})
     assert target == {"a": {"b": 1}}

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from orderplane.crds.order import OrderSpec
-from orderplane.gateway.http.body import MAX_DEPTH, is_deeper_than, pointer_to
+from orderplane.gateway.http.body import MAX_DEPTH, is_deeper_than, json_pointer
 from orderplane.gateway.http.body import read_body as read_any_body
 from orderplane.gateway.http.problems import Problem, render
 from orderplane.gateway.orders.requests import OrderRequest
@@ -161,8 +161,8 @@ def test_many_errors_are_cut_short() -> None:
 
 
 def test_a_pointer_stops_at_a_strange_name() -> None:
-    assert pointer_to(("items", 0, "sku")) == "#/items/0/sku"
-    assert pointer_to(("address", "a b", "c")) == "#/address"
+    assert json_pointer(("items", 0, "sku")) == "#/items/0/sku"
+    assert json_pointer(("address", "a b", "c")) == "#/address"
 
 
 def test_what_is_accepted_here_the_resource_accepts_too() -> None:

@@ -1,4 +1,4 @@
-"""When new orders are sent away: the decision as a table, and a burst as a model."""
+"""When new orders are refused: the decision as a table, and a burst as a model."""
 
 import asyncio
 import math
@@ -27,7 +27,7 @@ from orderplane.ledgers.errors import Transient
 
 
 @pytest.mark.parametrize(
-    ("waiting", "untouched", "pace", "reason"),
+    ("waiting", "untouched", "throughput", "reason"),
     [
         (0, 0.0, 0.0, None),
         (659, 0.0, 0.0, None),  # nobody knows yet how fast it is
@@ -42,9 +42,9 @@ from orderplane.ledgers.errors import Transient
     ],
 )
 def test_when_a_new_order_would_wait_too_long(
-    waiting: int, untouched: float, pace: float, reason: ShedReason | None
+    waiting: int, untouched: float, throughput: float, reason: ShedReason | None
 ) -> None:
-    assert shed_reason(BacklogEstimate(waiting, untouched, pace), 120.0) is reason
+    assert shed_reason(BacklogEstimate(waiting, untouched, throughput), 120.0) is reason
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def test_when_a_new_order_would_wait_too_long(
         (BacklogEstimate(100), OrderBacklog(80, 0.0, 0, 2.0), 10),
     ],
 )
-def test_the_pace_is_what_left_since_the_last_look(
+def test_the_throughput_is_what_left_since_the_last_reading(
     before: BacklogEstimate, line: OrderBacklog, left: float
 ) -> None:
     after = updated_estimate(before, line)
     assert after.waiting == line.waiting
-    weight = after.pace / left if left else 0.0
+    weight = after.throughput / left if left else 0.0
     assert 0.0 <= weight < 0.2  # ... and one look counts for little
     for _ in range(200):
-        after = updated_estimate(BacklogEstimate(before.waiting, 0.0, after.pace), line)
-    assert after.pace == pytest.approx(left)
+        after = updated_estimate(BacklogEstimate(before.waiting, 0.0, after.throughput), line)
+    assert after.throughput == pytest.approx(left)
 
 
-def test_a_look_that_took_no_time_says_nothing_of_the_pace() -> None:
+def test_a_reading_without_time_between_leaves_the_throughput() -> None:
     assert updated_estimate(BacklogEstimate(5, 0.0, 3.0), OrderBacklog(4, 1.0, 0, 0.0)) == BacklogEstimate(
         4, 1.0, 3.0
     )
@@ -79,7 +79,7 @@ class World:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.pace = 18.0
+        self.throughput = 18.0
         self.line: deque[float] = deque()
         self.entered = 0
         self.done = 0.0
@@ -87,7 +87,7 @@ class World:
         self.pushback = 0.0
         self.is_silent = False
 
-    async def look(self) -> OrderBacklog:
+    async def read(self) -> OrderBacklog:
         if self.is_silent:
             raise Transient("LedgerUnavailable", "no")
         entered, self.entered = self.entered, 0
@@ -95,7 +95,7 @@ class World:
         return OrderBacklog(len(self.line), age, entered, 1.0)
 
     def work(self, seconds: float) -> None:
-        self.done += self.pace * seconds
+        self.done += self.throughput * seconds
         while self.done >= 1 and self.line:
             self.done -= 1
             self.waits.append(self.now - self.line.popleft())
@@ -103,7 +103,7 @@ class World:
 
 
 def door(world: World, shed_after: float = 120.0) -> LoadShedding:
-    return LoadShedding(world, lambda: world.pushback, shed_after=shed_after, clock=lambda: world.now)
+    return LoadShedding(world, lambda: world.pushback, shed_after=shed_after, monotonic=lambda: world.now)
 
 
 def shed_for(reason: str) -> float:
@@ -151,7 +151,7 @@ async def test_what_can_be_carried_is_admitted_whole(monkeypatch: pytest.MonkeyP
     assert max(world.waits) < 1
 
 
-async def test_a_burst_is_admitted_at_the_pace_at_which_it_is_worked_off(
+async def test_a_burst_is_admitted_at_the_rate_at_which_it_is_worked_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World()
@@ -159,7 +159,7 @@ async def test_a_burst_is_admitted_at_the_pace_at_which_it_is_worked_off(
         admitted = await live(world, door(world), 300, 166, monkeypatch)
     # No second of it takes more than was shown to be got done, but for a moment at the beginning ...
     assert admitted[0] <= allowed_rate(0.0) * (BURST_SECONDS + 1)
-    assert max(admitted[1:]) <= allowed_rate(world.pace) + 1
+    assert max(admitted[1:]) <= allowed_rate(world.throughput) + 1
     # ... and the minute of the burst a line of one minute, and what leaves it meanwhile.
     assert 18 * 60 <= sum(admitted[:60]) <= 2.2 * 18 * 60
     # From then on one enters for one that leaves: never nothing for long, never everything.
@@ -167,8 +167,8 @@ async def test_a_burst_is_admitted_at_the_pace_at_which_it_is_worked_off(
         assert 60 <= sum(admitted[begin : begin + 5]) <= 120
     assert max(world.waits) < 90
     assert [(log["event"], log["reason"]) for log in logs] == [
-        ("new orders are sent away", ShedReason.RUSH),
-        ("new orders are sent away", ShedReason.LENGTH),
+        ("new orders are refused", ShedReason.BURST),
+        ("new orders are refused", ShedReason.LENGTH),
     ]
 
 
@@ -176,7 +176,7 @@ async def test_an_operator_that_slows_down_is_given_less(monkeypatch: pytest.Mon
     world = World()
     shed = door(world)
     await live(world, shed, 120, 166, monkeypatch)
-    world.pace = 12.0
+    world.throughput = 12.0
     admitted = await live(world, shed, 240, 166, monkeypatch)
     assert sum(admitted[120:]) == pytest.approx(12 * 120, rel=0.15)
     assert max(world.waits) < 120
@@ -186,12 +186,12 @@ async def test_an_operator_that_stands_still_is_trusted_until_the_age_is_reached
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     world = World()
-    world.pace = 0.0
+    world.throughput = 0.0
     shed = door(world, 20.0)
     admitted = await live(world, shed, 40, 2, monkeypatch)
     assert admitted[:20] == [2] * 20
     assert admitted[22:] == [0] * 18
-    world.pace = 18.0
+    world.throughput = 18.0
     admitted = await live(world, shed, 20, 2, monkeypatch)
     assert admitted[5:] == [2] * 15
 
@@ -209,17 +209,17 @@ async def test_between_two_looks_what_is_let_in_counts(monkeypatch: pytest.Monke
     assert shed_for("backlog_length") == before + 1
 
 
-async def test_a_rush_is_told_to_come_again_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_burst_is_told_to_come_again_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     shed = door(world)
     await look(shed, monkeypatch)
     for _ in range(int(allowed_rate(0.0) * BURST_SECONDS)):
         shed.admit()
-    before = shed_for("rush")
+    before = shed_for("burst")
     with pytest.raises(Problem) as refusal:
         shed.admit()
     assert refusal.value.headers["Retry-After"] == "1"
-    assert shed_for("rush") == before + 1
+    assert shed_for("burst") == before + 1
     world.now += BURST_SECONDS
     for _ in range(int(allowed_rate(0.0) * BURST_SECONDS)):
         shed.admit()
@@ -238,15 +238,15 @@ async def test_repeats_take_nothing_from_new_orders(monkeypatch: pytest.MonkeyPa
         shed.admit()
 
 
-@pytest.mark.parametrize("pace", [0.0, 4.0, MIN_THROUGHPUT, 18.0, 300.0])
-def test_tokens_come_back_at_the_allowed_pace_and_are_not_saved_up(pace: float) -> None:
+@pytest.mark.parametrize("throughput", [0.0, 4.0, MIN_THROUGHPUT, 18.0, 300.0])
+def test_tokens_come_back_at_the_allowed_rate_and_are_not_saved_up(throughput: float) -> None:
     now = [0.0]
-    pacing = OrderTokenBucket(lambda: now[0])
+    bucket = OrderTokenBucket(lambda: now[0])
 
     def take_all() -> int:
         count = 0
-        while pacing.is_free(pace):
-            pacing.take()
+        while bucket.has_token(throughput):
+            bucket.take()
             count += 1
         return count
 
@@ -255,19 +255,19 @@ def test_tokens_come_back_at_the_allowed_pace_and_are_not_saved_up(pace: float) 
     for _ in range(1000):
         now[0] += 0.01
         taken += take_all()
-    assert taken == pytest.approx(allowed_rate(pace) * 10, abs=1)
+    assert taken == pytest.approx(allowed_rate(throughput) * 10, abs=1)
     now[0] += 3600
-    assert take_all() == int(allowed_rate(pace) * BURST_SECONDS)
+    assert take_all() == int(allowed_rate(throughput) * BURST_SECONDS)
 
 
 def test_who_came_unasked_leaves_no_debt() -> None:
     now = [0.0]
-    pacing = OrderTokenBucket(lambda: now[0])
+    bucket = OrderTokenBucket(lambda: now[0])
     for _ in range(10_000):
-        pacing.take()
-    assert not pacing.is_free(0.0)
+        bucket.take()
+    assert not bucket.has_token(0.0)
     now[0] += 1 / allowed_rate(0.0)
-    assert pacing.is_free(0.0)
+    assert bucket.has_token(0.0)
 
 
 async def test_shedding_that_is_off_heeds_the_api_server_alone(monkeypatch: pytest.MonkeyPatch) -> None:

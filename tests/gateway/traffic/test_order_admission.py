@@ -1,4 +1,4 @@
-"""Who is looked at while new orders are sent away."""
+"""Which requests are processed while new orders are refused."""
 
 import asyncio
 from typing import Any
@@ -55,7 +55,7 @@ def house() -> House:
 
 @pytest.fixture
 def keeper(door: Door, house: House) -> OrderAdmissionMiddleware:
-    return OrderAdmissionMiddleware(house, load_shedding=door, most=2)  # type: ignore[arg-type]
+    return OrderAdmissionMiddleware(house, load_shedding=door, max_concurrent=2)  # type: ignore[arg-type]
 
 
 async def test_while_the_door_is_open_everybody_is_looked_at(

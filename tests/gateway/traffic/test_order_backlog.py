@@ -1,4 +1,4 @@
-"""What the database says of the line: who waits in it, who came, and who has been waiting for too long."""
+"""What the database says of the backlog: who waits in it, who came, and who has been waiting for too long."""
 
 import json
 import secrets
@@ -11,7 +11,7 @@ import pytest
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.dev.localplane.plane import Plane
 from orderplane.gateway.traffic import order_backlog as backlog_module
-from orderplane.gateway.traffic.order_backlog import LOOK, MOST, PostgresOrderBacklog
+from orderplane.gateway.traffic.order_backlog import BACKLOG_QUERY, MAX_ORDERS, PostgresOrderBacklog
 from orderplane.ledgers.postgres.session import Pool
 
 from ..conftest import until
@@ -67,8 +67,8 @@ async def books(plane: Plane) -> AsyncIterator[Books]:
 
 
 async def test_who_waits_and_who_came(books: Books) -> None:
-    line = PostgresOrderBacklog(books.pool)
-    before = await line.look()
+    backlog = PostgresOrderBacklog(books.pool)
+    before = await backlog.read()
     for name in ("accepted", "opened", "at the carrier", "labelled", "undone", "over"):
         await books.key(name)
     await books.key("being made", answered=False)
@@ -78,50 +78,50 @@ async def test_who_waits_and_who_came(books: Books) -> None:
     await books.gate("labelled", parcel="Bought")
     await books.gate("undone", "Compensating")
     await books.gate("over", "Sealed")
-    after = await line.look()
+    after = await backlog.read()
     # accepted, opened, at the carrier, being made
     assert (after.waiting - before.waiting, after.entered) == (4, 7)
     assert after.seconds > 0
-    again = await line.look()
+    again = await backlog.read()
     assert (again.waiting, again.entered) == (after.waiting, 0)
 
 
 async def test_the_age_is_that_of_the_first_whose_turn_it_is(books: Books) -> None:
-    line = PostgresOrderBacklog(books.pool)
+    backlog = PostgresOrderBacklog(books.pool)
     await books.overtake_all()
-    assert (await line.look()).untouched_seconds == 0
+    assert (await backlog.read()).untouched_seconds == 0
     await books.key("first")
 
     async def is_half_a_second_old() -> bool:
-        return (await line.look()).untouched_seconds > 0.5
+        return (await backlog.read()).untouched_seconds > 0.5
 
     await until(is_half_a_second_old)
     await books.key("second")
-    age_of_first = (await line.look()).untouched_seconds
+    age_of_first = (await backlog.read()).untouched_seconds
     assert age_of_first > 0.5
     await books.gate("first")
-    assert 0 < (await line.look()).untouched_seconds < age_of_first
+    assert 0 < (await backlog.read()).untouched_seconds < age_of_first
     await books.gate("second")
-    assert (await line.look()).untouched_seconds == 0
+    assert (await backlog.read()).untouched_seconds == 0
 
 
 async def test_who_is_stuck_half_way_is_passed_over_after_a_while_and_who_was_not_begun_never_is(
     books: Books, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backlog_module, "LOOK_BACK", timedelta(seconds=1))
-    line = PostgresOrderBacklog(books.pool)
+    monkeypatch.setattr(backlog_module, "WINDOW", timedelta(seconds=1))
+    backlog = PostgresOrderBacklog(books.pool)
 
     async def is_empty() -> bool:
-        return (await line.look()).waiting == 0
+        return (await backlog.read()).waiting == 0
 
     async def is_old() -> bool:
-        return (await line.look()).untouched_seconds > 2
+        return (await backlog.read()).untouched_seconds > 2
 
     await books.overtake_all()
     await until(is_empty)
     await books.key("stuck")
     await books.gate("stuck")
-    assert (await line.look()).waiting == 1
+    assert (await backlog.read()).waiting == 1
     await until(is_empty)
     await books.key("not begun")
     await until(is_old)
@@ -134,7 +134,7 @@ async def test_a_look_reads_no_more_however_many_orders_there_were(books: Books)
     async def read() -> int:
         """How many pages a look reads."""
         explained = await books.pool.fetchval(
-            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {LOOK}", since, since, MOST
+            f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {BACKLOG_QUERY}", since, since, MAX_ORDERS
         )
         plan = json.loads(explained)[0]["Plan"]
         return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
