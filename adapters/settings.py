@@ -167,7 +167,7 @@ def _default(field: FieldInfo) -> str | None:
         return str(field.json_schema_extra["written"])
     if field.default is PydanticUndefined or field.default in (None, ()):
         return ""
-    return f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+    return _number(field.default) if isinstance(field.default, float) else str(field.default)
 
 
 def _allowed(field: FieldInfo) -> str:
@@ -176,11 +176,15 @@ def _allowed(field: FieldInfo) -> str:
         return ", ".join(choices)
     words = {"ge": "from", "gt": "more than", "le": "to", "lt": "less than"}
     return " ".join(
-        f"{said} {getattr(bound, sign):.6g}"
+        f"{said} {_number(getattr(bound, sign))}"
         for sign, said in words.items()
         for bound in field.metadata
         if getattr(bound, sign, None) is not None
     )
+
+
+def _number(value: float) -> str:
+    return str(int(value) if value == int(value) else value)
 
 
 def _literals(annotation: Any) -> list[str]:

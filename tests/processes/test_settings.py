@@ -10,6 +10,7 @@ import pytest
 
 from orderplane.adapters.settings import ProcessSettings, SettingsError, read_settings, variables_of
 from orderplane.crds.meta import Kind
+from orderplane.dev.settings_page import page
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.gateway.traffic.rate_limits import DEFAULTS
 from orderplane.operator.settings import OperatorSettings
@@ -22,6 +23,7 @@ CLASSES = (GatewaySettings, OperatorSettings, WebhookSettings, RelaySettings, No
 DSN = {"ORDERPLANE_POSTGRES_DSN": "postgresql://user:do-not-tell@127.0.0.1/orderplane"}
 MAIL = {"ORDERPLANE_SMTP_URL": "smtp://x", "ORDERPLANE_MAIL_FROM": "a@b.example"}
 PEM = str(Path(__file__))
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 NEEDED: dict[type[ProcessSettings], dict[str, str]] = {
     GatewaySettings: {**DSN, "ORDERPLANE_SIGNING_KEYS": "/keys"},
@@ -177,3 +179,10 @@ def test_what_is_wrong_is_named(settings_class: type[ProcessSettings], name: str
 def test_a_channel_needs_a_sender(name: str, value: str, named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         with_needed(NotifierSettings, **{name: value})
+
+
+def test_the_page_is_what_the_classes_say() -> None:
+    assert PAGE.read_text() == page(), (
+        "docs/settings.md is not what the settings classes say. "
+        "Write it anew: python -m orderplane.dev.settings_page > docs/settings.md"
+    )
