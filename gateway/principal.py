@@ -1,4 +1,4 @@
-"""Who is asking, and what they may do."""
+"""Callers: their roles and scopes, and how a route requires them."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from orderplane.gateway.traffic.rate_limits import rate_limit_of
 
 
 class Role(StrEnum):
-    """What somebody is to a merchant. An ADMIN is one merchant's too: a token is good for one namespace."""
+    """The role of a caller at one merchant. That is also so for ADMIN: a token is valid for one namespace."""
 
     CUSTOMER = "customer"
     MERCHANT = "merchant"
@@ -22,7 +22,7 @@ class Role(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a route asks for."""
+    """What a route requires of a token."""
 
     PROFILE = "profile"
     ORDERS_READ = "orders:read"
@@ -43,16 +43,16 @@ SCOPES_OF = {
     Role.ADMIN: _MERCHANT | {Scope.USERS_ADMIN},
     Role.SERVICE: _MERCHANT - {Scope.PROFILE},
 }
-"""The most that each role can be given; a token may carry less."""
+"""All scopes that each role may have; a token may carry fewer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """One caller of one merchant.
+    """A caller of one merchant.
 
     Args:
-        merchant: The namespace that the token is good for.
-        name: The user's or client's id. Idempotency keys are theirs alone.
+        merchant: The namespace that the token is valid for.
+        name: The id of the user or client. Idempotency keys are separate for each.
     """
 
     merchant: str
@@ -62,23 +62,23 @@ class Principal:
 
     @property
     def customer(self) -> str | None:
-        """Whose orders alone they may see and place; None where all of the merchant's."""
+        """The customer whose orders the caller is limited to; None if not limited."""
         return self.name if self.role is Role.CUSTOMER else None
 
 
 class TokenRefused(Exception):  # noqa: N818
-    """The token is not one that is taken here; the message may be told to the client."""
+    """The token is not accepted; the message may be sent to the client."""
 
 
 class Authentication(Protocol):
-    """Knows callers by their tokens."""
+    """Finds the caller of a token."""
 
     async def caller(self, token: str) -> Principal:
-        """Who sent it.
+        """The caller that the token was issued to.
 
         Raises:
-            TokenRefused: the token is not taken; the message says why.
-            Problem, Transient: it cannot be said now.
+            TokenRefused: the token is not accepted; the message says why.
+            Problem, Transient: it cannot be checked now.
         """
         ...
 
@@ -87,9 +87,9 @@ _SCHEME = HTTPBearer(bearerFormat="JWT", description="From `POST /api/auth/login
 
 
 def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
-    """A dependency that answers the caller where their token has every one of `scopes` (RFC 6750).
+    """A FastAPI dependency that gives the caller, whose token must have all of `scopes` (RFC 6750).
 
-    Nothing but the bearer token says who is calling: no other header is looked at.
+    Only the bearer token identifies the caller; no other header is read.
 
     Raises:
         Problem: `unauthenticated`, `invalid_token`, `insufficient_scope`, `rate_limited`.
@@ -110,8 +110,8 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         except TokenRefused as refusal:
             challenge = 'Bearer realm="orderplane", error="invalid_token"'
             raise Problem("invalid_token", str(refusal), headers={"WWW-Authenticate": challenge}) from refusal
-        if visit := rate_limit_of(request.scope):
-            await visit.count_user(caller.merchant, caller.name, is_shop=caller.customer is None)
+        if rate_limit := rate_limit_of(request.scope):
+            await rate_limit.count_user(caller.merchant, caller.name, is_shop=caller.customer is None)
         check_scopes(caller, *scopes)
         return caller
 
@@ -119,7 +119,7 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
 
 
 def check_scopes(caller: Principal, *scopes: Scope) -> None:
-    """See that a caller's token has every one of `scopes`.
+    """Require that the caller's token has all of `scopes`.
 
     Raises:
         Problem: `insufficient_scope`.

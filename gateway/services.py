@@ -125,9 +125,9 @@ async def _identities(
         throttle=throttle,
         grants=Grants(users, logins, passwords, throttle, ring, rules),
     )
-    roll = AccountCache(users)
-    await stack.enter_async_context(running("watch-accounts", roll.watch()))
-    return OwnTokens(ring, rules, roll), identity
+    account_cache = AccountCache(users)
+    await stack.enter_async_context(running("watch-accounts", account_cache.watch()))
+    return OwnTokens(ring, rules, account_cache), identity
 
 
 async def services(request: Request) -> Services:

@@ -1,4 +1,4 @@
-"""How often something happened of late, and whether that was too often: the port, and `limits` behind it."""
+"""Rate limit counters: the port, and its implementation over the library `limits`."""
 
 import hashlib
 import time
@@ -13,11 +13,12 @@ from limits.aio.strategies import MovingWindowRateLimiter, RateLimiter, SlidingW
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`amount` in any `seconds`.
+    """At most `amount` hits in any `seconds`.
 
     Args:
-        is_exact: The moment of each is remembered. Else two numbers are, and how the hits of the last window
-            lay in it is estimated: cheap, however large the amount.
+        is_exact: Stores the time of every hit (moving window). Otherwise two counters are stored and the hits
+            of the previous window are assumed to be spread evenly (sliding window counter), which costs the
+            same for any amount.
     """
 
     amount: int
@@ -27,7 +28,7 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """Where a key stands: how many it has left, and in how many seconds it gets some back."""
+    """The state of a key: whether it is within its limit, hits left, and seconds until more are."""
 
     is_within: bool
     left: int
@@ -35,19 +36,19 @@ class LimitStatus:
 
 
 class Counters(Protocol):
-    """Counts by limit and key. What `open_counters` gives never fails, whatever becomes of Redis."""
+    """Counts hits by limit and key. The counters of `open_counters` never fail, also without Redis."""
 
     async def hit(self, limit: Limit, *key: str) -> LimitStatus:
-        """Count one more, unless there is none left; answers where that leaves the key."""
+        """Count a hit, unless none is left; gives the state of the key afterwards."""
         ...
 
-    async def look(self, limit: Limit, *key: str) -> LimitStatus:
-        """Answers where the key stands, and counts nothing."""
+    async def peek(self, limit: Limit, *key: str) -> LimitStatus:
+        """The state of the key, without counting a hit."""
         ...
 
 
 class StoredCounters:
-    """Implements `Counters` over a storage of `limits`, whose exceptions pass."""
+    """Implements `Counters` over a storage of `limits`; exceptions of the storage are not caught."""
 
     def __init__(self, storage: Storage) -> None:
         assert isinstance(storage, MovingWindowSupport)
@@ -58,22 +59,22 @@ class StoredCounters:
     async def hit(self, limit: Limit, *key: str) -> LimitStatus:
         counter, item, name = self._of(limit, key)
         is_within = await counter.hit(item, name)
-        return await _standing(counter, item, name, is_within)
+        return await _status(counter, item, name, is_within)
 
-    async def look(self, limit: Limit, *key: str) -> LimitStatus:
+    async def peek(self, limit: Limit, *key: str) -> LimitStatus:
         counter, item, name = self._of(limit, key)
         is_within = await counter.test(item, name)
-        return await _standing(counter, item, name, is_within)
+        return await _status(counter, item, name, is_within)
 
     def _of(self, limit: Limit, key: tuple[str, ...]) -> tuple[RateLimiter, RateLimitItemPerSecond, str]:
-        # Hashed: whose key it is, an address or an account, is nobody's business. As JSON, so that no two
-        # keys look the same.
+        # Hashed, because keys contain addresses and account names. JSON keeps ("a", "bc") and ("ab", "c")
+        # apart.
         name = hashlib.blake2b(orjson.dumps(key), digest_size=16).hexdigest()
         counter = self._exact if limit.is_exact else self._estimated
         return counter, RateLimitItemPerSecond(limit.amount, limit.seconds), name
 
 
-async def _standing(
+async def _status(
     counter: RateLimiter, item: RateLimitItemPerSecond, name: str, is_within: bool
 ) -> LimitStatus:
     window = await counter.get_window_stats(item, name)

@@ -1,25 +1,25 @@
-"""Counters in this process, for `limits`: few enough for memory, cheap enough for every request."""
+"""A storage of `limits` in this process, with a bound on its size and its cost per hit."""
 
 import time
 
 from limits.aio.storage import MemoryStorage
 from limits.aio.storage.memory import Entry
 
-MOST_KEYS = 100_000
-"""Then the key that was first counted goes, and whoever it stood for begins anew."""
+MAX_KEYS = 100_000
+"""Beyond this, the oldest key is dropped and starts again from zero."""
 
 _DROPS_PER_HIT = 2
 
 
 class BoundedMemoryStorage(MemoryStorage):
-    """As the library's, which goes through all of its keys after every hit, and may grow for ever.
+    """Replaces the scan of all keys after each hit, and the unlimited growth, of the library's storage.
 
-    Nothing here waits for anything, so each method is one step for the event loop and needs no lock.
+    No method awaits anything, so each runs as one step of the event loop and needs no lock.
     """
 
-    def __init__(self, *, most_keys: int = MOST_KEYS) -> None:
+    def __init__(self, *, max_keys: int = MAX_KEYS) -> None:
         super().__init__()
-        self._most_keys = most_keys
+        self._max_keys = max_keys
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         now = time.time()
@@ -37,22 +37,22 @@ class BoundedMemoryStorage(MemoryStorage):
         entries = [entry for entry in self.events.get(key, ()) if entry.expiry > now]
         if len(entries) + amount > limit:
             return False
-        # Newest first, and the keys that were hit last at the end.
+        # Newest first, as the library reads it; popped, so that the keys hit last are at the end of the dict.
         self.events.pop(key, None)
         self.events[key] = [*(Entry(expiry) for _ in range(amount)), *entries]
         return True
 
     def _make_room(self, now: float) -> None:
-        """Drop the oldest keys: those whose time is over, and what is beyond the bound."""
+        """Drop the oldest keys if they have expired or the bound is reached."""
         for _ in range(_DROPS_PER_HIT):
             counted = next(iter(self.expirations), None)
             if counted is not None and (
-                self.expirations[counted] <= now or len(self.expirations) >= self._most_keys
+                self.expirations[counted] <= now or len(self.expirations) >= self._max_keys
             ):
                 del self.expirations[counted]
                 self.storage.pop(counted, None)
             noted = next(iter(self.events), None)
             if noted is not None and (
-                self.events[noted][0].expiry <= now or len(self.events) >= self._most_keys
+                self.events[noted][0].expiry <= now or len(self.events) >= self._max_keys
             ):
                 del self.events[noted]

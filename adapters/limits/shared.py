@@ -1,4 +1,4 @@
-"""Counters that all replicas share in Redis, and what happens while Redis does not answer."""
+"""Rate limit counters that all replicas share in Redis, with counters of this process as the fallback."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ from redis.exceptions import RedisError
 from orderplane.adapters.limits.counters import Counters, Limit, LimitStatus, StoredCounters
 from orderplane.adapters.limits.memory import BoundedMemoryStorage
 
-ERRORS = Counter("orderplane_rate_limiter_errors_total", "Questions that Redis did not answer in time.")
+ERRORS = Counter("orderplane_rate_limiter_errors_total", "Calls to Redis that failed or timed out.")
 
 ANSWER_SECONDS = 0.1
-"""The most that one question may take."""
+"""Timeout of one call to Redis."""
 PAUSE_SECONDS = 1.0
-"""So long Redis is left alone after it did not answer; then one question tries it."""
+"""After a failure Redis is not called for this time; then one call tries it again."""
 
 _CONNECTIONS = 32
 
@@ -30,9 +30,9 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def open_counters(redis_url: str | None) -> AsyncIterator[Counters]:
-    """Counters of this process, or with an address those of all who have the same one.
+    """Counters in Redis if there is an address, else in this process.
 
-    Redis need not be there, now or later.
+    Redis need not be available, neither now nor later.
     """
     local = StoredCounters(BoundedMemoryStorage())
     if redis_url is None:
@@ -59,47 +59,47 @@ async def open_counters(redis_url: str | None) -> AsyncIterator[Counters]:
 
 
 class SharedCounters:
-    """Implements `Counters`: asks the shared ones, and those of this process while they do not answer.
+    """Implements `Counters` by the shared ones, or by those of this process while Redis does not answer.
 
-    So nobody is kept out because Redis is gone, and nobody may do without end what is to be limited.
+    So a failure of Redis refuses nobody, and limits still hold for each replica.
     """
 
     def __init__(
-        self, shared: Counters, local: Counters, *, clock: Callable[[], float] = time.monotonic
+        self, shared: Counters, local: Counters, *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._shared = shared
         self._local = local
-        self._clock = clock
-        self._is_lost = False
-        self._try_at = 0.0
+        self._monotonic = monotonic
+        self._is_down = False
+        self._retry_at = 0.0
 
     async def hit(self, limit: Limit, *key: str) -> LimitStatus:
-        return await self._ask(lambda counters: counters.hit(limit, *key))
+        return await self._call(lambda counters: counters.hit(limit, *key))
 
-    async def look(self, limit: Limit, *key: str) -> LimitStatus:
-        return await self._ask(lambda counters: counters.look(limit, *key))
+    async def peek(self, limit: Limit, *key: str) -> LimitStatus:
+        return await self._call(lambda counters: counters.peek(limit, *key))
 
-    async def _ask(self, question: Callable[[Counters], Awaitable[LimitStatus]]) -> LimitStatus:
-        is_trial = self._is_lost
-        if is_trial:
-            if self._clock() < self._try_at:
-                return await question(self._local)
-            # Whoever comes while this one tries is not to wait, too.
-            self._try_at = self._clock() + PAUSE_SECONDS
+    async def _call(self, operation: Callable[[Counters], Awaitable[LimitStatus]]) -> LimitStatus:
+        is_retry = self._is_down
+        if is_retry:
+            if self._monotonic() < self._retry_at:
+                return await operation(self._local)
+            # Requests that come during this attempt use the local counters at once.
+            self._retry_at = self._monotonic() + PAUSE_SECONDS
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                standing = await question(self._shared)
+                status = await operation(self._shared)
         except (RedisError, OSError, TimeoutError) as problem:
-            self._lose(problem)
-            return await question(self._local)
-        if is_trial:
-            self._is_lost = False
-            log.info("limits are shared again")
-        return standing
+            self._mark_down(problem)
+            return await operation(self._local)
+        if is_retry:
+            self._is_down = False
+            log.info("Redis answers again, limits are shared")
+        return status
 
-    def _lose(self, problem: Exception) -> None:
+    def _mark_down(self, problem: Exception) -> None:
         ERRORS.inc()
-        self._try_at = self._clock() + PAUSE_SECONDS
-        if not self._is_lost:
-            self._is_lost = True
+        self._retry_at = self._monotonic() + PAUSE_SECONDS
+        if not self._is_down:
+            self._is_down = True
             log.warning("Redis does not answer; each replica limits alone", why=type(problem).__name__)

@@ -1,4 +1,4 @@
-"""Get in and out: register, log in, log out, and the keys that prove our tokens."""
+"""Routes to register, to log in and out, and for the keys that verify access tokens."""
 
 import base64
 import binascii
@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.client_address import client_address
-from orderplane.gateway.http.documentation import problem_docs
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, problem_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.identity.grants import AccountServices, GrantedTokens, GrantRefused
@@ -23,26 +23,19 @@ from orderplane.gateway.services import ServicesDep
 
 router = APIRouter(tags=["identity"])
 
-_REGISTER_DOC = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/RegisterRequest"}}},
-    }
-}
 
-
-def own_identity(services: ServicesDep) -> AccountServices:
-    """Our own accounts.
+def own_accounts(services: ServicesDep) -> AccountServices:
+    """The services for our own accounts.
 
     Raises:
-        Problem: `route_not_found`, where an outside issuer has the accounts.
+        Problem: `route_not_found`: an OpenID Connect issuer has the accounts.
     """
     if services.identity is None:
         raise Problem("route_not_found", "Accounts are kept by the issuer of the tokens, not here.")
     return services.identity
 
 
-IdentityDep = Annotated[AccountServices, Depends(own_identity)]
+AccountsDep = Annotated[AccountServices, Depends(own_accounts)]
 
 
 @router.post(
@@ -54,16 +47,15 @@ IdentityDep = Annotated[AccountServices, Depends(own_identity)]
             "model": RegisteredView,
             "description": "Log in now. The answer is the same for an address that has an account.",
         },
-        **problem_docs("invalid_json", "request_timeout", "body_too_large", "unsupported_media_type",
-                       "validation_failed", "route_not_found"),
+        **problem_docs(*BODY_PROBLEMS, "route_not_found"),
     },
-    openapi_extra=_REGISTER_DOC,
+    openapi_extra=body_doc("RegisterRequest"),
 )  # fmt: skip
-async def register(request: Request, identity: IdentityDep) -> Response:
-    """Make a customer's account.
+async def register(request: Request, identity: AccountsDep) -> Response:
+    """Create a customer's account.
 
-    Nobody learns here whether an address has one already: then nothing changes, its password stays, and
-    the answer and the time it takes are the same.
+    The answer does not tell whether the address has an account already. If it has, nothing changes, and the
+    answer and the time it takes are the same.
     """
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), RegisterRequest).request
@@ -89,7 +81,7 @@ async def register(request: Request, identity: IdentityDep) -> Response:
 )  # fmt: skip
 async def log_in(
     request: Request,
-    identity: IdentityDep,
+    identity: AccountsDep,
     grant_type: Annotated[
         str | None,
         Form(
@@ -107,32 +99,36 @@ async def log_in(
     client_id: Annotated[str | None, Form(max_length=64, description="Or HTTP Basic.")] = None,
     client_secret: Annotated[str | None, Form(max_length=256)] = None,
     scope: Annotated[
-        str | None, Form(max_length=1024, description="Less than the role has; all of it without.")
+        str | None, Form(max_length=1024, description="Scopes to request; by default all that the role has.")
     ] = None,
     merchant: Annotated[
-        str | None, Form(max_length=63, description="Whose account it is; this front door's own without.")
+        str | None,
+        Form(
+            max_length=63,
+            description="The shop's namespace; by default the one that this gateway is configured with.",
+        ),
     ] = None,
 ) -> Response:
-    """The token endpoint of OAuth 2.0 (RFC 6749): a form, three grants.
+    """The token endpoint of OAuth 2.0 (RFC 6749), with three grants.
 
-    People use `password`, then `refresh_token`, each refresh token once; services use
-    `client_credentials`. Access tokens are good for 15 minutes and for one merchant.
+    Users send `password`, later `refresh_token`; each refresh token can be used once. Services send
+    `client_credentials`. An access token is valid for 15 minutes and one merchant.
     """
     address = client_address(request, identity.trusted_proxies)
     try:
-        whose = _given(merchant or identity.merchant, "merchant")
-        match _given(grant_type, "grant_type"):
+        merchant_name = _required(merchant or identity.merchant, "merchant")
+        match _required(grant_type, "grant_type"):
             case "password":
                 tokens = await identity.grants.password(
-                    whose, _given(username, "username"), _given(password, "password"),
+                    merchant_name, _required(username, "username"), _required(password, "password"),
                     scope=scope, address=address,
                 )  # fmt: skip
             case "refresh_token":
-                tokens = await identity.grants.refresh(_given(refresh_token, "refresh_token"))
+                tokens = await identity.grants.refresh(_required(refresh_token, "refresh_token"))
             case "client_credentials":
                 given_id, secret = _basic(request.headers.get("Authorization")) or (client_id, client_secret)
                 tokens = await identity.grants.client_credentials(
-                    whose, _given(given_id, "client_id"), _given(secret, "client_secret"),
+                    merchant_name, _required(given_id, "client_id"), _required(secret, "client_secret"),
                     scope=scope, address=address,
                 )  # fmt: skip
             case _:
@@ -141,7 +137,7 @@ async def log_in(
                 )
     except GrantRefused as refusal:
         raise _refused(refusal) from refusal
-    return _granted(tokens)
+    return _token_response(tokens)
 
 
 @router.post(
@@ -149,17 +145,17 @@ async def log_in(
     status_code=204,
     summary="Log out",
     responses={
-        204: {"description": "The token, and what came from the same login, is not good any more."},
+        204: {"description": "All refresh tokens of the login are invalid."},
         **problem_docs("body_too_large", "request_timeout", "validation_failed", "route_not_found"),
     },
 )
 async def log_out(
-    identity: IdentityDep,
+    identity: AccountsDep,
     refresh_token: Annotated[str, Form(max_length=256, pattern=r"^[^\x00]*$", examples=["demo.pk3uBpoUuOI"])],
 ) -> Response:
-    """End a login by its refresh token (as RFC 7009): an unknown one is no error.
+    """End a login by its refresh token (as RFC 7009); an unknown token is not an error.
 
-    The access token that is out lives on for at most 15 minutes.
+    An access token that was issued before stays valid for at most 15 minutes.
     """
     await identity.grants.log_out(refresh_token)
     return Response(None, 204, {"Cache-Control": "no-store"})
@@ -173,16 +169,16 @@ async def log_out(
         **problem_docs("route_not_found"),
     },
 )
-async def key_set(identity: IdentityDep) -> Response:
-    """Public keys only. Keep it for a minute, and look again at a `kid` you do not know."""
+async def key_set(identity: AccountsDep) -> Response:
+    """The public keys. Cache them for a minute, and fetch them again for an unknown `kid`."""
     return json_response(identity.ring.public(), headers={"Cache-Control": "public, max-age=60"})
 
 
-def _granted(tokens: GrantedTokens) -> Response:
+def _token_response(tokens: GrantedTokens) -> Response:
     return json_response(token_view(tokens), headers={"Pragma": "no-cache"})
 
 
-def _given(value: str | None, name: str) -> str:
+def _required(value: str | None, name: str) -> str:
     if not value:
         raise GrantRefused("invalid_request", f"This grant needs the field {name}.")
     if "\0" in value:
@@ -199,7 +195,7 @@ def _refused(refusal: GrantRefused) -> Problem:
 
 
 def _basic(header: str | None) -> tuple[str, str] | None:
-    """RFC 6749, 2.3.1: both parts are form-encoded before they are joined."""
+    """HTTP Basic credentials of a client, whose two parts are form-encoded (RFC 6749, 2.3.1)."""
     kind, _, text = (header or "").partition(" ")
     if kind.lower() != "basic":
         return None

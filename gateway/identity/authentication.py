@@ -1,4 +1,4 @@
-"""From a bearer token to the caller."""
+"""From a bearer token of our own to its caller, whose account must still exist."""
 
 import asyncio
 import time
@@ -10,121 +10,128 @@ from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import (
     TokenRules,
     VerifiedToken,
-    caller_of,
-    signed,
+    principal_of,
+    verify_signature,
 )
 from orderplane.gateway.principal import Principal, TokenRefused
 from orderplane.ledgers.errors import Transient
 
-_MOST_TOKENS = 4096
+_MAX_TOKENS = 4096
 
 
 class Accounts(Protocol):
-    """Who may call."""
+    """Roles of accounts, as `AccountCache` has them."""
 
     async def role_of(self, merchant: str, name: str) -> str | None:
-        """The role of a user or service as it is now; None where there is no such one any more."""
+        """The current role of a user or service; None if there is none."""
         ...
 
 
 class OwnTokens:
-    """Implements `principal.Authentication`: takes what this front door has issued."""
+    """Implements `principal.Authentication` for tokens that were issued here."""
 
     def __init__(
         self,
         ring: KeyRing,
         rules: TokenRules,
-        callers: Accounts,
+        accounts: Accounts,
         *,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._ring = ring
         self._rules = rules
-        self._callers = callers
+        self._accounts = accounts
         self._unix_time = unix_time
-        self._read: OrderedDict[str, VerifiedToken] = OrderedDict()
+        self._verified: OrderedDict[str, VerifiedToken] = OrderedDict()
 
     async def caller(self, token: str) -> Principal:
-        caller = caller_of(self._signed(token), self._rules, self._unix_time())
-        if await self._callers.role_of(caller.merchant, caller.name) != caller.role:
+        caller = principal_of(self._verify(token), self._rules, self._unix_time())
+        if await self._accounts.role_of(caller.merchant, caller.name) != caller.role:
             raise TokenRefused("The account of this token is gone or has another role now. Log in again.")
         return caller
 
-    def _signed(self, token: str) -> VerifiedToken:
-        """A signature costs a third of a millisecond: it is checked once while its key is published."""
-        known = self._read.get(token)
+    def _verify(self, token: str) -> VerifiedToken:
+        """Verify a token once:
+
+        a signature costs a third of a millisecond. Its key must still be published.
+        """
+        known = self._verified.get(token)
         if known is not None and self._ring.verifying(known.kid) is not None:
-            self._read.move_to_end(token)
+            self._verified.move_to_end(token)
             return known
-        read = signed(token, self._ring.verifying)
-        self._read[token] = read
-        if len(self._read) > _MOST_TOKENS:
-            self._read.popitem(last=False)
-        return read
+        verified = verify_signature(token, self._ring.verifying)
+        self._verified[token] = verified
+        if len(self._verified) > _MAX_TOKENS:
+            self._verified.popitem(last=False)
+        return verified
 
 
-LOOK_SECONDS = 0.5
-ALIVE_SECONDS = 2.0
-"""Nothing is believed for longer without looking for changes: a deleted user's token dies in this time."""
+REFRESH_SECONDS = 0.5
+MAX_STALENESS_SECONDS = 2.0
+"""A cached role is not used if the last refresh is older than this. So a deleted user's token stops working
+within this time."""
 
-_KEEP_SECONDS = 300.0
-_MOST = 20_000
+_MAX_AGE_SECONDS = 300.0
+_MAX_ACCOUNTS = 20_000
 
 Name = tuple[str, str]
 """Merchant, and the id of a user or service."""
 
 
 class AccountSource(Protocol):
-    """Where users and services are kept. Raises `Transient` where it does not answer."""
+    """Where users and services are stored. Raises `Transient` if it cannot be read."""
 
     async def role_of(self, merchant: str, name: str) -> str | None:
-        """The role of a user or service who is there now."""
+        """The role of a user or service; None if there is none."""
         ...
 
-    async def changed(self) -> Sequence[Name]:
-        """Who was changed or has gone within the last few looks, more than once rather than not at all."""
+    async def recently_changed(self) -> Sequence[Name]:
+        """Users and services that changed lately.
+
+        Each change is reported by several calls rather than by none.
+        """
         ...
 
 
 class AccountCache:
-    """Implements `authentication.Accounts`. Without `watch` it asks for each request.
+    """Implements `Accounts` by a cache. While `watch` does not run, each request reads the source.
 
     Args:
-        clock: Monotonic seconds.
+        monotonic: Monotonic seconds.
     """
 
-    def __init__(self, register: AccountSource, clock: Callable[[], float] = time.monotonic) -> None:
-        self._register = register
-        self._clock = clock
+    def __init__(self, source: AccountSource, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._source = source
+        self._monotonic = monotonic
         self._known: OrderedDict[Name, tuple[float, str | None]] = OrderedDict()
-        self._looked_at = float("-inf")
+        self._refreshed_at = float("-inf")
 
     async def role_of(self, merchant: str, name: str) -> str | None:
-        """The role of a user or service as it is, or was a moment ago; None where there is no such one."""
-        now, known = self._clock(), self._known.get((merchant, name))
-        is_watched = now - self._looked_at < ALIVE_SECONDS
-        if known is not None and is_watched and now - known[0] < _KEEP_SECONDS:
+        """The role of a user or service, at most `MAX_STALENESS_SECONDS` old; None if there is none."""
+        now, known = self._monotonic(), self._known.get((merchant, name))
+        is_fresh = now - self._refreshed_at < MAX_STALENESS_SECONDS
+        if known is not None and is_fresh and now - known[0] < _MAX_AGE_SECONDS:
             return known[1]
-        role = await self._register.role_of(merchant, name)
+        role = await self._source.role_of(merchant, name)
         self._known[merchant, name] = (now, role)
         self._known.move_to_end((merchant, name))
-        if len(self._known) > _MOST:
+        if len(self._known) > _MAX_ACCOUNTS:
             self._known.popitem(last=False)
         return role
 
     async def watch(self) -> None:
-        """Look for changes again and again, until cancelled."""
+        """Refresh again and again, until cancelled."""
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            await self.refresh()
+            await asyncio.sleep(REFRESH_SECONDS)
 
-    async def look(self) -> None:
-        """Forget whoever was changed. Where that cannot be known, soon nothing that is kept is believed."""
-        began = self._clock()
+    async def refresh(self) -> None:
+        """Drop the accounts that changed. If the source cannot be read, the cache soon counts as stale."""
+        started_at = self._monotonic()
         try:
-            changed = await self._register.changed()
+            changed = await self._source.recently_changed()
         except Transient:
             return
         for name in changed:
             self._known.pop(name, None)
-        self._looked_at = began
+        self._refreshed_at = started_at

@@ -1,4 +1,5 @@
-"""The three OAuth grants (RFC 6749, 4.3, 4.4 and 6), without any HTTP."""
+"""Accounts of our own: OAuth grants (RFC 6749, 4.3, 4.4 and 6) and the limit on failed logins, without
+HTTP."""
 
 import hashlib
 import hmac
@@ -14,16 +15,16 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.passwords import Passwords
-from orderplane.gateway.identity.tokens import AccessToken, TokenRules, issue, scopes_of
+from orderplane.gateway.identity.tokens import AccessToken, TokenRules, granted_scopes, issue
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Principal, Role
 
 FIRST_PARTY = "orderplane"
-"""The `client_id` of tokens that people get: there is one application, and it is ours."""
+"""The `client_id` of users' tokens: users log in through one application, which is ours."""
 
 
 class GrantRefused(Exception):  # noqa: N818
-    """No token is given; `error` is one of RFC 6749, 5.2."""
+    """The grant is refused; `error` is a code of RFC 6749, 5.2."""
 
     def __init__(self, error: str, message: str) -> None:
         super().__init__(message)
@@ -33,33 +34,36 @@ class GrantRefused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class GrantedTokens:
-    """What a grant gives; services get no refresh token, they have their secret."""
+    """The tokens of a grant. Services get no refresh token: they can use their secret again."""
 
     access: AccessToken
     refresh: str | None
 
 
-# Exact: an estimate would give a guesser one more now and then.
+# Exact: with an estimated window an attacker would get extra attempts now and then.
 ACCOUNT_LIMIT = Limit(10, 300, is_exact=True)
 ADDRESS_LIMIT = Limit(100, 300, is_exact=True)
 
 
 class LoginThrottle:
-    """Counts failures alone: who knows their password may log in as often as the rate limits allow."""
+    """Limits failed logins by account and by address.
+
+    Successful logins are limited by the rate limits only.
+    """
 
     def __init__(self, failures: Counters) -> None:
         self._failures = failures
 
     async def check(self, merchant: str, account: str, address: str) -> None:
-        """See that there were not too many failures of late, whether or not the account exists.
+        """Require that there were not too many failures lately, whether or not the account exists.
 
         Raises:
             Problem: `too_many_logins`.
         """
         for limit, key in _keys(merchant, account, address):
-            standing = await self._failures.look(limit, *key)
-            if not standing.is_within:
-                seconds = max(1, math.ceil(standing.reset_seconds))
+            status = await self._failures.peek(limit, *key)
+            if not status.is_within:
+                seconds = max(1, math.ceil(status.reset_seconds))
                 raise Problem(
                     "too_many_logins",
                     f"Too many logins failed. Try again in {seconds} s.",
@@ -80,7 +84,7 @@ def _keys(merchant: str, account: str, address: str) -> tuple[tuple[Limit, tuple
 
 
 class Grants:
-    """Gives tokens to who can show a password, a secret, or an unused refresh token."""
+    """Issues tokens for a password, a client secret, or an unused refresh token."""
 
     def __init__(
         self,
@@ -107,26 +111,26 @@ class Grants:
         """A user logs in.
 
         Raises:
-            GrantRefused: `invalid_grant`, the same for an unknown address as for a wrong password.
+            GrantRefused: `invalid_grant`, for an unknown address as for a wrong password.
             Problem: `too_many_logins`, `overloaded`.
         """
         await self._throttle.check(merchant, email, address)
         found = await self._users.credentials(merchant, email)
-        if not await self._passwords.is_right(password, found[1] if found else None) or found is None:
+        if not await self._passwords.matches(password, found[1] if found else None) or found is None:
             await self._throttle.failed(merchant, email, address)
             raise GrantRefused("invalid_grant", "The address or the password is wrong.")
         user, known = found
         if self._passwords.is_outdated(known):
-            better = await self._passwords.hash(password)
-            await self._users.set_password(merchant, user.id, better, end_logins=False)
+            new_hash = await self._passwords.hash(password)
+            await self._users.set_password(merchant, user.id, new_hash, end_logins=False)
         role = Role(user.role)
-        caller = Principal(merchant, user.id, role, scopes_of(scope, role))
+        caller = Principal(merchant, user.id, role, granted_scopes(scope, role))
         refresh = _new_refresh_token(merchant)
-        await self._logins.begin(merchant, user.id, sorted(caller.scopes), _hash(refresh))
+        await self._logins.create(merchant, user.id, sorted(caller.scopes), _hash(refresh))
         return GrantedTokens(self._issue(caller, FIRST_PARTY), refresh)
 
     async def refresh(self, token: str) -> GrantedTokens:
-        """A refresh token is exchanged for new ones.
+        """Exchange a refresh token for new tokens.
 
         Raises:
             GrantRefused: `invalid_grant`.
@@ -137,14 +141,14 @@ class Grants:
         role = await self._users.role_of(merchant, login.user_id) if login else None
         if login is None or role is None:
             raise GrantRefused("invalid_grant", "The refresh token is not good any more. Log in again.")
-        scopes = scopes_of(" ".join(login.scopes), Role(role))
+        scopes = granted_scopes(" ".join(login.scopes), Role(role))
         caller = Principal(merchant, login.user_id, Role(role), scopes)
         return GrantedTokens(self._issue(caller, FIRST_PARTY), new)
 
     async def client_credentials(
         self, merchant: str, client_id: str, secret: str, *, scope: str | None, address: str
     ) -> GrantedTokens:
-        """A service calls on its own behalf.
+        """Issue a token to a service.
 
         Raises:
             GrantRefused: `invalid_client`.
@@ -155,19 +159,19 @@ class Grants:
         if not hmac.compare_digest(_hash(secret), known or bytes(32)):
             await self._throttle.failed(merchant, client_id, address)
             raise GrantRefused("invalid_client", "The client or its secret is wrong.")
-        caller = Principal(merchant, client_id, Role.SERVICE, scopes_of(scope, Role.SERVICE))
+        caller = Principal(merchant, client_id, Role.SERVICE, granted_scopes(scope, Role.SERVICE))
         return GrantedTokens(self._issue(caller, client_id), None)
 
     async def log_out(self, token: str) -> None:
-        """End the family of a refresh token; one that is not known is none of ours."""
-        await self._logins.end(_merchant_of(token), _hash(token))
+        """Revoke the login of a refresh token; an unknown one is ignored."""
+        await self._logins.revoke(_merchant_of(token), _hash(token))
 
     def _issue(self, caller: Principal, client_id: str) -> AccessToken:
         return issue(self._ring, self._rules, caller, client_id=client_id, now=int(self._unix_time()))
 
 
 def new_secret() -> tuple[str, bytes]:
-    """A client secret, and what is stored of it."""
+    """A client secret and the hash that is stored."""
     secret = secrets.token_urlsafe(32)
     return secret, _hash(secret)
 
@@ -177,7 +181,7 @@ def _new_refresh_token(merchant: str) -> str:
 
 
 def _merchant_of(token: str) -> str:
-    """A namespace's name has no dots."""
+    """The merchant in front of the dot; a namespace's name contains none."""
     return token.partition(".")[0]
 
 
@@ -187,10 +191,10 @@ def _hash(secret: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class AccountServices:
-    """See the module.
+    """What the routes for accounts work with.
 
     Args:
-        merchant: Whose accounts are meant where a request does not say.
+        merchant: Whose accounts a request means that names no merchant.
     """
 
     merchant: str

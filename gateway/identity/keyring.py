@@ -1,7 +1,7 @@
-"""The keys that sign access tokens: a folder of PEM files, as a mounted Secret is one.
+"""The keys that sign access tokens: a folder of PEM files, for example a mounted Secret.
 
-To rotate: add a file whose name sorts last, wait until every token of the old key has run out, remove the
-old file. No process is restarted, and nobody is logged out.
+To rotate keys, add a file whose name sorts last, wait until all tokens of the old key have expired, and
+remove the old file. That needs no restart, and all users stay logged in.
 """
 
 import time
@@ -29,37 +29,37 @@ log = structlog.get_logger(__name__)
 
 Key = ECKey | OKPKey
 VerifyingKey = Key | RSAKey
-"""RSA is for issuers outside; we do not sign with it."""
+"""RSA is accepted from OpenID Connect issuers; our own tokens are not signed with it."""
 
-LOOK_SECONDS = 10.0
-AHEAD_SECONDS = 60.0
-"""How long a new key is published before it signs: whoever keeps our key set for a while has it by then."""
+RELOAD_SECONDS = 10.0
+PUBLISH_SECONDS = 60.0
+"""How long a new key is published before it signs, so that clients that cache the key set have it by then."""
 
-_LOOK_AT_MOST_EVERY = 1.0
+_MIN_RELOAD_SECONDS = 1.0
 
 
 class SigningKeysMissing(Exception):  # noqa: N818
-    """There is no key to sign with; the message says what to do."""
+    """There is no usable key; the message says what to do."""
 
 
 class KeyRing:
-    """Every key of the folder verifies; the last by name signs, once it was published long enough.
+    """Every key in the folder verifies tokens; the last by name signs, after `PUBLISH_SECONDS`.
 
     Args:
-        clock: Monotonic seconds.
+        monotonic: Monotonic seconds.
 
     Raises:
         SigningKeysMissing: the folder has no usable key.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._folder = folder
-        self._clock = clock
+        self._monotonic = monotonic
         self._keys: dict[str, Key] = {}
         self._names: dict[str, str] = {}
-        self._since: dict[str, float] = {}
-        self._looked_at = clock()
-        self._load(since=clock() - AHEAD_SECONDS)
+        self._published_at: dict[str, float] = {}
+        self._loaded_at = monotonic()
+        self._load(published_at=monotonic() - PUBLISH_SECONDS)
         if not self._keys:
             raise SigningKeysMissing(
                 f"{folder} has no PEM file with a P-256 or Ed25519 key. "
@@ -69,26 +69,27 @@ class KeyRing:
     @property
     def signing(self) -> Key:
         """The key for new tokens."""
-        self._look(LOOK_SECONDS)
-        old_enough = [kid for kid in self._keys if self._clock() - self._since[kid] >= AHEAD_SECONDS]
+        self._reload_if_older(RELOAD_SECONDS)
+        now = self._monotonic()
+        old_enough = [kid for kid in self._keys if now - self._published_at[kid] >= PUBLISH_SECONDS]
         return self._keys[max(old_enough or self._keys, key=lambda kid: self._names[kid])]
 
     def verifying(self, kid: str) -> Key | None:
-        """The key of that id; an unknown one is looked for in the folder, but not at every request."""
-        self._look(LOOK_SECONDS if kid in self._keys else _LOOK_AT_MOST_EVERY)
+        """The key with this id. An unknown id makes the folder be read again, but at most once a second."""
+        self._reload_if_older(RELOAD_SECONDS if kid in self._keys else _MIN_RELOAD_SECONDS)
         return self._keys.get(kid)
 
     def public(self) -> dict[str, Any]:
-        """The JSON Web Key Set (RFC 7517) with what verifies."""
-        self._look(LOOK_SECONDS)
+        """The JSON Web Key Set (RFC 7517) of all public keys."""
+        self._reload_if_older(RELOAD_SECONDS)
         return {"keys": [_public(kid, key) for kid, key in sorted(self._keys.items())]}
 
-    def _look(self, seconds: float) -> None:
-        if self._clock() - self._looked_at >= seconds:
-            self._load(since=self._clock())
+    def _reload_if_older(self, seconds: float) -> None:
+        if self._monotonic() - self._loaded_at >= seconds:
+            self._load(published_at=self._monotonic())
 
-    def _load(self, since: float) -> None:
-        self._looked_at = self._clock()
+    def _load(self, published_at: float) -> None:
+        self._loaded_at = self._monotonic()
         keys: dict[str, Key] = {}
         for file in sorted(self._folder.glob("*.pem")):
             key = _read(file)
@@ -96,14 +97,14 @@ class KeyRing:
                 kid = key.thumbprint()
                 keys[kid] = key
                 self._names[kid] = file.name
-                self._since.setdefault(kid, since)
-        # A folder that is empty for a moment is one that is being written.
+                self._published_at.setdefault(kid, published_at)
+        # An empty folder is one that is being replaced, as when a Secret is updated.
         if keys:
             self._keys = keys
 
 
 def new_key(folder: Path) -> Path:
-    """Write a new P-256 key under a name that sorts last; only its owner may read it.
+    """Write a new P-256 key, readable by its owner only, under a name that sorts last.
 
     Raises:
         OSError: it cannot be written.
@@ -112,10 +113,10 @@ def new_key(folder: Path) -> Path:
     content = generate_private_key(SECP256R1()).private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
-    made = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pem"
-    made.touch(mode=0o600, exist_ok=False)
-    made.write_bytes(content)
-    return made
+    path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.pem"
+    path.touch(mode=0o600, exist_ok=False)
+    path.write_bytes(content)
+    return path
 
 
 def algorithm_of(key: Key) -> str:

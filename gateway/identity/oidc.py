@@ -1,4 +1,4 @@
-"""An outside issuer: any provider of OpenID Connect, by its discovery document.
+"""Tokens of an OpenID Connect issuer, whose keys are found by its discovery document.
 
 Source: OpenID Connect Discovery 1.0, section 4; RFC 7517.
 """
@@ -20,81 +20,81 @@ from orderplane.gateway.identity.tokens import (
     OIDC_ALGORITHMS,
     TokenRules,
     UnknownKey,
-    caller_of,
-    signed,
+    principal_of,
+    verify_signature,
 )
 from orderplane.gateway.principal import Principal
 
 log = structlog.get_logger(__name__)
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5, connect=2)
-_FRESH_SECONDS = 600.0
+_REFRESH_SECONDS = 600.0
 _RETRY_SECONDS = 30.0
-"""How often an unknown key may make us ask again."""
+"""Minimum time between two requests that an unknown key id causes."""
 
-_MOST_BYTES = 256 * 1024
-_MOST_KEYS = 64
+_MAX_BYTES = 256 * 1024
+_MAX_KEYS = 64
 
 
 class OidcIssuer:
-    """Keeps the provider's public keys. What it last told stays good while it cannot be reached."""
+    """The public keys of an issuer. The last key set stays valid while the issuer cannot be reached."""
 
-    def __init__(self, issuer: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, issuer: str, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._issuer = issuer.rstrip("/")
-        self._clock = clock
+        self._monotonic = monotonic
         self._keys: dict[str, VerifyingKey] = {}
-        self._asked_at: float | None = None
+        self._fetched_at: float | None = None
         self._lock = asyncio.Lock()
 
     async def refresh(self, kid: str | None = None) -> None:
-        """See that the keys are fresh, and that `kid` is among them if the provider has it.
+        """Fetch the keys if they are old, or if `kid` is not among them.
 
         Raises:
-            Problem: `unavailable`, where no key was ever had.
+            Problem: `unavailable`: no key set was ever fetched.
         """
-        if not self._is_due(kid):
+        if not self._needs_refresh(kid):
             return
         async with self._lock:
-            if not self._is_due(kid):
+            if not self._needs_refresh(kid):
                 return
-            self._asked_at = self._clock()
+            self._fetched_at = self._monotonic()
             try:
                 self._keys = await self._fetch()
             except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as problem:
-                log.warning("the issuer could not be asked", why=type(problem).__name__)
+                log.warning("key set of the issuer not fetched", why=type(problem).__name__)
         if not self._keys:
             raise unavailable("The issuer of tokens cannot be reached. Repeat the request.", _RETRY_SECONDS)
 
     def verifying(self, kid: str) -> VerifyingKey | None:
-        """The key of that id, as far as it is known."""
+        """The key with this id, if it is known."""
         return self._keys.get(kid)
 
-    def _is_due(self, kid: str | None) -> bool:
-        if self._asked_at is None:
+    def _needs_refresh(self, kid: str | None) -> bool:
+        if self._fetched_at is None:
             return True
-        age = self._clock() - self._asked_at
+        age = self._monotonic() - self._fetched_at
         is_missing = not self._keys or (kid is not None and kid not in self._keys)
-        return age >= (_RETRY_SECONDS if is_missing else _FRESH_SECONDS)
+        return age >= (_RETRY_SECONDS if is_missing else _REFRESH_SECONDS)
 
     async def _fetch(self) -> dict[str, VerifyingKey]:
         async with aiohttp.ClientSession(timeout=_TIMEOUT, raise_for_status=True) as http:
             document = await _json(http, f"{self._issuer}/.well-known/openid-configuration")
-            # A document that speaks for another issuer is not to be trusted with this one's keys.
+            # OpenID Connect Discovery 4.3: the issuer in the document must be the one that was asked for.
             if str(document["issuer"]).rstrip("/") != self._issuer:
                 raise ValueError("the discovery document is another issuer's")
-            keys = (await _json(http, str(document["jwks_uri"])))["keys"][:_MOST_KEYS]
-        return {key["kid"]: made for key in keys if (made := _key_of(key)) is not None}
+            keys = (await _json(http, str(document["jwks_uri"])))["keys"][:_MAX_KEYS]
+        return {key["kid"]: made for key in keys if (made := _import_key(key)) is not None}
 
 
 async def _json(http: aiohttp.ClientSession, url: str) -> Any:
     async with http.get(url, allow_redirects=False) as answer:
-        if answer.content_length is not None and answer.content_length > _MOST_BYTES:
+        if answer.content_length is not None and answer.content_length > _MAX_BYTES:
             raise ValueError("too long")
-        content = await answer.content.read(_MOST_BYTES)
+        content = await answer.content.read(_MAX_BYTES)
         return orjson.loads(content)
 
 
-def _key_of(key: dict[str, Any]) -> VerifyingKey | None:
+def _import_key(key: dict[str, Any]) -> VerifyingKey | None:
     if "kid" not in key or key.get("use", "sig") != "sig":
         return None
     try:
@@ -111,9 +111,9 @@ def _key_of(key: dict[str, Any]) -> VerifyingKey | None:
 
 
 class OidcTokens:
-    """Implements `principal.Authentication`: takes what an outside issuer has issued.
+    """Implements `principal.Authentication` for tokens of an OpenID Connect issuer.
 
-    That one knows who is still there.
+    Whether the account still exists is the issuer's business: its tokens should be short-lived.
     """
 
     def __init__(
@@ -126,8 +126,8 @@ class OidcTokens:
     async def caller(self, token: str) -> Principal:
         await self._issuer.refresh()
         try:
-            read = signed(token, self._issuer.verifying, OIDC_ALGORITHMS)
+            read = verify_signature(token, self._issuer.verifying, OIDC_ALGORITHMS)
         except UnknownKey as problem:
             await self._issuer.refresh(problem.kid)
-            read = signed(token, self._issuer.verifying, OIDC_ALGORITHMS)
-        return caller_of(read, self._rules, self._unix_time())
+            read = verify_signature(token, self._issuer.verifying, OIDC_ALGORITHMS)
+        return principal_of(read, self._rules, self._unix_time())

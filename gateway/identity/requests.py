@@ -1,4 +1,4 @@
-"""What clients send about people."""
+"""Request bodies for accounts."""
 
 from typing import Annotated
 
@@ -10,8 +10,8 @@ from orderplane.gateway.http.body import STRICT, OneLine
 from orderplane.gateway.principal import Role
 
 
-def _is_address(text: str) -> str:
-    """Whether it reads like one is all that is asked; addresses of test domains are as good as others."""
+def _email_address(text: str) -> str:
+    """Check the syntax only: no DNS request is made, and test domains are accepted."""
     try:
         return validate_email(text, check_deliverability=False, test_environment=True).normalized
     except EmailNotValidError:
@@ -21,7 +21,7 @@ def _is_address(text: str) -> str:
 Email = Annotated[
     str,
     Field(max_length=254, examples=["ada@example.org"], json_schema_extra={"format": "email"}),
-    AfterValidator(_is_address),
+    AfterValidator(_email_address),
 ]
 # The minimum is NIST SP 800-63B's; the maximum keeps the hashing of one password cheap.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["correct horse battery staple"])]
@@ -31,14 +31,14 @@ Merchant = Annotated[
     str,
     Field(
         pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-        description="Whose shop it is: a namespace. Without it, this front door's own.",
+        description="The shop's namespace; by default the one that this gateway is configured with.",
         examples=["demo"],
     ),
 ]
 
 
 class RegisterRequest(ApiModel):
-    """Somebody wants an account. It is always a customer's."""
+    """A new account, always of a customer."""
 
     model_config = STRICT
 
@@ -50,7 +50,7 @@ class RegisterRequest(ApiModel):
 
 
 class PreferencesRequest(ApiModel):
-    """Which channels to be told through."""
+    """Channels through which to get notifications."""
 
     model_config = STRICT
 
@@ -59,7 +59,7 @@ class PreferencesRequest(ApiModel):
 
 
 class ProfileRequest(ApiModel):
-    """What to change; what is left out stays, and `phone: null` takes the number away."""
+    """What to change. Members that are left out stay; `phone: null` removes the number."""
 
     model_config = STRICT
 
@@ -69,7 +69,7 @@ class ProfileRequest(ApiModel):
 
 
 class PasswordRequest(ApiModel):
-    """Another password; whoever is logged in with the old one has to log in again."""
+    """A new password. All logins end; log in again with the new one."""
 
     model_config = STRICT
 
@@ -78,7 +78,7 @@ class PasswordRequest(ApiModel):
 
 
 class UserRequest(ApiModel):
-    """An account that an admin makes for somebody of the merchant."""
+    """An account that an admin creates for the merchant."""
 
     model_config = STRICT
 

@@ -1,4 +1,4 @@
-"""Access tokens: JWTs after RFC 9068, short-lived, each good for one merchant."""
+"""Access tokens: short-lived JWTs (RFC 9068), each valid for one merchant."""
 
 import secrets
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from orderplane.gateway.principal import SCOPES_OF, Principal, Role, Scope, Toke
 
 ACCESS_SECONDS = 900
 LEEWAY_SECONDS = 30
-"""How far two clocks may be apart."""
+"""Tolerated clock skew."""
 
 OWN_ALGORITHMS = ("ES256", "Ed25519", "EdDSA")
 OIDC_ALGORITHMS = (*OWN_ALGORITHMS, "RS256")
@@ -23,7 +23,7 @@ _TYPES = ("at+jwt", "application/at+jwt")
 
 
 class UnknownKey(TokenRefused):
-    """The token names a key that is not known here; perhaps it is a new one."""
+    """The token names a key that is not known here; it may be a new one."""
 
     def __init__(self, kid: str) -> None:
         super().__init__("The token is signed with a key that is not known here.")
@@ -32,7 +32,7 @@ class UnknownKey(TokenRefused):
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A token that was issued."""
+    """An issued token."""
 
     token: str
     expires_in: int
@@ -41,13 +41,13 @@ class AccessToken:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """What a token has to say.
+    """What the claims of a token must be.
 
     Args:
         issuer: `iss`.
-        audience: Has to be among `aud`.
-        merchant_claim, role_claim: Where another issuer keeps them.
-        types: `typ` values that are taken; empty takes any, for issuers that do not follow RFC 9068.
+        audience: Must be among `aud`.
+        merchant_claim, role_claim: The claims in which another issuer puts them.
+        types: Accepted values of `typ`; empty accepts any, for issuers that do not follow RFC 9068.
     """
 
     issuer: str
@@ -59,7 +59,7 @@ class TokenRules:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What a token says, its signature found right. Nothing is said yet of what it is good for."""
+    """A token whose signature is right; its claims are not checked yet."""
 
     kid: str
     type: str
@@ -67,7 +67,7 @@ class VerifiedToken:
 
 
 def issue(ring: KeyRing, rules: TokenRules, caller: Principal, *, client_id: str, now: int) -> AccessToken:
-    """Sign a token for a caller."""
+    """Issue a token to a caller."""
     key = ring.signing
     algorithm = algorithm_of(key)
     claims = {
@@ -87,16 +87,16 @@ def issue(ring: KeyRing, rules: TokenRules, caller: Principal, *, client_id: str
     return AccessToken(token, ACCESS_SECONDS, caller.scopes)
 
 
-def signed(
+def verify_signature(
     token: str, key_of: Callable[[str], VerifyingKey | None], algorithms: tuple[str, ...] = OWN_ALGORITHMS
 ) -> VerifiedToken:
     """Read a token and check its signature.
 
-    The key is chosen by `kid` among those we have and by nothing else in the token: not by a key or an
-    address it carries (RFC 8725, 3.1, 3.10), and its algorithm has to be the key's own.
+    The key is chosen by `kid` among the known keys, never by a key or URL in the token (RFC 8725, 3.10), and
+    the algorithm must be the one of the key (RFC 8725, 3.1).
 
     Raises:
-        TokenRefused: it is malformed, or not signed by a key that is known (`UnknownKey`).
+        TokenRefused: it is malformed or not signed by a known key (`UnknownKey`).
     """
     if len(token) > MAX_TOKEN:
         raise TokenRefused("The token is too long.")
@@ -118,11 +118,11 @@ def signed(
     return VerifiedToken(decoded.header["kid"], str(decoded.header.get("typ", "")), decoded.claims)
 
 
-def caller_of(token: VerifiedToken, rules: TokenRules, now: float) -> Principal:
-    """Who the token is about.
+def principal_of(token: VerifiedToken, rules: TokenRules, now: float) -> Principal:
+    """Check the claims of a token and return its subject.
 
     Raises:
-        TokenRefused: it is of another issuer, for somebody else, too old, too young, or incomplete.
+        TokenRefused: wrong issuer or audience, expired, not valid yet, or incomplete.
     """
     claims = token.claims
     if rules.types and token.type.lower() not in rules.types:
@@ -144,11 +144,11 @@ def caller_of(token: VerifiedToken, rules: TokenRules, now: float) -> Principal:
         role = Role(str(claims.get(rules.role_claim)))
     except ValueError:
         raise TokenRefused("The token names no role that there is.") from None
-    return Principal(merchant, subject, role, scopes_of(claims.get("scope"), role))
+    return Principal(merchant, subject, role, granted_scopes(claims.get("scope"), role))
 
 
-def scopes_of(text: object, role: Role) -> frozenset[Scope]:
-    """What is asked for and can be given to the role; all that it can be given where nothing is asked for."""
+def granted_scopes(text: object, role: Role) -> frozenset[Scope]:
+    """The requested scopes that the role may have; all of them if none is requested (None)."""
     if text is None:
         return SCOPES_OF[role]
     words = set(str(text).split())

@@ -1,4 +1,4 @@
-"""Accounts: what users see and change of their own, and what admins do with those of their merchant."""
+"""Routes for accounts: a user's own profile, and for admins the users of their merchant."""
 
 import re
 from typing import Annotated
@@ -9,10 +9,10 @@ from starlette.responses import Response
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.client_address import client_address
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
-from orderplane.gateway.http.documentation import protected_docs
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
-from orderplane.gateway.identity.auth_routes import IdentityDep
+from orderplane.gateway.identity.auth_routes import AccountsDep
 from orderplane.gateway.identity.requests import PasswordRequest, ProfileRequest, UserRequest
 from orderplane.gateway.identity.user_store import EmailTaken, new_user_id
 from orderplane.gateway.identity.views import UserListView, UserView, user_view
@@ -20,11 +20,11 @@ from orderplane.gateway.principal import Principal, Role, Scope, allowed
 
 router = APIRouter(tags=["identity"])
 
+_CURSOR = "users"
+_PROFILE_PROBLEMS = (*BODY_PROBLEMS, "user_not_found", "route_not_found")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _Me = Annotated[Principal, Depends(allowed(Scope.PROFILE))]
-_BODY_PROBLEMS = (
-    "invalid_json", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed",
-    "user_not_found", "route_not_found",
-)  # fmt: skip
+_Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
 
 
 @router.get(
@@ -32,7 +32,7 @@ _BODY_PROBLEMS = (
     summary="Read my profile",
     responses={200: {"model": UserView}, **protected_docs("user_not_found", "route_not_found")},
 )
-async def read_profile(caller: _Me, identity: IdentityDep) -> Response:
+async def read_profile(caller: _Me, identity: AccountsDep) -> Response:
     """The account of the token."""
     user = await identity.users.find(caller.merchant, caller.name)
     if user is None:
@@ -43,16 +43,14 @@ async def read_profile(caller: _Me, identity: IdentityDep) -> Response:
 @router.patch(
     "/api/users/me",
     summary="Change my profile",
-    responses={200: {"model": UserView}, **protected_docs(*_BODY_PROBLEMS)},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ProfileRequest"}}},
-        }
+    responses={
+        200: {"model": UserView},
+        **protected_docs(*_PROFILE_PROBLEMS),
     },
+    openapi_extra=body_doc("ProfileRequest"),
 )
-async def change_profile(request: Request, caller: _Me, identity: IdentityDep) -> Response:
-    """Name, phone number, and through which channels to be told. The role and the merchant stay."""
+async def change_profile(request: Request, caller: _Me, identity: AccountsDep) -> Response:
+    """Change name, phone number and notification channels. The role and the merchant stay."""
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), ProfileRequest).request
     changes = wanted.model_dump(mode="json", exclude_unset=True)
@@ -71,10 +69,13 @@ async def change_profile(request: Request, caller: _Me, identity: IdentityDep) -
     "/api/users/me",
     status_code=204,
     summary="Delete my account",
-    responses={204: {"description": "Gone, and every token with it."}, **protected_docs("route_not_found")},
+    responses={
+        204: {"description": "Deleted; all tokens of the user are invalid."},
+        **protected_docs("route_not_found"),
+    },
 )
-async def delete_profile(caller: _Me, identity: IdentityDep) -> Response:
-    """Forget who I am. My orders go on, and nobody can tell whose they were."""
+async def delete_profile(caller: _Me, identity: AccountsDep) -> Response:
+    """Erase my personal data. My orders go on and cannot be traced to me any more."""
     await identity.users.delete(caller.merchant, caller.name)
     return Response(None, 204)
 
@@ -84,39 +85,24 @@ async def delete_profile(caller: _Me, identity: IdentityDep) -> Response:
     status_code=204,
     summary="Change my password",
     responses={
-        204: {"description": "Every login has ended; log in with the new one."},
-        **protected_docs("wrong_password", "too_many_logins", *_BODY_PROBLEMS),
+        204: {"description": "All logins have ended; log in with the new password."},
+        **protected_docs("wrong_password", "too_many_logins", *_PROFILE_PROBLEMS),
     },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PasswordRequest"}}},
-        }
-    },
+    openapi_extra=body_doc("PasswordRequest"),
 )
-async def change_password(request: Request, caller: _Me, identity: IdentityDep) -> Response:
-    """Needs the current one: a token alone, left on a screen, is not enough to take an account over."""
+async def change_password(request: Request, caller: _Me, identity: AccountsDep) -> Response:
+    """Needs the current password: a stolen access token must not be enough to take over an account."""
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), PasswordRequest).request
     address = client_address(request, identity.trusted_proxies)
     await identity.throttle.check(caller.merchant, caller.name, address)
     known = await identity.users.password_hash(caller.merchant, caller.name)
-    if not await identity.passwords.is_right(wanted.current_password, known):
+    if not await identity.passwords.matches(wanted.current_password, known):
         await identity.throttle.failed(caller.merchant, caller.name, address)
         raise Problem("wrong_password", "The current password is another one. Nothing was changed.")
     password_hash = await identity.passwords.hash(wanted.new_password)
     await identity.users.set_password(caller.merchant, caller.name, password_hash, end_logins=True)
     return Response(None, 204)
-
-
-def user_not_found() -> Problem:
-    """The refusal for a user who is not there."""
-    return Problem("user_not_found", "There is no such user, or it was deleted.")
-
-
-_CURSOR = "users"
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
 
 
 @router.get(
@@ -129,13 +115,13 @@ _Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
 )
 async def list_users(
     caller: _Admin,
-    identity: IdentityDep,
+    identity: AccountsDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Users per page.")] = 50,
     cursor: Annotated[
         str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
     ] = None,
 ) -> Response:
-    """Everybody of the merchant who has an account, by id."""
+    """All users of the merchant, by id."""
     after = read_after(_CURSOR, cursor)
     users = await identity.users.page(caller.merchant, after=after, limit=limit + 1)
     page = users[:limit]
@@ -152,18 +138,12 @@ async def list_users(
             "model": UserView,
             "headers": {"Location": {"description": "The user.", "schema": {"type": "string"}}},
         },
-        **protected_docs("email_taken", "invalid_json", "request_timeout", "body_too_large",
-                       "unsupported_media_type", "validation_failed", "route_not_found"),
+        **protected_docs("email_taken", *BODY_PROBLEMS, "route_not_found"),
     },
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/UserRequest"}}},
-        }
-    },
+    openapi_extra=body_doc("UserRequest"),
 )  # fmt: skip
-async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> Response:
-    """An account of any role but `service`, of the admin's own merchant."""
+async def make_user(request: Request, caller: _Admin, identity: AccountsDep) -> Response:
+    """Create an account of any role but `service`, for the admin's own merchant."""
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), UserRequest).request
     if wanted.role is Role.SERVICE:
@@ -186,7 +166,7 @@ async def make_user(request: Request, caller: _Admin, identity: IdentityDep) -> 
     summary="Read a user",
     responses={200: {"model": UserView}, **protected_docs("user_not_found", "route_not_found")},
 )
-async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
+async def read_user(user_id: str, caller: _Admin, identity: AccountsDep) -> Response:
     """One user of the merchant."""
     user = await identity.users.find(caller.merchant, _id(user_id))
     if user is None:
@@ -199,19 +179,24 @@ async def read_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Resp
     status_code=204,
     summary="Delete a user",
     responses={
-        204: {"description": "Gone, and every token with it."},
+        204: {"description": "Deleted; all tokens of the user are invalid."},
         **protected_docs("user_not_found", "route_not_found"),
     },
 )
-async def delete_user(user_id: str, caller: _Admin, identity: IdentityDep) -> Response:
-    """Forget a user. Their orders go on."""
+async def delete_user(user_id: str, caller: _Admin, identity: AccountsDep) -> Response:
+    """Erase a user's personal data. Their orders go on."""
     if not await identity.users.delete(caller.merchant, _id(user_id)):
         raise user_not_found()
     return Response(None, 204)
 
 
 def _id(text: str) -> str:
-    """What can be an id; the rest is not even looked up."""
+    """Check the form of an id before the database is asked."""
     if not _ID.fullmatch(text):
         raise user_not_found()
     return text
+
+
+def user_not_found() -> Problem:
+    """The problem for a user who does not exist."""
+    return Problem("user_not_found", "There is no such user, or it was deleted.")

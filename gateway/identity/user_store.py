@@ -10,12 +10,12 @@ from orderplane.ledgers.postgres.session import Pool, session, transaction
 
 
 class EmailTaken(Exception):  # noqa: N818
-    """Another user of this merchant has the address."""
+    """Another user of this merchant has this e-mail address."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user of one merchant. `preferences` says which channels they are told through."""
+    """A user of one merchant. `preferences` says through which channels they get notifications."""
 
     id: str
     email: str
@@ -27,7 +27,7 @@ class User:
 
 
 class UserStore:
-    """Users by id and by e-mail address, and the services that call on their own behalf."""
+    """Users, and services (clients) that call on their own behalf. Raises as `session`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -43,13 +43,13 @@ class UserStore:
         name: str = "",
         phone: str | None = None,
     ) -> User:
-        """Make a user.
+        """Create a user.
 
         Raises:
-            EmailTaken: somebody has the address already.
+            EmailTaken: another user has the address.
         """
         async with session(self._pool) as connection:
-            # Not by its error: PostgreSQL writes what was taken into its log.
+            # ON CONFLICT instead of an error: PostgreSQL would write the e-mail address into its log.
             row = await connection.fetchrow(
                 "INSERT INTO users (merchant, id, email, password_hash, role, name, phone) "
                 "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING *",
@@ -60,7 +60,7 @@ class UserStore:
         return _user(row)
 
     async def find(self, merchant: str, user_id: str) -> User | None:
-        """A user who is there."""
+        """A user who is not deleted."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
                 "SELECT * FROM users "
@@ -70,7 +70,7 @@ class UserStore:
         return _user(row) if row else None
 
     async def page(self, merchant: str, *, after: str, limit: int) -> list[User]:
-        """Users by id, after one."""
+        """The next users by id, after the given one."""
         async with session(self._pool) as connection:
             rows = await connection.fetch(
                 "SELECT * FROM users "
@@ -80,7 +80,7 @@ class UserStore:
         return [_user(row) for row in rows]
 
     async def credentials(self, merchant: str, email: str) -> tuple[User, str] | None:
-        """The user of an address, with the hash of their password."""
+        """The user with an e-mail address, and the hash of their password."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
                 "SELECT * FROM users "
@@ -99,7 +99,7 @@ class UserStore:
         return found
 
     async def change(self, merchant: str, user_id: str, changes: dict[str, Any]) -> User | None:
-        """Set `name`, `phone`, and single `preferences`; what is not in `changes` stays."""
+        """Set `name`, `phone` and single `preferences`; members that are not in `changes` stay."""
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
                 "UPDATE users SET updated_at = now(), "
@@ -114,7 +114,7 @@ class UserStore:
     async def set_password(
         self, merchant: str, user_id: str, password_hash: str, *, end_logins: bool
     ) -> None:
-        """Take another password; with `end_logins` whoever is logged in has to log in again."""
+        """Set a password; with `end_logins` all logins of the user are revoked."""
         async with transaction(self._pool) as connection:
             await connection.execute(
                 "UPDATE users SET password_hash = $3, updated_at = now() WHERE merchant = $1 AND id = $2",
@@ -124,9 +124,9 @@ class UserStore:
                 await _end_logins(connection, merchant, user_id)
 
     async def delete(self, merchant: str, user_id: str) -> bool:
-        """Forget who a user was, and end their logins; False where there was none.
+        """Erase the personal data of a user and revoke their logins; False if there was none.
 
-        The row stays, so that their orders are still somebody's; nothing in it identifies a person.
+        The row stays, because orders refer to it; nothing in it identifies a person.
         """
         async with transaction(self._pool) as connection:
             done = await connection.execute(
@@ -140,7 +140,7 @@ class UserStore:
         return bool(done != "UPDATE 0")
 
     async def role_of(self, merchant: str, name: str) -> str | None:
-        """The role of a user or service who is there now."""
+        """The role of a user or service; None if it is deleted or revoked."""
         async with session(self._pool) as connection:
             found: str | None = await connection.fetchval(
                 "SELECT role FROM users WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL "
@@ -150,8 +150,11 @@ class UserStore:
             )  # fmt: skip
         return found
 
-    async def changed(self) -> list[tuple[str, str]]:
-        """Who was changed or has gone lately: for as long as a transaction can have taken to commit."""
+    async def recently_changed(self) -> list[tuple[str, str]]:
+        """Users and services changed in the last 15 s:
+
+        `updated_at` is older than the commit that shows it.
+        """
         async with session(self._pool) as connection:
             rows = await connection.fetch(
                 "SELECT merchant, id FROM users WHERE updated_at > now() - interval '15 s' "
@@ -160,7 +163,7 @@ class UserStore:
         return [(row["merchant"], row["id"]) for row in rows]
 
     async def add_client(self, merchant: str, client_id: str, *, name: str, secret_hash: bytes) -> None:
-        """Make a service."""
+        """Create a service."""
         async with session(self._pool) as connection:
             await connection.execute(
                 "INSERT INTO clients (merchant, id, name, secret_hash) VALUES ($1, $2, $3, $4)",
@@ -198,13 +201,13 @@ def _user(row: Any) -> User:
 
 def new_user_id() -> str:
     """`u-` and 16 characters, 80 random bits."""
-    return f"u-{_random()}"
+    return f"u-{_random_suffix()}"
 
 
 def new_client_id() -> str:
     """`c-` and 16 characters."""
-    return f"c-{_random()}"
+    return f"c-{_random_suffix()}"
 
 
-def _random() -> str:
+def _random_suffix() -> str:
     return base64.b32encode(secrets.token_bytes(10)).decode().lower()

@@ -1,4 +1,4 @@
-"""People and tokens as this API shows them."""
+"""Users and tokens as this API shows them."""
 
 from typing import Annotated, NotRequired
 
@@ -24,12 +24,14 @@ class TokenView(TypedDict):
     expires_in: Annotated[int, Field(description="Seconds.", examples=[900])]
     scope: Annotated[str, Field(examples=["orders:read orders:write products:read profile"])]
     refresh_token: NotRequired[
-        Annotated[str, Field(description="Good once; services get none.", examples=["demo.pk3uBpoUuOI"])]
+        Annotated[
+            str, Field(description="It can be used once; services get none.", examples=["demo.pk3uBpoUuOI"])
+        ]
     ]
 
 
 class RegisteredView(TypedDict):
-    """What everybody is told who registers."""
+    """The answer to every registration."""
 
     detail: Annotated[str, Field(examples=["Log in with the address and the password."])]
 
@@ -47,13 +49,13 @@ class KeyView(TypedDict):
 
 
 class KeySetView(TypedDict):
-    """Every key that verifies."""
+    """Every key that verifies access tokens."""
 
     keys: list[KeyView]
 
 
 class PreferencesView(TypedDict):
-    """Which channels a user is told through."""
+    """Channels through which a user gets notifications."""
 
     email: Annotated[bool, Field(examples=[True])]
     sms: bool
@@ -80,7 +82,7 @@ class UserListView(TypedDict):
 
 
 def token_view(tokens: GrantedTokens) -> TokenView:
-    """The answer to a grant."""
+    """The response to a grant."""
     view: TokenView = {
         "access_token": tokens.access.token,
         "token_type": "Bearer",

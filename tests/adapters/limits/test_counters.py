@@ -44,9 +44,9 @@ async def test_so_many_are_within_and_no_more(clock: Clock, limit: Limit) -> Non
 async def test_to_look_counts_nothing(clock: Clock, limit: Limit) -> None:
     counters = StoredCounters(BoundedMemoryStorage())
     for _ in range(5):
-        assert (await counters.look(limit, "k")).is_within
+        assert (await counters.peek(limit, "k")).is_within
         await counters.hit(limit, "k")
-    assert not (await counters.look(limit, "k")).is_within
+    assert not (await counters.peek(limit, "k")).is_within
 
 
 async def test_an_exact_limit_holds_in_any_window(clock: Clock) -> None:
@@ -68,7 +68,7 @@ async def test_an_estimated_limit_gives_back_little_by_little(clock: Clock) -> N
     assert (await counters.hit(ESTIMATED, "k")).is_within
     assert not (await counters.hit(ESTIMATED, "k")).is_within
     clock.now += 54
-    assert (await counters.look(ESTIMATED, "k")).left == 4
+    assert (await counters.peek(ESTIMATED, "k")).left == 4
 
 
 async def test_keys_that_look_alike_are_not_the_same() -> None:
@@ -92,13 +92,13 @@ async def test_what_is_over_is_forgotten(clock: Clock, limit: Limit) -> None:
 
 @pytest.mark.parametrize("limit", [ESTIMATED, EXACT])
 async def test_there_is_a_bound_and_the_oldest_goes(limit: Limit) -> None:
-    storage = BoundedMemoryStorage(most_keys=10)
+    storage = BoundedMemoryStorage(max_keys=10)
     counters = StoredCounters(storage)
     for number in range(1000):
         await counters.hit(limit, str(number))
     assert len(storage.storage) + len(storage.events) <= 10
-    assert (await counters.look(limit, "999")).left == 4
-    assert (await counters.look(limit, "0")).left == 5
+    assert (await counters.peek(limit, "999")).left == 4
+    assert (await counters.peek(limit, "0")).left == 5
 
 
 async def test_a_hit_costs_the_same_however_many_keys_there_are() -> None:

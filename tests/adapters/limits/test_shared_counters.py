@@ -41,7 +41,7 @@ def be_gone() -> LimitStatus:
 
 async def test_while_it_is_gone_it_is_asked_once_a_second_and_told_of_once() -> None:
     elsewhere, now = Elsewhere(), 0.0
-    counters = SharedCounters(elsewhere, StoredCounters(BoundedMemoryStorage()), clock=lambda: now)
+    counters = SharedCounters(elsewhere, StoredCounters(BoundedMemoryStorage()), monotonic=lambda: now)
     before = errors()
     with capture_logs() as logs:
         assert (await counters.hit(LIMIT, "k")).left == 7
@@ -50,11 +50,11 @@ async def test_while_it_is_gone_it_is_asked_once_a_second_and_told_of_once() -> 
         assert elsewhere.asked == 2
         now += PAUSE_SECONDS
         for _ in range(4):
-            await counters.look(LIMIT, "k")
+            await counters.peek(LIMIT, "k")
         assert elsewhere.asked == 3
         assert errors() - before == 2
         elsewhere.behave = lambda: LimitStatus(True, 6, 1.0)
-        assert not (await counters.look(LIMIT, "k")).is_within
+        assert not (await counters.peek(LIMIT, "k")).is_within
         now += PAUSE_SECONDS
         assert (await counters.hit(LIMIT, "k")).left == 6
     assert [log["log_level"] for log in logs] == ["warning", "info"]
@@ -76,7 +76,7 @@ async def test_replicas_share_what_they_count(redis: RedisServer, limit: Limit) 
             refused = await counters.hit(limit, *key)
             assert (refused.is_within, refused.left) == (False, 0)
             assert 0 < refused.reset_seconds <= 60
-            assert not (await counters.look(limit, *key)).is_within
+            assert not (await counters.peek(limit, *key)).is_within
 
 
 @pytest.mark.integration

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from orderplane.gateway.identity.authentication import ALIVE_SECONDS
+from orderplane.gateway.identity.authentication import MAX_STALENESS_SECONDS
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.user_store import User, UserStore
@@ -206,7 +206,7 @@ async def test_a_profile_is_changed_by_members(ada: Visitor) -> None:
 async def test_the_token_of_a_deleted_user_dies(ada: Visitor) -> None:
     refresh = ada.tokens["refresh_token"]
     assert (await ada.http.delete("/api/users/me", headers=ada.headers)).status_code == 204
-    async with asyncio.timeout(ALIVE_SECONDS + 3):
+    async with asyncio.timeout(MAX_STALENESS_SECONDS + 3):
         while (await ada.me()).status_code != 401:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.1)
     answer = await ada.me()

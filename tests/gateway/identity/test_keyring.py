@@ -8,13 +8,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from orderplane.gateway.identity.keyring import (
-    AHEAD_SECONDS,
-    LOOK_SECONDS,
+    PUBLISH_SECONDS,
+    RELOAD_SECONDS,
     KeyRing,
     SigningKeysMissing,
     new_key,
 )
-from orderplane.gateway.identity.tokens import TokenRules, UnknownKey, caller_of, issue, signed
+from orderplane.gateway.identity.tokens import TokenRules, UnknownKey, issue, principal_of, verify_signature
 from orderplane.gateway.principal import Principal
 
 RULES = TokenRules("https://orders.example", "orderplane")
@@ -40,7 +40,7 @@ def token(ring: KeyRing) -> str:
 
 def is_taken(ring: KeyRing, text: str) -> bool:
     try:
-        return caller_of(signed(text, ring.verifying), RULES, 0) == ADA
+        return principal_of(verify_signature(text, ring.verifying), RULES, 0) == ADA
     except UnknownKey:
         return False
 
@@ -56,17 +56,17 @@ def test_a_rotation_logs_nobody_out(tmp_path: Path, clock: Clock) -> None:
     front_doors = [KeyRing(tmp_path, clock), KeyRing(tmp_path, clock)]
     old = token(front_doors[0])
     new_key(tmp_path)
-    clock.now += LOOK_SECONDS
+    clock.now += RELOAD_SECONDS
     for door in front_doors:
         # Published at once, and not used before those who keep the key set have it.
         assert len(door.public()["keys"]) == 2
         assert token(door).split(".")[0] == old.split(".")[0]
-    clock.now += AHEAD_SECONDS
+    clock.now += PUBLISH_SECONDS
     new = token(front_doors[0])
     assert new.split(".")[0] != old.split(".")[0]
     assert all(is_taken(door, text) for door in front_doors for text in (old, new))
     old_file.unlink()
-    clock.now += LOOK_SECONDS
+    clock.now += RELOAD_SECONDS
     assert not any(is_taken(door, old) for door in front_doors)
     assert all(is_taken(door, new) for door in front_doors)
 
@@ -87,14 +87,14 @@ def test_unknown_keys_do_not_make_it_read_the_folder_all_the_time(
     ring = KeyRing(tmp_path, clock)
     reads: list[float] = []
 
-    def count(since: float) -> None:
-        reads.append(since)
+    def count(published_at: float) -> None:
+        reads.append(published_at)
 
     monkeypatch.setattr(ring, "_load", count)
     clock.now += 5
     assert ring.verifying("unknown") is None
     assert len(reads) == 1
-    ring._looked_at = clock.now
+    ring._loaded_at = clock.now
     for _ in range(100):
         assert ring.verifying("unknown") is None
     assert len(reads) == 1
@@ -105,7 +105,7 @@ def test_a_folder_that_is_being_written_keeps_the_keys(tmp_path: Path, clock: Cl
     ring = KeyRing(tmp_path, clock)
     text = token(ring)
     made.rename(tmp_path / "moved")
-    clock.now += LOOK_SECONDS
+    clock.now += RELOAD_SECONDS
     assert is_taken(ring, text)
 
 

@@ -22,10 +22,10 @@ from orderplane.gateway.identity.tokens import (
     MAX_TOKEN,
     TokenRules,
     UnknownKey,
-    caller_of,
+    granted_scopes,
     issue,
-    scopes_of,
-    signed,
+    principal_of,
+    verify_signature,
 )
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role, Scope, TokenRefused
 
@@ -42,7 +42,7 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
 
 
 def take(ring: KeyRing, token: str, rules: TokenRules = RULES, now: float = NOW) -> Principal:
-    return caller_of(signed(token, ring.verifying), rules, now)
+    return principal_of(verify_signature(token, ring.verifying), rules, now)
 
 
 def b64(document: Any) -> str:
@@ -161,7 +161,7 @@ def test_a_token_gives_no_more_than_its_role_may(ring: KeyRing) -> None:
     caller = take(ring, sign(ring, claims(scope="orders:read users:admin products:write")))
     assert caller.scopes == {Scope.ORDERS_READ}
     assert take(ring, sign(ring, claims(scope=...))).scopes == SCOPES_OF[Role.CUSTOMER]
-    assert scopes_of("", Role.ADMIN) == frozenset()
+    assert granted_scopes("", Role.ADMIN) == frozenset()
 
 
 def test_the_clock_has_some_leeway(ring: KeyRing) -> None:
@@ -171,7 +171,7 @@ def test_the_clock_has_some_leeway(ring: KeyRing) -> None:
 @given(st.one_of(st.text(max_size=200), st.binary(max_size=200).map(lambda raw: f"{b64(raw)}.{b64(raw)}.x")))
 def test_rubbish_is_refused_and_breaks_nothing(text: str) -> None:
     with pytest.raises(TokenRefused):
-        signed(text, lambda _: None)
+        verify_signature(text, lambda _: None)
 
 
 def test_a_very_long_one_is_not_read(ring: KeyRing) -> None:
