@@ -1,19 +1,21 @@
-"""What nobody could deal with: the record as it was, with why in its headers.
+"""Dead letters: records that a consumer gave up, in a topic of their own.
 
-The headers `dlq_*` are ours; the others, key and value are the record's own, so that it can be replayed.
+A dead letter has the key, value and headers of the original record, so that it can be replayed. The headers
+`dlq_*` are added; they say why and where it was given up.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+
+from orderplane.events.envelope import ConsumedRecord, Headers
 
 DEAD_LETTER_TOPIC = "orderplane.dlq"
-"""The topic. It has one partition, so that an offset names one dead letter."""
+"""It has one partition, so that an offset identifies one dead letter."""
 
 MAX_HEADERS, MAX_HEADER_BYTES = 64, 1024
-"""Of a stranger's headers no more is kept."""
+"""Bounds on the original headers: anybody who may write into a topic chooses them."""
 
-Headers = list[tuple[str, bytes]]
+_PREFIX = "dlq_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,12 @@ class DeadLetter:
     """One record that was given up.
 
     Args:
-        reason: CamelCase, for machines.
-        detail: What happened, for people; ids only.
-        topic, partition, offset: Where it was read; no partition and offset where a later event of its order
-            was read first.
-        channel: Through which its message could not be sent; None where the record itself is the problem.
+        reason: CamelCase, for programs.
+        detail: What happened, for people; contains ids only.
+        consumer: The process that gave it up.
+        topic, partition, offset: Where it was read. Partition and offset are None where the event came from
+            the history, because a later event of its order was read first.
+        channel: The channel whose message could not be sent; None where the record itself is the problem.
     """
 
     reason: str
@@ -41,14 +44,14 @@ class DeadLetter:
 
     @property
     def event_id(self) -> str | None:
-        """The event's id, where the record has one that can be read."""
+        """The event's id, if the record has one."""
         value = dict(self.headers).get("ce_id")
         return value.decode(errors="replace") if value else None
 
 
 def dead_letter_headers(letter: DeadLetter) -> Headers:
-    """All headers of the record in the dead-letter topic."""
-    ours = {
+    """The headers of the record in the dead-letter topic."""
+    added = {
         "dlq_reason": letter.reason,
         "dlq_detail": letter.detail,
         "dlq_consumer": letter.consumer,
@@ -58,38 +61,38 @@ def dead_letter_headers(letter: DeadLetter) -> Headers:
         "dlq_event_id": letter.event_id,
         "dlq_channel": letter.channel,
     }
-    theirs = [(name, value[:MAX_HEADER_BYTES]) for name, value in letter.headers[:MAX_HEADERS]]
-    return theirs + [(name, value.encode()) for name, value in ours.items() if value is not None]
+    original = [(name, value[:MAX_HEADER_BYTES]) for name, value in letter.headers[:MAX_HEADERS]]
+    return original + [(name, value.encode()) for name, value in added.items() if value is not None]
 
 
-def parse_dead_letter(record: Any) -> DeadLetter:
-    """Read a record of the dead-letter topic; what is missing is empty."""
-    ours = {
+def parse_dead_letter(record: ConsumedRecord) -> DeadLetter:
+    """Read a record of the dead-letter topic; missing headers become empty values."""
+    added = {
         name: (value or b"").decode(errors="replace")
         for name, value in record.headers
-        if name.startswith("dlq_")
+        if name.startswith(_PREFIX)
     }
 
     def number(name: str) -> int | None:
-        return int(text) if (text := ours.get(name, "")).isdecimal() else None
+        return int(text) if (text := added.get(name, "")).isdecimal() else None
 
     return DeadLetter(
-        reason=ours.get("dlq_reason", ""),
-        detail=ours.get("dlq_detail", ""),
-        consumer=ours.get("dlq_consumer", ""),
-        topic=ours.get("dlq_topic", ""),
+        reason=added.get("dlq_reason", ""),
+        detail=added.get("dlq_detail", ""),
+        consumer=added.get("dlq_consumer", ""),
+        topic=added.get("dlq_topic", ""),
         partition=number("dlq_partition"),
         offset=number("dlq_offset"),
         key=record.key,
         value=record.value,
         headers=original_headers(record.headers),
-        channel=ours.get("dlq_channel"),
+        channel=added.get("dlq_channel"),
     )
 
 
 def original_headers(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
-    """A record's own headers: those of an earlier death are not its own."""
-    return [(name, value or b"") for name, value in headers if not name.startswith("dlq_")]
+    """A record's headers without those that made it a dead letter before."""
+    return [(name, value or b"") for name, value in headers if not name.startswith(_PREFIX)]
 
 
 def _number(value: int | None) -> str | None:

@@ -1,14 +1,14 @@
-"""A history row as a Kafka record, and back: CloudEvents 1.0, binary mode.
+"""Events as Kafka records, written and read: CloudEvents 1.0 in binary mode.
 
-Source: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md and
+Sources: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md and
 https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/sequence.md
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from typing import Any, Protocol
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypedDict
 from uuid import UUID
 
 import orjson
@@ -19,23 +19,39 @@ _SOURCE = re.compile(r"/orderplane/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)\Z")
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,8}\Z")
 
 
+Headers = list[tuple[str, bytes]]
+
+
+class HistoryRow(TypedDict):
+    """The columns of table `history` that make an event.
+
+    `subject` and `name` are the uid and name of the Order or Reservation, and `seq` counts its events from 1.
+    `at` has a time zone, and `data` is JSON text.
+    """
+
+    event_id: UUID
+    merchant: str
+    subject: UUID
+    name: str
+    seq: int
+    type: str
+    data: str
+    traceparent: str | None
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What goes to the broker. All events of one order share the key, hence the partition number."""
+    """A record to produce. All events of one order have the same key, and so one partition of a topic."""
 
     topic: str
     key: bytes
-    headers: list[tuple[str, bytes]]
+    headers: Headers
     value: bytes
 
 
-def to_record(row: Mapping[str, Any]) -> Record:
-    """The one record that a row has, byte for byte, however often it is sent.
-
-    Args:
-        row: Of table `history`: event_id, merchant, subject, name, seq, type, traceparent, at (aware), and
-            `data` as JSON text.
-    """
+def to_record(row: HistoryRow) -> Record:
+    """The record of an event. It is equal byte for byte however often the event is sent."""
     headers = {
         "ce_specversion": "1.0",
         "ce_id": str(row["event_id"]),
@@ -44,7 +60,7 @@ def to_record(row: Mapping[str, Any]) -> Record:
         "ce_subject": row["name"],
         "ce_time": row["at"].astimezone(UTC).isoformat().replace("+00:00", "Z"),
         "ce_sequence": str(row["seq"]),
-        # Says that the sequence counts 1, 2, 3...: compare it as a number, "10" comes after "9".
+        # The extension's type for 1, 2, 3...: consumers compare numbers, not strings.
         "ce_sequencetype": "Integer",
         "content-type": "application/json",
     }
@@ -59,11 +75,11 @@ def to_record(row: Mapping[str, Any]) -> Record:
 
 
 class Unreadable(Exception):  # noqa: N818
-    """A record is not one of our events; the message says what is wrong with it, and never what it holds."""
+    """A record does not have the form of an event. The message says what is wrong, and repeats no content."""
 
 
 class ConsumedRecord(Protocol):
-    """A record as a consumer gets it. `headers` are pairs of name and value."""
+    """A record as a consumer reads it."""
 
     @property
     def topic(self) -> str: ...
@@ -76,12 +92,12 @@ class ConsumedRecord(Protocol):
     @property
     def value(self) -> bytes | None: ...
     @property
-    def headers(self) -> Any: ...
+    def headers(self) -> Iterable[tuple[str, bytes | None]]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a record tells."""
+    """An event as its record says it."""
 
     id: UUID
     type: EventType
@@ -95,7 +111,7 @@ def parse_event(record: ConsumedRecord) -> Event:
     """Read a record.
 
     Raises:
-        Unreadable: it does not keep to the envelope.
+        Unreadable: the record does not have the form that `to_record` gives it.
     """
     headers = dict(record.headers)
     type_ = _text(headers, "ce_type")

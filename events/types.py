@@ -1,11 +1,14 @@
-"""The names of what happens. Each is a CloudEvents type and a Kafka topic."""
+"""Event types, event ids and the partitions of the outbox."""
 
 from enum import StrEnum
 from uuid import UUID, uuid5
 
 
 class EventType(StrEnum):
-    """Past facts; none is ever taken back, an undo is an event of its own."""
+    """Facts that have happened. Each value is a CloudEvents type and the name of a Kafka topic.
+
+    No event is ever withdrawn: compensation appends events of its own.
+    """
 
     ORDER_CREATED = "order.created"
     INVENTORY_RESERVED = "inventory.reserved"
@@ -22,17 +25,18 @@ class EventType(StrEnum):
 
 
 OUTBOX_PARTITIONS = 16
-"""Relay partitions: all events of one subject share a partition, so that one worker keeps their order."""
+"""All events of one subject are in one partition, which one relay serves at a time: it keeps their order."""
 
 
 def event_id(effect: UUID, type_: EventType) -> UUID:
-    """The id that an effect's event always has, however often it is told (RFC 9562, version 5).
+    """The id of an effect's event: the same however often its transaction is tried (UUIDv5, RFC 9562).
 
-    `effect` is the id of the ledger row, so that a second refund is a second event.
+    Args:
+        effect: The id of the ledger row, so that a second refund is a second event.
     """
     return uuid5(effect, type_.value)
 
 
 def outbox_partition_of(subject: UUID) -> int:
-    """Which partition a subject's events go through."""
+    """The outbox partition of a subject's events."""
     return subject.int % OUTBOX_PARTITIONS

@@ -1,7 +1,6 @@
-"""EasyPost as a carrier, through its own SDK.
+"""EasyPost as the carrier, through its SDK.
 
-The SDK is synchronous; it runs on the loop, with a wire of ours in place of its session.
-Sources: https://docs.easypost.com/docs/shipments, /trackers, /batches, /pickups, /errors
+A shipment is created first, which is free, and its label bought later: https://docs.easypost.com/docs/shipments.
 """
 
 import math
@@ -9,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple, Self, TypeVar
-from urllib.parse import urlencode
+from typing import Any, Self, TypeVar
 
 import aiohttp
 from easypost.easypost_client import EasyPostClient
@@ -18,7 +16,6 @@ from easypost.errors.api.api_error import ApiError
 from easypost.errors.api.http_error import HttpError
 from easypost.errors.api.timeout_error import TimeoutError as EasyPostTimeout
 from easypost.errors.general.easypost_error import EasyPostError
-from yarl import URL
 
 from orderplane.adapters.carriers import sdk_on_loop
 from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
@@ -33,16 +30,19 @@ from orderplane.ledgers.shipments import Label, VoidState
 
 T = TypeVar("T")
 
-PAGE = 100
+PAGE_SIZE = 100
+"""The most that a list request returns: https://docs.easypost.com/docs/pagination"""
 _GRAMS_PER_OUNCE = 28.349523125
 _MILLIMETRES_PER_INCH = 25.4
-_VOIDS = {
+# `refund_status` of a shipment: https://docs.easypost.com/docs/shipments
+_VOID_STATES = {
     None: VoidState.NONE,
     "submitted": VoidState.SUBMITTED,
     "refunded": VoidState.REFUNDED,
     "rejected": VoidState.REJECTED,
     "not_applicable": VoidState.NOT_APPLICABLE,
 }
+# https://docs.easypost.com/docs/trackers. With any other status, the carrier has no scan yet.
 _TRACKING_STATUSES = {
     "in_transit": TrackingStatus.IN_TRANSIT,
     "out_for_delivery": TrackingStatus.IN_TRANSIT,
@@ -56,7 +56,11 @@ class EasyPostCarrier:
     """Implements `controllers.shipment.ports.Carrier`; an async context manager.
 
     Args:
+        key: The API key.
+        url: The API's base address, without its version.
         timeout_seconds: The most that one call may take.
+        sender: The address that parcels are sent from, in EasyPost's fields.
+        failure_threshold, recovery_seconds: Of the circuit breaker, see `ProviderCalls`.
     """
 
     def __init__(
@@ -79,8 +83,8 @@ class EasyPostCarrier:
 
     async def __aenter__(self) -> Self:
         self._session = open_session(self._timeout_seconds)
-        # There is no public way to have the SDK speak through anything else.
-        self._sdk._requests_session = _Wire(self._session)  # type: ignore[assignment]
+        # The SDK has no public way to replace its `requests.Session`.
+        self._sdk._requests_session = sdk_on_loop.SdkSession(self._session)  # type: ignore[assignment]
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -93,12 +97,12 @@ class EasyPostCarrier:
         params = {
             "reference": reference,
             "from_address": self._sender,
-            "to_address": address_of(address),
-            "parcel": parcel_of(parcels),
+            "to_address": to_easypost_address(address),
+            "parcel": to_easypost_parcel(parcels),
             "options": {"print_custom_1": merchant},
         }
         made = await self._once("create", lambda client: client.shipment.create(**params), order=reference)
-        return shipment_of(made, service)
+        return parse_shipment(made, service)
 
     async def buy(self, shipment_id: str, rate_id: str) -> CarrierShipment:
         bought = await self._once(
@@ -106,10 +110,10 @@ class EasyPostCarrier:
             lambda client: client.shipment.buy(shipment_id, rate={"id": rate_id}),
             shipment=shipment_id,
         )
-        return shipment_of(bought)
+        return parse_shipment(bought)
 
     async def get(self, shipment_id: str) -> CarrierShipment:
-        return shipment_of(
+        return parse_shipment(
             await self._with_retries(
                 "get", lambda client: client.shipment.retrieve(shipment_id), shipment=shipment_id
             )
@@ -117,12 +121,13 @@ class EasyPostCarrier:
 
     async def void(self, shipment_id: str) -> CarrierShipment:
         try:
-            return shipment_of(
+            return parse_shipment(
                 await self._once(
                     "void", lambda client: client.shipment.refund(shipment_id), shipment=shipment_id
                 )
             )
         except Refused:
+            # Voided already, or there is no label: its state says which.
             return await self.get(shipment_id)
 
     async def create_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> str:
@@ -160,20 +165,20 @@ class EasyPostCarrier:
 
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
         updates: list[TrackingUpdate] = []
-        for start in range(0, len(tracking_codes), PAGE):
-            codes = list(tracking_codes[start : start + PAGE])
+        for start in range(0, len(tracking_codes), PAGE_SIZE):
+            codes = list(tracking_codes[start : start + PAGE_SIZE])
             answer = await self._with_retries("track", partial(_track, codes))
-            updates += [update_of(tracker) for tracker in answer.trackers]
+            updates += [parse_tracking_update(tracker) for tracker in answer.trackers]
         return updates
 
     async def shipments(self) -> AsyncIterator[CarrierShipment]:
         before: dict[str, str] = {}
         while True:
             page = await self._with_retries(
-                "list", partial(_list, {"page_size": PAGE, "purchased": True, **before})
+                "list", partial(_list, {"page_size": PAGE_SIZE, "purchased": True, **before})
             )
             for found in page.shipments:
-                yield shipment_of(found)
+                yield parse_shipment(found)
             if not page.has_more:
                 return
             before = {"before_id": page.shipments[-1].id}
@@ -189,44 +194,8 @@ class EasyPostCarrier:
         return await sdk_on_loop.run_sdk(lambda: call(self._sdk))
 
 
-class _Answer(NamedTuple):
-    """What the SDK reads of an answer."""
-
-    text: str
-    status_code: int
-    headers: Mapping[str, str]
-
-
-class _Wire:
-    """Stands where the SDK has its `requests` session. Makes each request once."""
-
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    def request(
-        self,
-        *,
-        method: str,
-        url: str,
-        params: Mapping[str, Any] | None,
-        headers: Mapping[str, str],
-        json: object,
-        # The session has the same, and verifies always.
-        timeout: float,
-        verify: bool,
-    ) -> _Answer:
-        query = f"?{urlencode(params, doseq=True)}" if params else ""
-        return sdk_on_loop.await_in_sdk(self._send(method, URL(url + query, encoded=True), headers, json))
-
-    async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: object) -> _Answer:
-        async with self._session.request(
-            method, url, headers=headers, json=body, allow_redirects=False
-        ) as answer:
-            return _Answer(await answer.text(), answer.status, answer.headers)
-
-
-def address_of(address: Address) -> dict[str, str | None]:
-    """In the carrier's words."""
+def to_easypost_address(address: Address) -> dict[str, str | None]:
+    """EasyPost's fields of an address."""
     return {
         "name": address.name,
         "street1": address.line1,
@@ -238,31 +207,31 @@ def address_of(address: Address) -> dict[str, str | None]:
     }
 
 
-def parcel_of(parcels: Sequence[Parcel]) -> dict[str, float]:
-    """One parcel for the carrier, which takes one a shipment: all the weight, in a box that holds all boxes.
+def to_easypost_parcel(parcels: Sequence[Parcel]) -> dict[str, float]:
+    """Merge several boxes into one parcel: an EasyPost shipment has exactly one.
 
-    Each is turned on its largest side, and they are stacked. Ounces and inches, rounded up to a tenth:
-    nothing weighs nothing.
+    The boxes lie on their largest sides and are stacked. Ounces and inches, rounded up to a tenth, so
+    that no value becomes zero.
     """
     sides = [
         sorted((p.length_millimetres, p.width_millimetres, p.height_millimetres), reverse=True)
         for p in parcels
     ]
     return {
-        "weight": _tenths_up(sum(p.weight_grams for p in parcels) / _GRAMS_PER_OUNCE),
-        "length": _tenths_up(max(side[0] for side in sides) / _MILLIMETRES_PER_INCH),
-        "width": _tenths_up(max(side[1] for side in sides) / _MILLIMETRES_PER_INCH),
-        "height": _tenths_up(sum(side[2] for side in sides) / _MILLIMETRES_PER_INCH),
+        "weight": _round_up_to_tenth(sum(p.weight_grams for p in parcels) / _GRAMS_PER_OUNCE),
+        "length": _round_up_to_tenth(max(side[0] for side in sides) / _MILLIMETRES_PER_INCH),
+        "width": _round_up_to_tenth(max(side[1] for side in sides) / _MILLIMETRES_PER_INCH),
+        "height": _round_up_to_tenth(sum(side[2] for side in sides) / _MILLIMETRES_PER_INCH),
     }
 
 
-def _tenths_up(value: float) -> float:
+def _round_up_to_tenth(value: float) -> float:
     return math.ceil(value * 10 - 1e-9) / 10
 
 
-def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipment:
-    """Read a Shipment; `service` chooses the rate where none was bought yet."""
-    rate = found.selected_rate or _choose(found.rates or [], service)
+def parse_shipment(found: Any, service: Service = Service.STANDARD) -> CarrierShipment:
+    """Read a Shipment; `service` chooses the rate where no label was bought yet."""
+    rate = found.selected_rate or _choose_rate(found.rates or [], service)
     tracker = getattr(found, "tracker", None)
     label = None
     if getattr(found, "postage_label", None) is not None and found.tracking_code:
@@ -272,7 +241,7 @@ def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipm
             tracking_url=tracker.public_url if tracker else "",
             carrier=rate.carrier,
             service=rate.service,
-            cost=minor_of(rate.rate, rate.currency),
+            cost=to_minor_units(rate.rate, rate.currency),
             currency=rate.currency,
         )
     return CarrierShipment(
@@ -280,31 +249,31 @@ def shipment_of(found: Any, service: Service = Service.STANDARD) -> CarrierShipm
         reference=found.reference or "",
         rate_id=rate.id if rate else None,
         label=label,
-        void=_VOIDS.get(found.refund_status, VoidState.NONE),
+        void=_VOID_STATES.get(found.refund_status, VoidState.NONE),
         tracking_status=_TRACKING_STATUSES.get(tracker.status if tracker else "", TrackingStatus.PRE_TRANSIT),
     )
 
 
-def minor_of(amount: str, currency: str) -> int:
-    """The carrier prices in decimal strings of major units: `"7.58"` euros are 758, 758 yen are `"758"`."""
+def to_minor_units(amount: str, currency: str) -> int:
+    """Read a price. EasyPost writes major units: `"7.58"` in EUR is 758, `"758"` in JPY is 758."""
     return int(Decimal(amount).scaleb(EXPONENTS[currency]))
 
 
 def classify_error(problem: Exception) -> Transient | Refused | None:
-    """What an exception of the SDK means for the effect that was tried."""
+    """What an exception of the SDK means for the call. Source: https://docs.easypost.com/docs/errors"""
     match problem:
-        # The SDK raises its own exception while it handles that of the wire.
+        # The SDK raises HttpError while it handles the session's exception, which is thus its context.
         case HttpError() if isinstance(problem.__context__, NEVER_SENT):
             return Transient(Reason.CARRIER_UNAVAILABLE, "the carrier cannot be reached")
         case HttpError() if not isinstance(problem.__context__, TimeoutError):
             return Unclear(Reason.CARRIER_UNCLEAR, "the connection to the carrier broke off")
         case HttpError() | EasyPostTimeout():
-            # The latter is what a 408 is mapped to.
+            # The SDK raises its TimeoutError for the status 408.
             return Unclear(Reason.CARRIER_UNCLEAR, "the carrier did not answer")
         case ApiError() if problem.http_status == 429:
             return Transient(Reason.CARRIER_BUSY, "the carrier asks to wait", retry_after=1.0)
         case ApiError() if problem.http_status in (401, 402, 403):
-            # Our key or our account, not the customer's address: no order is to fail for it.
+            # A fault of our key or account, not of the address: no order may fail because of it.
             return Transient(
                 Reason.CARRIER_UNAUTHORIZED, "the carrier refuses our account; check its key and funds"
             )
@@ -325,13 +294,13 @@ def _refusal(problem: ApiError) -> Refused:
     return Refused(Reason.SHIPMENT_REJECTED, f"The carrier rejected the shipment ({code}).")
 
 
-def update_of(found: Any) -> TrackingUpdate:
+def parse_tracking_update(found: Any) -> TrackingUpdate:
     """Read a Tracker."""
     scans = found.get("tracking_details") or []
     return TrackingUpdate(
         tracking_code=found.tracking_code,
         tracking_status=_TRACKING_STATUSES.get(found.status, TrackingStatus.PRE_TRANSIT),
-        at=_time(scans[-1].datetime if scans else None),
+        at=_parse_time(scans[-1].datetime if scans else None),
     )
 
 
@@ -343,17 +312,17 @@ def _list(query: dict[str, Any], client: Any) -> Any:
     return client.shipment.all(**query)
 
 
-def _choose(rates: Sequence[Any], service: Service) -> Any:
+def _choose_rate(rates: Sequence[Any], service: Service) -> Any:
     if not rates:
         return None
 
     def price(rate: Any) -> tuple[int, str]:
-        return minor_of(rate.rate, rate.currency), rate.id
+        return to_minor_units(rate.rate, rate.currency), rate.id
 
     if service is Service.EXPRESS:
         return min(rates, key=lambda rate: (rate.delivery_days or 99, price(rate)))
     return min(rates, key=price)
 
 
-def _time(text: str | None) -> datetime | None:
+def _parse_time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None

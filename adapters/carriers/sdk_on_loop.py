@@ -1,47 +1,85 @@
-"""Run a synchronous SDK on the event loop: where it waits for the network, the loop goes on.
+"""Run the synchronous EasyPost SDK on the event loop, without threads.
 
-The SDK's code runs in a greenlet of its own, which hands a coroutine out wherever it would wait. No thread
-has to be woken, several times a call, to ask for the interpreter; and a call that is cancelled ends.
-Source: https://greenlet.readthedocs.io/, and SQLAlchemy, which does the same for its ORM:
-https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html
+The SDK runs in a greenlet. Where it would block on the network, it switches a coroutine out to the task that
+called it, and continues when that task has awaited it. So a call needs no thread and can be cancelled.
+SQLAlchemy does the same: https://docs.sqlalchemy.org/en/20/orm/extensions/asyncio.html. The reasons and
+measurements are in docs/decisions/0016-sdks-on-the-loop.md.
 """
 
-from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
+import aiohttp
 from greenlet import getcurrent, greenlet
+from yarl import URL
 
 T = TypeVar("T")
 
 
 async def run_sdk(call: Callable[[], T]) -> T:
-    """Make a call of an SDK whose waiting is done by `await_in_sdk`; raises what the SDK raises.
+    """Call SDK code that does its waiting through `await_in_sdk`; raises what the SDK raises.
 
-    Whatever else the SDK does that blocks, blocks the loop.
+    Anything else in it that blocks, blocks the event loop.
     """
     sdk = greenlet(call)
-    # A coroutine while the SDK waits, at the end its answer.
-    given: Any = sdk.switch()
+    # Each switch returns a coroutine to await, or the call's result when the greenlet has ended.
+    switched: Any = sdk.switch()
     while not sdk.dead:
         try:
-            came = await given
-        except BaseException as problem:  # it is the SDK's to deal with, a cancellation too
-            given = sdk.throw(problem)
+            result = await switched
+        except BaseException as problem:  # CancelledError too: the SDK's `finally` blocks have to run
+            switched = sdk.throw(problem)
         else:
-            given = sdk.switch(came)
-    answer: T = given
-    return answer
+            switched = sdk.switch(result)
+    returned: T = switched
+    return returned
 
 
 def await_in_sdk(work: Coroutine[Any, Any, T]) -> T:
-    """Called by the SDK's code inside of `run_sdk`: wait without blocking; raises what `work` raises.
+    """Await a coroutine from synchronous code inside `run_sdk`; raises what `work` raises.
 
     Raises:
-        RuntimeError: the SDK is not run by `run_sdk`.
+        RuntimeError: the caller does not run inside `run_sdk`.
     """
-    outside = getcurrent().parent
-    if outside is None:
+    caller = getcurrent().parent
+    if caller is None:
         work.close()
-        raise RuntimeError("there is no event loop to wait on: the SDK has to be called by `run_sdk`")
-    came: T = outside.switch(work)
-    return came
+        raise RuntimeError("no event loop to await on: call the SDK through `run_sdk`")
+    result: T = caller.switch(work)
+    return result
+
+
+class SdkResponse(NamedTuple):
+    """The attributes that the SDK reads of a `requests.Response`."""
+
+    text: str
+    status_code: int
+    headers: Mapping[str, str]
+
+
+class SdkSession:
+    """Replaces the SDK's `requests.Session`: sends each request once, through aiohttp."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    def request(
+        self,
+        *,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str],
+        json: object,
+        timeout: float,  # ignored: the session has the same
+        verify: bool,  # ignored: aiohttp verifies certificates by default
+    ) -> SdkResponse:
+        query = f"?{urlencode(params, doseq=True)}" if params else ""
+        return await_in_sdk(self._send(method, URL(url + query, encoded=True), headers, json))
+
+    async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: object) -> SdkResponse:
+        async with self._session.request(
+            method, url, headers=headers, json=body, allow_redirects=False
+        ) as response:
+            return SdkResponse(await response.text(), response.status, response.headers)

@@ -1,6 +1,6 @@
-"""A thin client for the hot path: aiohttp and orjson, configured as the `kubernetes` package is.
+"""A small Kubernetes API client on aiohttp and orjson, with the configuration of the `kubernetes` package.
 
-It costs a fifth of the CPU of the generated client for each write, and knows just what Orderplane does.
+A write costs a fifth of the CPU that the generated client takes (docs/decisions/0009-thin-client.md).
 """
 
 import asyncio
@@ -31,16 +31,17 @@ REQUESTS = Counter(
 )
 
 RBAC_WARM_UP_SECONDS = 5.0
-"""So long after it gave no answer a server's refusal for want of a role is doubted: one that has just started
-answers before it has read its roles, and refuses everybody."""
-_YOUNG_PAUSE = 0.1
+"""An API server that has just started answers before its RBAC informers are synced, and forbids everything.
+So for this long after a request without an answer, a request that RBAC forbids is repeated."""
+_RBAC_RETRY_SECONDS = 0.1
+_RBAC_FORBIDS = re.compile(r'forbidden: User "[^"]*" cannot ')
 
 TOKEN_SECONDS = 30.0
+"""A token is read again when it is older: the kubelet replaces a service account's token about every hour."""
 
-_PUSHBACK_SECONDS = 1.0
-_LONGEST_PUSHBACK = 30.0
-"""A server that sheds load says how long to stay away; the first is for one that does not."""
-_WANT_OF_A_ROLE = re.compile(r'forbidden: User "[^"]*" cannot ')
+_DEFAULT_PUSHBACK_SECONDS = 1.0
+_MAX_PUSHBACK_SECONDS = 30.0
+"""Bounds of the `Retry-After` of a 429; the first is for an answer without one."""
 
 
 class Page:
@@ -55,11 +56,10 @@ class Page:
 
 
 class Credentials:
-    """The token that a kubeconfig or a pod's service account has at the moment, if it has one.
+    """The present token of a kubeconfig or of a pod's service account.
 
     Args:
-        read: Answers the Authorization header, or None; may block. A service account's token is another one
-            every hour.
+        read: Returns the Authorization header, or None where there is no token. It may block.
     """
 
     def __init__(self, read: Callable[[], str | None]) -> None:
@@ -68,9 +68,9 @@ class Credentials:
         self._stale_at = 0.0
 
     async def header(self) -> str | None:
-        """The Authorization header; read again when it is older than `TOKEN_SECONDS`."""
+        """The Authorization header, at most `TOKEN_SECONDS` old."""
         if time.monotonic() >= self._stale_at:
-            # Whoever comes meanwhile takes the last one.
+            # Set before the read, so that concurrent callers use the last header and do not read as well.
             self._stale_at = time.monotonic() + TOKEN_SECONDS
             try:
                 self._header = await asyncio.to_thread(self._read)
@@ -80,7 +80,7 @@ class Credentials:
 
 
 class ApiClient:
-    """Speaks to one API server. Every method raises the types of `crds.api_errors`."""
+    """Client of one API server. Every method raises the types of `crds.api_errors`."""
 
     def __init__(
         self, session: aiohttp.ClientSession, host: str, credentials: Credentials | None = None
@@ -88,12 +88,12 @@ class ApiClient:
         self._session = session
         self._host = host.rstrip("/")
         self._credentials = credentials
-        self._silent_at: float | None = None
+        self._unanswered_at: float | None = None
         self._pushed_back_until = 0.0
 
     @property
     def pushback(self) -> float:
-        """In how many seconds the server may be asked again, as it has said; 0 where it may be now."""
+        """Seconds until the server wants requests again, as its last 429 said; 0 where it wants them now."""
         return max(0.0, self._pushed_back_until - time.monotonic())
 
     @classmethod
@@ -109,8 +109,8 @@ class ApiClient:
         """Read `KUBECONFIG`, `~/.kube/config` or the pod's service account, and open a session.
 
         Args:
-            kubeconfig: A file to read in place of those.
-            connections: The cap on open connections.
+            kubeconfig: A file to read instead.
+            connections: The most connections that are open at a time.
             timeout_seconds: The most that one request may take, connecting included.
 
         Raises:
@@ -120,7 +120,9 @@ class ApiClient:
         credentials = Credentials(lambda: settings.get_api_key_with_prefix("BearerToken"))
         await credentials.header()
         session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=_tls_of(settings), keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(
+                limit=connections, ssl=_tls_context(settings), keepalive_timeout=60
+            ),
             timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds / 2),
             headers={"User-Agent": user_agent, "Accept": "application/json"},
         )
@@ -137,11 +139,11 @@ class ApiClient:
         await self.close()
 
     async def create(self, kind: Kind, namespace: str, body: Json) -> Json:
-        """Create one object; answers it as stored."""
+        """Create one object; returns it as stored."""
         return await self._send("POST", kind, _path(kind, namespace), body)
 
     async def get(self, kind: Kind, namespace: str, name: str, *, from_cache: bool = False) -> Json:
-        """Read one object; `from_cache` takes the server's watch cache, which may be a little behind."""
+        """Read one object; with `from_cache` from the server's watch cache, which may be stale."""
         query = {"resourceVersion": "0"} if from_cache else None
         return await self._send("GET", kind, _path(kind, namespace, name), query=query)
 
@@ -155,7 +157,7 @@ class ApiClient:
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> Page:
-        """Read one page, by quorum (a `resourceVersion=0` list would ignore the limit)."""
+        """Read one page, consistently: a list with `resourceVersion=0` would ignore the limit."""
         query = {"limit": str(limit)}
         if continue_token:
             query["continue"] = continue_token
@@ -166,7 +168,7 @@ class ApiClient:
         return Page(await self._send("GET", kind, _path(kind, namespace), query=query))
 
     async def watch(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Json]:
-        """Every object as it is now, then again whenever it changes, until the server ends the stream."""
+        """Yield every object, then each object that changes, until the server ends the stream."""
         query = {"watch": "true", "resourceVersion": "0"}
         async with self._session.get(
             self._host + _path(kind, namespace),
@@ -200,7 +202,7 @@ class ApiClient:
     async def put_status(
         self, kind: Kind, namespace: str, name: str, resource_version: str, status: Json
     ) -> Json:
-        """Replace the status, if nobody else wrote since `resource_version`; answers the whole object."""
+        """Replace the status if `resource_version` is still the newest; returns the whole object."""
         body = {
             "apiVersion": f"{GROUP}/{VERSION}",
             "kind": kind.value,
@@ -210,15 +212,16 @@ class ApiClient:
         return await self._send("PUT", kind, f"{_path(kind, namespace, name)}/status", body)
 
     async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
-        """RFC 7396. Put `metadata.resourceVersion` into the patch to make it conditional."""
+        """Apply a JSON merge patch (RFC 7396). `metadata.resourceVersion` in it makes it conditional."""
         return await self._send(
             "PATCH", kind, _path(kind, namespace, name), patch, content_type="application/merge-patch+json"
         )
 
     async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> Json:
-        """Ask for an object to go; with `uid`, only if it is still that very one.
+        """Delete an object; with `uid`, only if it is the object with this uid.
 
-        Answers the object as it waits for its finalizers, or a Status where it is gone at once.
+        Returns:
+            The object if it has finalizers, else a metav1.Status.
         """
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         if uid:
@@ -245,12 +248,14 @@ class ApiClient:
             try:
                 return await self._send_once(method, kind, path, body, query, content_type)
             except Forbidden as no:
-                if not (self._is_young() and _WANT_OF_A_ROLE.search(no.message)):
+                if not (self._may_be_starting() and _RBAC_FORBIDS.search(no.message)):
                     raise
-            await asyncio.sleep(_YOUNG_PAUSE)
+            await asyncio.sleep(_RBAC_RETRY_SECONDS)
 
-    def _is_young(self) -> bool:
-        return self._silent_at is not None and time.monotonic() - self._silent_at < RBAC_WARM_UP_SECONDS
+    def _may_be_starting(self) -> bool:
+        return (
+            self._unanswered_at is not None and time.monotonic() - self._unanswered_at < RBAC_WARM_UP_SECONDS
+        )
 
     async def _send_once(
         self,
@@ -274,13 +279,13 @@ class ApiClient:
                 code = str(response.status)
                 raw = await response.read()
                 if response.status >= 400:
-                    raise self._heed(
+                    raise self._remember_pushback(
                         error_from(response.status, _decode(raw), response.headers.get("Retry-After"))
                     )
                 document: Json = orjson.loads(raw)
                 return document
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
-            self._silent_at = time.monotonic()
+            self._unanswered_at = time.monotonic()
             raise Unavailable(
                 0, "NoAnswer", f"{method} {path}: {type(problem).__name__}: {problem}"
             ) from problem
@@ -293,18 +298,17 @@ class ApiClient:
             headers["Authorization"] = authorization
         return headers
 
-    def _heed(self, error: ApiError) -> ApiError:
-        """Remember for how long the server wants to be left alone."""
+    def _remember_pushback(self, error: ApiError) -> ApiError:
         if isinstance(error, Overloaded):
-            seconds = min(error.retry_after or _PUSHBACK_SECONDS, _LONGEST_PUSHBACK)
+            seconds = min(error.retry_after or _DEFAULT_PUSHBACK_SECONDS, _MAX_PUSHBACK_SECONDS)
             self._pushed_back_until = time.monotonic() + seconds
         return error
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
     base = f"/apis/{GROUP}/{VERSION}"
-    place = f"{base}/namespaces/{namespace}/{kind.plural}" if namespace else f"{base}/{kind.plural}"
-    return f"{place}/{name}" if name else place
+    collection = f"{base}/namespaces/{namespace}/{kind.plural}" if namespace else f"{base}/{kind.plural}"
+    return f"{collection}/{name}" if name else collection
 
 
 def _decode(raw: bytes) -> Any:
@@ -329,7 +333,7 @@ def _load_configuration(kubeconfig: str | None, context: str | None) -> Any:
     return settings
 
 
-def _tls_of(settings: Any) -> ssl.SSLContext | bool:
+def _tls_context(settings: Any) -> ssl.SSLContext | bool:
     if not settings.host.startswith("https"):
         return False
     tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)

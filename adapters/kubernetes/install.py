@@ -1,4 +1,4 @@
-"""Install resource definitions, roles and policies by server-side apply."""
+"""Install CRDs, roles, policies and the webhook configuration by server-side apply."""
 
 import asyncio
 import time
@@ -18,14 +18,18 @@ _FIELD_MANAGER = "orderplane"
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """Where the API server reaches the admission webhook when it does not run behind a Service."""
+    """Address of an admission webhook that is not behind a Service.
+
+    Args:
+        ca_bundle: PEM, in base64.
+    """
 
     url: str
     ca_bundle: str
 
 
 def shipped_manifests(*, with_policies: bool) -> list[Traversable]:
-    """The CRDs, and where asked the roles, webhook and policies, that are part of this package.
+    """The manifests in this package: CRDs and, `with_policies`, roles, webhook configuration and policies.
 
     Raises:
         FileNotFoundError: the package was built without them.
@@ -49,10 +53,13 @@ async def install(
     webhook: WebhookTarget | None = None,
     namespaces: Sequence[str] = (),
 ) -> list[str]:
-    """Apply every document of every file, in that order, and wait until the CRDs are served.
+    """Create the namespaces, apply every document of the files in order, and wait until the CRDs are served.
+
+    Args:
+        webhook: Replaces the Service in webhook configurations.
 
     Returns:
-        What was applied, as `Kind/name`.
+        The applied objects, as `Kind/name`.
 
     Raises:
         kubernetes.client.ApiException: the API server refused one of them.
@@ -82,7 +89,7 @@ def _install(
         resources: Any = dynamic.DynamicClient(api)  # type: ignore[no-untyped-call]
         for document in documents:
             if webhook is not None and document["kind"].endswith("WebhookConfiguration"):
-                _point(document, webhook)
+                _use_url(document, webhook)
             kind = resources.resources.get(api_version=document["apiVersion"], kind=document["kind"])
             resources.server_side_apply(
                 kind,
@@ -97,8 +104,8 @@ def _install(
     return [f"{document['kind']}/{document['metadata']['name']}" for document in documents]
 
 
-def _point(document: dict[str, Any], target: WebhookTarget) -> None:
-    """Replace the Service by a URL, keeping the path."""
+def _use_url(document: dict[str, Any], target: WebhookTarget) -> None:
+    """Replace the Service of every webhook by the target's URL; the path stays."""
     for hook in document["webhooks"]:
         path = hook["clientConfig"]["service"].get("path", "")
         hook["clientConfig"] = {"url": f"{target.url}{path}", "caBundle": target.ca_bundle}

@@ -1,4 +1,4 @@
-"""Read what a mail sink has received, where there is one: Mailpit's API.
+"""Read the mails that a test server has received, for the audit: Mailpit's API.
 
 Source: https://mailpit.axllent.org/docs/api-v1/
 """
@@ -13,14 +13,14 @@ from orderplane.adapters.providers import ProviderCalls
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient
 
-PAGE = 200
+PAGE_SIZE = 200
 
 
 class MailpitReader:
-    """Implements `notifications.ports.Outgoing`; an async context manager.
+    """Implements `workers.notifier.ports.Outgoing`; an async context manager.
 
     Args:
-        url: Where the sink is asked.
+        url: The base address of Mailpit's HTTP API.
         login: `user:password`.
     """
 
@@ -38,7 +38,7 @@ class MailpitReader:
         await self._http.close()
 
     async def references(self) -> AsyncIterator[str]:
-        """The left side of each Message-ID: ours is the event's id."""
+        """The local part of each Message-ID: in our mails, the event's id."""
         start = 0
         while True:
             page = await self._calls.with_retries("list", partial(self._page, start))
@@ -49,14 +49,14 @@ class MailpitReader:
                 return
 
     async def _page(self, start: int) -> dict[str, Any]:
-        query = {"start": str(start), "limit": str(PAGE)}
+        query = {"start": str(start), "limit": str(PAGE_SIZE)}
         async with self._http.get("/api/v1/messages", params=query, raise_for_status=True) as answer:
             document: dict[str, Any] = await answer.json()
             return document
 
 
 def classify_error(problem: Exception) -> Transient | Refused | None:
-    """Reading changes nothing, so whatever fails may be tried again."""
+    """A read has no effect, so every failure is `Transient`."""
     if isinstance(problem, aiohttp.ClientError | TimeoutError):
-        return Transient(Reason.MAILBOX_UNAVAILABLE, "the mail sink cannot be read")
+        return Transient(Reason.MAILBOX_UNAVAILABLE, "the mail server's mailbox cannot be read")
     return None

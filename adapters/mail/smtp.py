@@ -1,4 +1,4 @@
-"""Mail by SMTP, through aiosmtplib."""
+"""Mail over SMTP (RFC 5321), through aiosmtplib."""
 
 import time
 from email.message import EmailMessage
@@ -13,15 +13,15 @@ from orderplane.adapters.providers import ProviderCalls
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
-IDLE_SECONDS = 20.0
-"""Connections that were idle for longer are not used again: servers close them after about half a minute."""
-CLOSING_SECONDS = 2.0
+MAX_IDLE_SECONDS = 20.0
+"""Connections that were idle for longer are not used again: many servers close them after 30 s."""
+QUIT_TIMEOUT_SECONDS = 2.0
 
 
 class SmtpServer:
-    """Implements `notifications.ports.MailServer`; an async context manager.
+    """Implements `workers.notifier.ports.MailServer`; an async context manager.
 
-    Each mail has a connection of its own while it is handed over; up to `kept` stay open for the next ones.
+    A connection carries one mail at a time; up to `max_idle` connections stay open for later mails.
 
     Args:
         url: `smtp://host:port`, `smtp+starttls://user:password@host:587` or `smtps://user:password@host`.
@@ -37,7 +37,7 @@ class SmtpServer:
         url: str,
         *,
         timeout_seconds: float = 5.0,
-        kept: int = 8,
+        max_idle: int = 8,
         failure_threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
@@ -49,7 +49,7 @@ class SmtpServer:
         self._password = unquote(parts.password) if parts.password else None
         self._scheme = parts.scheme
         self._timeout_seconds = timeout_seconds
-        self._kept = kept
+        self._max_idle = max_idle
         self._idle: list[tuple[float, SMTP]] = []
         self._calls = ProviderCalls(
             "mail", classify_error, failure_threshold=failure_threshold, recovery_seconds=recovery_seconds
@@ -60,33 +60,33 @@ class SmtpServer:
 
     async def __aexit__(self, *_: object) -> None:
         while self._idle:
-            await _leave(self._idle.pop()[1])
+            await _quit(self._idle.pop()[1])
 
     async def send(self, mail: EmailMessage) -> None:
-        await self._calls.once("send", lambda: self._hand_over(mail), message=mail["Message-ID"])
+        await self._calls.once("send", lambda: self._deliver(mail), message=mail["Message-ID"])
 
-    async def _hand_over(self, mail: EmailMessage) -> None:
+    async def _deliver(self, mail: EmailMessage) -> None:
         content = mail.as_bytes()
-        connection = await self._begin(parseaddr(mail["From"])[1])
+        connection = await self._begin_transaction(parseaddr(mail["From"])[1])
         try:
             await connection.rcpt(mail["To"].addresses[0].addr_spec)
             try:
                 await connection.data(content)
             except (OSError, TimeoutError) as problem:
-                raise _Unanswered from problem
+                raise _NoReplyToData from problem
         except BaseException:
             connection.close()
             raise
-        if len(self._idle) < self._kept:
+        if len(self._idle) < self._max_idle:
             self._idle.append((time.monotonic(), connection))
         else:
-            await _leave(connection)
+            await _quit(connection)
 
-    async def _begin(self, sender: str) -> SMTP:
-        """A connection that has taken MAIL FROM. A kept one that turns out to be dead is replaced."""
+    async def _begin_transaction(self, sender: str) -> SMTP:
+        """A connection that has accepted MAIL FROM. An idle one that the server has closed is replaced."""
         while self._idle:
             since, connection = self._idle.pop()
-            if connection.is_connected and time.monotonic() - since < IDLE_SECONDS:
+            if connection.is_connected and time.monotonic() - since < MAX_IDLE_SECONDS:
                 try:
                     await connection.mail(sender)
                     return connection
@@ -111,14 +111,14 @@ class SmtpServer:
         return connection
 
 
-class _Unanswered(Exception):  # noqa: N818
-    """The whole mail was on its way, and no answer came."""
+class _NoReplyToData(Exception):  # noqa: N818
+    """The connection failed after DATA was begun: the server may have accepted the mail."""
 
 
 def classify_error(problem: Exception) -> Transient | Refused | None:
-    """What an exception means for the mail that was tried."""
+    """What an exception means for the mail. Codes of 500 and more are permanent: RFC 5321, section 4.2.1."""
     match problem:
-        case _Unanswered():
+        case _NoReplyToData():
             return Unclear(Reason.MAIL_UNCLEAR, "the mail server did not say whether it took the mail")
         case aiosmtplib.SMTPRecipientRefused() if problem.code >= 500:
             return Refused(Reason.RECIPIENT_REFUSED, f"The mail server refuses the address ({problem.code}).")
@@ -129,7 +129,7 @@ def classify_error(problem: Exception) -> Transient | Refused | None:
                 Reason.MAIL_DEFERRED, f"the mail server asks to try again later ({problem.code})"
             )
         case aiosmtplib.SMTPAuthenticationError() | aiosmtplib.SMTPSenderRefused() if problem.code >= 500:
-            # Our account, not the customer's address: no message is to be given up for it.
+            # A fault of our account, not of the customer's address: no message may be given up because of it.
             return Transient(
                 Reason.MAIL_UNAUTHORIZED, "the mail server refuses our account; check its address"
             )
@@ -141,8 +141,8 @@ def classify_error(problem: Exception) -> Transient | Refused | None:
             return None
 
 
-async def _leave(connection: SMTP) -> None:
+async def _quit(connection: SMTP) -> None:
     try:
-        await connection.quit(timeout=CLOSING_SECONDS)
+        await connection.quit(timeout=QUIT_TIMEOUT_SECONDS)
     except (aiosmtplib.SMTPException, OSError, TimeoutError):
         connection.close()

@@ -1,17 +1,18 @@
-"""Stripe as a payment provider, through its own SDK.
+"""Stripe as the payment provider, through its SDK.
 
-Sources: https://docs.stripe.com/payments/paymentintents/lifecycle,
-https://docs.stripe.com/api/idempotent_requests, https://docs.stripe.com/declines/codes
+A payment is a PaymentIntent that is created first and confirmed later:
+https://docs.stripe.com/payments/paymentintents/lifecycle
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiohttp
 import stripe
 from stripe import StripeClient
+from stripe.params import RefundCreateParams
 
 from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund
@@ -19,9 +20,15 @@ from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.payments import ProviderRefundState
 
-PAGE = 100
+T = TypeVar("T", stripe.PaymentIntent, stripe.Refund)
 
-_STATES = {
+PAGE_SIZE = 100
+"""The most that a list request returns: https://docs.stripe.com/api/pagination"""
+_MAX_MESSAGE_LENGTH = 200
+
+# https://docs.stripe.com/payments/paymentintents/lifecycle; "requires_payment_method" has no entry, see
+# `parse_intent`.
+_INTENT_STATES = {
     "requires_confirmation": IntentState.UNCONFIRMED,
     "requires_action": IntentState.REFUSED,
     "processing": IntentState.PROCESSING,
@@ -29,6 +36,8 @@ _STATES = {
     "succeeded": IntentState.CAPTURED,
     "canceled": IntentState.CANCELLED,
 }
+# Decline codes and error codes: https://docs.stripe.com/declines/codes. That page demands that a customer is
+# not told of a lost or stolen card or of suspected fraud.
 _REASONS = {
     "insufficient_funds": Reason.INSUFFICIENT_FUNDS,
     "expired_card": Reason.EXPIRED_CARD,
@@ -38,6 +47,7 @@ _REASONS = {
     "fraudulent": Reason.CARD_DECLINED,
     "authentication_required": Reason.AUTHENTICATION_REQUIRED,
 }
+# https://docs.stripe.com/api/refunds/object#refund_object-status
 _REFUND_STATES = {
     "succeeded": ProviderRefundState.SUCCEEDED,
     "pending": ProviderRefundState.PENDING,
@@ -51,7 +61,10 @@ class StripeProvider:
     """Implements `controllers.payment.ports.PaymentProvider`; an async context manager.
 
     Args:
+        key: The secret API key.
+        url: The API's base address.
         timeout_seconds: The most that one call may take.
+        failure_threshold, recovery_seconds: Of the circuit breaker, see `ProviderCalls`.
     """
 
     def __init__(
@@ -73,12 +86,13 @@ class StripeProvider:
         self._client: StripeClient | None = None
 
     async def __aenter__(self) -> Self:
-        # Telemetry would keep an id in the user's home and describe this machine in every request.
+        # Telemetry stores an id in the user's home and describes the host in every request.
         stripe.enable_telemetry = False
         self._session = open_session(self._timeout_seconds)
         self._client = StripeClient(
             self._key,
             base_addresses={"api": self._url},
+            # Retries are decided by `ProviderCalls` and by the controller, which looks before it repeats.
             max_network_retries=0,
             http_client=stripe.AIOHTTPClient(timeout=self._session.timeout, session=self._session),
         )
@@ -91,6 +105,7 @@ class StripeProvider:
     async def create_intent(
         self, *, key: str, amount: int, currency: str, method: str, merchant: str, reference: str
     ) -> Intent:
+        # Any: the SDK's type is of the newest API version, which has no `payment_method_types`.
         params: Any = {
             "amount": amount,
             "currency": currency.lower(),
@@ -98,7 +113,7 @@ class StripeProvider:
             "payment_method_types": ["card"],
             "metadata": {"merchant": merchant, "order": reference},
         }
-        return intent_of(
+        return parse_intent(
             await self._calls.once(
                 "create_intent",
                 lambda: self._intents.create_async(params, {"idempotency_key": key}),
@@ -107,17 +122,16 @@ class StripeProvider:
         )
 
     async def confirm(self, intent_id: str, *, key: str) -> Intent:
-        async def work() -> Any:
+        async def work() -> stripe.PaymentIntent:
             try:
                 return await self._intents.confirm_async(intent_id, {}, {"idempotency_key": key})
             except stripe.CardError as decline:
-                # A decline is an answer, and carries the intent as it is now.
-                return _declined(decline)
+                return _declined_intent(decline)
 
-        return intent_of(await self._calls.once("confirm", work, intent=intent_id))
+        return parse_intent(await self._calls.once("confirm", work, intent=intent_id))
 
     async def get_intent(self, intent_id: str) -> Intent:
-        return intent_of(
+        return parse_intent(
             await self._calls.with_retries(
                 "get_intent", lambda: self._intents.retrieve_async(intent_id), intent=intent_id
             )
@@ -125,18 +139,23 @@ class StripeProvider:
 
     async def cancel_intent(self, intent_id: str) -> Intent:
         try:
-            return intent_of(
+            return parse_intent(
                 await self._calls.once(
                     "cancel_intent", lambda: self._intents.cancel_async(intent_id), intent=intent_id
                 )
             )
         except Refused:
-            # It was cancelled already, or the money was faster.
+            # An intent that is cancelled or captured already cannot be cancelled:
+            # https://docs.stripe.com/api/payment_intents/cancel
             return await self.get_intent(intent_id)
 
     async def refund(self, intent_id: str, *, key: str, amount: int, reference: str) -> Refund:
-        params: Any = {"payment_intent": intent_id, "amount": amount, "metadata": {"refund": reference}}
-        return refund_of(
+        params: RefundCreateParams = {
+            "payment_intent": intent_id,
+            "amount": amount,
+            "metadata": {"refund": reference},
+        }
+        return parse_refund(
             await self._calls.once(
                 "refund",
                 lambda: self._refunds.create_async(params, {"idempotency_key": key}),
@@ -146,97 +165,107 @@ class StripeProvider:
         )
 
     async def get_refund(self, refund_id: str) -> Refund:
-        return refund_of(
+        return parse_refund(
             await self._calls.with_retries(
                 "get_refund", lambda: self._refunds.retrieve_async(refund_id), refund=refund_id
             )
         )
 
     async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
-        async for refund in self._pages("find_refund", self._refunds, {"payment_intent": intent_id}):
-            found = refund_of(refund)
+        async for refund in self._pages(
+            "find_refund", self._refunds.list_async, {"payment_intent": intent_id}
+        ):
+            found = parse_refund(refund)
             if found.reference == reference and found.state is not ProviderRefundState.FAILED:
                 return found
         return None
 
     async def intents(self) -> AsyncIterator[Intent]:
-        async for intent in self._pages("list_intents", self._intents, {}):
-            yield intent_of(intent)
+        async for intent in self._pages("list_intents", self._intents.list_async, {}):
+            yield parse_intent(intent)
 
     async def refunds(self) -> AsyncIterator[Refund]:
-        async for refund in self._pages("list_refunds", self._refunds, {}):
-            yield refund_of(refund)
+        async for refund in self._pages("list_refunds", self._refunds.list_async, {}):
+            yield parse_refund(refund)
 
     @property
-    def _intents(self) -> Any:
+    def _intents(self) -> stripe.PaymentIntentService:
         assert self._client is not None, "the payment provider is not open"
         return self._client.v1.payment_intents
 
     @property
-    def _refunds(self) -> Any:
+    def _refunds(self) -> stripe.RefundService:
         assert self._client is not None, "the payment provider is not open"
         return self._client.v1.refunds
 
-    async def _pages(self, operation: str, service: Any, query: dict[str, Any]) -> AsyncIterator[Any]:
-        after: dict[str, str] = {}
+    async def _pages(
+        self,
+        operation: str,
+        list_page: Callable[[Any], Awaitable[stripe.ListObject[T]]],
+        query: Mapping[str, str],
+    ) -> AsyncIterator[T]:
+        cursor: dict[str, str] = {}
         while True:
             page = await self._calls.with_retries(
-                operation, partial(service.list_async, {"limit": PAGE, **query, **after})
+                operation, partial(list_page, {"limit": PAGE_SIZE, **query, **cursor})
             )
             for item in page.data:
                 yield item
             if not page.has_more:
                 return
-            after = {"starting_after": page.data[-1].id}
+            cursor = {"starting_after": page.data[-1].id}
 
 
-def intent_of(found: Any) -> Intent:
+def parse_intent(found: stripe.PaymentIntent) -> Intent:
     """Read a PaymentIntent."""
     error = found.last_payment_error
-    status = str(found.status)
-    state = _STATES.get(status)
+    state = _INTENT_STATES.get(found.status)
     if state is None:
-        # requires_payment_method: new, or sent back by a decline.
+        # "requires_payment_method" is the state of a new intent and also of one whose payment failed.
         state = IntentState.REFUSED if error else IntentState.UNCONFIRMED
-    reason, message = _why(status, error) if state is IntentState.REFUSED else (None, None)
+    reason, message = _refusal(found.status, error) if state is IntentState.REFUSED else (None, None)
     return Intent(
         id=found.id,
         state=state,
         amount=found.amount,
         currency=found.currency.upper(),
         received=found.amount_received or 0,
-        reference=found.metadata["order"] if found.metadata and "order" in found.metadata else "",
+        reference=_metadata(found, "order"),
         reason=reason,
         message=message,
     )
 
 
-def refund_of(found: Any) -> Refund:
+def parse_refund(found: stripe.Refund) -> Refund:
     """Read a Refund."""
     intent = found.payment_intent
     return Refund(
         id=found.id,
-        intent_id=intent if isinstance(intent, str) else intent.id,
-        state=_REFUND_STATES.get(str(found.status), ProviderRefundState.PENDING),
+        intent_id=intent.id if isinstance(intent, stripe.PaymentIntent) else intent or "",
+        state=_REFUND_STATES.get(found.status or "", ProviderRefundState.PENDING),
         amount=found.amount,
         currency=found.currency.upper(),
-        reference=found.metadata["refund"] if found.metadata and "refund" in found.metadata else "",
+        reference=_metadata(found, "refund"),
+        # Only a failed refund has this field.
         reason=getattr(found, "failure_reason", None),
     )
 
 
 def classify_error(problem: Exception) -> Transient | Refused | None:
-    """What an exception of the SDK means for the effect that was tried."""
+    """What an exception of the SDK means for the call.
+
+    Sources: https://docs.stripe.com/api/errors, https://docs.stripe.com/error-low-level
+    """
     match problem:
         case stripe.APIConnectionError():
-            # The SDK wraps every network failure in this one; only its cause tells whether anything was sent.
+            # The SDK wraps every network failure in this class; its cause says whether anything was sent.
             if isinstance(problem.__cause__, NEVER_SENT):
                 return Transient(Reason.PAYMENTS_UNAVAILABLE, "the payment provider cannot be reached")
             return Unclear(Reason.PAYMENTS_UNCLEAR, "the payment provider did not answer")
         case stripe.RateLimitError():
             return Transient(Reason.PAYMENTS_BUSY, "the payment provider asks to wait", retry_after=1.0)
         case stripe.AuthenticationError() | stripe.PermissionError():
-            # Our fault, not the customer's: no order is to fail for it.
+            # A fault of this installation's settings: no order may fail because of it.
             return Transient(
                 Reason.PAYMENTS_UNAUTHORIZED,
                 "the payment provider refuses our API key; check the key it is given",
@@ -246,30 +275,42 @@ def classify_error(problem: Exception) -> Transient | Refused | None:
                 Reason.PAYMENT_REJECTED, "The payment provider saw another request under the same key."
             )
         case stripe.StripeError() if problem.http_status == 409:
+            # A request under the same idempotency key is still being processed.
             return Transient(Reason.PAYMENTS_BUSY, "the payment provider works on the same request", 0.5)
         case stripe.StripeError() if problem.http_status and 400 <= problem.http_status < 500:
-            code = getattr(problem, "code", None) or type(problem).__name__
+            code = problem.code or type(problem).__name__
             return Refused(Reason.PAYMENT_REJECTED, f"The payment provider rejected the request ({code}).")
         case stripe.StripeError():
+            # Stripe calls the result of a request that was answered with 5xx indeterminate.
             return Unclear(Reason.PAYMENTS_UNCLEAR, "the payment provider failed")
         case aiohttp.ClientError() | asyncio.TimeoutError() | OSError():
-            # The body of an answer broke off: what it said is not known.
+            # The connection broke while the body was read, which the SDK does not wrap.
             return Unclear(Reason.PAYMENTS_UNCLEAR, "the payment provider's answer broke off")
         case _:
             return None
 
 
-def _why(status: str, error: Any) -> tuple[Reason, str]:
+def _refusal(status: str, error: stripe.PaymentIntent.LastPaymentError | None) -> tuple[Reason, str]:
     if status == "requires_action":
         return Reason.AUTHENTICATION_REQUIRED, "The bank asks the customer to confirm the payment."
     codes = (getattr(error, "decline_code", None), getattr(error, "code", None))
     reason = next((_REASONS[code] for code in codes if code in _REASONS), Reason.CARD_DECLINED)
-    return reason, str(getattr(error, "message", None) or "The card was declined.")[:200]
+    message = getattr(error, "message", None) or "The card was declined."
+    return reason, message[:_MAX_MESSAGE_LENGTH]
 
 
-def _declined(decline: stripe.CardError) -> Any:
+def _declined_intent(decline: stripe.CardError) -> stripe.PaymentIntent:
+    """The intent as it is after a decline, which the error carries: an answer, not a failure.
+
+    Source: https://docs.stripe.com/api/errors#errors-payment_intent
+    """
     body: Any = decline.json_body or {}
     document = body.get("error", {}).get("payment_intent")
     if document is None:
         raise decline
     return stripe.PaymentIntent.construct_from(document, None)
+
+
+def _metadata(found: stripe.PaymentIntent | stripe.Refund, key: str) -> str:
+    metadata = found.metadata
+    return metadata[key] if metadata and key in metadata else ""

@@ -1,7 +1,4 @@
-"""SMS by Twilio, through its own SDK.
-
-Source: https://www.twilio.com/docs/messaging/api/message-resource, https://www.twilio.com/docs/api/errors
-"""
+"""SMS through Twilio's SDK: https://www.twilio.com/docs/messaging/api/message-resource"""
 
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -22,17 +19,18 @@ from orderplane.ledgers.errors import Refused, Transient, Unclear
 log = logging.getLogger(__name__)
 
 TWILIO = "https://api.twilio.com"
-PAGE = 200
-LOOKED_AT = 200
-"""So many messages to one number are looked at, the newest first, for one that is in doubt."""
+PAGE_SIZE = 200
+MAX_MESSAGES_SEARCHED = 200
+"""How many messages to a number are searched, newest first, for one whose sending was not confirmed."""
 
 
 class TwilioSms:
-    """Implements `notifications.ports.SmsProvider` and `Outgoing`; an async context manager.
+    """Implements `SmsProvider` and `Outgoing` of `workers.notifier.ports`; an async context manager.
 
     Args:
         login: `ACCOUNT_SID:AUTH_TOKEN`.
-        sender: The number, or name, that messages come from.
+        sender: The number or alphanumeric name that messages come from.
+        url: The API's base address.
         timeout_seconds: The most that one call may take.
     """
 
@@ -58,7 +56,7 @@ class TwilioSms:
 
     async def __aenter__(self) -> Self:
         self._session = open_session(self._timeout_seconds)
-        self._client = Client(self._account, self._token, http_client=_Wire(self._session))
+        self._client = Client(self._account, self._token, http_client=_HttpClient(self._session))
         self._client.api.base_url = self._url
         return self
 
@@ -73,16 +71,18 @@ class TwilioSms:
         return await self._calls.once("send", create)
 
     async def find(self, to: str, reference: str) -> str | None:
-        async def look() -> str | None:
-            async for message in await self._messages.stream_async(to=to, limit=LOOKED_AT, page_size=PAGE):
+        async def search() -> str | None:
+            async for message in await self._messages.stream_async(
+                to=to, limit=MAX_MESSAGES_SEARCHED, page_size=PAGE_SIZE
+            ):
                 if parse_sms_reference(message.body or "") == reference:
                     return str(message.sid)
             return None
 
-        return await self._calls.with_retries("find", look)
+        return await self._calls.with_retries("find", search)
 
     async def references(self) -> AsyncIterator[str]:
-        read = partial(self._messages.page_async, from_=self._sender, page_size=PAGE)
+        read = partial(self._messages.page_async, from_=self._sender, page_size=PAGE_SIZE)
         while True:
             page = await self._calls.with_retries("list", read)
             for message in page:
@@ -97,8 +97,8 @@ class TwilioSms:
         return self._client.messages
 
 
-class _Wire(AsyncHttpClient):  # type: ignore[misc]
-    """What the SDK speaks through. Its own does by aiohttp what aiohttp warns of."""
+class _HttpClient(AsyncHttpClient):  # type: ignore[misc]
+    """Replaces the SDK's HTTP client, whose use of `aiohttp.BasicAuth` makes aiohttp warn."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         super().__init__(log, True, None)
@@ -115,24 +115,27 @@ class _Wire(AsyncHttpClient):  # type: ignore[misc]
         timeout: float | None = None,  # noqa: ASYNC109
         allow_redirects: bool = False,
     ) -> Response:
-        said = dict(headers or {})
+        all_headers = dict(headers or {})
         if auth is not None:
-            said["Authorization"] = aiohttp.encode_basic_auth(*auth)
+            all_headers["Authorization"] = aiohttp.encode_basic_auth(*auth)
         async with self._session.request(
-            method, url, params=params, data=data, headers=said, allow_redirects=allow_redirects
+            method, url, params=params, data=data, headers=all_headers, allow_redirects=allow_redirects
         ) as answer:
             return Response(answer.status, await answer.text(), answer.headers)
 
 
 def classify_error(problem: Exception) -> Transient | Refused | None:
-    """What an exception of the SDK, or of the requests under it, means for the message that was tried."""
+    """What an exception of the SDK or of aiohttp means for the message.
+
+    Source: https://www.twilio.com/docs/usage/twilios-response
+    """
     match problem:
         case TwilioRestException() | TwilioServiceException() if problem.status < 500:
             return _refusal(problem.status, problem.code)
         case _ if isinstance(problem, NEVER_SENT):
             return Transient(Reason.SMS_UNAVAILABLE, "the SMS provider cannot be reached")
         case TwilioException() | aiohttp.ClientError() | OSError() | ValueError():
-            # The last is an answer that is no JSON.
+            # ValueError: the answer is not JSON.
             return Unclear(Reason.SMS_UNCLEAR, "the SMS provider did not say whether it took the message")
         case _:
             return None
@@ -142,6 +145,6 @@ def _refusal(status: int, code: int | None) -> Transient | Refused:
     if status == 429:
         return Transient(Reason.SMS_BUSY, "the SMS provider asks to wait", retry_after=1.0)
     if status in (401, 403):
-        # Our account, not the customer's number: no message is to be given up for it.
+        # A fault of our account, not of the customer's number: no message may be given up because of it.
         return Transient(Reason.SMS_UNAUTHORIZED, "the SMS provider refuses our account; check its login")
     return Refused(Reason.SMS_REFUSED, f"The SMS provider refuses the message (error {code}).")

@@ -1,13 +1,22 @@
 """Tell what the notifier can use from what is a dead letter. Pure."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 from uuid import UUID
 
 from orderplane.events.dead_letters import DeadLetter, original_headers
-from orderplane.events.envelope import ConsumedRecord, Event, Unreadable, parse_event, to_record
+from orderplane.events.envelope import ConsumedRecord, Event, HistoryRow, Unreadable, parse_event, to_record
 
 NAME = "notifier"
+
+
+class DeadMessage(HistoryRow):
+    """A row of table `notifications` that was given up, with its event."""
+
+    reason: str
+    attempt: int
+    channel: str
+    kafka_partition: int | None
+    kafka_offset: int | None
 
 
 def sort(records: Iterable[ConsumedRecord]) -> tuple[list[tuple[ConsumedRecord, Event]], list[DeadLetter]]:
@@ -50,7 +59,7 @@ def letter_for(record: ConsumedRecord, reason: str, detail: str) -> DeadLetter:
     )
 
 
-def letter_of_row(row: Mapping[str, Any]) -> DeadLetter:
+def letter_of_row(row: DeadMessage) -> DeadLetter:
     """The dead letter of a message that could not be sent: its event, as the relay had sent it."""
     record = to_record(row)
     return DeadLetter(

@@ -11,6 +11,7 @@ from orderplane.events.envelope import Event
 from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session, transaction
+from orderplane.workers.notifier.letters import DeadMessage
 from orderplane.workers.notifier.plan import CHANNELS, End, Notification, Recipient, State
 
 _TELLING = [(type_.value, channel.value) for type_, channels in CHANNELS.items() for channel in channels]
@@ -208,7 +209,7 @@ class NotificationStore:
             await connection.execute(_IN_DOUBT, *_ours(notice), reason)
 
     @asynccontextmanager
-    async def burying(self, most: int) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+    async def burying(self, most: int) -> AsyncIterator[Sequence[DeadMessage]]:
         """Dead rows, with their events, that the dead-letter topic has not; it has them after the block.
 
         They are locked meanwhile, so that several notifiers do not bury the same ones.

@@ -1,14 +1,18 @@
 """Which rows of a batch may go out now, and which never can. Pure."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 from uuid import UUID
 
+from orderplane.events.envelope import HistoryRow
 from orderplane.events.types import EventType
 
-Row = Mapping[str, Any]
-"""A row of table `history`, with `data` as JSON text."""
+
+class Row(HistoryRow):
+    """An unpublished row of table `history`."""
+
+    id: int
+
 
 _KNOWN = frozenset(type_.value for type_ in EventType)
 

@@ -113,7 +113,7 @@ def parcel(weight, *sides):
     ],
 )
 def test_boxes_become_one_that_holds_them(boxes, expected):
-    assert carriers.parcel_of(boxes) == expected
+    assert carriers.to_easypost_parcel(boxes) == expected
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_boxes_become_one_that_holds_them(boxes, expected):
     ],
 )
 def test_rates_become_minor_units(text, currency, minor):
-    assert carriers.minor_of(text, currency) == minor
+    assert carriers.to_minor_units(text, currency) == minor

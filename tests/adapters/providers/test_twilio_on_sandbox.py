@@ -48,7 +48,7 @@ async def test_what_is_sent_is_found_by_its_reference(sms):
 
 
 async def test_all_pages_are_read(sms, monkeypatch):
-    monkeypatch.setattr(twilio, "PAGE", 3)
+    monkeypatch.setattr(twilio, "PAGE_SIZE", 3)
     await asyncio.gather(*(sms.send("+4930901822", TEXT.format(100 + number)) for number in range(10)))
     found = [each async for each in sms.references()]
     assert {f"{100 + number:012x}" for number in range(10)} <= set(found)
