@@ -49,8 +49,8 @@ ORDER: dict[str, Any] = json.loads(
 
 BEGUN_FIRST = (
     "simulation/test_simulation",
-    "providers/test_provider_trouble",
-    "providers/test_easypost_on_sandbox",
+    "adapters/test_provider_faults",
+    "carriers/test_easypost_on_sandbox",
     "chaos/test_crash_safety",
     "contracts/test_documented_answers",
     "notifier/test_trouble",
@@ -61,7 +61,7 @@ BEGUN_FIRST = (
     "saga/test_deletions",
     "cli/test_dev_lifecycle",
     "audit/test_audit_command",
-    "workers/test_relay_failures",
+    "relay/test_relay_failures",
 )
 """The files that take longest."""
 

@@ -1,4 +1,4 @@
-"""The real ledgers, brought through every effect that tells an event."""
+"""The PostgreSQL ledgers, brought through every effect that appends an event."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -91,8 +91,8 @@ class Ledgers:
         await self.parcels.record_label(self.merchant, uid, LABEL, now=now, next_poll_at=now)
         return uid
 
-    async def undone(self, uid, *, is_cancel):
-        """Undo whatever there is, as the finalizers do."""
+    async def compensated(self, uid, *, is_cancel):
+        """Compensate an order, as the finalizers do."""
         await self.gates.compensate(
             self.merchant, uid, reason="CancelRequested", message="Called off.", is_cancel=is_cancel
         )
@@ -112,14 +112,14 @@ class Ledgers:
         await self.gates.seal(self.merchant, uid)
 
     async def live(self):
-        """Let every event happen, and answer what the history has of it."""
+        """Cause every type of event; returns the history."""
         delivered = await self.shipped()
         await self.parcels.record_tracking_status(self.merchant, delivered, TrackingStatus.DELIVERED)
-        await self.undone(await self.shipped(), is_cancel=True)
-        await self.undone(await self.intended(), is_cancel=False)
+        await self.compensated(await self.shipped(), is_cancel=True)
+        await self.compensated(await self.intended(), is_cancel=False)
         declined = await self.intended()
         await self.payments.decline(self.merchant, declined, "CardDeclined", "The card was declined.")
-        await self.undone(declined, is_cancel=False)
+        await self.compensated(declined, is_cancel=False)
         expired = await self.held(alone=True, minutes=-1)
         await self.stock.expire(self.merchant, expired, datetime.now(UTC))
         await self.held()
@@ -130,7 +130,7 @@ class Ledgers:
 
 @asynccontextmanager
 async def open_ledgers(dsn: str) -> AsyncIterator[Ledgers]:
-    """Those of a merchant of their own, with something on the shelf."""
+    """Those of a new merchant with stock."""
     merchant = f"contract-{secrets.token_hex(4)}"
     pool = await open_pool(dsn, size=2)
     try:

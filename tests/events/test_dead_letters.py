@@ -1,4 +1,4 @@
-"""Records that are no events of ours, and how they are buried and read again."""
+"""Records that are not events, and dead letters written and read."""
 
 import re
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A row as a CloudEvent in Kafka's binary mode."""
+"""A history row as a CloudEvent in the binary mode of the Kafka binding."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from importlib import resources
@@ -71,7 +71,7 @@ def test_the_same_row_is_the_same_record_wherever_it_is_read():
 
 
 @given(st.uuids())
-def test_a_subject_stays_in_its_lane(subject):
+def test_a_subject_stays_in_its_outbox_partition(subject):
     assert outbox_partition_of(subject) == outbox_partition_of(UUID(str(subject)))
     assert 0 <= outbox_partition_of(subject) < OUTBOX_PARTITIONS
 

@@ -1,4 +1,4 @@
-"""A pod's token is another one every hour: the client has to see that, and must not lose the last one."""
+"""A pod's token is replaced every hour: the client reads it again, and keeps the last one if it cannot."""
 
 import asyncio
 from pathlib import Path
@@ -69,7 +69,7 @@ async def test_it_is_not_read_for_each_request() -> None:
 @pytest.mark.parametrize(
     ("user", "header"), [({"token": "secret"}, "Bearer secret"), ({}, None)], ids=["token", "none"]
 )
-async def test_a_kubeconfig_with_a_token_is_heeded(
+async def test_the_token_of_a_kubeconfig_is_used(
     tmp_path: Path, user: dict[str, str], header: str | None
 ) -> None:
     seen: list[str | None] = []

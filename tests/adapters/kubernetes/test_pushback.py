@@ -1,4 +1,4 @@
-"""An API server that sheds load says for how long to stay away, and the client remembers it."""
+"""The Retry-After of a 429 of the API server becomes the client's pushback."""
 
 import aiohttp
 import pytest
@@ -10,7 +10,7 @@ from orderplane.crds.meta import Kind
 
 
 @pytest.mark.parametrize(("retry_after", "seconds"), [("7", 7.0), ("3600", 30.0), ("soon", 1.0), (None, 1.0)])
-async def test_what_a_429_says_is_heeded(retry_after: str | None, seconds: float) -> None:
+async def test_a_429_sets_the_pushback(retry_after: str | None, seconds: float) -> None:
     answers = [429, 404]
 
     async def refuse(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""An API server that has just started refuses everybody until it has read its roles; nobody may notice."""
+"""A starting API server forbids everything until its RBAC informers are synced; the client waits for it."""
 
 from collections.abc import AsyncIterator
 
@@ -12,23 +12,23 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.crds.api_errors import Forbidden, Unavailable
 from orderplane.crds.meta import Kind
 
-WANT_OF_A_ROLE = (
+RBAC_FORBIDS = (
     'orders.orderplane.dev is forbidden: User "orderplane:gateway" cannot create resource "orders" in API '
     'group "orderplane.dev" in the namespace "demo"'
 )
-A_POLICY = (
+POLICY_DENIES = (
     'orders.orderplane.dev "x" is forbidden: ValidatingAdmissionPolicy "orderplane-presets" with binding '
     '"orderplane-presets" denied request: no'
 )
 
 
-class Young:
+class StartingServer:
     """Refuses the first `refusals` requests."""
 
     def __init__(self) -> None:
         self.is_down = False
         self.refusals = 0
-        self.message = WANT_OF_A_ROLE
+        self.message = RBAC_FORBIDS
         self.asked = 0
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -43,55 +43,55 @@ class Young:
 
 
 @pytest.fixture
-def young() -> Young:
-    return Young()
+def server() -> StartingServer:
+    return StartingServer()
 
 
 @pytest.fixture
-async def api(young: Young) -> AsyncIterator[ApiClient]:
+async def api(server: StartingServer) -> AsyncIterator[ApiClient]:
     app = web.Application()
-    app.router.add_post("/{path:.*}", young.answer)
-    async with TestServer(app) as server, aiohttp.ClientSession() as http:
-        yield ApiClient(http, str(server.make_url("")))
+    app.router.add_post("/{path:.*}", server.answer)
+    async with TestServer(app) as running, aiohttp.ClientSession() as http:
+        yield ApiClient(http, str(running.make_url("")))
 
 
-async def after_silence(young: Young, api: ApiClient) -> None:
-    young.is_down = True
+async def after_no_answer(server: StartingServer, api: ApiClient) -> None:
+    server.is_down = True
     with pytest.raises(Unavailable):
         await api.create(Kind.ORDER, "demo", {})
-    young.is_down, young.asked = False, 0
+    server.is_down, server.asked = False, 0
 
 
-async def test_after_silence_a_refusal_for_want_of_a_role_is_not_believed(
-    young: Young, api: ApiClient
+async def test_after_no_answer_a_request_that_rbac_forbids_is_repeated(
+    server: StartingServer, api: ApiClient
 ) -> None:
-    await after_silence(young, api)
-    young.refusals = 3
+    await after_no_answer(server, api)
+    server.refusals = 3
     assert await api.create(Kind.ORDER, "demo", {}) == {"kind": "Order"}
-    assert young.asked == 4
+    assert server.asked == 4
 
 
-async def test_one_that_lasts_is_believed(
-    young: Young, api: ApiClient, monkeypatch: pytest.MonkeyPatch
+async def test_a_refusal_that_lasts_is_raised(
+    server: StartingServer, api: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "RBAC_WARM_UP_SECONDS", 0.3)
-    await after_silence(young, api)
-    young.refusals = 1_000
+    await after_no_answer(server, api)
+    server.refusals = 1_000
     with pytest.raises(Forbidden, match="cannot create"):
         await api.create(Kind.ORDER, "demo", {})
-    assert 1 < young.asked < 10
+    assert 1 < server.asked < 10
 
 
-async def test_without_silence_it_is_believed_at_once(young: Young, api: ApiClient) -> None:
-    young.refusals = 1_000
+async def test_a_server_that_has_answered_is_believed_at_once(server: StartingServer, api: ApiClient) -> None:
+    server.refusals = 1_000
     with pytest.raises(Forbidden, match="cannot create"):
         await api.create(Kind.ORDER, "demo", {})
-    assert young.asked == 1
+    assert server.asked == 1
 
 
-async def test_what_a_policy_refuses_is_refused_at_once(young: Young, api: ApiClient) -> None:
-    await after_silence(young, api)
-    young.refusals, young.message = 1_000, A_POLICY
+async def test_what_a_policy_denies_is_raised_at_once(server: StartingServer, api: ApiClient) -> None:
+    await after_no_answer(server, api)
+    server.refusals, server.message = 1_000, POLICY_DENIES
     with pytest.raises(Forbidden, match="denied request"):
         await api.create(Kind.ORDER, "demo", {})
-    assert young.asked == 1
+    assert server.asked == 1

@@ -1,19 +1,12 @@
-"""The SDKs' exceptions and objects, as tables: what each means."""
+"""What each exception of EasyPost's SDK means, and how parcels and prices are converted."""
 
 import aiohttp
 import easypost.errors
 import pytest
-import stripe
 
-from orderplane.adapters.carriers import easypost as carriers
-from orderplane.adapters.payments import stripe as payments
+from orderplane.adapters.carriers.easypost import classify_error, to_easypost_parcel, to_minor_units
 from orderplane.crds.shipment import Parcel
 from orderplane.ledgers.errors import Refused, Transient, Unclear
-
-
-def caused(problem, cause):
-    problem.__cause__ = cause
-    return problem
 
 
 def within(problem, context):
@@ -26,34 +19,6 @@ class _Connector(aiohttp.ClientConnectorError):
         pass
 
 
-@pytest.mark.parametrize(
-    ("problem", "verdict"),
-    [
-        (caused(stripe.APIConnectionError("x"), _Connector()), Transient),
-        (caused(stripe.APIConnectionError("x"), aiohttp.ConnectionTimeoutError()), Transient),
-        (caused(stripe.APIConnectionError("x"), aiohttp.SocketTimeoutError()), Unclear),
-        (caused(stripe.APIConnectionError("x"), TimeoutError()), Unclear),
-        (caused(stripe.APIConnectionError("x"), aiohttp.ServerDisconnectedError()), Unclear),
-        (stripe.RateLimitError("x", http_status=429), Transient),
-        (stripe.AuthenticationError("x", http_status=401), Transient),
-        (stripe.PermissionError("x", http_status=403), Transient),
-        (stripe.APIError("x", http_status=409), Transient),
-        (stripe.APIError("x", http_status=500), Unclear),
-        (stripe.APIError("x", http_status=200), Unclear),
-        (stripe.APIError("x"), Unclear),
-        (stripe.IdempotencyError("x", http_status=400), Refused),
-        (stripe.InvalidRequestError("x", "amount", http_status=400), Refused),
-        (stripe.CardError("x", None, "card_declined", http_status=402), Refused),
-        (aiohttp.ClientPayloadError(), Unclear),
-        (ConnectionResetError(), Unclear),
-        (KeyError("a defect of ours"), type(None)),
-    ],
-    ids=lambda one: type(one).__name__ if isinstance(one, Exception) else one.__name__,
-)
-def test_stripe(problem, verdict):
-    assert type(payments.classify_error(problem)) is verdict
-
-
 def api(status, code=None):
     error = easypost.errors.ApiError("x", http_status=status)
     error.code = code
@@ -61,7 +26,7 @@ def api(status, code=None):
 
 
 @pytest.mark.parametrize(
-    ("problem", "verdict", "reason"),
+    ("problem", "expected", "reason"),
     [
         (within(easypost.errors.HttpError("x"), _Connector()), Transient, "CarrierUnavailable"),
         (within(easypost.errors.HttpError("x"), aiohttp.ConnectionTimeoutError()), Transient,
@@ -84,14 +49,14 @@ def api(status, code=None):
         (api(404, "NOT_FOUND"), Refused, "ShipmentRejected"),
     ],
 )  # fmt: skip
-def test_easypost(problem, verdict, reason):
-    found = carriers.classify_error(problem)
-    assert type(found) is verdict
+def test_an_exception_is_classified(problem, expected, reason):
+    found = classify_error(problem)
+    assert type(found) is expected
     assert found.reason == reason
 
 
 def test_a_defect_is_not_taken_for_the_carriers_answer():
-    assert carriers.classify_error(KeyError("ours")) is None
+    assert classify_error(KeyError("ours")) is None
 
 
 def parcel(weight, *sides):
@@ -113,7 +78,7 @@ def parcel(weight, *sides):
     ],
 )
 def test_boxes_become_one_that_holds_them(boxes, expected):
-    assert carriers.to_easypost_parcel(boxes) == expected
+    assert to_easypost_parcel(boxes) == expected
 
 
 @pytest.mark.parametrize(
@@ -129,4 +94,4 @@ def test_boxes_become_one_that_holds_them(boxes, expected):
     ],
 )
 def test_rates_become_minor_units(text, currency, minor):
-    assert carriers.to_minor_units(text, currency) == minor
+    assert to_minor_units(text, currency) == minor

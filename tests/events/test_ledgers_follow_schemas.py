@@ -1,4 +1,4 @@
-"""What the real ledgers write is what the schemas promise, for every type."""
+"""What the PostgreSQL ledgers append is valid by the schemas, for every type."""
 
 import json
 from collections import defaultdict

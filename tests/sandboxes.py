@@ -1,4 +1,4 @@
-"""The real sandboxes as real processes, and the real SDK adapters that talk to them."""
+"""Fixtures: sandboxes of the providers as processes, and adapters that call them."""
 
 import asyncio
 import os
