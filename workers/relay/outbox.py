@@ -1,30 +1,34 @@
-"""The relay's side of the history: partitions, waiting rows, marks. One database session holds it all.
+"""The relay's part of the history: partitions, unpublished rows, marks, all in one database session.
 
-A partition's lock lives as long as the session, and only the session that holds it marks rows: a relay that
-lost its partitions cannot mark, and its partitions are free for others.
+A partition belongs to the session that holds its advisory lock, and only that session marks rows. When the
+session ends, PostgreSQL releases its locks: a relay that has lost its session cannot mark rows any more, and
+others can claim its partitions.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
+from uuid import UUID
 
 import asyncpg
 
 from orderplane.adapters.dependencies import NO_DATABASE
-from orderplane.workers.relay.batch import Row
-from orderplane.workers.relay.partitions import share_out
+from orderplane.ledgers.postgres.session import Connection
+from orderplane.workers.relay.plan import OutboxRow, rebalance
 
 _PARTITION = 0x6F70_0001
-"""The first key of the partitions' advisory locks; the partition is the second."""
+"""First key of the advisory lock of a partition; the second is its number."""
 _PRESENCE = 0x6F70_0002
-"""A shared lock that every relay holds, so that they can be counted."""
+"""First key of a shared advisory lock that every relay holds, so that relays can be counted."""
 
-# Found dead within 11 s where a machine or a network dies without a word; its locks go with it.
+# PostgreSQL notices within 11 s that the machine of a relay is gone, and releases its locks.
 _KEEPALIVE = {"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
 
-# From each partition its oldest, by the index alone: the same small work with ten rows waiting or a million.
-_WAITING_ROWS = """
+# The oldest rows of each partition, by the index alone: the same small work for ten rows or a million. Rows
+# are selected because they are unpublished, not by an id to go on from: ids are drawn before the commit, so a
+# transaction that commits late has a low one.
+_UNPUBLISHED = """
 SELECT h.* FROM unnest($1::smallint[]) AS mine (partition) CROSS JOIN LATERAL (
     SELECT id, event_id, merchant, subject, name, seq, type, data, traceparent, at
     FROM history
@@ -43,61 +47,55 @@ FROM history WHERE published_at IS NULL
 """
 
 
-class Outbox:
-    """What waits in the partitions that this session holds."""
+_MARK = "UPDATE history SET published_at = clock_timestamp() WHERE id = ANY($1::int8[])"
+_RELEASE = "SELECT pg_advisory_unlock($1, partition) FROM unnest($2::int[]) AS partition"
+_CLAIM = """
+SELECT partition, pg_try_advisory_lock($1, partition) AS is_mine FROM unnest($2::int[]) AS partition
+"""
 
-    def __init__(self, connection: Any) -> None:
+
+class Outbox:
+    """The partitions that this session holds, and their rows."""
+
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._partitions: set[int] = set()
 
     @property
     def partitions(self) -> frozenset[int]:
-        """The partitions that are ours."""
+        """The partitions that this session holds."""
         return frozenset(self._partitions)
 
     @property
     def is_lost(self) -> bool:
-        """The session has ended, and the partitions with it."""
+        """Whether the session has ended, and the partitions with it."""
         return bool(self._connection.is_closed())
 
-    async def share(self) -> None:
-        """Take free partitions up to a fair share, give back what is above it; no row may be under way."""
+    async def rebalance(self) -> None:
+        """Claim free partitions up to a fair share and release those above it. No row may be in flight."""
         locks = await self._connection.fetch(_LOCKS, _PARTITION, _PRESENCE)
         relays = sum(lock["kind"] == _PRESENCE for lock in locks)
-        change = share_out(
-            self._partitions, {lock["partition"] for lock in locks if lock["kind"] == _PARTITION}, relays
-        )
+        taken = {lock["partition"] for lock in locks if lock["kind"] == _PARTITION}
+        change = rebalance(self._partitions, taken, relays)
         if change.release:
-            await self._connection.execute(
-                "SELECT pg_advisory_unlock($1, partition) FROM unnest($2::int[]) AS partition",
-                _PARTITION,
-                change.release,
-            )
+            await self._connection.execute(_RELEASE, _PARTITION, change.release)
             self._partitions.difference_update(change.release)
         if change.claim:
-            tried = await self._connection.fetch(
-                "SELECT partition, pg_try_advisory_lock($1, partition) AS is_ours "
-                "FROM unnest($2::int[]) AS partition",
-                _PARTITION, change.claim,
-            )  # fmt: skip
-            self._partitions.update(row["partition"] for row in tried if row["is_ours"])
+            tried = await self._connection.fetch(_CLAIM, _PARTITION, change.claim)
+            self._partitions.update(row["partition"] for row in tried if row["is_mine"])
 
-    async def waiting(self, most: int, held: Iterable[Any] = ()) -> Sequence[Row]:
-        """The oldest unpublished rows of each of our partitions, `most` of each, without `held` subjects.
+    async def unpublished(self, limit: int, blocked: Sequence[UUID] = ()) -> list[OutboxRow]:
+        """The oldest rows of each partition, at most `limit` of each, without the `blocked` subjects.
 
-        Selected by what is unpublished, so that a row which commits late is found whatever its id. Of one
-        subject they are always the first: its rows are numbered and committed under its gate's lock.
+        The rows of a subject are its next ones without a gap: they are numbered and committed under the lock
+        of its gate.
         """
-        rows: list[Row] = await self._connection.fetch(
-            _WAITING_ROWS, sorted(self._partitions), most, list(held)
-        )
-        return rows
+        rows = await self._connection.fetch(_UNPUBLISHED, sorted(self._partitions), limit, list(blocked))
+        return cast("list[OutboxRow]", rows)
 
-    async def mark(self, ids: Sequence[int]) -> None:
-        """Note that Kafka has these."""
-        await self._connection.execute(
-            "UPDATE history SET published_at = clock_timestamp() WHERE id = ANY($1::int8[])", ids
-        )
+    async def mark_published(self, ids: Sequence[int]) -> None:
+        """Write down that the brokers have acknowledged these rows."""
+        await self._connection.execute(_MARK, ids)
 
 
 @asynccontextmanager
@@ -105,7 +103,7 @@ async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
     """Begin a session.
 
     Raises:
-        NO_DATABASE: the database cannot be reached; so does every method.
+        NO_DATABASE: the database cannot be reached; every method raises it, too.
     """
     connection = await asyncpg.connect(
         dsn, timeout=10, command_timeout=15, server_settings={**_KEEPALIVE, "application_name": "relay"}
@@ -118,8 +116,8 @@ async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
             await connection.close(timeout=2)
 
 
-async def check(dsn: str) -> None:
-    """See that the database can be reached.
+async def check_database(dsn: str) -> None:
+    """Connect once.
 
     Raises:
         NO_DATABASE: it cannot.
@@ -130,15 +128,15 @@ async def check(dsn: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in all partitions: how many events, and for how many seconds the oldest of them."""
+    """The unpublished events of all partitions: their number, and the age of the oldest."""
 
     events: int
     oldest_seconds: float
 
 
 @asynccontextmanager
-async def open_backlog(dsn: str) -> AsyncIterator[Any]:
-    """A session of its own for `read_backlog`: counting goes on while a batch waits for Kafka.
+async def open_backlog(dsn: str) -> AsyncIterator[Connection]:
+    """A session for `read_backlog` alone, so that counting goes on while a batch waits for Kafka.
 
     Raises:
         NO_DATABASE: the database cannot be reached.
@@ -153,8 +151,8 @@ async def open_backlog(dsn: str) -> AsyncIterator[Any]:
             await connection.close(timeout=2)
 
 
-async def read_backlog(connection: Any) -> Backlog:
-    """Count what waits.
+async def read_backlog(connection: Connection) -> Backlog:
+    """Count unpublished events.
 
     Raises:
         NO_DATABASE: the database cannot be reached.

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from orderplane.events.types import EventType
-from orderplane.workers.relay.main import Relay
+from orderplane.workers.relay.relay import Relay
 
 TYPES = tuple(EventType)
 
@@ -53,7 +53,7 @@ class Table:
         self.is_lost = False
         self.marked = []
 
-    async def mark(self, ids):
+    async def mark_published(self, ids):
         self.marked += ids
 
 
@@ -112,27 +112,27 @@ async def test_the_next_goes_out_only_after_the_acknowledgement_of_the_last(case
     assert failed or len(table.marked) == len(rows)
 
 
-async def test_nothing_more_is_sent_once_the_lanes_are_lost():
+async def test_nothing_more_is_sent_once_the_partitions_are_lost():
     rows, broker, table = rows_of([3, 3]), Broker({}), Table()
     table.is_lost = True
     await relay()._publish(table, broker, rows)
     assert {seq for (_, seq), _ in broker.handed_over} == {1}
 
 
-async def test_an_event_that_cannot_go_out_holds_only_its_subject():
+async def test_an_event_that_cannot_go_out_blocks_only_its_subject():
     rows, broker, table = rows_of([3, 3]), Broker({}), Table()
     rows[0]["type"] = "order.unheard"
     served = relay()
     await served._publish(table, broker, rows)
     assert {subject for (subject, _), _ in broker.handed_over} == {rows[3]["subject"]}
-    assert served._still_held() == [rows[0]["subject"]]
+    assert served._blocked() == [rows[0]["subject"]]
 
 
 async def test_a_batch_is_one_span_tied_to_the_traces_of_its_events(monkeypatch):
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr("orderplane.workers.relay.main.tracer", provider.get_tracer("test"))
+    monkeypatch.setattr("orderplane.workers.relay.relay.tracer", provider.get_tracer("test"))
     rows = rows_of([2, 1])
     for row in rows:
         row["traceparent"] = f"00-{row['subject'].int:032x}-b7ad6b7169203331-01"
