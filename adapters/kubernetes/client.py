@@ -1,6 +1,6 @@
 """A small Kubernetes API client on aiohttp and orjson, with the configuration of the `kubernetes` package.
 
-A write costs a fifth of the CPU that the generated client takes (docs/decisions/0009-thin-client.md).
+The generated client costs several times the CPU for each write (docs/decisions/0009-thin-client.md).
 """
 
 import asyncio
