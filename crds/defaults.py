@@ -1,8 +1,8 @@
-"""What an Order or a Reservation carries from birth, so that no write is spent on it later.
+"""Metadata that an Order or a Reservation gets at its creation, so that no later write is needed for it.
 
-The finalizer, because what disappears could not be undone; the shard, because a replica that
-does not see an object cannot serve it; the customer as a hash, because lists go by label and labels are
-no place for a customer's id.
+The finalizer: without it a deleted object would be gone before its effects are compensated. The shard label:
+an operator replica sees only objects of its shards. The customer label: lists are filtered by label. Its
+value is a hash, because labels are visible to everyone who may list the objects.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import (
     API_VERSION,
     COMPENSATE_FINALIZER,
@@ -31,7 +32,7 @@ _SEPARATORS = str.maketrans("", "", "_- ")
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What is added to an object's metadata."""
+    """What is added to the metadata of a new object."""
 
     finalizer: str
     labels: Mapping[str, str]
@@ -39,12 +40,12 @@ class Defaults:
 
 
 def draw_shard(draw: Callable[[int], int] = random.randrange) -> str:
-    """A virtual shard; `draw(n)` gives one of 0..n-1, each as likely as the others."""
+    """A random shard; `draw(n)` gives a number from 0 to n-1 with equal probability."""
     return str(draw(SHARDS))
 
 
 def is_shard(text: str) -> bool:
-    """Whether it is a shard as `draw_shard` writes them: a number without leading zeros."""
+    """Whether the text is a shard as `draw_shard` writes it: a number without leading zeros."""
     return text in _SHARDS
 
 
@@ -57,18 +58,21 @@ def customer_hash(merchant: str, customer: str) -> str:
 
 
 def looks_like_card_number(text: str) -> bool:
-    """Whether there are twelve digits in a row, however they are grouped; never repeat such a text."""
+    """Whether the text has twelve digits in a row, however they are grouped.
+
+    Never log or repeat such a text.
+    """
     return _CARD_NUMBER.search(text.translate(_SEPARATORS)) is not None
 
 
 def order_defaults(merchant: str, customer: str, shard: str, traceparent: str | None) -> Defaults:
-    """What an Order carries."""
+    """The defaults of an Order."""
     labels = {SHARD_LABEL: shard, CUSTOMER_LABEL: customer_hash(merchant, customer)}
     return Defaults(COMPENSATE_FINALIZER, labels, _annotations(traceparent))
 
 
 def reservation_defaults(shard: str, traceparent: str | None) -> Defaults:
-    """What a Reservation without an order carries; the operator presets those of orders itself."""
+    """The defaults of a Reservation without an order; the operator creates those of orders itself."""
     return Defaults(RELEASE_STOCK_FINALIZER, {SHARD_LABEL: shard}, _annotations(traceparent))
 
 
@@ -79,18 +83,18 @@ def order_manifest(
     quote: Quote,
     traceparent: str | None,
     shard: str,
-) -> dict[str, Any]:
-    """A whole Order, ready to be created.
+) -> Manifest:
+    """The manifest of a new Order.
 
     Args:
         namespace: The merchant.
-        spec: `customer`, `items`, `address`, `paymentMethod`, and what else was asked for, as in JSON.
+        spec: `customer`, `items`, `address`, `paymentMethod` and optional fields, as in JSON.
         quote: From `ledgers.pricing`, for the same items.
         shard: From `draw_shard`.
     """
-    preset = order_defaults(namespace, spec["customer"], shard, traceparent)
+    defaults = order_defaults(namespace, spec["customer"], shard, traceparent)
     whole = {"cancel": False, **spec, "quote": quote.model_dump(mode="json", by_alias=True)}
-    return _manifest(Kind.ORDER, namespace, name, preset, whole)
+    return _manifest(Kind.ORDER, namespace, name, defaults, whole)
 
 
 def reservation_manifest(
@@ -100,8 +104,8 @@ def reservation_manifest(
     expires_at: datetime,
     traceparent: str | None,
     shard: str,
-) -> dict[str, Any]:
-    """A whole Reservation without an order, ready to be created; `expires_at` is aware, in whole seconds."""
+) -> Manifest:
+    """The manifest of a new Reservation without an order; `expires_at` is aware and truncated to seconds."""
     spec = {
         "items": [item.model_dump(mode="json") for item in items],
         "expiresAt": expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -109,18 +113,16 @@ def reservation_manifest(
     return _manifest(Kind.RESERVATION, namespace, name, reservation_defaults(shard, traceparent), spec)
 
 
-def _manifest(
-    kind: Kind, namespace: str, name: str, preset: Defaults, spec: Mapping[str, Any]
-) -> dict[str, Any]:
+def _manifest(kind: Kind, namespace: str, name: str, defaults: Defaults, spec: Mapping[str, Any]) -> Manifest:
     return {
         "apiVersion": API_VERSION,
         "kind": kind.value,
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "finalizers": [preset.finalizer],
-            "labels": dict(preset.labels),
-            "annotations": dict(preset.annotations),
+            "finalizers": [defaults.finalizer],
+            "labels": dict(defaults.labels),
+            "annotations": dict(defaults.annotations),
         },
         "spec": spec,
     }

@@ -1,15 +1,15 @@
-"""How an order, or a reservation, is accepted: at most one per key, whatever crashes in between.
+"""Create a resource at most once per idempotency key, whatever crashes in between.
 
-    price -> row with the whole resource -> the resource -> answer into the row -> the answer
+    build the manifest -> insert the key's row with it -> create the resource -> store the response
 
-A row without an answer is finished by the next request with its key. It looks for the resource first and
-then for its ledger row: an Order cannot leave before its gate row is there (its finalizer sees to that), so
-finding neither, in this order, means that there never was one. A Reservation can, if somebody deletes it in
-the moment before stock is held for it; then nothing was held, and making it anew holds it once.
+A row without a response is resumed by the next request with its key. That request looks for the resource
+first and then for its ledger row. An Order cannot disappear before its gate row exists, because of its
+finalizer; so if neither is found, in this order, it was never created. A Reservation can be deleted in the
+moment before stock is held for it; then nothing was held, and creating it again holds the stock once.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ from orderplane.crds.api_errors import (
     Overloaded,
     Unavailable,
 )
+from orderplane.crds.documents import Manifest, ResourceDocument
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.problems import Problem, unavailable
 from orderplane.ledgers.postgres.idempotency import (
@@ -35,14 +36,13 @@ from orderplane.ledgers.postgres.idempotency import (
     StoredResponse,
 )
 
-Json = dict[str, Any]
-
 LEASE_SECONDS = 20.0
-"""A claim. Longer than CREATE_WITHIN, the client's time-out (5 s) and a stray packet together."""
+"""Lifetime of a claim. Longer than CREATE_WITHIN, the timeout of the API client (5 s) and a delayed packet
+together: when a claim has expired, its create has landed or never will."""
 CREATE_WITHIN = 5.0
-"""A create that was not begun this soon after the claim is not begun at all."""
+"""A create that did not start this soon after the claim is not sent at all."""
 SETTLE_SECONDS = 2.0
-"""How long a create that was not answered may still land in the API server."""
+"""How long a create without a response may still take effect in the API server."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,203 +52,210 @@ class IdempotencyStore(Protocol):
 
     async def find(self, ref: IdempotencyKey) -> IdempotencyRecord | None: ...
     async def claim(
-        self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: Json, seconds: float
+        self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: Manifest, seconds: float
     ) -> Claim | None: ...
     async def take_over(self, ref: IdempotencyKey, attempt: int, *, seconds: float) -> Claim | None: ...
     async def give_up(self, claim: Claim, *, seconds: float) -> None: ...
     async def forget(self, claim: Claim) -> None: ...
-    async def store(self, ref: IdempotencyKey, answer: StoredResponse) -> StoredResponse: ...
+    async def store(self, ref: IdempotencyKey, response: StoredResponse) -> StoredResponse: ...
     async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None: ...
 
 
-class Resources(Protocol):
+class ResourceApi(Protocol):
     """What is needed of `ApiClient`."""
 
-    async def create(self, kind: Kind, namespace: str, body: Json) -> Json: ...
-    async def get(self, kind: Kind, namespace: str, name: str) -> Json: ...
+    async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Any: ...
+    async def get(self, kind: Kind, namespace: str, name: str) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CreateRequest:
-    """What a request asks to be made.
+    """A request to create one resource.
 
     Args:
-        immutable: The fields of the spec by which an existing resource is known to be this one.
-        write: Writes the whole resource; raises `Problem` where that cannot be. Asked for a repeat as well,
-            which is then told what the first was told.
-        drop: Told that what was written is not needed, for it was a repeat.
-        answer: What to say of the one that was made, by its uid and manifest. Asked again, also by another
-            process after this one died.
+        immutable_fields: The fields of the spec that identify an existing resource as the requested one.
+        build: Builds the manifest; raises `Problem` if the request must be refused. It is also called for a
+            repeat, whose stored response then takes precedence.
+        discard: Called if the manifest is not needed, because the request was a repeat.
+        respond: The response for the created resource, by its uid and manifest. It may be called again, also
+            by another process, so it must depend on nothing else.
     """
 
     kind: Kind
-    immutable: tuple[str, ...]
-    write: Callable[[], Awaitable[Json]]
-    drop: Callable[[], None]
-    answer: Callable[[str, Json], Awaitable[StoredResponse]]
+    immutable_fields: tuple[str, ...]
+    build: Callable[[], Awaitable[Manifest]]
+    discard: Callable[[], None]
+    respond: Callable[[str, Manifest], Awaitable[StoredResponse]]
 
-    def is_same(self, found: Json, manifest: Json) -> bool:
-        """Whether an existing resource is the one of this manifest, whatever its owner changed of it."""
-        return all(found["spec"].get(field) == manifest["spec"].get(field) for field in self.immutable)
+    def is_same(self, found: ResourceDocument, manifest: Manifest) -> bool:
+        """Whether an existing resource is the one of this manifest; mutable fields may have changed since."""
+        spec = found["spec"]
+        return all(spec.get(field) == manifest["spec"].get(field) for field in self.immutable_fields)
 
 
-class RepeatDecision(Enum):
-    """What a request has to do that is not the first of its key, by what the key's row says."""
+class RepeatAction(Enum):
+    """What to do with a request that is not the first one with its key."""
 
     REPLAY = auto()
-    FINISH = auto()
+    RESUME = auto()
     WAIT = auto()
     REFUSE = auto()
 
 
-def decide(entry: IdempotencyRecord | None, fingerprint: bytes) -> RepeatDecision:
-    """Pure. Another body is refused first: it must learn nothing of the other request.
+def repeat_action(record: IdempotencyRecord | None, fingerprint: bytes) -> RepeatAction:
+    """What the key's row demands. Pure.
 
-    None: the first has just come to nothing, so the next one will be the first.
+    Another body is refused before anything else, so that its sender learns nothing of the other request.
+
+    Args:
+        record: None if the first request has just failed and removed its row.
     """
-    if entry is None:
-        return RepeatDecision.WAIT
-    if entry.fingerprint != fingerprint:
-        return RepeatDecision.REFUSE
-    if entry.response is not None:
-        return RepeatDecision.REPLAY
-    return RepeatDecision.WAIT if entry.is_claimed else RepeatDecision.FINISH
+    if record is None:
+        return RepeatAction.WAIT
+    if record.fingerprint != fingerprint:
+        return RepeatAction.REFUSE
+    if record.response is not None:
+        return RepeatAction.REPLAY
+    return RepeatAction.WAIT if record.is_claimed else RepeatAction.RESUME
 
 
 class IdempotentCreate:
-    """Has things made; holds nothing but its ports."""
+    """Creates resources, each at most once per idempotency key. Holds no state."""
 
-    def __init__(self, keys: IdempotencyStore, resources: Resources) -> None:
-        self._keys = keys
-        self._resources = resources
+    def __init__(self, store: IdempotencyStore, api: ResourceApi) -> None:
+        self._store = store
+        self._api = api
 
-    async def accept(
-        self, ref: IdempotencyKey, fingerprint: bytes, making: CreateRequest
+    async def execute(
+        self, ref: IdempotencyKey, fingerprint: bytes, request: CreateRequest
     ) -> IdempotentResponse:
-        """Carry one request out, or say what became of it.
+        """Carry out one request, or replay the response of an earlier one with its key.
 
-        Nearly every request is the first of its key, so that is tried before the key is looked up.
+        Nearly every request is the first with its key, so the row is inserted before it is looked for.
 
         Raises:
-            Problem: nothing was made, or somebody else is at it, or nobody knows yet: the code says which.
+            Problem: nothing was created, or another request is creating it, or the outcome is not known yet;
+                the code says which.
             Transient: the database did not answer.
         """
         try:
-            manifest = await making.write()
+            manifest = await request.build()
         except Problem:
-            # A repeat is told what the first was told, whatever would be said today.
-            entry = await self._keys.find(ref)
-            if entry is None:
+            # A repeat gets the response of the first request, also if a new request would be refused now.
+            record = await self._store.find(ref)
+            if record is None:
                 raise
         else:
-            begun_at = time.monotonic()
-            claim = await self._keys.claim(
+            started_at = time.monotonic()
+            claim = await self._store.claim(
                 ref, fingerprint=fingerprint, manifest=manifest, seconds=LEASE_SECONDS
             )
             if claim is not None:
-                return await self._create(making, claim, manifest, begun_at)
-            making.drop()
-            entry = await self._keys.find(ref)
-        verdict = decide(entry, fingerprint)
-        if verdict is RepeatDecision.REFUSE:
+                return await self._create(request, claim, manifest, started_at)
+            request.discard()
+            record = await self._store.find(ref)
+        action = repeat_action(record, fingerprint)
+        if action is RepeatAction.REFUSE:
             raise key_reused()
-        if verdict is RepeatDecision.REPLAY:
-            assert entry is not None
-            assert entry.response is not None
-            return IdempotentResponse(entry.response, is_replayed=True)
-        if verdict is RepeatDecision.FINISH:
-            assert entry is not None
-            begun_at = time.monotonic()
-            claim = await self._keys.take_over(ref, entry.attempt, seconds=LEASE_SECONDS)
+        if action is RepeatAction.REPLAY:
+            assert record is not None
+            assert record.response is not None
+            return IdempotentResponse(record.response, is_replayed=True)
+        if action is RepeatAction.RESUME:
+            assert record is not None
+            started_at = time.monotonic()
+            claim = await self._store.take_over(ref, record.attempt, seconds=LEASE_SECONDS)
             if claim is not None:
-                assert entry.manifest is not None
-                return await self._finish(making, claim, entry.manifest, begun_at)
+                assert record.manifest is not None
+                return await self._resume(request, claim, record.manifest, started_at)
         raise Problem(
             "request_in_progress",
             "The first request with this key is not answered yet. Repeat this one shortly.",
             headers={"Retry-After": "1"},
         )
 
-    async def _finish(
-        self, making: CreateRequest, claim: Claim, manifest: Json, begun_at: float
+    async def _resume(
+        self, request: CreateRequest, claim: Claim, manifest: Manifest, started_at: float
     ) -> IdempotentResponse:
         merchant, name = claim.ref.merchant, manifest["metadata"]["name"]
         try:
-            found = await self._resources.get(making.kind, merchant, name)
+            found: ResourceDocument | None = await self._api.get(request.kind, merchant, name)
         except NotFound:
             found = None
         except ApiError as error:
-            await self._keys.give_up(claim, seconds=0)
-            raise _cannot_ask(error) from error
+            await self._store.give_up(claim, seconds=0)
+            raise _api_unavailable(error) from error
         if found is not None:
-            return await self._answer_existing(making, claim, manifest, found)
-        gone = await self._keys.created_uid(making.kind, merchant, name)
-        if gone is not None:
-            log.info("was made and is gone", kind=making.kind, name=name, uid=gone)
-            return await self._answer(making, claim.ref, gone, manifest)
-        return await self._create(making, claim, manifest, begun_at)
+            return await self._respond_existing(request, claim, manifest, found)
+        uid = await self._store.created_uid(request.kind, merchant, name)
+        if uid is not None:
+            log.info("created earlier and deleted since", kind=request.kind, name=name, uid=uid)
+            return await self._respond(request, claim.ref, uid, manifest)
+        return await self._create(request, claim, manifest, started_at)
 
     async def _create(
-        self, making: CreateRequest, claim: Claim, manifest: Json, begun_at: float
+        self, request: CreateRequest, claim: Claim, manifest: Manifest, started_at: float
     ) -> IdempotentResponse:
         merchant, name = claim.ref.merchant, manifest["metadata"]["name"]
-        if time.monotonic() - begun_at > CREATE_WITHIN:
-            await self._keys.give_up(claim, seconds=0)
+        if time.monotonic() - started_at > CREATE_WITHIN:
+            await self._store.give_up(claim, seconds=0)
             raise unavailable("The database is slow; nothing was made. Repeat the request.")
         try:
-            made = await self._resources.create(making.kind, merchant, manifest)
+            created: ResourceDocument = await self._api.create(request.kind, merchant, manifest)
         except AlreadyExists:
-            found = await self._existing(making.kind, claim, name)
-            return await self._answer_existing(making, claim, manifest, found)
+            found = await self._existing(request.kind, claim, name)
+            return await self._respond_existing(request, claim, manifest, found)
         except (Overloaded, NamespaceTerminating) as error:
-            await self._keys.give_up(claim, seconds=0)
-            raise _cannot_ask(error) from error
+            await self._store.give_up(claim, seconds=0)
+            raise _api_unavailable(error) from error
         except Unavailable as error:
-            await self._keys.give_up(claim, seconds=SETTLE_SECONDS)
+            await self._store.give_up(claim, seconds=SETTLE_SECONDS)
             raise unavailable(
                 "The API server did not answer. Repeat the request with the same key and body: "
                 "it will be done once.",
                 SETTLE_SECONDS,
             ) from error
         except Invalid as error:
-            await self._keys.forget(claim)
-            raise refused(making.kind, error) from error
+            await self._store.forget(claim)
+            raise refused(request.kind, error) from error
         except ApiError:
-            await self._keys.forget(claim)
+            await self._store.forget(claim)
             raise
-        log.info("accepted", kind=making.kind, name=name, uid=made["metadata"]["uid"])
-        return await self._answer(making, claim.ref, made["metadata"]["uid"], manifest)
+        uid = created["metadata"]["uid"]
+        log.info("accepted", kind=request.kind, name=name, uid=uid)
+        return await self._respond(request, claim.ref, uid, manifest)
 
-    async def _existing(self, kind: Kind, claim: Claim, name: str) -> Json:
+    async def _existing(self, kind: Kind, claim: Claim, name: str) -> ResourceDocument:
         try:
-            return await self._resources.get(kind, claim.ref.merchant, name)
+            found: ResourceDocument = await self._api.get(kind, claim.ref.merchant, name)
         except ApiError as error:
-            # Also NotFound: it left between the two calls, and the next request finds its ledger row.
-            await self._keys.give_up(claim, seconds=0)
-            raise _cannot_ask(error) from error
+            # Also NotFound: it was deleted between the two calls, and the next request finds its ledger row.
+            await self._store.give_up(claim, seconds=0)
+            raise _api_unavailable(error) from error
+        return found
 
-    async def _answer_existing(
-        self, making: CreateRequest, claim: Claim, manifest: Json, found: Json
+    async def _respond_existing(
+        self, request: CreateRequest, claim: Claim, manifest: Manifest, found: ResourceDocument
     ) -> IdempotentResponse:
-        if not making.is_same(found, manifest):
-            await self._keys.forget(claim)
-            noun = making.kind.lower()
+        if not request.is_same(found, manifest):
+            await self._store.forget(claim)
+            noun = request.kind.lower()
             raise Problem(
                 f"{noun}_name_taken",
                 f"The {noun} {found['metadata']['name']} exists and is not this one. Somebody made it by "
                 "another way; use a new key.",
             )
-        return await self._answer(making, claim.ref, found["metadata"]["uid"], manifest)
+        return await self._respond(request, claim.ref, found["metadata"]["uid"], manifest)
 
-    async def _answer(
-        self, making: CreateRequest, ref: IdempotencyKey, uid: str, manifest: Json
+    async def _respond(
+        self, request: CreateRequest, ref: IdempotencyKey, uid: str, manifest: Manifest
     ) -> IdempotentResponse:
-        answer = await making.answer(uid, manifest)
-        return IdempotentResponse(await self._keys.store(ref, answer), is_replayed=False)
+        response = await request.respond(uid, manifest)
+        return IdempotentResponse(await self._store.store(ref, response), is_replayed=False)
 
 
 def key_reused() -> Problem:
-    """The refusal for a key that belongs to another request."""
+    """The problem for a key that belongs to another request."""
     return Problem(
         "idempotency_key_reused",
         "This key was used for a request with another body. Send a new key with a new request.",
@@ -256,7 +263,10 @@ def key_reused() -> Problem:
 
 
 def refused(kind: Kind, error: Invalid) -> Problem:
-    """A rule of the cluster that this process does not know. Only places: words could repeat values."""
+    """The problem for a rule of the cluster that the gateway does not know.
+
+    It names the fields only: the API server's messages may repeat values.
+    """
     places = tuple(
         {"pointer": field_pointer(str(cause["field"])), "detail": "The cluster refuses this value."}
         for cause in error.causes
@@ -269,12 +279,12 @@ def refused(kind: Kind, error: Invalid) -> Problem:
 
 
 def field_pointer(path: str) -> str:
-    """`spec.items[0].sku` as the API server says it, as `#/items/0/sku` of the client's body."""
+    """The field path `spec.items[0].sku` of the API server as `#/items/0/sku` of the request body."""
     parts = path.removeprefix("spec.").replace("[", ".").replace("]", "").split(".")
     return "#/" + "/".join(parts)
 
 
-def _cannot_ask(error: ApiError) -> Problem:
+def _api_unavailable(error: ApiError) -> Problem:
     code = "overloaded" if isinstance(error, Overloaded) else "unavailable"
     return unavailable(
         "The API server cannot take it now. Repeat the request with the same key.",

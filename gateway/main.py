@@ -11,7 +11,7 @@ from orderplane.adapters.process import Process, run_process
 from orderplane.gateway.app import create_app
 from orderplane.gateway.background import running
 from orderplane.gateway.http.request_limits import HeaderTimeoutProtocol
-from orderplane.gateway.idempotency import purge
+from orderplane.gateway.idempotency import delete_expired_keys
 from orderplane.gateway.services import open_services
 from orderplane.gateway.settings import GatewaySettings
 
@@ -36,7 +36,7 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
     """Serve requests until the process is asked to stop; then end those that are under way."""
     async with (
         open_services(settings, process) as services,
-        running("purge-idempotency", purge(services.idempotency)),
+        running("purge-idempotency", delete_expired_keys(services.idempotency)),
         running("watch-backlog", services.load_shedding.watch()),
     ):
         server = Server(

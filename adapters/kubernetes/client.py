@@ -7,7 +7,7 @@ import asyncio
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -138,7 +138,7 @@ class ApiClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def create(self, kind: Kind, namespace: str, body: Json) -> Json:
+    async def create(self, kind: Kind, namespace: str, body: Mapping[str, Any]) -> Json:
         """Create one object; returns it as stored."""
         return await self._send("POST", kind, _path(kind, namespace), body)
 
@@ -239,7 +239,7 @@ class ApiClient:
         method: str,
         kind: str,
         path: str,
-        body: Json | None = None,
+        body: Mapping[str, Any] | None = None,
         *,
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
@@ -262,7 +262,7 @@ class ApiClient:
         method: str,
         kind: str,
         path: str,
-        body: Json | None,
+        body: Mapping[str, Any] | None,
         query: dict[str, str] | None,
         content_type: str,
     ) -> Json:

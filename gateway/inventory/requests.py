@@ -1,4 +1,4 @@
-"""What clients send about stock."""
+"""Request bodies for stock."""
 
 from typing import Annotated, Self
 
@@ -9,7 +9,7 @@ from orderplane.crds.order import Item
 from orderplane.crds.reservation import ReservationSpec
 from orderplane.gateway.http.body import STRICT, OneLine
 
-MOST_ON_HAND = 1_000_000_000
+MAX_ON_HAND = 1_000_000_000
 MAX_TTL_SECONDS = 604_800
 
 Reason = Annotated[
@@ -17,7 +17,7 @@ Reason = Annotated[
     Field(
         min_length=1,
         max_length=200,
-        description="Why, for the ledger; nothing about a person.",
+        description="The reason, kept in the ledger; no personal data.",
         examples=["water damage"],
     ),
 ]
@@ -30,7 +30,7 @@ class ReservationItemRequest(Item):
 
 
 class ReserveRequest(ApiModel):
-    """Stock to be kept for somebody who has not ordered yet: all of it, or nothing."""
+    """Stock to reserve without an order: all of it or nothing."""
 
     model_config = ConfigDict(
         **STRICT,
@@ -49,20 +49,20 @@ class ReserveRequest(ApiModel):
         Field(
             ge=1,
             le=MAX_TTL_SECONDS,
-            description="When it is given back, at the latest; a week at most.",
+            description="Release it after this time at the latest; a week at most.",
             examples=[900],
         ),
     ] = 900
 
     @model_validator(mode="after")
-    def _has_each_product_once(self) -> Self:
+    def _unique_products(self) -> Self:
         if len({item.sku for item in self.items}) < len(self.items):
             raise ValueError("A product is listed twice in items; give it once, with the whole quantity.")
         return self
 
 
 class ReleaseRequest(ApiModel):
-    """A reservation that is not needed any more."""
+    """A reservation to release."""
 
     model_config = STRICT
 
@@ -73,27 +73,32 @@ class ReleaseRequest(ApiModel):
 
 
 class AdjustmentRequest(ApiModel):
-    """A known difference: a delivery came, a cup broke."""
+    """A known difference, such as a delivery or a broken cup."""
 
     model_config = STRICT
 
     delta: Annotated[
         int,
-        Field(ge=-MOST_ON_HAND, le=MOST_ON_HAND, description="How many more, or less; not 0.", examples=[-1]),
+        Field(
+            ge=-MAX_ON_HAND,
+            le=MAX_ON_HAND,
+            description="The change of the quantity on hand; not 0.",
+            examples=[-1],
+        ),
     ]
     reason: Reason
 
     @model_validator(mode="after")
-    def _changes_something(self) -> Self:
+    def _not_zero(self) -> Self:
         if self.delta == 0:
             raise ValueError("delta is 0, which changes nothing.")
         return self
 
 
 class RecountRequest(ApiModel):
-    """What was found on the shelf."""
+    """The result of counting the stock."""
 
     model_config = STRICT
 
-    on_hand: Annotated[int, Field(ge=0, le=MOST_ON_HAND, description="How many were counted.", examples=[40])]
+    on_hand: Annotated[int, Field(ge=0, le=MAX_ON_HAND, description="How many were counted.", examples=[40])]
     reason: Reason

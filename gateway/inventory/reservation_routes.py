@@ -1,4 +1,8 @@
-"""Reserve stock without an order."""
+"""Routes to reserve stock without an order.
+
+Only the reservation controller changes stock. These routes create or delete a Reservation and read from the
+ledger what the controller decided.
+"""
 
 import asyncio
 import re
@@ -7,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Request
@@ -16,6 +20,7 @@ from starlette.responses import Response
 from orderplane.adapters.telemetry.traces import current_traceparent
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.defaults import draw_shard, reservation_manifest
+from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import Kind
 from orderplane.crds.reservation import Reservation, ReservationSpec
 from orderplane.gateway import idempotency
@@ -46,6 +51,14 @@ _Reader = Annotated[Principal, Depends(allowed(Scope.INVENTORY_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.INVENTORY_WRITE))]
 _LOCATION = {"Location": {"description": "The reservation.", "schema": {"type": "string"}}}
 
+IMMUTABLE_FIELDS = ("items", "expiresAt")
+"""The fields of the spec that identify a reservation as the requested one."""
+
+DECISION_SECONDS = 2.0
+"""How long a request waits for the controller."""
+
+_FIRST_PAUSE, _MAX_PAUSE = 0.02, 0.2
+
 
 @router.post(
     "/api/inventory/reserve",
@@ -54,42 +67,41 @@ _LOCATION = {"Location": {"description": "The reservation.", "schema": {"type": 
     responses={
         201: {
             "model": views.ReservationView,
-            "description": "It is kept.",
+            "description": "The stock is reserved.",
             "headers": {**_LOCATION, **REPLAYED_HEADER},
         },
         202: {
             "model": views.ReservationView,
-            "description": "It is not decided yet: look at Location.",
+            "description": "It is not decided yet; read Location.",
             "headers": {**_LOCATION, **REPLAYED_HEADER},
         },
         **protected_docs("out_of_stock", "request_in_progress", "reservation_name_taken",
-                       "reservation_refused",
-                       *BODY_PROBLEMS, *KEY_PROBLEMS),
+                         "reservation_refused", *BODY_PROBLEMS, *KEY_PROBLEMS),
     },
     openapi_extra=keyed_doc("ReserveRequest"),
 )  # fmt: skip
 async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> Response:
-    """Keep stock until it is released, or its time is over.
+    """Reserve stock until it is released or its time is over.
 
-    Repeat a request that was not answered with the same key and body: there will be one reservation, and the
-    answer is the same, byte for byte, also where it was `out_of_stock`.
+    If a request is not answered, repeat it with the same key and body: there will be one reservation, and the
+    same answer, byte for byte, also if it was `out_of_stock`.
     """
     key = idempotency.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), ReserveRequest)
     name = idempotency.reservation_name(caller.merchant, caller.name, key)
-    answered = await services.idempotent_create.accept(
+    outcome = await services.idempotent_create.execute(
         IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key)),
         idempotency.fingerprint(["reserve", body.document]),
         CreateRequest(
             Kind.RESERVATION,
-            IMMUTABLE,
-            write=partial(write, caller.merchant, name, body.request),
-            drop=lambda: None,
-            answer=partial(answer, services.inventory, caller.merchant),
+            IMMUTABLE_FIELDS,
+            build=partial(_build_reservation, caller.merchant, name, body.request),
+            discard=lambda: None,
+            respond=partial(_respond, services.inventory, caller.merchant),
         ),
     )
-    return idempotent_response(answered, f"/api/inventory/reservations/{name}")
+    return idempotent_response(outcome, f"/api/inventory/reservations/{name}")
 
 
 @router.get(
@@ -97,7 +109,7 @@ async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> R
     summary="Read a reservation",
     responses={
         200: {"model": views.ReservationView},
-        304: {"description": "It is still as it was at If-None-Match."},
+        304: {"description": "The version of If-None-Match is still current."},
         **protected_docs("reservation_not_found"),
     },
 )
@@ -107,45 +119,92 @@ async def read_reservation(
     services: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """One reservation, also one that is over, one of an order, or one that was made with kubectl."""
-    resource, kept = await _look(services, caller.merchant, reservation_id)
-    return tagged_response(if_none_match, _view(resource, kept))
+    """One reservation, also one that is over, belongs to an order, or was created with kubectl."""
+    resource, record = await _find(services, caller.merchant, reservation_id)
+    return tagged_response(if_none_match, _view(resource, record))
 
 
 @router.post(
     "/api/inventory/release",
     summary="Release a reservation",
     responses={
-        200: {"model": views.ReservationView, "description": "Nothing is kept any more."},
-        202: {"model": views.ReservationView, "description": "It will be given back in a moment."},
+        200: {"model": views.ReservationView, "description": "The stock is released."},
+        202: {"model": views.ReservationView, "description": "It will be released in a moment."},
         **protected_docs("reservation_not_found", "reservation_of_order", "write_conflict", *BODY_PROBLEMS),
     },
     openapi_extra=body_doc("ReleaseRequest"),
 )
 async def release(request: Request, caller: _Writer, services: ServicesDep) -> Response:
-    """Give back what a reservation keeps; asking twice is asking once, and needs no key."""
+    """Release reserved stock. Repeating the request has no effect, so it needs no key."""
     check_media_type(request.headers.get("Content-Type"))
     name = read_body(await request.body(), ReleaseRequest).request.reservation
-    resource, kept = await _look(services, caller.merchant, name)
-    view = _view(resource, kept)
+    resource, record = await _find(services, caller.merchant, name)
+    view = _view(resource, record)
     if view["order"] is not None:
         raise Problem("reservation_of_order", "The stock is kept for an order. Cancel the order instead.")
     if resource is not None:
         uid = resource.metadata.uid
-        with suppress(NotFound):  # somebody was faster
+        with suppress(NotFound):  # deleted by another request
             await services.api.delete(Kind.RESERVATION, caller.merchant, name, uid=uid)
-        kept = await patiently(
-            lambda: services.inventory.reservation_of(caller.merchant, uid),
-            is_over,
-        )
-        view = _view(resource, kept)
-    return json_response(view, status=200 if is_over(kept) else 202)
+        record = await _poll(lambda: services.inventory.reservation_of(caller.merchant, uid), is_over)
+        view = _view(resource, record)
+    return json_response(view, status=200 if is_over(record) else 202)
 
 
-async def _look(
+def response_for(manifest: Manifest, record: ReservationRecord | None) -> StoredResponse:
+    """201 if the stock was held, 409 if there was too little, 202 if it is not decided yet. Pure."""
+    if record is None:
+        spec = ReservationSpec.model_validate(manifest["spec"])
+        view = views.pending_view(manifest["metadata"]["name"], spec)
+        return StoredResponse(202, orjson.dumps(view).decode())
+    if record.state is ReservationState.REJECTED:
+        problem = Problem("out_of_stock", f"Nothing is kept: {record.message}. Ask for less, with a new key.")
+        return StoredResponse(409, render(problem)[0].decode())
+    return StoredResponse(201, orjson.dumps(views.reservation_view(record)).decode())
+
+
+def is_over(record: ReservationRecord | None) -> bool:
+    """Whether the reservation was decided and holds nothing any more. Pure."""
+    return record is not None and record.state not in (
+        ReservationState.HELD,
+        ReservationState.PINNED,
+        ReservationState.COMMITTED,
+    )
+
+
+async def _build_reservation(merchant: str, name: str, request: ReserveRequest) -> Manifest:
+    expires_at = datetime.now(UTC) + timedelta(seconds=request.ttl_seconds)
+    return reservation_manifest(
+        merchant, name, request.items, expires_at, current_traceparent(), draw_shard()
+    )
+
+
+async def _respond(
+    inventory: PostgresInventory, merchant: str, uid: str, manifest: Manifest
+) -> StoredResponse:
+    """The response as soon as the reservation is decided, or after `DECISION_SECONDS`."""
+    record = await _poll(lambda: inventory.reservation_of(merchant, uid), lambda record: record is not None)
+    return response_for(manifest, record)
+
+
+async def _poll(
+    read: Callable[[], Awaitable[ReservationRecord | None]],
+    is_done: Callable[[ReservationRecord | None], bool],
+) -> ReservationRecord | None:
+    """Read with growing pauses until it is done or `DECISION_SECONDS` are over; gives the last record."""
+    deadline, pause = time.monotonic() + DECISION_SECONDS, _FIRST_PAUSE
+    while True:
+        record = await read()
+        if is_done(record) or time.monotonic() + pause > deadline:
+            return record
+        await asyncio.sleep(pause)
+        pause = min(_MAX_PAUSE, pause * 2)
+
+
+async def _find(
     services: Services, merchant: str, name: str
 ) -> tuple[Reservation | None, ReservationRecord | None]:
-    """The resource, while there is one, and what the ledger says of it.
+    """The resource if it still exists, and the ledger's record of it.
 
     Raises:
         Problem: `reservation_not_found`.
@@ -155,81 +214,21 @@ async def _look(
     try:
         resource = Reservation.model_validate(await services.api.get(Kind.RESERVATION, merchant, name))
     except NotFound:
-        kept = await services.inventory.reservation_named(merchant, name)
-        if kept is None:
+        record = await services.inventory.reservation_named(merchant, name)
+        if record is None:
             raise _not_found() from None
-        return None, kept
+        return None, record
     reference = resource.spec.order_ref
     holder = reference.uid if reference else resource.metadata.uid
     return resource, await services.inventory.reservation_of(merchant, holder)
 
 
-def _view(resource: Reservation | None, kept: ReservationRecord | None) -> views.ReservationView:
-    if kept is not None:
-        return views.reservation_view(kept)
+def _view(resource: Reservation | None, record: ReservationRecord | None) -> views.ReservationView:
+    if record is not None:
+        return views.reservation_view(record)
     assert resource is not None
     return views.pending_view(resource.metadata.name, resource.spec)
 
 
 def _not_found() -> Problem:
     return Problem("reservation_not_found", "No reservation has this id. It is in the answer to the POST.")
-
-
-Json = dict[str, Any]
-
-IMMUTABLE = ("items", "expiresAt")
-"""The fields of the spec by which a reservation is known to be the one that was asked for."""
-
-PATIENCE = 2.0
-"""Seconds that a request waits for the controllers."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
-
-
-async def write(merchant: str, name: str, request: ReserveRequest) -> Json:
-    """The manifest of the reservation `name`; its time begins now."""
-    expires_at = datetime.now(UTC) + timedelta(seconds=request.ttl_seconds)
-    return reservation_manifest(
-        merchant, name, request.items, expires_at, current_traceparent(), draw_shard()
-    )
-
-
-async def answer(inventory: PostgresInventory, merchant: str, uid: str, manifest: Json) -> StoredResponse:
-    """What to say of the reservation that was made, as soon as it is decided or it was waited long enough."""
-    kept = await patiently(lambda: inventory.reservation_of(merchant, uid), lambda kept: kept is not None)
-    return answer_of(manifest, kept)
-
-
-def answer_of(manifest: Json, kept: ReservationRecord | None) -> StoredResponse:
-    """201 where the stock was kept, 409 where there was too little, 202 where nobody knows yet. Pure."""
-    if kept is None:
-        spec = ReservationSpec.model_validate(manifest["spec"])
-        view = views.pending_view(manifest["metadata"]["name"], spec)
-        return StoredResponse(202, orjson.dumps(view).decode())
-    if kept.state is ReservationState.REJECTED:
-        problem = Problem("out_of_stock", f"Nothing is kept: {kept.message}. Ask for less, with a new key.")
-        return StoredResponse(409, render(problem)[0].decode())
-    return StoredResponse(201, orjson.dumps(views.reservation_view(kept)).decode())
-
-
-def is_over(kept: ReservationRecord | None) -> bool:
-    """Whether it was decided, and nothing is kept any more."""
-    return kept is not None and kept.state not in (
-        ReservationState.HELD,
-        ReservationState.PINNED,
-        ReservationState.COMMITTED,
-    )
-
-
-async def patiently(
-    look: Callable[[], Awaitable[ReservationRecord | None]],
-    is_enough: Callable[[ReservationRecord | None], bool],
-) -> ReservationRecord | None:
-    """Look ever more slowly until it is enough, or PATIENCE is over; answers what was seen last."""
-    deadline, pause = time.monotonic() + PATIENCE, _FIRST_PAUSE
-    while True:
-        kept = await look()
-        if is_enough(kept) or time.monotonic() + pause > deadline:
-            return kept
-        await asyncio.sleep(pause)
-        pause = min(_LONGEST_PAUSE, pause * 2)

@@ -1,4 +1,4 @@
-"""How much there is of what, how that came about, and what was found to be otherwise."""
+"""Routes to read stock and its movements, and to adjust and recount it."""
 
 import re
 from typing import Annotated, Any
@@ -39,7 +39,7 @@ from orderplane.ledgers.postgres.session import Connection
 
 router = APIRouter(tags=["inventory"])
 
-_LEVELS, _MOVEMENTS = "inventory", "movements"
+_STOCK_CURSOR, _MOVEMENT_CURSOR = "inventory", "movements"
 _Reader = Annotated[Principal, Depends(allowed(Scope.INVENTORY_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.INVENTORY_WRITE))]
 _Cursor = Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")]
@@ -50,7 +50,7 @@ _Cursor = Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next`
     summary="List stocks",
     responses={
         200: {"model": views.LevelListView},
-        304: {"description": "The page is still the one of If-None-Match."},
+        304: {"description": "The version of If-None-Match is still current."},
         **protected_docs("invalid_cursor", "validation_failed"),
     },
 )
@@ -61,11 +61,11 @@ async def list_stocks(
     cursor: _Cursor = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Every product that was ever counted, by SKU."""
-    after = read_after(_LEVELS, cursor)
+    """The stock of every product that was ever counted, by SKU."""
+    after = read_after(_STOCK_CURSOR, cursor)
     rows = await services.inventory.levels(caller.merchant, after=after, limit=limit + 1)
     page = rows[:limit]
-    following = write_cursor(_LEVELS, {"after": page[-1].sku}) if len(rows) > limit else None
+    following = write_cursor(_STOCK_CURSOR, {"after": page[-1].sku}) if len(rows) > limit else None
     items = [views.level_view(level) for level in page]
     return tagged_response(if_none_match, {"items": items, "next": following})
 
@@ -75,15 +75,15 @@ async def list_stocks(
     summary="Read a stock",
     responses={
         200: {"model": views.LevelView},
-        304: {"description": "It is still as it was at If-None-Match."},
+        304: {"description": "The version of If-None-Match is still current."},
         **protected_docs("stock_not_found"),
     },
 )
 async def read_stock(
     sku: str, caller: _Reader, services: ServicesDep, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """How many of one product are on hand, how many of those are kept for somebody, and how many are free."""
-    level = await services.inventory.level(caller.merchant, _countable(sku))
+    """How many pieces of one product are on hand, reserved and available."""
+    level = await services.inventory.level(caller.merchant, _valid_sku(sku))
     if level is None:
         raise _never_counted()
     return tagged_response(if_none_match, views.level_view(level))
@@ -104,15 +104,15 @@ async def list_movements(
     limit: Annotated[int, Query(ge=1, le=200, description="Movements per page.")] = 50,
     cursor: _Cursor = None,
 ) -> Response:
-    """Everything that ever changed this stock, newest first; what comes in meanwhile moves no page."""
-    before = _before(cursor) if cursor else None
+    """All movements of this stock, newest first. New movements do not shift the pages."""
+    before = _before_id(cursor) if cursor else None
     rows = await services.inventory.movements(
-        caller.merchant, _countable(sku), before=before, limit=limit + 1
+        caller.merchant, _valid_sku(sku), before=before, limit=limit + 1
     )
     if not rows and await services.inventory.level(caller.merchant, sku) is None:
         raise _never_counted()
     page = rows[:limit]
-    following = write_cursor(_MOVEMENTS, {"before": str(page[-1].id)}) if len(rows) > limit else None
+    following = write_cursor(_MOVEMENT_CURSOR, {"before": str(page[-1].id)}) if len(rows) > limit else None
     items = [views.movement_view(movement) for movement in page]
     return json_response({"items": items, "next": following})
 
@@ -127,20 +127,20 @@ async def list_movements(
     openapi_extra=keyed_doc("AdjustmentRequest"),
 )
 async def adjust_stock(request: Request, sku: str, caller: _Writer, services: ServicesDep) -> Response:
-    """Add a delivery, or take what is gone; never what is kept for somebody.
+    """Add a delivery, or remove what is gone, but never reserved stock.
 
-    Where that is gone too, recount: orders and reservations then lose it. A refused request leaves its key
-    unused.
+    If reserved stock is gone too, recount: then orders and reservations lose it. A refused request leaves its
+    key unused.
     """
     key = idempotency.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), AdjustmentRequest)
-    wanted = body.request
+    change = body.request
 
     async def effect(connection: Connection) -> StoredResponse:
         try:
             count = await adjust(
-                connection, caller.merchant, _countable(sku), wanted.delta, note=wanted.reason
+                connection, caller.merchant, _valid_sku(sku), change.delta, note=change.reason
             )
         except StockNotCounted:
             raise _never_counted() from None
@@ -150,9 +150,9 @@ async def adjust_stock(request: Request, sku: str, caller: _Writer, services: Se
                 f"Only {refusal.free} are free, the rest is kept for orders and reservations. Where that is "
                 "gone too, recount.",
             ) from None
-        return _told(sku, count)
+        return _count_response(sku, count)
 
-    return await _once(services, caller, key, ["adjust", sku, body.document], effect)
+    return await _idempotent_effect(services, caller, key, ["adjust", sku, body.document], effect)
 
 
 @router.post(
@@ -165,39 +165,39 @@ async def adjust_stock(request: Request, sku: str, caller: _Writer, services: Se
     openapi_extra=keyed_doc("RecountRequest"),
 )
 async def recount_stock(request: Request, sku: str, caller: _Writer, services: ServicesDep) -> Response:
-    """Set what was counted. What was promised beyond it is lost: what is held first, then what is paid for,
-    the newest of each first; orders that lose their stock are undone.
+    """Set the counted quantity. Reservations beyond it are lost: unpaid ones first, then paid ones, the
+    newest of each first. Orders that lose their stock are compensated.
 
-    The first count of a product begins its stock. It takes a key, because the same count an hour later would
-    put back what was sold meanwhile.
+    The first recount of a product creates its stock. It needs a key, because the same count an hour later
+    would bring back what was sold in the meantime.
     """
     key = idempotency.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), RecountRequest)
-    wanted = body.request
+    change = body.request
     if not is_sku(sku) or await services.products.find(caller.merchant, sku) is None:
         raise product_not_found()
 
     async def effect(connection: Connection) -> StoredResponse:
-        count = await set_count(connection, caller.merchant, sku, wanted.on_hand, note=wanted.reason)
-        return _told(sku, count)
+        count = await set_count(connection, caller.merchant, sku, change.on_hand, note=change.reason)
+        return _count_response(sku, count)
 
     try:
         return await retry_on_conflict(
-            lambda: _once(services, caller, key, ["recount", sku, body.document], effect)
+            lambda: _idempotent_effect(services, caller, key, ["recount", sku, body.document], effect)
         )
     except StockConflict:
         raise Problem("stock_raced", "Nothing was changed. Repeat the request.") from None
 
 
-def _before(cursor: str) -> int:
-    text = read_cursor(_MOVEMENTS, cursor).get("before") or ""
+def _before_id(cursor: str) -> int:
+    text = read_cursor(_MOVEMENT_CURSOR, cursor).get("before") or ""
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise invalid_cursor()
     return int(text)
 
 
-async def _once(
+async def _idempotent_effect(
     services: Services, caller: Principal, key: str, identity: list[Any], effect: Effect
 ) -> Response:
     ref = IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key))
@@ -209,12 +209,12 @@ async def _once(
         raise key_reused() from None
 
 
-def _told(sku: str, count: Recount) -> StoredResponse:
+def _count_response(sku: str, count: Recount) -> StoredResponse:
     return StoredResponse(200, orjson.dumps(views.count_view(sku, count)).decode())
 
 
-def _countable(sku: str) -> str:
-    """A SKU from a path; what cannot be one was never counted."""
+def _valid_sku(sku: str) -> str:
+    """A SKU from a path; text that cannot be one was never counted."""
     if not is_sku(sku):
         raise _never_counted()
     return sku

@@ -1,4 +1,4 @@
-"""Stock as this API shows it. The types are the documentation; the functions fill them."""
+"""Stock as this API shows it. OpenAPI documents the types; the functions fill them."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -20,7 +20,7 @@ class LevelView(TypedDict):
 
     sku: Sku
     onHand: Annotated[int, Field(examples=[40])]
-    reserved: Annotated[int, Field(description="Kept for orders and reservations.", examples=[3])]
+    reserved: Annotated[int, Field(description="Held for orders and reservations.", examples=[3])]
     available: Annotated[int, Field(examples=[37])]
 
 
@@ -32,7 +32,7 @@ class LevelListView(TypedDict):
 
 
 class MovementView(TypedDict):
-    """One change of a stock."""
+    """One stock movement."""
 
     id: Annotated[int, Field(description="Rises with time.", examples=[4711])]
     at: Time
@@ -46,13 +46,15 @@ class MovementView(TypedDict):
     onHandDelta: Annotated[int, Field(examples=[0])]
     reservedDelta: Annotated[int, Field(examples=[2])]
     reason: Annotated[
-        str | None, Field(description="What was given with a recount or an adjustment.", examples=[None])
+        str | None, Field(description="The reason of a recount or an adjustment.", examples=[None])
     ]
     reservation: Annotated[
         str | None,
-        Field(description="The id of the reservation that it is about.", examples=[_RESERVATION]),
+        Field(description="The id of the reservation, if it belongs to one.", examples=[_RESERVATION]),
     ]
-    order: Annotated[str | None, Field(description="The id of the order that it is about.", examples=[None])]
+    order: Annotated[
+        str | None, Field(description="The id of the order, if it belongs to one.", examples=[None])
+    ]
 
 
 class MovementListView(TypedDict):
@@ -63,27 +65,27 @@ class MovementListView(TypedDict):
 
 
 class CountView(LevelView):
-    """A stock after a recount or an adjustment, and what it was before."""
+    """A stock after a recount or an adjustment, and the quantity before."""
 
-    before: Annotated[int, Field(description="How many were on hand.", examples=[41])]
+    before: Annotated[int, Field(description="The quantity on hand before.", examples=[41])]
     lost: Annotated[
         list[str],
         Field(
-            description="Ids of the reservations, of orders too, that a recount took the stock from.",
+            description="Ids of the reservations, including those of orders, that lost their stock.",
             examples=[[]],
         ),
     ]
 
 
 class ReservedItemView(TypedDict):
-    """What is kept."""
+    """A reserved product."""
 
     sku: Sku
     quantity: Count
 
 
 class ReservationView(TypedDict):
-    """Stock that is kept for somebody, until a time."""
+    """Stock that is reserved until a time."""
 
     id: Annotated[str, Field(examples=[_RESERVATION])]
     state: Annotated[
@@ -94,14 +96,12 @@ class ReservationView(TypedDict):
             examples=["Held"],
         ),
     ]
-    message: Annotated[
-        str | None, Field(description="What was short, where it was rejected.", examples=[None])
-    ]
+    message: Annotated[str | None, Field(description="What was short, if it was rejected.", examples=[None])]
     items: list[ReservedItemView]
     expiresAt: Time
     order: Annotated[
         str | None,
-        Field(description="The id of the order that it is for, if it is for one.", examples=[None]),
+        Field(description="The id of its order, if it has one.", examples=[None]),
     ]
 
 
@@ -116,7 +116,7 @@ def level_view(level: StockLevel) -> LevelView:
 
 
 def movement_view(movement: StockMovement) -> MovementView:
-    """One change."""
+    """One stock movement."""
     return {
         "id": movement.id,
         "at": movement.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -130,27 +130,27 @@ def movement_view(movement: StockMovement) -> MovementView:
 
 
 def count_view(sku: str, count: Recount) -> CountView:
-    """What a recount or an adjustment did."""
+    """The effect of a recount or an adjustment."""
     level = level_view(StockLevel(sku, count.after, count.reserved))
     return {**level, "before": count.before, "lost": list(count.lost)}
 
 
-def reservation_view(kept: ReservationRecord) -> ReservationView:
-    """A reservation that was decided."""
-    # That somebody is paying for it is no business of who looks: it is held.
-    state = ReservationState.HELD if kept.state is ReservationState.PINNED else kept.state
+def reservation_view(record: ReservationRecord) -> ReservationView:
+    """A reservation that the controller has decided."""
+    # Pinned (a payment is being confirmed) is internal; to clients the stock is held.
+    state = ReservationState.HELD if record.state is ReservationState.PINNED else record.state
     return {
-        "id": kept.name,
+        "id": record.name,
         "state": state.value,
-        "message": kept.message,
-        "items": [{"sku": sku, "quantity": quantity} for sku, quantity in kept.items.items()],
-        "expiresAt": _seconds(kept.expires_at),
-        "order": kept.order,
+        "message": record.message,
+        "items": [{"sku": sku, "quantity": quantity} for sku, quantity in record.items.items()],
+        "expiresAt": _seconds(record.expires_at),
+        "order": record.order,
     }
 
 
 def pending_view(name: str, spec: ReservationSpec) -> ReservationView:
-    """A reservation that the ledger does not know yet."""
+    """A reservation that is not decided yet."""
     return {
         "id": name,
         "state": ReservationPhase.PENDING.value,

@@ -1,31 +1,32 @@
-"""Walk a list that the API server can only narrow by label and phase, and keep what is asked for.
+"""Pages of orders with filters that the API server does not have.
 
-A page ends with the last order that it shows. The cursor says which chunk that order is in, and its id: the
-next page reads this chunk again and goes on behind it. Chunks are by id, so that holds whatever changes.
+The API server filters by label and phase only, so chunks of its list are read and filtered here. A page ends
+with the last order that it shows. Its cursor holds the continue token of the chunk with that order and the
+order's id; the next page reads that chunk again and goes on after the id. A list is sorted by name, so this
+also holds if orders are created or deleted meanwhile.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 from orderplane.adapters.kubernetes.client import Page
+from orderplane.crds.documents import OrderDocument
 
-Json = dict[str, Any]
-
-CHUNK = 250
-MOST_CHUNKS = 4
-"""So many orders are looked at for one page: 1,000. A page may be short, and still not be the last."""
+CHUNK_SIZE = 250
+MAX_CHUNKS = 4
+"""The most chunks that one page reads, 1,000 orders in all. So a page may be short without being the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class OrderFilter:
-    """Which orders to keep; None keeps all.
+    """Which orders to list; a criterion that is None matches all.
 
     Args:
-        since: Placed then or later.
-        until: Placed before.
-        sku: Having this product among their items.
+        since: Placed at this time or later.
+        until: Placed before this time.
+        sku: With this product among the items.
     """
 
     since: datetime | None = None
@@ -34,11 +35,11 @@ class OrderFilter:
 
     @property
     def is_selective(self) -> bool:
-        """Whether anything is left out."""
+        """Whether any criterion is set."""
         return self != OrderFilter()
 
-    def keeps(self, order: Json) -> bool:
-        """Whether an Order is one of these."""
+    def matches(self, order: OrderDocument) -> bool:
+        """Whether an Order fulfils all criteria."""
         placed_at = datetime.fromisoformat(order["metadata"]["creationTimestamp"])
         return (
             (self.since is None or placed_at >= self.since)
@@ -49,43 +50,43 @@ class OrderFilter:
 
 @dataclass(frozen=True, slots=True)
 class ListPosition:
-    """Where a walk is: in the chunk that the token leads to, behind the order `after`."""
+    """A position in the list: in the chunk of the continue token, after the order with this id."""
 
-    token: str | None = None
+    continue_token: str | None = None
     after: str | None = None
 
 
 ReadChunk = Callable[[str | None, int], Awaitable[Page]]
-"""Reads the chunk of a token, of at most so many orders."""
+"""Reads the chunk of a continue token, with at most so many orders."""
 
 
-async def walk(
-    read: ReadChunk, wish: OrderFilter, limit: int, start: ListPosition
-) -> tuple[list[Json], ListPosition | None]:
-    """One page of at most `limit` orders, and where the next one begins; None after the last.
+async def filtered_page(
+    read: ReadChunk, order_filter: OrderFilter, limit: int, start: ListPosition
+) -> tuple[list[OrderDocument], ListPosition | None]:
+    """A page of at most `limit` orders and the position of the next one; None after the last.
 
     Raises:
         ApiError: as `read` does.
     """
-    found: list[Json] = []
-    place = start
-    for _ in range(MOST_CHUNKS):
-        chunk = await read(place.token, CHUNK if wish.is_selective else limit)
-        for order in chunk.items:
+    found: list[OrderDocument] = []
+    position = start
+    for _ in range(MAX_CHUNKS):
+        chunk = await read(position.continue_token, CHUNK_SIZE if order_filter.is_selective else limit)
+        for order in cast("list[OrderDocument]", chunk.items):
             name = order["metadata"]["name"]
-            if (place.after is not None and name <= place.after) or not wish.keeps(order):
+            if (position.after is not None and name <= position.after) or not order_filter.matches(order):
                 continue
             if len(found) == limit:
-                return found, ListPosition(place.token, found[-1]["metadata"]["name"])
+                return found, ListPosition(position.continue_token, found[-1]["metadata"]["name"])
             found.append(order)
         if chunk.continue_token is None:
             return found, None
-        place = ListPosition(chunk.continue_token)
+        position = ListPosition(chunk.continue_token)
         if len(found) == limit:
             break
-    return found, place
+    return found, position
 
 
-def state_of(place: ListPosition, filters: Mapping[str, str | None]) -> dict[str, str | None]:
-    """What a cursor keeps: the place, and the filters that it is good for."""
-    return {**filters, "token": place.token, "after": place.after}
+def cursor_state(position: ListPosition, filters: Mapping[str, str | None]) -> dict[str, str | None]:
+    """What a cursor holds: the position, and the filters that it is valid for."""
+    return {**filters, "token": position.continue_token, "after": position.after}

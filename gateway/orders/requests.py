@@ -1,11 +1,12 @@
-"""What a client sends to place an order, and the Order resource made from it."""
+"""The body of a new order, and the manifest of the Order that it becomes."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from orderplane.adapters.telemetry.traces import current_traceparent
 from orderplane.crds.defaults import draw_shard, looks_like_card_number, order_manifest
+from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import ApiModel, Currency, Minor
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Address, Item, OrderSpec, Quote
@@ -15,7 +16,10 @@ from orderplane.ledgers.pricing import PriceList, QuoteRefused, RefusalCode, quo
 
 
 class ExpectedTotal(ApiModel):
-    """The total that the client showed its customer; another one is refused with `price_changed`."""
+    """The total that was shown to the customer.
+
+    If it is another now, the order is refused (`price_changed`).
+    """
 
     model_config = STRICT
 
@@ -30,26 +34,26 @@ class OrderItemRequest(Item):
 
 
 class AddressRequest(Address):
-    """Where it goes. Plain lines of text, without control characters."""
+    """The shipping address, in plain lines of text without control characters."""
 
     model_config = STRICT
 
     @model_validator(mode="after")
-    def _is_plain_text(self) -> Self:
+    def _plain_text(self) -> Self:
         for value in self.__dict__.values():
             if value is not None and CONTROL.search(value):
                 raise ValueError("No line of an address may contain control characters or line breaks.")
         return self
 
 
-def _is_no_card_number(token: str) -> str:
+def _not_a_card_number(token: str) -> str:
     if looks_like_card_number(token):
         raise ValueError("This looks like a card number. Send the payment provider's token, as pm_....")
     return token
 
 
 class OrderRequest(ApiModel):
-    """An order as a client places it. Prices come from the catalogue; a client cannot set them."""
+    """A new order. Prices are those of the products; a client cannot set them."""
 
     model_config = ConfigDict(
         **STRICT,
@@ -75,8 +79,8 @@ class OrderRequest(ApiModel):
         str | None,
         *OrderSpec.model_fields["customer"].metadata,
         Field(
-            description="The shop's id of its customer, not an e-mail address or a name. Customers order "
-            "for themselves and leave it out; others have to give it.",
+            description="The shop's id of the customer, not an e-mail address or a name. Customers order for "
+            "themselves and leave it out; other callers have to give it.",
         ),
     ] = None
     items: Annotated[
@@ -87,25 +91,29 @@ class OrderRequest(ApiModel):
     payment_method: Annotated[
         str,
         *OrderSpec.model_fields["payment_method"].metadata,
-        AfterValidator(_is_no_card_number),
+        AfterValidator(_not_a_card_number),
         Field(description="The payment provider's token, `pm_...`. Never a card number."),
     ]
     currency: Annotated[
         Currency | None,
         Field(
-            description="ISO 4217: price the order in it; every product needs a price in it. Without it, the "
-            "products' own currency, which has to be one.",
+            description="ISO 4217. Each product needs a price in this currency. By default, the currency of "
+            "the products, which must be the same for all.",
             examples=["EUR"],
         ),
     ] = None
     expected_total: ExpectedTotal | None = None
     ttl_seconds_after_finished: Annotated[
         int | None,
-        Field(ge=0, le=31_536_000, description="When to remove the finished order. Without it, it stays."),
+        Field(
+            ge=0,
+            le=31_536_000,
+            description="Remove the order this long after it has finished. By default it stays.",
+        ),
     ] = None
 
     def of_customer(self, customer: str | None) -> "OrderRequest":
-        """The request with whose order it is: a customer's own, else the one it names.
+        """The request with its customer: the caller, if that is a customer, else the one it names.
 
         Raises:
             Problem: `validation_failed`.
@@ -122,21 +130,21 @@ def _wrong_customer(detail: str) -> Problem:
     return Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
 
 
-IMMUTABLE = ("customer", "items", "quote", "address", "paymentMethod")
-"""The fields of the spec by which an order is known to be the one that was asked for."""
+IMMUTABLE_FIELDS = ("customer", "items", "quote", "address", "paymentMethod")
+"""The fields of the spec that identify an order as the requested one."""
 
 _NOT_IN_SPEC = {"currency", "expected_total"}
 
 
-async def price(catalogue: PriceList, merchant: str, name: str, request: OrderRequest) -> dict[str, Any]:
-    """The manifest of the order `name`.
+async def build_order(price_list: PriceList, merchant: str, name: str, request: OrderRequest) -> Manifest:
+    """Price an order and build its manifest.
 
     Raises:
         Problem: `price_changed`, or one of the codes of `QuoteRefused`.
-        Transient: the catalogue did not answer.
+        Transient: the price list cannot be read.
     """
     try:
-        quote = await quote_from(catalogue, merchant, request.items, request.currency)
+        quote = await quote_from(price_list, merchant, request.items, request.currency)
     except QuoteRefused as refusal:
         raise _refused(refusal, request) from refusal
     if request.expected_total is not None:
@@ -146,10 +154,10 @@ async def price(catalogue: PriceList, merchant: str, name: str, request: OrderRe
 
 
 def check_total(expected: ExpectedTotal, quote: Quote) -> None:
-    """See that the customer pays what was shown.
+    """Require that the customer pays what was shown.
 
     Raises:
-        Problem: `price_changed`, with the total as it is now.
+        Problem: `price_changed`, with the current total.
     """
     total, currency = quote.amounts.total, quote.currency
     if (expected.amount, expected.currency) != (total, currency):

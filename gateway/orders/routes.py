@@ -1,9 +1,9 @@
-"""Place, read, list and cancel orders."""
+"""Routes to place, read, list and cancel orders."""
 
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from orderplane.adapters.kubernetes.client import Page
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
 from orderplane.crds.defaults import customer_hash
+from orderplane.crds.documents import Manifest, OrderDocument
 from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind, Sku
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway import idempotency
@@ -29,8 +30,8 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import idempotent_response, json_response, tagged_response, weak_etag
 from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.orders import cancellation, views
-from orderplane.gateway.orders.listing import ListPosition, OrderFilter, state_of, walk
-from orderplane.gateway.orders.requests import IMMUTABLE, OrderRequest, price
+from orderplane.gateway.orders.listing import ListPosition, OrderFilter, cursor_state, filtered_page
+from orderplane.gateway.orders.requests import IMMUTABLE_FIELDS, OrderRequest, build_order
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
@@ -44,14 +45,14 @@ _Reader = Annotated[Principal, Depends(allowed(Scope.ORDERS_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.ORDERS_WRITE))]
 
 
-def _is_rfc_3339(text: str) -> str:
-    """The framework would also take a number, as seconds since 1970."""
+def _rfc_3339(text: str) -> str:
+    """Require an RFC 3339 time; pydantic would also accept a number, as seconds since 1970."""
     if "T" not in text.upper():
         raise ValueError("Send a time as 2026-01-31T12:00:00Z.")
     return text
 
 
-_Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339)]
+_Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 
 @router.post(
@@ -61,7 +62,7 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339)]
     responses={
         202: {
             "model": views.AcceptedView,
-            "description": "It will be carried out.",
+            "description": "The order is accepted and will be processed.",
             "headers": {
                 "Location": {"description": "The order.", "schema": {"type": "string"}},
                 **REPLAYED_HEADER,
@@ -76,34 +77,34 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_is_rfc_3339)]
     openapi_extra=keyed_doc("OrderRequest"),
 )  # fmt: skip
 async def place_order(request: Request, caller: _Writer, services: ServicesDep) -> Response:
-    """Price the items, and have the order carried out.
+    """Price the items and accept the order.
 
-    Repeat a request that was not answered with the same key and body: there will be one order, and the
-    answer is the same, byte for byte. A refused request leaves its key unused.
+    If a request is not answered, repeat it with the same key and body: there will be one order, and the same
+    answer, byte for byte. A refused request leaves its key unused.
     """
     key = idempotency.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), OrderRequest)
-    wanted = body.request.of_customer(caller.customer)
+    order = body.request.of_customer(caller.customer)
     name = idempotency.order_name(caller.merchant, caller.name, key)
 
-    async def admit_and_price() -> dict[str, Any]:
-        # Says nothing to repeats: what was begun is finished, what was answered is told again.
+    async def admit_and_build() -> Manifest:
+        # Only new orders are refused here: IdempotentCreate still resumes or replays a repeat.
         services.load_shedding.admit()
-        return await price(services.price_list, caller.merchant, name, wanted)
+        return await build_order(services.price_list, caller.merchant, name, order)
 
-    answered = await services.idempotent_create.accept(
+    outcome = await services.idempotent_create.execute(
         IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key)),
         idempotency.fingerprint(body.document),
         CreateRequest(
             Kind.ORDER,
-            IMMUTABLE,
-            write=admit_and_price,
-            drop=services.load_shedding.give_back,
-            answer=partial(_accepted, name),
+            IMMUTABLE_FIELDS,
+            build=admit_and_build,
+            discard=services.load_shedding.give_back,
+            respond=partial(_accepted, name),
         ),
     )
-    return idempotent_response(answered, f"/api/orders/{name}")
+    return idempotent_response(outcome, f"/api/orders/{name}")
 
 
 @router.get(
@@ -111,7 +112,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     summary="Read an order",
     responses={
         200: {"model": views.OrderView},
-        304: {"description": "It is still the version of If-None-Match."},
+        304: {"description": "The version of If-None-Match is still current."},
         **protected_docs("order_not_found"),
     },
 )
@@ -121,10 +122,10 @@ async def read_order(
     services: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The order as it is now; at most a moment old."""
+    """The current state of the order. It may lag by a moment."""
     order = await _read(services, caller, order_id)
-    tag = weak_etag(order["metadata"]["resourceVersion"])
-    return tagged_response(if_none_match, views.order_view(order), tag)
+    etag = weak_etag(order["metadata"]["resourceVersion"])
+    return tagged_response(if_none_match, views.order_view(order), etag)
 
 
 @router.get(
@@ -132,7 +133,7 @@ async def read_order(
     summary="Read what happened to an order",
     responses={
         200: {"model": TimelineView},
-        304: {"description": "Nothing has happened since the version of If-None-Match."},
+        304: {"description": "The version of If-None-Match is still current."},
         **protected_docs("order_not_found"),
     },
 )
@@ -142,11 +143,11 @@ async def read_timeline(
     services: ServicesDep,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Every phase and event of the order, what was undone, and the providers' ids.
+    """All phases and events of the order, its compensation, and the providers' ids.
 
-    It is read from the ledgers, so it can be a moment ahead of the order's own phase. A customer sees what
-    their bank and the carrier can look up, refunds and the tracking code; the ids of the payment and of the
-    shipment are for those who run the shop.
+    It is read from the ledgers, so it may be a moment ahead of the order's phase. Customers see the ids of
+    refunds and the tracking code, which a bank and the carrier can look up; the ids of the payment and of the
+    shipment are shown to the shop only.
     """
     order = await _read(services, caller, order_id)
     uid = order["metadata"]["uid"]
@@ -173,18 +174,21 @@ async def list_orders(
     ] = None,
     phase: Annotated[OrderPhase | None, Query(description="Only orders in this phase.")] = None,
     created_after: Annotated[
-        _Time | None, Query(alias="createdAfter", description="Only orders of then or later (RFC 3339).")
+        _Time | None,
+        Query(alias="createdAfter", description="Only orders placed at this time or later (RFC 3339)."),
     ] = None,
     created_before: Annotated[
-        _Time | None, Query(alias="createdBefore", description="Only orders of before then (RFC 3339).")
+        _Time | None,
+        Query(alias="createdBefore", description="Only orders placed before this time (RFC 3339)."),
     ] = None,
-    sku: Annotated[Sku | None, Query(description="Only orders that have this product.")] = None,
+    sku: Annotated[Sku | None, Query(description="Only orders with this product.")] = None,
 ) -> Response:
-    """All orders of the merchant, or of the customer who asks, by id; ids are hashes, so in no order of time.
+    """All orders of the merchant, or of the calling customer, by id. Ids are hashes: this is not a time
+    order.
 
-    With `createdAfter`, `createdBefore` or `sku` at most 1,000 orders are looked at for one page. So a page
-    may have fewer orders than `limit`, or none, and `next` all the same: go on until it is null. A walk that
-    was left for some minutes expires (410): begin anew.
+    With `createdAfter`, `createdBefore` or `sku`, at most 1,000 orders are searched for one page. So a page
+    may have fewer orders than `limit`, or none, and still have a `next`: go on until it is null. A cursor
+    expires after some minutes (410): then start from the beginning.
     """
     filters = {
         "phase": phase.value if phase else None,
@@ -193,7 +197,7 @@ async def list_orders(
         "sku": sku,
     }
 
-    async def read(token: str | None, size: int) -> Page:
+    async def read_chunk(token: str | None, size: int) -> Page:
         return await services.api.list_page(
             Kind.ORDER,
             caller.merchant,
@@ -203,9 +207,9 @@ async def list_orders(
             field_selector=f"status.phase={phase.value}" if phase else None,
         )
 
-    wish = OrderFilter(created_after, created_before, sku)
+    order_filter = OrderFilter(created_after, created_before, sku)
     try:
-        orders, following = await walk(read, wish, limit, _place(cursor, filters))
+        orders, following = await filtered_page(read_chunk, order_filter, limit, _position(cursor, filters))
     except Gone:
         raise Problem("cursor_expired", "The list has moved on. Begin anew, without `cursor`.") from None
     except Invalid:
@@ -213,7 +217,7 @@ async def list_orders(
     return json_response(
         {
             "items": [views.order_view(order) for order in orders],
-            "next": write_cursor(_CURSOR, state_of(following, filters)) if following else None,
+            "next": write_cursor(_CURSOR, cursor_state(following, filters)) if following else None,
         }
     )
 
@@ -223,66 +227,71 @@ async def list_orders(
     status_code=202,
     summary="Cancel an order",
     responses={
-        200: {"model": views.OrderView, "description": "It is cancelled already."},
-        202: {"model": views.OrderView, "description": "The wish is written down; the order will be undone."},
+        200: {"model": views.OrderView, "description": "The order was cancelled before."},
+        202: {
+            "model": views.OrderView,
+            "description": "The request is recorded; the order will be compensated.",
+        },
         **protected_docs("order_not_found", "too_late_to_cancel", "already_finished", "write_conflict"),
     },
 )
 async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) -> Response:
-    """Ask for an order to be undone; asking twice is asking once.
+    """Cancel an order: its payment is refunded and its stock released. Repeating the request has no effect.
 
-    It is possible until the carrier has scanned the parcel. A scan that is faster than the undoing still
-    wins: the order is then delivered, and its condition `Cancelled=False` says why.
+    It is possible until the carrier has scanned the parcel. If a scan comes before the cancellation is
+    complete, the order is delivered, and its condition `Cancelled=False` gives the reason.
     """
     order = await _get(services, caller, order_id, from_cache=False)
     uid = order["metadata"]["uid"]
-    verdict = cancellation.decide(order, await services.gates.read(caller.merchant, uid))
-    if verdict is cancellation.Cancel.ASK:
-        # The uid makes it an error to cancel another order that was made under this name meanwhile.
-        wish = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
+    action = cancellation.cancel_action(order, await services.gates.read(caller.merchant, uid))
+    if action is cancellation.CancelAction.REQUEST:
+        # The uid makes the patch fail if another order has been created under this name.
+        patch = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
         try:
-            order = await services.api.merge_patch(Kind.ORDER, caller.merchant, order_id, wish)
+            patched = await services.api.merge_patch(Kind.ORDER, caller.merchant, order_id, patch)
         except NotFound:
             raise _not_found() from None
-    status = 200 if verdict is cancellation.Cancel.DONE else 202
+        order = cast("OrderDocument", patched)
+    status = 200 if action is cancellation.CancelAction.ALREADY_CANCELLED else 202
     location = {"Location": f"/api/orders/{order_id}"}
     return json_response(views.order_view(order), status=status, headers=location)
 
 
-def _place(cursor: str | None, filters: Mapping[str, str | None]) -> ListPosition:
-    """Where a cursor leads, if it was given for the same filters."""
+def _position(cursor: str | None, filters: Mapping[str, str | None]) -> ListPosition:
+    """The position of a cursor, which must have been issued for the same filters."""
     if cursor is None:
         return ListPosition()
     state = read_cursor(_CURSOR, cursor)
-    place = ListPosition(state.get("token"), state.get("after"))
-    if state != state_of(place, filters):
+    position = ListPosition(state.get("token"), state.get("after"))
+    if state != cursor_state(position, filters):
         raise invalid_cursor()
-    return place
+    return position
 
 
-async def _read(services: Services, caller: Principal, order_id: str) -> dict[str, Any]:
-    """The caller's order, at most a moment old."""
+async def _read(services: Services, caller: Principal, order_id: str) -> OrderDocument:
+    """The caller's order, from the API server's watch cache if it is there."""
     try:
         return await _get(services, caller, order_id, from_cache=True)
     except Problem:
-        # The watch cache can be behind a create that was answered already; the quorum is not.
+        # The watch cache may lag behind a create that was answered already; a quorum read does not.
         return await _get(services, caller, order_id, from_cache=False)
 
 
-async def _accepted(name: str, uid: str, manifest: dict[str, Any]) -> StoredResponse:
-    # Sorted, for jsonb does not keep the order of members: a row finished later is answered the same.
-    view = views.accepted(name, uid, manifest["spec"]["quote"])
+async def _accepted(name: str, uid: str, manifest: Manifest) -> StoredResponse:
+    # Sorted keys: jsonb does not keep their order, and a resumed request must give the same bytes.
+    view = views.accepted_view(name, uid, manifest["spec"]["quote"])
     return StoredResponse(202, orjson.dumps(view, option=orjson.OPT_SORT_KEYS).decode())
 
 
-async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> dict[str, Any]:
+async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> OrderDocument:
     if len(order_id) > MAX_ORDER_NAME or not _NAME.fullmatch(order_id):
         raise _not_found()
     try:
-        order = await services.api.get(Kind.ORDER, caller.merchant, order_id, from_cache=from_cache)
+        found = await services.api.get(Kind.ORDER, caller.merchant, order_id, from_cache=from_cache)
     except NotFound:
         raise _not_found() from None
-    # Somebody else's is not found: not even that it exists is their business.
+    order = cast("OrderDocument", found)
+    # Another customer's order is "not found": a 403 would tell that it exists.
     if caller.customer not in (None, order["spec"]["customer"]):
         raise _not_found()
     return order

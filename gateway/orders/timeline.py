@@ -1,38 +1,41 @@
-"""What happened to an order, step by step, as this API shows it. Pure."""
+"""The history of an order as this API shows it. Pure."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from orderplane.crds.documents import OrderDocument
 from orderplane.crds.order import Compensation, OrderPhase
 from orderplane.events.types import EventType
 from orderplane.gateway.orders.views import CompensationView, Id, Uid
 from orderplane.ledgers.postgres.timeline import Timeline
 
-Moment = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-01-31T12:00:00.123456Z"])]
+Timestamp = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-01-31T12:00:00.123456Z"])]
 
 
 class PhaseView(TypedDict):
-    """A phase, and when the order came to it first."""
+    """A phase, and when the order first reached it."""
 
     phase: Annotated[str, Field(examples=["Paid"])]
-    at: Moment
+    at: Timestamp
 
 
 class EventView(TypedDict):
-    """One event, as it is also told in the Kafka topic of that name."""
+    """One event, as it is also published in the Kafka topic of that name."""
 
     sequence: Annotated[int, Field(description="1, 2, 3... without a gap.", examples=[3])]
     type: Annotated[str, Field(examples=["payment.success"])]
-    at: Moment
-    reason: Annotated[str | None, Field(description="Why, where there is a why.", examples=["CardDeclined"])]
+    at: Timestamp
+    reason: Annotated[
+        str | None, Field(description="The reason, if there is one.", examples=["CardDeclined"])
+    ]
 
 
 class ReferencesView(TypedDict):
-    """Under which names the providers know it; null, or empty, as long as there is none."""
+    """The ids of the order at the providers; null or empty as long as there are none."""
 
     payment: Annotated[
         str | None,
@@ -53,13 +56,13 @@ class ReferencesView(TypedDict):
 
 
 class TimelineView(TypedDict):
-    """One order's past. Reasons and ids only: no address, no name, no message."""
+    """The history of one order. It contains reasons and ids, but no address, name or message."""
 
     id: Id
     uid: Uid
     phases: Annotated[list[PhaseView], Field(description="Oldest first.")]
     events: Annotated[list[EventView], Field(description="By `sequence`.")]
-    compensation: Annotated[list[CompensationView], Field(description="What was undone, oldest first.")]
+    compensation: Annotated[list[CompensationView], Field(description="The compensation, oldest first.")]
     references: ReferencesView
 
 
@@ -74,31 +77,38 @@ _PHASE_OF = {
 
 
 def timeline_view(
-    order: dict[str, Any],
+    order: OrderDocument,
     timeline: Timeline | None,
     compensation: Sequence[Compensation],
     *,
     is_customer: bool,
 ) -> TimelineView:
-    """The past of an Order resource, told from the ledgers.
+    """The history of an Order resource, from the ledgers.
 
     Args:
-        is_customer: The reader is the order's customer. They are shown what their bank and the carrier can do
-            something with, and not the ids of the shop's own dealings with its providers.
+        is_customer: The reader is the order's customer, who sees the ids that a bank or the carrier can look
+            up, but not those that only the shop can use with its providers.
     """
     metadata = order["metadata"]
     placed_at = datetime.fromisoformat(metadata["creationTimestamp"])
     return {
         "id": metadata["name"],
         "uid": metadata["uid"],
-        "phases": [{"phase": phase.value, "at": moment(at)} for phase, at in phases_of(timeline, placed_at)],
+        "phases": [
+            {"phase": phase.value, "at": timestamp(at)} for phase, at in phases_of(timeline, placed_at)
+        ],
         "events": [
-            {"sequence": event.seq, "type": event.type.value, "at": moment(event.at), "reason": event.reason}
+            {
+                "sequence": event.seq,
+                "type": event.type.value,
+                "at": timestamp(event.at),
+                "reason": event.reason,
+            }
             for event in (timeline.events if timeline else ())
         ],
         "compensation": [
-            {"step": done.step.value, "reference": done.reference, "at": moment(done.at)}
-            for done in compensation
+            {"step": step.step.value, "reference": step.reference, "at": timestamp(step.at)}
+            for step in compensation
         ],
         "references": {
             "payment": timeline.intent_id if timeline and not is_customer else None,
@@ -111,17 +121,17 @@ def timeline_view(
 
 
 def phases_of(timeline: Timeline | None, placed_at: datetime) -> list[tuple[OrderPhase, datetime]]:
-    """Every phase that the order came to, and when: the ledgers know it to the moment."""
+    """Every phase that the order reached, and when."""
     phases = [(OrderPhase.PENDING, placed_at)]
     if timeline is None:
         return phases
     phases += [(_PHASE_OF[event.type], event.at) for event in timeline.events if event.type in _PHASE_OF]
     if timeline.compensating_at is not None:
         phases.append((OrderPhase.COMPENSATING, timeline.compensating_at))
-    # The resource's own time is in whole seconds, and the first phase is the first all the same.
+    # creationTimestamp has whole seconds and may lie after the first event; Pending is first all the same.
     return phases[:1] + sorted(phases[1:], key=lambda phase: phase[1])
 
 
-def moment(at: datetime) -> str:
-    """A point in time as RFC 3339, in UTC."""
+def timestamp(at: datetime) -> str:
+    """RFC 3339 in UTC."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,13 +1,12 @@
-"""Resources as this API shows them. The types are the documentation; the functions fill them."""
+"""Orders as this API shows them. OpenAPI documents the types; the functions fill them."""
 
-from typing import Annotated, Any, NotRequired
+from typing import Annotated, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from orderplane.crds.documents import OrderDocument, QuoteDocument
 from orderplane.gateway.http.documentation import Count, Next, Sku, Time
-
-Json = dict[str, Any]
 
 Id = Annotated[str, Field(examples=["o-mfrggzdfmztwq2lknnwg23tpoa"])]
 Uid = Annotated[
@@ -17,7 +16,7 @@ Uid = Annotated[
 
 
 class LineView(TypedDict):
-    """One priced line; `unitAmount` in minor units."""
+    """One priced line; `unitAmount` is in minor units."""
 
     sku: Sku
     quantity: Count
@@ -26,7 +25,7 @@ class LineView(TypedDict):
 
 
 class AmountsView(TypedDict):
-    """Minor units; total = items + shipping + tax - discount."""
+    """Amounts in minor units; total = items + shipping + tax - discount."""
 
     items: Annotated[int, Field(examples=[1780])]
     shipping: Annotated[int, Field(examples=[490])]
@@ -44,7 +43,7 @@ class QuoteView(TypedDict):
 
 
 class LinksView(TypedDict):
-    """Where to go from here."""
+    """Addresses of related resources."""
 
     self: Annotated[str, Field(examples=["/api/orders/o-mfrggzdfmztwq2lknnwg23tpoa"])]
     cancel: Annotated[str, Field(examples=["/api/orders/o-mfrggzdfmztwq2lknnwg23tpoa/cancel"])]
@@ -55,7 +54,7 @@ class LinksView(TypedDict):
         Annotated[
             str,
             Field(
-                description="The carrier's page, once there is a label: an absolute address.",
+                description="The carrier's page, an absolute address; present once there is a label.",
                 examples=["https://post.example/SBX35"],
             ),
         ]
@@ -63,7 +62,7 @@ class LinksView(TypedDict):
 
 
 class AcceptedView(TypedDict):
-    """The order as it was accepted: `phase` is always Pending here, also when the answer is replayed."""
+    """The accepted order. `phase` is always Pending here, also in a replayed answer."""
 
     id: Id
     uid: Uid
@@ -73,7 +72,7 @@ class AcceptedView(TypedDict):
 
 
 class ConditionView(TypedDict):
-    """One fact about the order (`Paid`, `Shipped`, `Stalled`...), with the reason."""
+    """A condition of the order (`Paid`, `Shipped`, `Stalled`...) with its reason."""
 
     type: Annotated[str, Field(examples=["Shipped"])]
     status: Annotated[str, Field(description="True, False or Unknown.", examples=["True"])]
@@ -83,7 +82,7 @@ class ConditionView(TypedDict):
 
 
 class ItemView(TypedDict):
-    """What was asked for."""
+    """An ordered product."""
 
     sku: Sku
     quantity: Count
@@ -100,7 +99,7 @@ class TrackingView(TypedDict):
 
 
 class CompensationView(TypedDict):
-    """One thing that was undone."""
+    """One compensation step."""
 
     step: Annotated[
         str,
@@ -111,13 +110,13 @@ class CompensationView(TypedDict):
     ]
     reference: Annotated[
         str,
-        Field(description="Where to look it up: a refund, a label, a reservation.", examples=["re_3Pk0pD"]),
+        Field(description="The id of the refund, label or reservation.", examples=["re_3Pk0pD"]),
     ]
     at: Time
 
 
 class OrderView(TypedDict):
-    """One order as it is now."""
+    """One order in its current state."""
 
     id: Id
     uid: Uid
@@ -128,7 +127,9 @@ class OrderView(TypedDict):
             examples=["Shipped"],
         ),
     ]
-    reason: Annotated[str | None, Field(description="Why it failed or is being undone.", examples=[None])]
+    reason: Annotated[
+        str | None, Field(description="Why it failed or is being compensated.", examples=[None])
+    ]
     conditions: list[ConditionView]
     quote: QuoteView
     items: list[ItemView]
@@ -146,20 +147,20 @@ class OrderListView(TypedDict):
     next: Next
 
 
-def links_of(order_id: str) -> LinksView:
-    """The addresses that every order has from the beginning."""
+def order_links(order_id: str) -> LinksView:
+    """The addresses that an order has from the beginning."""
     return {"self": f"/api/orders/{order_id}", "cancel": f"/api/orders/{order_id}/cancel"}
 
 
-def accepted(order_id: str, uid: str, quote: QuoteView) -> AcceptedView:
-    """The body of a 202. The same for ever, so that it can be made again from what is stored."""
-    return {"id": order_id, "uid": uid, "phase": "Pending", "quote": quote, "links": links_of(order_id)}
+def accepted_view(order_id: str, uid: str, quote: QuoteDocument) -> AcceptedView:
+    """The body of the 202 response, made of stored data only, so that a later request can make it again."""
+    return {"id": order_id, "uid": uid, "phase": "Pending", "quote": quote, "links": order_links(order_id)}
 
 
-def order_view(order: Json) -> OrderView:
-    """An Order resource, as the API server tells it, without what is nobody's business (the address)."""
+def order_view(order: OrderDocument) -> OrderView:
+    """An Order resource without its address, which is personal data."""
     metadata, spec, status = order["metadata"], order["spec"], order.get("status", {})
-    links = links_of(metadata["name"])
+    links = order_links(metadata["name"])
     links["timeline"] = f"{links['self']}/timeline"
     if tracking := status.get("tracking"):
         links["tracking"] = tracking["url"]

@@ -1,4 +1,4 @@
-"""What merchants send about products. The bounds are those of an order's quote."""
+"""Request bodies for products. Their limits are those of an order's quote."""
 
 from typing import Annotated, Any, Self
 
@@ -11,7 +11,7 @@ from orderplane.gateway.http.body import STRICT, Lines, OneLine
 from orderplane.ledgers.postgres.products import ProductDetails
 
 
-def _is_known(currency: str) -> str:
+def _supported(currency: str) -> str:
     if currency not in EXPONENTS:
         raise ValueError("Orders cannot be placed in this currency.")
     return currency
@@ -19,7 +19,7 @@ def _is_known(currency: str) -> str:
 
 SoldIn = Annotated[
     str,
-    AfterValidator(_is_known),
+    AfterValidator(_supported),
     WithJsonSchema(
         {"type": "string", "enum": sorted(EXPONENTS), "description": "ISO 4217.", "examples": ["EUR"]}
     ),
@@ -37,7 +37,10 @@ class PriceRequest(ApiModel):
 
 
 def _as_patch(schema: dict[str, Any]) -> None:
-    """Describe a merge patch of this: everything may be left out, and null takes away what has a default."""
+    """Turn the schema into that of a merge patch:
+
+    no member is required, and null resets those with a default.
+    """
     del schema["required"]
     fields, nothing = schema["properties"], {"type": "null"}
     fields["price"] = {k: v for k, v in PriceRequest.model_json_schema().items() if k != "required"}
@@ -49,13 +52,13 @@ def _as_patch(schema: dict[str, Any]) -> None:
 
 
 class DetailsRequest(ApiModel):
-    """A product as it is to be. A patch changes some of it; null takes away what may be left out."""
+    """A product's details. A patch changes some of them; null resets those that may be left out."""
 
     model_config = ConfigDict(**STRICT, title="ProductPatch", json_schema_extra=_as_patch)
 
     name: Annotated[OneLine, Field(min_length=1, max_length=200, examples=["Earl Grey, 100 g"])]
     description: Annotated[Lines, Field(max_length=5000, examples=["Black tea with bergamot."])] = ""
-    price: Annotated[PriceRequest, Field(description="What it costs where an order names no currency.")]
+    price: Annotated[PriceRequest, Field(description="The price for orders that name no currency.")]
     other_prices: Annotated[
         dict[SoldIn, UnitAmount],
         Field(
@@ -74,13 +77,13 @@ class DetailsRequest(ApiModel):
     )
 
     @model_validator(mode="after")
-    def _has_one_price_per_currency(self) -> Self:
+    def _one_price_per_currency(self) -> Self:
         if self.price.currency in self.other_prices:
             raise ValueError("otherPrices has the currency of price; give each currency one price.")
         return self
 
     def details(self) -> ProductDetails:
-        """The same, to be stored."""
+        """The details as the store takes them."""
         return ProductDetails(
             name=self.name,
             description=self.description,
@@ -93,7 +96,7 @@ class DetailsRequest(ApiModel):
 
 
 def document_of(details: ProductDetails) -> dict[str, Any]:
-    """What would have to be sent for a product as it is: what a patch is laid upon."""
+    """The request body that would set these details: the document that a patch is applied to."""
     return {
         "name": details.name,
         "description": details.description,
@@ -124,4 +127,4 @@ class ProductRequest(DetailsRequest):
         },
     )
 
-    sku: Annotated[Sku, Field(description="Yours; it cannot be changed.")]
+    sku: Annotated[Sku, Field(description="The merchant's own number; it cannot be changed.")]

@@ -1,4 +1,4 @@
-"""What can be ordered, and what merchants say of it."""
+"""Routes to list, read, create, change and archive products."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -45,7 +45,7 @@ _TAG = {"ETag": {"description": "For If-Match and If-None-Match.", "schema": {"t
     summary="List products",
     responses={
         200: {"model": ProductListView},
-        304: {"description": "The page is still the one of If-None-Match."},
+        304: {"description": "The version of If-None-Match is still current."},
         **protected_docs("invalid_cursor", "validation_failed"),
     },
 )
@@ -67,10 +67,10 @@ async def list_products(
         Query(alias="minPrice", description="In minor units of `currency`, which it needs."),
     ] = None,
     max_price: Annotated[UnitAmount | None, Query(alias="maxPrice", description="As `minPrice`.")] = None,
-    in_stock: Annotated[bool, Query(alias="inStock", description="Only those that are left.")] = False,
+    in_stock: Annotated[bool, Query(alias="inStock", description="Only those with available stock.")] = False,
     include_archived: Annotated[
         bool,
-        Query(alias="includeArchived", description="Also those not for sale any more; needs products:write."),
+        Query(alias="includeArchived", description="Include archived products; needs products:write."),
     ] = False,
     limit: Annotated[int, Query(ge=1, le=200, description="Products per page.")] = 50,
     cursor: Annotated[
@@ -78,7 +78,7 @@ async def list_products(
     ] = None,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """The products that are for sale, by SKU, with their prices and what is left of them."""
+    """The products that are for sale, by SKU, with prices and available stock."""
     if include_archived:
         check_scopes(caller, Scope.PRODUCTS_WRITE)
     if currency is None and not (min_price is None and max_price is None):
@@ -106,9 +106,9 @@ async def list_products(
     openapi_extra=body_doc("ProductRequest"),
 )
 async def make_product(request: Request, caller: _Writer, services: ServicesDep) -> Response:
-    """Put a product up for sale. Its stock begins with a recount.
+    """Create a product. Its stock is created by a recount.
 
-    The SKU is what makes this safe to repeat: there is one product, and the second request is told so.
+    A repeated request is safe: the SKU is unique, and the second request is answered with `sku_taken`.
     """
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), ProductRequest).request
@@ -118,7 +118,7 @@ async def make_product(request: Request, caller: _Writer, services: ServicesDep)
             "sku_taken",
             "There is a product with this SKU, maybe an archived one. Change that one, or take another SKU.",
         )
-    return _shown(product, status=201, headers={"Location": f"/api/products/{product.sku}"})
+    return _product_response(product, status=201, headers={"Location": f"/api/products/{product.sku}"})
 
 
 @router.get(
@@ -126,18 +126,18 @@ async def make_product(request: Request, caller: _Writer, services: ServicesDep)
     summary="Read a product",
     responses={
         200: {"model": ProductView, "headers": _TAG},
-        304: {"description": "It is still the version of If-None-Match."},
+        304: {"description": "The version of If-None-Match is still current."},
         **protected_docs("product_not_found"),
     },
 )
 async def read_product(
     sku: str, caller: _Reader, services: ServicesDep, if_none_match: Annotated[str | None, Header()] = None
 ) -> Response:
-    """One product, also one that is archived, so that old orders can be explained."""
-    product = await services.products.find(caller.merchant, _readable(sku))
+    """One product, also an archived one, because old orders refer to it."""
+    product = await services.products.find(caller.merchant, _valid_sku(sku))
     if product is None:
         raise not_found()
-    return tagged_response(if_none_match, product_view(product), _tag_of(product))
+    return tagged_response(if_none_match, product_view(product), _etag_of(product))
 
 
 @router.patch(
@@ -156,28 +156,30 @@ async def change_product(
     services: ServicesDep,
     if_match: Annotated[
         str | None,
-        Header(description="Change it only if nobody else has since; what is left of it may have changed."),
+        Header(
+            description="Change it only if its details are unchanged since; its available stock may differ."
+        ),
     ] = None,
 ) -> Response:
-    """A JSON merge patch (RFC 7396). Orders that are placed keep the price that they were placed at.
+    """A JSON merge patch (RFC 7396). Existing orders keep the price that they were placed at.
 
-    `archived: false` puts an archived product up for sale again.
+    `archived: false` makes an archived product available again.
     """
     check_media_type(request.headers.get("Content-Type"), _MERGE_PATCH)
     patch = parse_json(await request.body())
 
     def edit(product: StoredProduct) -> ProductDetails:
         document = apply_merge_patch(document_of(product.details), patch)
-        # First, for what is wrong is that whatever the version.
+        # Before the version: an invalid request is invalid for every version.
         details = validate_json(orjson.dumps(document), DetailsRequest).details()
-        if not _is_expected(if_match, product):
+        if not _version_matches(if_match, product):
             raise Problem("precondition_failed", "Somebody changed the product. Read it again, then decide.")
         return details
 
-    product = await services.products.change(caller.merchant, _readable(sku), edit)
+    product = await services.products.change(caller.merchant, _valid_sku(sku), edit)
     if product is None:
         raise not_found()
-    return _shown(product)
+    return _product_response(product)
 
 
 @router.delete(
@@ -185,14 +187,14 @@ async def change_product(
     status_code=204,
     summary="Archive a product",
     responses={
-        204: {"description": "It is not for sale any more, whether or not it was before."},
+        204: {"description": "It is archived, whether or not it was before."},
         **protected_docs("product_not_found"),
     },
 )
 async def archive_product(sku: str, caller: _Writer, services: ServicesDep) -> Response:
-    """Take a product from sale. It stays readable, orders of it go on, and its stock is kept."""
+    """Stop selling a product. It stays readable, its orders go on, and its stock stays."""
     product = await services.products.change(
-        caller.merchant, _readable(sku), lambda product: replace(product.details, is_archived=True)
+        caller.merchant, _valid_sku(sku), lambda product: replace(product.details, is_archived=True)
     )
     if product is None:
         raise not_found()
@@ -200,28 +202,30 @@ async def archive_product(sku: str, caller: _Writer, services: ServicesDep) -> R
 
 
 def not_found() -> Problem:
-    """The refusal for a SKU that the catalogue does not have."""
+    """The problem for a SKU without a product."""
     return Problem("product_not_found", "There is no product with this SKU. GET /api/products lists them.")
 
 
-def _readable(sku: str) -> str:
-    """A SKU from a path; what cannot be one is not looked for."""
+def _valid_sku(sku: str) -> str:
+    """A SKU from a path; text that cannot be one is not looked up."""
     if not is_sku(sku):
         raise not_found()
     return sku
 
 
-def _shown(product: StoredProduct, *, status: int = 200, headers: dict[str, Any] | None = None) -> Response:
-    tag = {"ETag": _tag_of(product)}
+def _product_response(
+    product: StoredProduct, *, status: int = 200, headers: dict[str, Any] | None = None
+) -> Response:
+    tag = {"ETag": _etag_of(product)}
     return json_response(product_view(product), status=status, headers={**tag, **(headers or {})})
 
 
-def _tag_of(product: StoredProduct) -> str:
-    """A strong tag: the version tells what the merchant says of it, and the rest is what is left."""
+def _etag_of(product: StoredProduct) -> str:
+    """A strong entity tag of the details' version and the available stock."""
     return f'"{product.version}-{product.available}"'
 
 
-def _is_expected(if_match: str | None, product: StoredProduct) -> bool:
-    # Only the version counts: who changes a price does not mean to race against every sale.
+def _version_matches(if_match: str | None, product: StoredProduct) -> bool:
+    # Only the version of the details counts: a change of price must not conflict with every sale.
     wanted = f'"{product.version}-'
     return if_match is None or any(tag == "*" or tag.startswith(wanted) for tag in parse_etags(if_match))

@@ -1,4 +1,4 @@
-"""Products as this API shows them. The types are the documentation; the functions fill them."""
+"""Products as this API shows them. OpenAPI documents the types; the functions fill them."""
 
 from typing import Annotated
 
@@ -24,7 +24,7 @@ class ProductView(TypedDict):
     sku: Sku
     name: Annotated[str, Field(examples=["Earl Grey, 100 g"])]
     description: Annotated[str, Field(examples=["Black tea with bergamot."])]
-    price: Annotated[PriceView, Field(description="What it costs where an order names no currency.")]
+    price: Annotated[PriceView, Field(description="The price for orders that name no currency.")]
     otherPrices: Annotated[
         dict[str, int],
         Field(
@@ -33,11 +33,9 @@ class ProductView(TypedDict):
         ),
     ]
     weightGrams: Annotated[int, Field(description="Of one piece.", examples=[120])]
-    available: Annotated[
-        int, Field(description="On hand and not reserved, when this was read.", examples=[37])
-    ]
+    available: Annotated[int, Field(description="On hand and not reserved.", examples=[37])]
     archived: Annotated[
-        bool, Field(description="Not for sale any more; kept to explain old orders.", examples=[False])
+        bool, Field(description="Not for sale any more, but still readable for old orders.", examples=[False])
     ]
 
 
@@ -52,7 +50,7 @@ def product_view(product: StoredProduct) -> ProductView:
     """One product.
 
     Raises:
-        KeyError: its currency is not one that can be ordered in.
+        KeyError: its currency is not supported.
     """
     details = product.details
     return {

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
 
@@ -55,7 +56,7 @@ class IdempotencyRecord:
     """
 
     fingerprint: bytes
-    manifest: dict[str, Any] | None
+    manifest: Manifest | None
     response: StoredResponse | None
     attempt: int = 1
     is_claimed: bool = False
@@ -122,7 +123,7 @@ class PostgresIdempotency:
         return IdempotentResponse(entry.response, is_replayed=True)
 
     async def claim(
-        self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: dict[str, Any], seconds: float
+        self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: Manifest, seconds: float
     ) -> Claim | None:
         """Make the row and hold it; None where the key has a row already."""
         async with session(self._pool) as connection:

@@ -18,9 +18,9 @@ from orderplane.gateway.idempotent_create import (
     SETTLE_SECONDS,
     CreateRequest,
     IdempotentCreate,
-    RepeatDecision,
-    decide,
+    RepeatAction,
     field_pointer,
+    repeat_action,
 )
 from orderplane.ledgers.postgres.idempotency import (
     Claim,
@@ -38,21 +38,21 @@ ENTRY = IdempotencyRecord(b"mine", MANIFEST, None)
 
 
 @pytest.mark.parametrize(
-    ("entry", "fingerprint", "verdict"),
+    ("record", "fingerprint", "action"),
     [
-        (None, b"mine", RepeatDecision.WAIT),
-        (ENTRY, b"mine", RepeatDecision.FINISH),
-        (replace(ENTRY, is_claimed=True), b"mine", RepeatDecision.WAIT),
-        (replace(ENTRY, response=StoredResponse(202, "{}")), b"mine", RepeatDecision.REPLAY),
-        (ENTRY, b"other", RepeatDecision.REFUSE),
-        (replace(ENTRY, is_claimed=True), b"other", RepeatDecision.REFUSE),
-        (replace(ENTRY, response=StoredResponse(202, "{}")), b"other", RepeatDecision.REFUSE),
+        (None, b"mine", RepeatAction.WAIT),
+        (ENTRY, b"mine", RepeatAction.RESUME),
+        (replace(ENTRY, is_claimed=True), b"mine", RepeatAction.WAIT),
+        (replace(ENTRY, response=StoredResponse(202, "{}")), b"mine", RepeatAction.REPLAY),
+        (ENTRY, b"other", RepeatAction.REFUSE),
+        (replace(ENTRY, is_claimed=True), b"other", RepeatAction.REFUSE),
+        (replace(ENTRY, response=StoredResponse(202, "{}")), b"other", RepeatAction.REFUSE),
     ],
 )
 def test_what_the_row_of_a_key_asks_for(
-    entry: IdempotencyRecord | None, fingerprint: bytes, verdict: RepeatDecision
+    record: IdempotencyRecord | None, fingerprint: bytes, action: RepeatAction
 ) -> None:
-    assert decide(entry, fingerprint) is verdict
+    assert repeat_action(record, fingerprint) is action
 
 
 async def write() -> Any:
@@ -63,13 +63,13 @@ async def answer(uid: str, manifest: Any) -> StoredResponse:
     return StoredResponse(202, orjson.dumps({"uid": uid, "quote": manifest["spec"]["quote"]}).decode())
 
 
-MAKING = CreateRequest(Kind.ORDER, ("customer", "items", "quote"), write, lambda: None, answer)
+CREATE = CreateRequest(Kind.ORDER, ("customer", "items", "quote"), write, lambda: None, answer)
 
 
 def test_an_order_is_the_same_whatever_its_owner_may_change() -> None:
     found = {"spec": {**MANIFEST["spec"], "cancel": True, "ttlSecondsAfterFinished": 5}}
-    assert MAKING.is_same(found, MANIFEST)
-    assert not MAKING.is_same({"spec": {**MANIFEST["spec"], "customer": "other"}}, MANIFEST)
+    assert CREATE.is_same(found, MANIFEST)
+    assert not CREATE.is_same({"spec": {**MANIFEST["spec"], "customer": "other"}}, MANIFEST)
 
 
 def test_a_place_in_the_resource_becomes_one_in_the_body() -> None:
@@ -215,11 +215,11 @@ class World:
 
 
 async def request(
-    world: World, fingerprint: bytes = b"mine", making: CreateRequest = MAKING
+    world: World, fingerprint: bytes = b"mine", create: CreateRequest = CREATE
 ) -> IdempotentResponse | str:
     """One request; the answer, a problem's code, or `crash`."""
     try:
-        return await IdempotentCreate(world, world).accept(REF, fingerprint, making)
+        return await IdempotentCreate(world, world).execute(REF, fingerprint, create)
     except Problem as problem:
         return problem.type.code
     except Crash:
@@ -284,18 +284,18 @@ async def test_what_would_be_refused_today_is_answered_as_it_was() -> None:
     world = World()
     first = await request(world)
     assert isinstance(first, IdempotentResponse)
-    again = await request(world, making=replace(MAKING, write=refuse_to_write))
+    again = await request(world, create=replace(CREATE, build=refuse_to_write))
     assert again == replace(first, is_replayed=True)
 
 
 async def test_what_was_written_for_a_repeat_is_dropped() -> None:
     world, dropped = World(), []
-    making = replace(MAKING, drop=lambda: dropped.append("written in vain"))
-    await request(world, making=making)
+    create = replace(CREATE, discard=lambda: dropped.append("written in vain"))
+    await request(world, create=create)
     assert not dropped
-    await request(world, making=making)
+    await request(world, create=create)
     assert dropped == ["written in vain"]
-    await request(world, making=replace(making, write=refuse_to_write))
+    await request(world, create=replace(create, build=refuse_to_write))
     assert dropped == ["written in vain"], "nothing was written"
 
 
@@ -303,13 +303,13 @@ async def test_what_was_begun_is_finished_although_it_would_be_refused_today() -
     world = World(fates=["well", "crash before"])
     assert await request(world) == "crash"
     world.pass_time(LEASE_SECONDS)
-    assert isinstance(await request(world, making=replace(MAKING, write=refuse_to_write)), IdempotentResponse)
+    assert isinstance(await request(world, create=replace(CREATE, build=refuse_to_write)), IdempotentResponse)
     assert world.made == 1
 
 
 async def test_what_is_refused_at_first_leaves_the_key_unused() -> None:
     world = World()
-    assert await request(world, making=replace(MAKING, write=refuse_to_write)) == "overloaded"
+    assert await request(world, create=replace(CREATE, build=refuse_to_write)) == "overloaded"
     assert world.row is None
 
 

@@ -32,7 +32,7 @@ class Elsewhere:
         self.asked += 1
         return self.behave()
 
-    look = hit
+    peek = hit
 
 
 def be_gone() -> LimitStatus:

@@ -8,7 +8,7 @@ import pytest
 
 from orderplane.crds.defaults import reservation_manifest
 from orderplane.crds.order import Item
-from orderplane.gateway.inventory.reservation_routes import answer_of, is_over
+from orderplane.gateway.inventory.reservation_routes import is_over, response_for
 from orderplane.ledgers.gate import ReservationState
 from orderplane.ledgers.postgres.inventory import ReservationRecord
 
@@ -22,7 +22,7 @@ def kept(state: ReservationState) -> ReservationRecord:
 
 
 def test_one_that_is_not_decided_is_told_as_it_was_asked_for() -> None:
-    answer = answer_of(MANIFEST, None)
+    answer = response_for(MANIFEST, None)
     view: dict[str, Any] = orjson.loads(answer.body)
     assert answer.status == 202
     assert view == {
@@ -45,7 +45,7 @@ def test_one_that_is_not_decided_is_told_as_it_was_asked_for() -> None:
     ],
 )
 def test_one_that_is_decided(state: ReservationState, status: int, shown: str | None, over: bool) -> None:
-    answer = answer_of(MANIFEST, kept(state))
+    answer = response_for(MANIFEST, kept(state))
     document = orjson.loads(answer.body)
     assert (answer.status, document.get("state")) == (status, shown)
     assert is_over(kept(state)) is over

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.orders.cancellation import Cancel, decide
+from orderplane.gateway.orders.cancellation import CancelAction, cancel_action
 from orderplane.ledgers.gate import Gate, GateState, Outcome, TrackingStatus
 
 
@@ -22,19 +22,25 @@ def gate(state: str = "Open", outcome: str | None = None, tracking_status: str =
 @pytest.mark.parametrize(
     ("resource", "row", "expected"),
     [
-        (order(), None, Cancel.ASK),
-        (order("Paid"), gate(), Cancel.ASK),
-        (order("Shipped"), gate(), Cancel.ASK),  # a label, and no scan yet
-        (order("Paid", cancel=True), gate(), Cancel.ASKED),
-        (order("Paid", deleting=True), gate(), Cancel.ASKED),
-        (order("Compensating"), gate("Compensating"), Cancel.ASK),  # it also revives a parked undoing
-        (order("Compensating", cancel=True), gate("Compensating"), Cancel.ASKED),
-        (order("Cancelled"), None, Cancel.DONE),
-        (order("Compensating", cancel=True), gate("Sealed", "Cancelled"), Cancel.DONE),
+        (order(), None, CancelAction.REQUEST),
+        (order("Paid"), gate(), CancelAction.REQUEST),
+        (order("Shipped"), gate(), CancelAction.REQUEST),  # a label, and no scan yet
+        (order("Paid", cancel=True), gate(), CancelAction.ALREADY_REQUESTED),
+        (order("Paid", deleting=True), gate(), CancelAction.ALREADY_REQUESTED),
+        (
+            order("Compensating"),
+            gate("Compensating"),
+            CancelAction.REQUEST,
+        ),  # it also revives a parked undoing
+        (order("Compensating", cancel=True), gate("Compensating"), CancelAction.ALREADY_REQUESTED),
+        (order("Cancelled"), None, CancelAction.ALREADY_CANCELLED),
+        (order("Compensating", cancel=True), gate("Sealed", "Cancelled"), CancelAction.ALREADY_CANCELLED),
     ],
 )
-def test_what_is_done_about_the_wish(resource: dict[str, Any], row: Gate | None, expected: Cancel) -> None:
-    assert decide(resource, row) is expected
+def test_what_is_done_about_the_wish(
+    resource: dict[str, Any], row: Gate | None, expected: CancelAction
+) -> None:
+    assert cancel_action(resource, row) is expected
 
 
 @pytest.mark.parametrize(
@@ -51,5 +57,5 @@ def test_what_is_done_about_the_wish(resource: dict[str, Any], row: Gate | None,
 )
 def test_what_is_refused(resource: dict[str, Any], row: Gate | None, code: str) -> None:
     with pytest.raises(Problem) as refusal:
-        decide(resource, row)
+        cancel_action(resource, row)
     assert refusal.value.type.code == code

@@ -1,4 +1,4 @@
-"""A filtered walk shows every order that is asked for, once, whatever the sizes of its pages."""
+"""A filtered filtered_page shows every order that is asked for, once, whatever the sizes of its pages."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from orderplane.adapters.kubernetes.client import Page
 from orderplane.crds.order import Compensation, CompensationStep, OrderPhase
 from orderplane.events.types import EventType
 from orderplane.gateway.orders import listing
-from orderplane.gateway.orders.listing import CHUNK, MOST_CHUNKS, ListPosition, OrderFilter, walk
+from orderplane.gateway.orders.listing import CHUNK_SIZE, MAX_CHUNKS, ListPosition, OrderFilter, filtered_page
 from orderplane.gateway.orders.timeline import phases_of, timeline_view
 from orderplane.ledgers.postgres.timeline import Timeline, TimelineEvent
 
@@ -44,13 +44,13 @@ class Cluster:
         return page
 
 
-async def walk_all(cluster: Cluster, wish: OrderFilter, limit: int) -> tuple[list[str], int]:
+async def walk_all(cluster: Cluster, order_filter: OrderFilter, limit: int) -> tuple[list[str], int]:
     """The names that all pages show, and how many pages there were."""
     names: list[str] = []
-    place: ListPosition | None = ListPosition()
+    position: ListPosition | None = ListPosition()
     pages = 0
-    while place is not None:
-        page, place = await walk(cluster.read, wish, limit, place)
+    while position is not None:
+        page, position = await filtered_page(cluster.read, order_filter, limit, position)
         assert len(page) <= limit
         names += [order["metadata"]["name"] for order in page]
         pages += 1
@@ -68,8 +68,8 @@ def test_a_walk_shows_all_that_is_wanted_once(wanted: list[bool], limit: int, ch
         [order(f"o-{number:03}", skus=("MUG",) if is_it else ("TEA",)) for number, is_it in enumerate(wanted)]
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(listing, "CHUNK", chunk)
-        patch.setattr(listing, "MOST_CHUNKS", most)
+        patch.setattr(listing, "CHUNK_SIZE", chunk)
+        patch.setattr(listing, "MAX_CHUNKS", most)
         names, _ = asyncio.run(walk_all(cluster, OrderFilter(sku="MUG"), limit))
     assert names == [f"o-{number:03}" for number, is_it in enumerate(wanted) if is_it]
 
@@ -81,32 +81,32 @@ async def test_without_a_filter_nothing_is_read_twice() -> None:
 
 
 async def test_one_request_looks_at_so_many_and_no_more() -> None:
-    total = CHUNK * MOST_CHUNKS + 1
+    total = CHUNK_SIZE * MAX_CHUNKS + 1
     cluster = Cluster([order(f"o-{number:05}") for number in range(total)])
-    page, place = await walk(cluster.read, OrderFilter(sku="MUG"), 50, ListPosition())
-    assert (page, cluster.sizes) == ([], [CHUNK] * MOST_CHUNKS)
-    assert place is not None
-    assert await walk(cluster.read, OrderFilter(sku="MUG"), 50, place) == ([], None)
+    page, position = await filtered_page(cluster.read, OrderFilter(sku="MUG"), 50, ListPosition())
+    assert (page, cluster.sizes) == ([], [CHUNK_SIZE] * MAX_CHUNKS)
+    assert position is not None
+    assert await filtered_page(cluster.read, OrderFilter(sku="MUG"), 50, position) == ([], None)
 
 
 async def test_what_is_placed_meanwhile_hides_nothing_and_doubles_nothing() -> None:
     cluster = Cluster([order(f"o-{number:03}") for number in range(0, 40, 2)])
-    wish = OrderFilter(sku="TEA")
-    first, place = await walk(cluster.read, wish, 5, ListPosition())
+    order_filter = OrderFilter(sku="TEA")
+    first, position = await filtered_page(cluster.read, order_filter, 5, ListPosition())
     cluster.orders = Cluster(
         [*cluster.orders, *(order(f"o-{number:03}") for number in range(1, 40, 2))]
     ).orders
-    assert place is not None
+    assert position is not None
     names = [one["metadata"]["name"] for one in first]
-    while place is not None:
-        page, place = await walk(cluster.read, wish, 5, place)
+    while position is not None:
+        page, position = await filtered_page(cluster.read, order_filter, 5, position)
         names += [one["metadata"]["name"] for one in page]
     assert len(names) == len(set(names))
     assert {f"o-{number:03}" for number in range(0, 40, 2)} <= set(names)
 
 
 @pytest.mark.parametrize(
-    ("wish", "is_kept"),
+    ("order_filter", "is_match"),
     [
         (OrderFilter(), True),
         (OrderFilter(since=NOON), True),
@@ -119,8 +119,8 @@ async def test_what_is_placed_meanwhile_hides_nothing_and_doubles_nothing() -> N
         (OrderFilter(sku="POT"), False),
     ],
 )
-def test_which_orders_are_kept(wish: OrderFilter, is_kept: bool) -> None:
-    assert wish.keeps(order("o-1", skus=("TEA", "MUG"))) is is_kept
+def test_which_orders_match(order_filter: OrderFilter, is_match: bool) -> None:
+    assert order_filter.matches(order("o-1", skus=("TEA", "MUG"))) is is_match
 
 
 # Timeline
