@@ -2,9 +2,9 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 from pydantic.alias_generators import to_camel
 
 GROUP = "orderplane.dev"
@@ -40,6 +40,20 @@ class ApiModel(BaseModel):
     """A piece of a resource: camelCase outside, snake_case inside, immutable."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class Kind(StrEnum):
+    """The kinds of this group."""
+
+    ORDER = "Order"
+    RESERVATION = "Reservation"
+    PAYMENT = "Payment"
+    SHIPMENT = "Shipment"
+
+    @property
+    def plural(self) -> str:
+        """As in URLs."""
+        return f"{self.value.lower()}s"
 
 
 class OwnerReference(ApiModel):
@@ -106,15 +120,25 @@ class Resource(ApiModel):
         return self.metadata.deletion_timestamp is not None
 
 
-class Kind(StrEnum):
-    """The kinds of this group."""
+class ManifestMeta(ApiModel):
+    """The metadata of an object that is to be created; the server adds the rest."""
 
-    ORDER = "Order"
-    RESERVATION = "Reservation"
-    PAYMENT = "Payment"
-    SHIPMENT = "Shipment"
+    name: str
+    namespace: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    finalizers: tuple[str, ...]
+    owner_references: tuple[OwnerReference, ...]
 
-    @property
-    def plural(self) -> str:
-        """As in URLs."""
-        return f"{self.value.lower()}s"
+
+class Manifest(ApiModel):
+    """An object that is to be created."""
+
+    api_version: str = API_VERSION
+    kind: Kind
+    metadata: ManifestMeta
+    spec: SerializeAsAny[ApiModel]
+
+    def document(self) -> dict[str, Any]:
+        """As it goes over the wire."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

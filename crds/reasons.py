@@ -74,6 +74,7 @@ class Reason(StrEnum):
     REFUND_FAILED = "RefundFailed", "The provider failed the refund; a person has to act."
     LABEL_VOIDED = "LabelVoided", "The carrier took the label back."
     SHIPMENT_CANCELLED = "ShipmentCancelled", "No label was bought, and none can be any more."
+    VOID_NONE = "VoidNone", "The label is void, and the carrier's answer was not kept."
     VOID_SUBMITTED = "VoidSubmitted", "The carrier accepted the void; the label's cost is settled later."
     VOID_REFUNDED = "VoidRefunded", "The carrier accepted the void and refunded the label's cost."
     VOID_REJECTED = "VoidRejected", "The carrier rejected the void: the label was used, or is too old."

@@ -14,7 +14,7 @@ from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.adapters.process import Process, run_process
 from orderplane.crds.api_errors import ApiError
 from orderplane.ledgers.errors import Transient
-from orderplane.operator.ledger_news import follow_ledgers
+from orderplane.operator.ledger_listener import listen_to_ledgers
 from orderplane.operator.resync import Resync
 from orderplane.operator.settings import OperatorSettings
 from orderplane.operator.stateless import NoDiffBase, NoProgress
@@ -74,9 +74,9 @@ async def _run(operator: Operator, resync: Resync, settings: OperatorSettings, p
     dsn = settings.postgres_dsn.get_secret_value()
     background = [
         asyncio.create_task(resync.run(), name="resync"),
-        asyncio.create_task(follow_ledgers(dsn, operator), name="ledgers"),
+        asyncio.create_task(listen_to_ledgers(dsn, operator), name="ledgers"),
     ]
-    background += [asyncio.create_task(go(), name=name) for name, go in operator.rounds.items()]
+    background += [asyncio.create_task(go(), name=name) for name, go in operator.polls.items()]
     workers = [
         asyncio.create_task(controller.run(), name=kind.value)
         for kind, controller in operator.controllers.items()

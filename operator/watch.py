@@ -3,15 +3,17 @@
 from typing import Any
 
 import kopf
+from prometheus_client import Gauge
 
-from orderplane.controllers.engine.metrics import CACHED_OBJECTS
 from orderplane.crds.meta import GROUP, VERSION, Kind
 from orderplane.operator.resync import Resync
 from orderplane.operator.wiring import Operator
 
+CACHED_OBJECTS = Gauge("orderplane_cached_objects", "Objects in this process's caches.", ["kind"])
+
 
 class Watch:
-    """Takes events in and wakes whoever they concern."""
+    """Takes watch events in, and enqueues the keys that they concern."""
 
     def __init__(self, operator: Operator, resync: Resync) -> None:
         self._operator = operator
@@ -23,18 +25,18 @@ class Watch:
             CACHED_OBJECTS.labels(kind.value).set_function(self._operator.cluster.cache(kind).__len__)
 
             async def take(event: Any, kind: Kind = kind, **_: Any) -> None:
-                self.take(kind, event["type"], dict(event["object"]))
+                self.on_watch_event(kind, event["type"], dict(event["object"]))
 
             kopf.on.event(GROUP, VERSION, kind.plural, registry=registry, id=kind.plural)(take)
 
-    def take(self, kind: Kind, type_: str | None, document: dict[str, Any]) -> None:
-        """One watch event."""
+    def on_watch_event(self, kind: Kind, type_: str | None, document: dict[str, Any]) -> None:
+        """One event; `type_` is None for the objects that a new watch begins with."""
         if type_ == "DELETED":
-            key = self._operator.cluster.cache(kind).bury(document)
+            key = self._operator.cluster.cache(kind).record_deletion(document)
             owner = (document["spec"].get("orderRef") or {}).get("name") if kind is not Kind.ORDER else None
-            self._operator.wake_related(kind, key, owner)
+            self._operator.enqueue_related(kind, key, owner)
             return
         if type_ is None and self._resync.is_synced:
-            # A watch was opened anew: what was deleted meanwhile is not told.
-            self._resync.want()
-        self._operator.cluster.hear(kind, document)
+            # A watch was opened anew: it does not show what was deleted while none was open.
+            self._resync.request()
+        self._operator.cluster.on_watch_event(kind, document)

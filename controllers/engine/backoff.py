@@ -1,4 +1,4 @@
-"""How long to wait after a failure, and when to stop trying."""
+"""How long to wait after a failure, and when to give a key up as stalled."""
 
 import random
 from dataclasses import dataclass, replace
@@ -8,20 +8,20 @@ from orderplane.ledgers.errors import Transient
 FIRST_SECONDS = 0.25
 LONGEST_SECONDS = 30.0
 PATIENCE_SECONDS = 900.0
-"""After so long without one success a key is parked: said to be stalled, and tried only now and then."""
+"""After so long without one success a key is stalled: its status says so, and it is tried rarely."""
 STALLED_RETRY_SECONDS = 60.0
 QUIET_SECONDS = 2.0
-"""Shorter hiccups are not worth a condition."""
+"""A failure that is over sooner is not worth a status write."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailureState:
-    """Why a key does not get on.
+    """The failures in a row of one key.
 
     Args:
-        since: The monotonic time of the first failure in a row.
-        is_stalled: Said to be stalled, and tried only now and then.
-        is_quiet: Too young for a condition; but whatever was said before is not taken back either.
+        since: The monotonic time of the first one.
+        is_stalled: It failed for too long, or only a person can help; it is tried only now and then.
+        is_quiet: Too young for a condition. A condition that shows an earlier failure stays nevertheless.
     """
 
     reason: str
@@ -31,8 +31,8 @@ class FailureState:
     is_stalled: bool = False
     is_quiet: bool = False
 
-    def as_told_at(self, now: float) -> "FailureState":
-        """The same, quiet unless it is old enough, or final enough, for a condition."""
+    def as_shown_at(self, now: float) -> "FailureState":
+        """The same, quiet unless it is old enough or stalled."""
         return replace(self, is_quiet=not self.is_stalled and now - self.since < QUIET_SECONDS)
 
 
@@ -49,12 +49,12 @@ def after_failure(before: FailureState | None, problem: Transient, now: float) -
     )
 
 
-def pause_after(trouble: FailureState, problem: Transient, rng: random.Random) -> float:
+def pause_after(failure: FailureState, problem: Transient, rng: random.Random) -> float:
     """Seconds until the next try: exponential, with full jitter above the half, never below what was asked.
 
     Source: https://aws.amazon.com/builders-library/timeouts-retries-and-backoff-with-jitter/
     """
-    if trouble.is_stalled:
+    if failure.is_stalled:
         return rng.uniform(STALLED_RETRY_SECONDS / 2, STALLED_RETRY_SECONDS)
-    ceiling = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(trouble.tries - 1, 16))
+    ceiling = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(failure.tries - 1, 16))
     return max(rng.uniform(ceiling / 2, ceiling), problem.retry_after or 0.0)

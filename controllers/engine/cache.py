@@ -9,24 +9,24 @@ from typing import Any, Generic, TypeVar
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.meta import Resource
 
-R = TypeVar("R", bound=Resource)
+R_co = TypeVar("R_co", bound=Resource, covariant=True)
 
 TOMBSTONE_SECONDS = 600.0
-"""How long a deletion is remembered: longer than any answer or event can be late."""
+"""How long a deletion is remembered: longer than any answer or watch event can be late."""
 
 
-class Cache(Generic[R]):
-    """Objects by uid, found by key. Bounded by what the cluster holds.
+class Cache(Generic[R_co]):
+    """Objects by uid, found by key; as many as the cluster has.
 
     Args:
         parse: Makes the model of an object; a ValidationError passes to the caller of `store`.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, parse: Callable[[dict[str, Any]], R], clock: Callable[[], float]) -> None:
+    def __init__(self, parse: Callable[[dict[str, Any]], R_co], clock: Callable[[], float]) -> None:
         self._parse = parse
         self._clock = clock
-        self._objects: dict[str, R] = {}
+        self._objects: dict[str, R_co] = {}
         self._uids: dict[Key, str] = {}
         self._tombstones: dict[str, float] = {}
         self.newest = 0
@@ -34,16 +34,16 @@ class Cache(Generic[R]):
     def __len__(self) -> int:
         return len(self._objects)
 
-    def __iter__(self) -> Iterator[R]:
+    def __iter__(self) -> Iterator[R_co]:
         return iter(tuple(self._objects.values()))
 
-    def get(self, key: Key) -> R | None:
+    def get(self, key: Key) -> R_co | None:
         """The object of that name, as far as this process knows."""
         uid = self._uids.get(key)
         return self._objects.get(uid) if uid else None
 
-    def store(self, document: dict[str, Any]) -> R | None:
-        """Take an object in; answers it where it was news, else None."""
+    def store(self, document: dict[str, Any]) -> R_co | None:
+        """Take an object in; answers it where it is newer than what was known, else None."""
         metadata = document["metadata"]
         uid, version = metadata["uid"], int(metadata["resourceVersion"])
         self.newest = max(self.newest, version)
@@ -54,16 +54,17 @@ class Cache(Generic[R]):
             return None
         resource = self._parse(document)
         self._objects[uid] = resource
-        holder = self._objects.get(self._uids.get(resource.key, uid))
+        indexed = self._objects.get(self._uids.get(resource.key, uid))
         # A name can be used again: the index follows the younger object.
-        if holder is None or int(holder.metadata.resource_version) <= version:
+        if indexed is None or int(indexed.metadata.resource_version) <= version:
             self._uids[resource.key] = uid
         return resource
 
-    def bury(self, document: dict[str, Any]) -> Key:
+    def record_deletion(self, document: dict[str, Any]) -> Key:
         """Take a DELETED event in.
 
-        With a deletionTimestamp the object is gone for good; without one it may only have left the view.
+        With a deletionTimestamp the object is gone for good, and a tombstone keeps late answers out. Without
+        one it may only have left the watch's selector, and can come back.
         """
         metadata = document["metadata"]
         uid, key = metadata["uid"], (metadata["namespace"], metadata["name"])
@@ -73,7 +74,7 @@ class Cache(Generic[R]):
         self._drop(uid, key)
         return key
 
-    def missing_from(self, listed: set[str], list_version: int) -> list[R]:
+    def missing_from(self, listed: set[str], list_version: int) -> list[R_co]:
         """Drop what a complete list, as of `list_version`, does not have; answers what was dropped."""
         gone = [
             resource
@@ -85,7 +86,7 @@ class Cache(Generic[R]):
         return gone
 
     def sweep(self) -> None:
-        """Forget old deletions."""
+        """Drop old tombstones."""
         horizon = self._clock() - TOMBSTONE_SECONDS
         self._tombstones = {uid: at for uid, at in self._tombstones.items() if at > horizon}
 

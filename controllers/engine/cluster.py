@@ -1,20 +1,63 @@
 """The cluster as controllers see it: caches to read, writes that keep the caches true."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, Protocol
 
-from orderplane.controllers.engine.api import Api, Json
 from orderplane.controllers.engine.cache import Cache
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.api_errors import AlreadyExists, NotFound
-from orderplane.crds.meta import Kind, Resource
+from orderplane.crds.meta import API_VERSION, ApiModel, Kind, Manifest, Resource
 from orderplane.crds.order import Order
 from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
 
-R = TypeVar("R", bound=Resource)
+Json = dict[str, Any]
+
+
+class Api(Protocol):
+    """The verbs of the API server that controllers need.
+
+    Each raises the types of `crds.api_errors`, `Unavailable` where no answer came.
+    """
+
+    async def create(self, kind: Kind, namespace: str, body: Json) -> Json:
+        """Create one object; answers it as stored."""
+        ...
+
+    async def get(self, kind: Kind, namespace: str, name: str) -> Json:
+        """Read one object by quorum."""
+        ...
+
+    async def put_status(
+        self, kind: Kind, namespace: str, name: str, resource_version: str, status: Json
+    ) -> Json:
+        """Replace the status if nobody wrote since; answers the whole object."""
+        ...
+
+    async def merge_patch(self, kind: Kind, namespace: str, name: str, patch: Json) -> Json:
+        """RFC 7396; conditional where the patch carries a resourceVersion."""
+        ...
+
+    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> Json:
+        """Ask for an object to go; answers it as it waits for its finalizers, or a Status."""
+        ...
+
+    async def create_event(self, namespace: str, body: Json) -> Json:
+        """Create an events.k8s.io/v1 Event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KubernetesEvent:
+    """One events.k8s.io/v1 Event to be created."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    note: str
+
 
 MODELS: dict[Kind, type[Resource]] = {
     Kind.ORDER: Order,
@@ -28,79 +71,75 @@ class Cluster:
     """One cache per kind, and reads and writes whose answers go into it.
 
     Args:
-        announce: Told of each object that is new or not what it was, but for what we wrote ourselves.
+        on_change: Called with each object that is new or has changed, unless it was our own write.
     """
 
     def __init__(
-        self, api: Api, clock: Callable[[], float], announce: Callable[[Kind, Resource], None]
+        self, api: Api, monotonic: Callable[[], float], on_change: Callable[[Kind, Resource], None]
     ) -> None:
         self._api = api
-        self._announce = announce
-        self._early: dict[tuple[Kind, Key], Resource | None] = {}
-        self.orders: Cache[Order] = Cache(Order.model_validate, clock)
-        self.reservations: Cache[Reservation] = Cache(Reservation.model_validate, clock)
-        self.payments: Cache[Payment] = Cache(Payment.model_validate, clock)
-        self.shipments: Cache[Shipment] = Cache(Shipment.model_validate, clock)
-        self._caches: dict[Kind, Cache[Any]] = {
+        self._on_change = on_change
+        self._held_back: dict[tuple[Kind, Key], Resource | None] = {}
+        self.orders: Cache[Order] = Cache(Order.model_validate, monotonic)
+        self.reservations: Cache[Reservation] = Cache(Reservation.model_validate, monotonic)
+        self.payments: Cache[Payment] = Cache(Payment.model_validate, monotonic)
+        self.shipments: Cache[Shipment] = Cache(Shipment.model_validate, monotonic)
+        self._caches: dict[Kind, Cache[Resource]] = {
             Kind.ORDER: self.orders,
             Kind.RESERVATION: self.reservations,
             Kind.PAYMENT: self.payments,
             Kind.SHIPMENT: self.shipments,
         }
 
-    def cache(self, kind: Kind) -> Cache[Any]:
+    def cache(self, kind: Kind) -> Cache[Resource]:
         """The cache of a kind."""
         return self._caches[kind]
 
-    def hear(self, kind: Kind, document: Json) -> None:
-        """Take a watch event in, and tell of it where it is news.
+    def on_watch_event(self, kind: Kind, document: Json) -> None:
+        """Take an ADDED or MODIFIED event in; calls `on_change` where the object is newer than the cache's.
 
-        What comes while the same object is being written may be the echo of that, sooner than the answer. It
-        is kept until the answer is there.
+        An event that comes while the same object is being written may be the echo of that write. It is held
+        back until the answer to the write shows whether it is.
         """
-        news: Resource | None = self._caches[kind].store(document)
-        if news is None:
+        newer = self._caches[kind].store(document)
+        if newer is None:
             return
-        if (kind, news.key) in self._early:
-            self._early[kind, news.key] = news
+        if (kind, newer.key) in self._held_back:
+            self._held_back[kind, newer.key] = newer
         else:
-            self._announce(kind, news)
+            self._on_change(kind, newer)
 
-    async def create(self, kind: Kind, manifest: Json) -> Resource:
-        """Create an object, or find that it is there already: whoever asks must look whose it is."""
-        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+    async def create(self, manifest: Manifest) -> Resource:
+        """Create an object, or read the one that has its name: the caller has to check whose it is."""
+        kind, key = manifest.kind, (manifest.metadata.namespace, manifest.metadata.name)
         try:
-            document = await self._written(
-                kind, (namespace, name), self._api.create(kind, namespace, manifest)
-            )
+            document = await self._written(kind, key, self._api.create(kind, key[0], manifest.document()))
         except AlreadyExists:
-            return self._found(kind, await self._api.get(kind, namespace, name))
-        made: Resource | None = self._caches[kind].store(document)
-        return made or MODELS[kind].model_validate(document)
+            return self._read(kind, await self._api.get(kind, *key))
+        return self._caches[kind].store(document) or MODELS[kind].model_validate(document)
 
-    async def look(self, kind: Kind, key: Key) -> Resource | None:
+    async def get_live(self, kind: Kind, key: Key) -> Resource | None:
         """Read past the cache; None where it is really gone."""
         try:
             document = await self._api.get(kind, *key)
         except NotFound:
             return None
-        return self._found(kind, document)
+        return self._read(kind, document)
 
-    async def report(self, kind: Kind, resource: R, status: Any) -> R:
-        """Write a status; raises Conflict where the cache was behind."""
+    async def write_status(self, kind: Kind, resource: Resource, status: ApiModel) -> None:
+        """Replace the status; raises Conflict where the cache was behind."""
         body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         document = await self._written(
             kind,
             resource.key,
             self._api.put_status(kind, *resource.key, resource.metadata.resource_version, body),
         )
-        written: R | None = self._caches[kind].store(document)
-        return written or type(resource).model_validate(document)
+        self._caches[kind].store(document)
 
     async def release(self, kind: Kind, resource: Resource, finalizer: str) -> None:
         """Take one finalizer off.
 
-        The answer is not stored: it can come after the DELETED event that it causes.
+        The answer is not stored: it can come after the DELETED event that this write causes.
         """
         rest = [name for name in resource.metadata.finalizers if name != finalizer]
         patch = {"metadata": {"finalizers": rest, "resourceVersion": resource.metadata.resource_version}}
@@ -116,14 +155,14 @@ class Cluster:
         except NotFound:
             return
         if document.get("kind") == kind.value:
-            self._found(kind, document)
+            self._read(kind, document)
 
-    async def tell(self, order: Order, *, type_: str, reason: str, note: str, now: datetime) -> None:
-        """Make a Kubernetes Event about an order; the same reason of the same order is told once."""
-        name = f"{order.child_name}.{reason.lower()}"
+    async def emit_event(self, order: Order, event: KubernetesEvent, now: datetime) -> None:
+        """Create a Kubernetes Event about an order, once for each reason of that order."""
+        name = f"{order.child_name}.{event.reason.lower()}"
         reference = {
-            "apiVersion": "orderplane.dev/v1alpha1",
-            "kind": "Order",
+            "apiVersion": API_VERSION,
+            "kind": Kind.ORDER.value,
             "name": order.metadata.name,
             "namespace": order.metadata.namespace,
             "uid": order.metadata.uid,
@@ -135,11 +174,11 @@ class Cluster:
             "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "orderplane.dev/operator",
             "reportingInstance": "orderplane-operator",
-            "action": reason,
-            "reason": reason,
+            "action": event.reason,
+            "reason": event.reason,
             "regarding": reference,
-            "note": note[:1024],
-            "type": type_,
+            "note": event.note[:1024],
+            "type": event.type,
         }
         try:
             await self._api.create_event(order.metadata.namespace, body)
@@ -148,23 +187,23 @@ class Cluster:
 
     async def refresh(self, kind: Kind, key: Key) -> None:
         """Bring one cache entry up to date."""
-        await self.look(kind, key)
+        await self.get_live(kind, key)
 
     async def _written(self, kind: Kind, key: Key, request: Awaitable[Json]) -> Json:
-        """Await the answer to a write that fails where somebody else wrote before it."""
-        self._early[kind, key] = None
+        """Await the answer to a write; an event that is no echo of it is passed on afterwards."""
+        self._held_back[kind, key] = None
         newest = 0
         try:
             answer = await request
             newest = int(answer["metadata"]["resourceVersion"])
             return answer
         finally:
-            early = self._early.pop((kind, key), None)
-            if early is not None and int(early.metadata.resource_version) > newest:
-                self._announce(kind, early)
+            held_back = self._held_back.pop((kind, key), None)
+            if held_back is not None and int(held_back.metadata.resource_version) > newest:
+                self._on_change(kind, held_back)
 
-    def _found(self, kind: Kind, document: Json) -> Resource:
-        news: Resource | None = self._caches[kind].store(document)
-        if news is not None:
-            self._announce(kind, news)
-        return news or MODELS[kind].model_validate(document)
+    def _read(self, kind: Kind, document: Json) -> Resource:
+        newer = self._caches[kind].store(document)
+        if newer is not None:
+            self._on_change(kind, newer)
+        return newer or MODELS[kind].model_validate(document)

@@ -1,36 +1,50 @@
-"""Runs one kind's reconciler: steps first, reports after, failures again and again but ever slower."""
+"""Runs one kind's reconciler: reconciles first, status writes after, failures again but ever slower."""
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from opentelemetry import propagate, trace
+from prometheus_client import Counter, Gauge, Histogram
 
-from orderplane.controllers.engine import metrics
 from orderplane.controllers.engine.backoff import FailureState, after_failure, pause_after
 from orderplane.controllers.engine.queue import Key, KeyedQueue
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Transient
-from orderplane.ledgers.gate import Gate
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
-RACE_SECONDS = 0.05
-"""After losing a race there is nothing to wait for but the winner's news."""
+QUEUE_DEPTH = Gauge("orderplane_queue_depth", "Keys that wait.", ["kind", "queue"])
+RECONCILES = Counter("orderplane_reconciles_total", "Reconciles by how they ended.", ["kind", "result"])
+RECONCILE_SECONDS = Histogram(
+    "orderplane_reconcile_duration_seconds",
+    "How long one reconcile takes.",
+    ["kind"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+STATUS_WRITES = Counter(
+    "orderplane_status_writes_total", "Status writes by how they ended.", ["kind", "result"]
+)
+STALLED_KEYS = Gauge("orderplane_stalled_keys", "Keys that wait for a person to act.", ["kind"])
 
+RACE_SECONDS = 0.05
+"""The pause after losing a race: the winner's watch event is on its way."""
 
 LOW_PRIORITY = 1_000
-"""The rank of what is looked at only in case that news of it was lost."""
+"""Of keys that are reconciled only in case an event or a notification about them was lost."""
+
+H = TypeVar("H")
+H_contra = TypeVar("H_contra", contravariant=True)
 
 
-class Reconciler(Protocol):
-    """What one kind does. Both methods may be run any number of times."""
+class Reconciler(Protocol[H_contra]):
+    """What one kind does. Every method may be called any number of times."""
 
     @property
     def kind(self) -> Kind:
@@ -38,22 +52,22 @@ class Reconciler(Protocol):
         ...
 
     async def reconcile(
-        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
+        self, key: Key, failure: FailureState | None, hint: H_contra | None = None
     ) -> float | None:
-        """Take the next steps of one key; answers the seconds after which to look again, if any.
+        """Take the next steps of one key; answers the seconds after which to reconcile it again, if any.
 
         Args:
-            seen: The order's gate as it was a moment ago, which saves reading it. It decides nothing: every
-                effect passes the gate itself.
+            failure: The failures in a row that came before.
+            hint: What the caller that added the key had just read, to save reading it again; perhaps stale.
 
         Raises:
             Transient: it could not be done now.
-            GateClosed, ApiError: somebody else was faster; look again.
+            GateClosed, ApiError: another writer was faster; read again.
         """
         ...
 
-    async def report(self, key: Key, trouble: FailureState | None) -> None:
-        """Bring the status and the Events up to what the last reconcile found.
+    async def write_status(self, key: Key, failure: FailureState | None) -> None:
+        """Bring the status and the Kubernetes Events up to what the last reconcile found.
 
         Raises:
             ApiError: it could not be written.
@@ -64,8 +78,8 @@ class Reconciler(Protocol):
         """Read the key past the cache."""
         ...
 
-    def rank(self, key: Key) -> int:
-        """Lower goes first: what is further along."""
+    def priority(self, key: Key) -> int:
+        """Lower goes first: orders that are further along."""
         ...
 
     def traceparent(self, key: Key) -> str | None:
@@ -73,31 +87,31 @@ class Reconciler(Protocol):
         ...
 
 
-class Controller:
+class Controller(Generic[H]):
     """Workers over two queues of one kind.
 
     Args:
         workers: How many keys are reconciled at once: the bulkhead between a slow provider and the rest.
-        reporters: How many reports are written at once; few, so that steps get the API server first.
+        writers: How many statuses are written at once; few, so that reconciles get the API server first.
     """
 
     def __init__(
         self,
-        reconciler: Reconciler,
+        reconciler: Reconciler[H],
         *,
         workers: int,
-        reporters: int,
-        clock: Callable[[], float] = time.monotonic,
+        writers: int,
+        monotonic: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
         self._reconciler = reconciler
-        self._steps = KeyedQueue()
-        self._reports = KeyedQueue()
+        self._reconciles: KeyedQueue[H] = KeyedQueue()
+        self._status_writes: KeyedQueue[H] = KeyedQueue()
         self._workers = workers
-        self._reporters = reporters
-        self._clock = clock
+        self._writers = writers
+        self._monotonic = monotonic
         self._rng = rng or random.Random()
-        self._troubles: dict[Key, FailureState] = {}
+        self._failures: dict[Key, FailureState] = {}
 
     @property
     def kind(self) -> Kind:
@@ -107,65 +121,65 @@ class Controller:
     @property
     def is_idle(self) -> bool:
         """Nothing to do right now."""
-        return self._steps.is_idle and self._reports.is_idle
+        return self._reconciles.is_idle and self._status_writes.is_idle
 
-    def wake(self, key: Key, *, is_urgent: bool = True, seen: Gate | None = None) -> None:
-        """Have a key reconciled soon, or behind everything urgent; `seen` is as in `KeyedQueue.add`."""
-        self._steps.add(key, self._reconciler.rank(key) if is_urgent else LOW_PRIORITY, seen)
+    def enqueue(self, key: Key, *, is_urgent: bool = True, hint: H | None = None) -> None:
+        """Have a key reconciled soon, or behind everything urgent; `hint` is as in `KeyedQueue.add`."""
+        self._reconciles.add(key, self._reconciler.priority(key) if is_urgent else LOW_PRIORITY, hint)
 
     async def run(self) -> None:
         """Work until `stop`, after which what is in hand is still finished, or until cancelled."""
         kind = self.kind.value
-        metrics.QUEUE_DEPTH.labels(kind, "steps").set_function(lambda: len(self._steps))
-        metrics.QUEUE_DEPTH.labels(kind, "reports").set_function(lambda: len(self._reports))
-        metrics.STALLED_KEYS.labels(kind).set_function(self._stalled)
+        QUEUE_DEPTH.labels(kind, "reconciles").set_function(lambda: len(self._reconciles))
+        QUEUE_DEPTH.labels(kind, "status_writes").set_function(lambda: len(self._status_writes))
+        STALLED_KEYS.labels(kind).set_function(self._count_stalled)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._workers):
-                    group.create_task(self._work())
-                for _ in range(self._reporters):
-                    group.create_task(self._tell())
+                    group.create_task(self._reconcile_all())
+                for _ in range(self._writers):
+                    group.create_task(self._write_all())
         finally:
             self.stop()
 
     def stop(self) -> None:
         """Begin nothing more."""
-        self._steps.close()
-        self._reports.close()
+        self._reconciles.close()
+        self._status_writes.close()
 
-    async def _work(self) -> None:
-        while (key := await self._steps.take()) is not None:
+    async def _reconcile_all(self) -> None:
+        while (key := await self._reconciles.take()) is not None:
             try:
-                await self.step(key, self._steps.seen(key))
+                await self.reconcile(key, self._reconciles.take_hint(key))
             finally:
-                self._steps.done(key)
+                self._reconciles.done(key)
 
-    async def _tell(self) -> None:
-        while (key := await self._reports.take()) is not None:
+    async def _write_all(self) -> None:
+        while (key := await self._status_writes.take()) is not None:
             try:
-                await self.report(key)
+                await self.write_status(key)
             finally:
-                self._reports.done(key)
+                self._status_writes.done(key)
 
-    async def step(self, key: Key, seen: Gate | None = None) -> None:
+    async def reconcile(self, key: Key, hint: H | None = None) -> None:
         """One reconcile, with what follows from how it ended."""
-        trouble = self._troubles.get(key)
+        failure = self._failures.get(key)
         context = propagate.extract({"traceparent": self._reconciler.traceparent(key) or ""})
-        started = self._clock()
+        started = self._monotonic()
         result = "ok"
         try:
             with tracer.start_as_current_span(
                 f"reconcile {self.kind.value}", context, attributes={"key": "/".join(key)}
             ):
-                again = await self._reconciler.reconcile(key, trouble, seen)
-            self._troubles.pop(key, None)
-            if again is not None:
-                self._steps.add_after(key, again, self._reconciler.rank(key))
+                seconds = await self._reconciler.reconcile(key, failure, hint)
+            self._failures.pop(key, None)
+            if seconds is not None:
+                self._reconcile_after(key, seconds)
         except (Conflict, NotFound, GateClosed) as race:
             result = "race"
             log.debug("lost a race", kind=self.kind.value, key="/".join(key), why=str(race))
             await self._refresh(key)
-            self._again(key, RACE_SECONDS)
+            self._reconcile_after(key, RACE_SECONDS)
         except Transient as problem:
             result = "retry"
             self._fail(key, problem)
@@ -175,52 +189,50 @@ class Controller:
         except Exception as problem:
             result = "error"
             log.exception("reconcile failed", kind=self.kind.value, key="/".join(key))
-            self._fail(
-                key, Transient(Reason.INTERNAL_ERROR, f"{type(problem).__name__}: see the operator's log")
-            )
+            message = f"{type(problem).__name__}: see the operator's log"
+            self._fail(key, Transient(Reason.INTERNAL_ERROR, message))
         finally:
-            metrics.RECONCILES.labels(self.kind.value, result).inc()
-            metrics.RECONCILE_SECONDS.labels(self.kind.value).observe(self._clock() - started)
-        self._reports.add(key, self._reconciler.rank(key))
+            RECONCILES.labels(self.kind.value, result).inc()
+            RECONCILE_SECONDS.labels(self.kind.value).observe(self._monotonic() - started)
+        self._status_writes.add(key, self._reconciler.priority(key))
 
-    async def report(self, key: Key) -> None:
-        """One report; what fails is tried again, what lost a race is read again first."""
+    async def write_status(self, key: Key) -> None:
+        """One status write; one that fails is tried again, one that lost a race after reading anew."""
         result = "ok"
+        failure = self._failures.get(key)
         try:
-            await self._reconciler.report(key, self._told(key))
+            await self._reconciler.write_status(
+                key, failure.as_shown_at(self._monotonic()) if failure else None
+            )
         except NotFound:
             result = "gone"
         except Conflict:
             result = "race"
             await self._refresh(key)
-            self._reports.add_after(key, RACE_SECONDS)
+            self._status_writes.add_after(key, RACE_SECONDS)
         except (ApiError, Transient) as problem:
             result = "retry"
-            log.debug("report failed", kind=self.kind.value, key="/".join(key), why=str(problem))
-            self._reports.add_after(key, self._rng.uniform(0.5, 1.5))
+            log.debug("status write failed", kind=self.kind.value, key="/".join(key), why=str(problem))
+            self._status_writes.add_after(key, self._rng.uniform(0.5, 1.5))
         except Exception:
             result = "error"
-            log.exception("report failed", kind=self.kind.value, key="/".join(key))
-            self._reports.add_after(key, self._rng.uniform(5, 10))
-        metrics.REPORTS.labels(self.kind.value, result).inc()
-
-    def _told(self, key: Key) -> FailureState | None:
-        trouble = self._troubles.get(key)
-        return trouble.as_told_at(self._clock()) if trouble else None
+            log.exception("status write failed", kind=self.kind.value, key="/".join(key))
+            self._status_writes.add_after(key, self._rng.uniform(5, 10))
+        STATUS_WRITES.labels(self.kind.value, result).inc()
 
     def _fail(self, key: Key, problem: Transient) -> None:
-        before = self._troubles.get(key)
-        trouble = after_failure(before, problem, self._clock())
-        self._troubles[key] = trouble
-        if trouble.is_stalled and not (before and before.is_stalled):
-            log.warning("parked", kind=self.kind.value, key="/".join(key), reason=trouble.reason)
-        self._again(key, pause_after(trouble, problem, self._rng))
+        before = self._failures.get(key)
+        failure = after_failure(before, problem, self._monotonic())
+        self._failures[key] = failure
+        if failure.is_stalled and not (before and before.is_stalled):
+            log.warning("stalled", kind=self.kind.value, key="/".join(key), reason=failure.reason)
+        self._reconcile_after(key, pause_after(failure, problem, self._rng))
 
-    def _stalled(self) -> int:
-        return sum(trouble.is_stalled for trouble in self._troubles.values())
+    def _count_stalled(self) -> int:
+        return sum(failure.is_stalled for failure in self._failures.values())
 
-    def _again(self, key: Key, seconds: float) -> None:
-        self._steps.add_after(key, seconds, self._reconciler.rank(key))
+    def _reconcile_after(self, key: Key, seconds: float) -> None:
+        self._reconciles.add_after(key, seconds, self._reconciler.priority(key))
 
     async def _refresh(self, key: Key) -> None:
         try:

@@ -3,64 +3,66 @@
 import asyncio
 import heapq
 import itertools
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.gate import Gate
 
 Key = tuple[str, str]
 """Namespace and name."""
 
+H = TypeVar("H")
+H_contra = TypeVar("H_contra", contravariant=True)
 
-class KeyedQueue:
-    """Each key waits at most once and is worked on by one worker at a time; the lowest rank goes first.
 
-    A key that is added while it is being worked on is worked on once more afterwards, however often it
-    was added. So the queue never holds more than one entry for each key that exists.
+class KeyedQueue(Generic[H]):
+    """Each key waits at most once and is worked on by one worker at a time; the lowest priority goes first.
+
+    A key that is added while it is being worked on is worked on once more afterwards, however often it was
+    added. So the queue never holds more than one entry for each key that exists.
     """
 
     def __init__(self) -> None:
         self._ready: list[tuple[int, int, Key]] = []
-        self._rank: dict[Key, int] = {}
+        self._priority: dict[Key, int] = {}
         self._running: set[Key] = set()
-        self._seen: dict[Key, Gate] = {}
-        self._again: dict[Key, int] = {}
+        self._hints: dict[Key, H] = {}
+        self._added_while_running: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._count = itertools.count()
-        self._wakeup = asyncio.Event()
+        self._is_filled = asyncio.Event()
         self._is_closed = False
 
     def __len__(self) -> int:
-        return len(self._rank)
+        return len(self._priority)
 
     @property
     def is_idle(self) -> bool:
-        """Nothing waits and nobody works; timers may still be running."""
-        return not self._rank and not self._running
+        """Nothing waits and nothing is being worked on; timers may still be running."""
+        return not self._priority and not self._running
 
-    def add(self, key: Key, rank: int = 0, seen: Gate | None = None) -> None:
-        """Have a key worked on soon; a better rank moves it forward.
+    def add(self, key: Key, priority: int = 0, hint: H | None = None) -> None:
+        """Have a key worked on soon; a lower number moves it forward.
 
         Args:
-            seen: The order's gate as whoever asks has just seen it. It is kept only while nobody else asks:
-                others may know of something that happened later.
+            hint: What the caller has just learned about the key, for the worker. It is dropped when the key
+                is added a second time: the other caller may know of something that happened later.
         """
         if key in self._running:
-            self._again[key] = min(rank, self._again.get(key, rank))
+            self._added_while_running[key] = min(priority, self._added_while_running.get(key, priority))
             return
-        known = self._rank.get(key)
-        if known is None and seen is not None:
-            self._seen[key] = seen
+        known = self._priority.get(key)
+        if known is None and hint is not None:
+            self._hints[key] = hint
         else:
-            self._seen.pop(key, None)
-        if known is not None and known <= rank:
+            self._hints.pop(key, None)
+        if known is not None and known <= priority:
             return
-        self._rank[key] = rank
-        heapq.heappush(self._ready, (rank, next(self._count), key))
-        self._wakeup.set()
+        self._priority[key] = priority
+        heapq.heappush(self._ready, (priority, next(self._count), key))
+        self._is_filled.set()
 
-    def add_after(self, key: Key, seconds: float, rank: int = 0) -> None:
-        """Have a key worked on in a while; of two such wishes the earlier holds."""
+    def add_after(self, key: Key, seconds: float, priority: int = 0) -> None:
+        """Have a key worked on in a while; the earliest such request counts."""
         if self._is_closed:
             return
         loop = asyncio.get_running_loop()
@@ -69,54 +71,48 @@ class KeyedQueue:
             if timer.when() <= loop.time() + seconds:
                 return
             timer.cancel()
-        self._timers[key] = loop.call_later(seconds, self._ring, key, rank)
-
-    def cancel_timer(self, key: Key) -> None:
-        """Forget a wish for later."""
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
+        self._timers[key] = loop.call_later(seconds, self._add_now, key, priority)
 
     async def take(self) -> Key | None:
         """Wait for the next key, after which `done` must follow; None once the queue is closed."""
         while not self._is_closed:
             while self._ready:
-                rank, _, key = heapq.heappop(self._ready)
-                if self._rank.get(key) == rank:
-                    del self._rank[key]
+                priority, _, key = heapq.heappop(self._ready)
+                if self._priority.get(key) == priority:
+                    del self._priority[key]
                     self._running.add(key)
                     return key
-            self._wakeup.clear()
-            await self._wakeup.wait()
+            self._is_filled.clear()
+            await self._is_filled.wait()
         return None
 
-    def seen(self, key: Key) -> Gate | None:
-        """What the only one who asked for this key had seen; to be called once it is taken."""
-        return self._seen.pop(key, None)
+    def take_hint(self, key: Key) -> H | None:
+        """The hint of a key that was taken just now, if it was added only once."""
+        return self._hints.pop(key, None)
 
     def done(self, key: Key) -> None:
-        """The key may be given to somebody else."""
+        """The key may be given to another worker."""
         self._running.discard(key)
-        rank = self._again.pop(key, None)
-        if rank is not None:
-            self.add(key, rank)
+        priority = self._added_while_running.pop(key, None)
+        if priority is not None:
+            self.add(key, priority)
 
     def close(self) -> None:
         """Hand no more keys out, and stop every timer."""
         self._is_closed = True
-        self._wakeup.set()
+        self._is_filled.set()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
 
-    def _ring(self, key: Key, rank: int) -> None:
+    def _add_now(self, key: Key, priority: int) -> None:
         self._timers.pop(key, None)
-        self.add(key, rank)
+        self.add(key, priority)
 
 
-class Wake(Protocol):
-    """Asks that a key of a kind be reconciled soon, where this process runs that kind."""
+class Enqueue(Protocol[H_contra]):
+    """Has a key of a kind reconciled soon, where this process runs that kind's controller."""
 
-    def __call__(self, kind: Kind, key: Key, seen: Gate | None = None) -> None:
-        """Ask; `seen` as in `KeyedQueue.add`."""
+    def __call__(self, kind: Kind, key: Key, hint: H_contra | None = None) -> None:
+        """Add it; `hint` as in `KeyedQueue.add`."""
         ...

@@ -1,8 +1,9 @@
 """An order's children: what they should be, and which of them are there."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.crds.meta import (
@@ -13,18 +14,24 @@ from orderplane.crds.meta import (
     RELEASE_STOCK_FINALIZER,
     SHARD_LABEL,
     TRACEPARENT_ANNOTATION,
+    ApiModel,
     Kind,
+    Manifest,
+    ManifestMeta,
+    OrderRef,
+    OwnerReference,
     Resource,
 )
 from orderplane.crds.order import Order
-from orderplane.crds.payment import Payment
-from orderplane.crds.reservation import Reservation
-from orderplane.crds.shipment import Shipment
+from orderplane.crds.payment import Payment, PaymentSpec
+from orderplane.crds.reservation import Reservation, ReservationSpec
+from orderplane.crds.shipment import Parcel, Service, Shipment, ShipmentSpec
 
-R = TypeVar("R", bound=Resource)
+Child = Reservation | Payment | Shipment
+C = TypeVar("C", Reservation, Payment, Shipment)
 
 HOLD_SECONDS = 900
-"""How long stock is kept for an order that has not begun to pay."""
+"""How long stock is reserved for an order that has not begun to pay."""
 
 PARCEL_GRAMS = 30_000
 """The most that one box may weigh."""
@@ -54,7 +61,7 @@ class Children:
             _own(cluster.shipments.get(key), order),
         )
 
-    def get(self, kind: Kind) -> Reservation | Payment | Shipment | None:
+    def get(self, kind: Kind) -> Child | None:
         """The child of that kind."""
         return {
             Kind.RESERVATION: self.reservation,
@@ -62,7 +69,7 @@ class Children:
             Kind.SHIPMENT: self.shipment,
         }[kind]
 
-    def present(self) -> tuple[tuple[Kind, Resource], ...]:
+    def present(self) -> tuple[tuple[Kind, Child], ...]:
         """Those that exist, in the order in which they were made."""
         kinds = (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT)
         return tuple((kind, child) for kind in kinds if (child := self.get(kind)) is not None)
@@ -78,16 +85,21 @@ def is_controlled_by(child: Resource, uid: str) -> bool:
     return any(reference.controller and reference.uid == uid for reference in child.metadata.owner_references)
 
 
-def is_as_planned(child: Resource, manifest: dict[str, Any]) -> bool:
-    """Whether a child that was found in place of a new one is the one that was meant."""
-    planned = type(child).model_validate({**manifest, "metadata": {
-        **manifest["metadata"], "uid": "", "resourceVersion": "0",
-        "creationTimestamp": child.metadata.creation_timestamp,
-    }})  # fmt: skip
-    return not child.is_deleting and bool(child.spec == planned.spec)  # type: ignore[attr-defined]
+def is_as_planned(child: Resource, order: Order) -> bool:
+    """Whether a child that was found in place of a new one is the one that the order asks for."""
+    match child:
+        case Reservation():
+            planned = child.spec == _reservation_spec(order)
+        case Payment():
+            planned = child.spec == _payment_spec(order)
+        case Shipment():
+            planned = child.spec == _shipment_spec(order)
+        case _:
+            planned = False
+    return planned and not child.is_deleting
 
 
-def manifest_of(kind: Kind, order: Order) -> dict[str, Any]:
+def manifest_of(kind: Kind, order: Order) -> Manifest:
     """The child as it is to be created, finalizer and owner included."""
     labels = {ORDER_LABEL: order.metadata.name}
     if shard := order.metadata.labels.get(SHARD_LABEL):
@@ -95,71 +107,68 @@ def manifest_of(kind: Kind, order: Order) -> dict[str, Any]:
     annotations = {}
     if traceparent := order.metadata.annotations.get(TRACEPARENT_ANNOTATION):
         annotations[TRACEPARENT_ANNOTATION] = traceparent
-    reference = {"name": order.metadata.name, "uid": order.metadata.uid}
-    return {
-        "apiVersion": API_VERSION,
-        "kind": kind.value,
-        "metadata": {
-            "name": order.child_name,
-            "namespace": order.metadata.namespace,
-            "labels": labels,
-            "annotations": annotations,
-            "finalizers": [FINALIZERS[kind]],
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": Kind.ORDER.value,
-                    **reference,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
-        },
-        "spec": {"orderRef": reference, **_SPECS[kind](order)},
-    }
+    owner = OwnerReference(
+        api_version=API_VERSION,
+        kind=Kind.ORDER,
+        name=order.metadata.name,
+        uid=order.metadata.uid,
+        controller=True,
+        block_owner_deletion=True,
+    )
+    return Manifest(
+        kind=kind,
+        metadata=ManifestMeta(
+            name=order.child_name,
+            namespace=order.metadata.namespace,
+            labels=labels,
+            annotations=annotations,
+            finalizers=(FINALIZERS[kind],),
+            owner_references=(owner,),
+        ),
+        spec=_SPECS[kind](order),
+    )
 
 
-def _reservation_spec(order: Order) -> dict[str, Any]:
-    # Counted from the order's birth, so that the same order always plans the same reservation.
+def _reservation_spec(order: Order) -> ReservationSpec:
+    # Counted from the order's creation, so that the same order always plans the same reservation.
     expires_at = order.metadata.creation_timestamp + timedelta(seconds=HOLD_SECONDS)
-    return {
-        "items": [item.model_dump(mode="json", by_alias=True) for item in order.spec.items],
-        "expiresAt": expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
+    return ReservationSpec(order_ref=_reference(order), items=order.spec.items, expires_at=expires_at)
 
 
-def _payment_spec(order: Order) -> dict[str, Any]:
-    return {
-        "amount": order.spec.quote.amounts.total,
-        "currency": order.spec.quote.currency,
-        "method": order.spec.payment_method,
-        "capture": "Automatic",
-    }
+def _payment_spec(order: Order) -> PaymentSpec:
+    quote = order.spec.quote
+    return PaymentSpec(
+        order_ref=_reference(order),
+        amount=quote.amounts.total,
+        currency=quote.currency,
+        method=order.spec.payment_method,
+    )
 
 
-def _shipment_spec(order: Order) -> dict[str, Any]:
+def _shipment_spec(order: Order) -> ShipmentSpec:
     grams = sum(line.weight_grams * line.quantity for line in order.spec.quote.lines)
     boxes = -(-grams // PARCEL_GRAMS)
-    each = -(-grams // boxes)
-    parcel = {
-        "weightGrams": each,
-        "lengthMillimetres": 400,
-        "widthMillimetres": 300,
-        "heightMillimetres": 200,
-    }
-    return {
-        "address": order.spec.address.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "parcels": [parcel] * boxes,
-        "service": "Standard",
-    }
+    parcel = Parcel(
+        weight_grams=-(-grams // boxes), length_millimetres=400, width_millimetres=300, height_millimetres=200
+    )
+    return ShipmentSpec(
+        order_ref=_reference(order),
+        address=order.spec.address,
+        parcels=(parcel,) * boxes,
+        service=Service.STANDARD,
+    )
 
 
-_SPECS = {
+_SPECS: Mapping[Kind, Callable[[Order], ApiModel]] = {
     Kind.RESERVATION: _reservation_spec,
     Kind.PAYMENT: _payment_spec,
     Kind.SHIPMENT: _shipment_spec,
 }
 
 
-def _own(child: R | None, order: Order) -> R | None:
+def _reference(order: Order) -> OrderRef:
+    return OrderRef(name=order.metadata.name, uid=order.metadata.uid)
+
+
+def _own(child: C | None, order: Order) -> C | None:
     return child if child is not None and is_own(child, order) else None

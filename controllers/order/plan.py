@@ -1,22 +1,29 @@
 """What an Order needs next.
 
-Pure: the same order, gate, children and time always give the same plan. It reads what is, never which
-event arrived, and asks for at most one step; the next look brings the next step.
+Pure: the same order, gate, children and time always give the same step. The plan reads what is, never which
+event arrived. It answers one step; the next reconcile plans the next one.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orderplane.controllers.order.children import Children
-from orderplane.crds.meta import Kind, Resource
+from orderplane.controllers.order.children import Child, Children
+from orderplane.controllers.steps import Wait
+from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
+from orderplane.crds.reasons import Reason, deleted
 from orderplane.ledgers.gate import Gate, GateState, Outcome, PaymentState, ReservationState, ShipmentState
 
 
 @dataclass(frozen=True, slots=True)
-class Undo:
-    """Why an order is to be undone."""
+class OpenGate:
+    """Insert the order's row, before anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compensate:
+    """Decide that the order is compensated; children are deleted in a later step, once that is committed."""
 
     reason: str
     message: str
@@ -24,42 +31,57 @@ class Undo:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The next step; an empty plan waits for the world to change.
-
-    Args:
-        open_gate: Make the order's row, before anything else.
-        undo: Decide that it is undone; the deletes come in a later round, once that is committed.
-        verify_missing: This child's ledger has begun but the child is not in the cache: see if it is gone.
-        create: Make this child.
-        delete: Ask these children to go.
-        settle_orphaned: These ledgers hold something, but their children are gone: have them settled.
-        seal: Everything is undone; see that no child is left, and end the order.
-        release: See that no child is left, and let the order go.
-        delete_order: Its time after the end is over.
-        again_at: When to look again although nothing happened.
-    """
-
-    open_gate: bool = False
-    undo: Undo | None = None
-    verify_missing: Kind | None = None
-    create: Kind | None = None
-    delete: tuple[tuple[Kind, Resource], ...] = ()
-    settle_orphaned: tuple[Kind, ...] = ()
-    seal: bool = False
-    release: bool = False
-    delete_order: bool = False
-    again_at: datetime | None = None
-
-    @property
-    def is_decision(self) -> bool:
-        """Whether it changes the gate, after which everything is to be planned anew."""
-        return self.open_gate or self.undo is not None or self.seal
+class Seal:
+    """Everything is compensated: see that no child is left, and end the order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step forward: the child that stands for it, whether it was begun, whether it is done."""
+class VerifyMissing:
+    """The ledger of this kind has begun, but the child is not in the cache: read whether it is gone."""
+
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create the child of this kind."""
+
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete these children."""
+
+    children: tuple[tuple[Kind, Child], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SettleOrphaned:
+    """These ledgers hold something, but their children are gone: have them settled without."""
+
+    kinds: tuple[Kind, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """See that no child is left, and take the finalizer off the order that is being deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """The time after its end (`ttlSecondsAfterFinished`) is over: delete the order."""
+
+
+Decision = OpenGate | Compensate | Seal
+"""A step that changes the gate, after which everything is planned anew."""
+
+Step = Decision | VerifyMissing | Create | Delete | SettleOrphaned | Release | Expire | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of the saga: the child that stands for it, whether it was begun, whether it is done."""
 
     kind: Kind
     is_begun: Callable[[Gate], bool]
@@ -67,19 +89,19 @@ class Step:
 
 
 SAGA = (
-    Step(
+    Stage(
         Kind.RESERVATION,
         lambda gate: gate.reservation is not None,
         lambda gate: (
             gate.reservation in (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
         ),
     ),
-    Step(
+    Stage(
         Kind.PAYMENT,
         lambda gate: gate.payment is not None,
         lambda gate: gate.payment is PaymentState.CAPTURED,
     ),
-    Step(
+    Stage(
         Kind.SHIPMENT,
         lambda gate: gate.shipment is not None,
         lambda gate: gate.shipment is ShipmentState.BOUGHT,
@@ -87,88 +109,97 @@ SAGA = (
 )
 
 
-def plan(order: Order, gate: Gate | None, children: Children, now: datetime) -> Plan:
+def plan(order: Order, gate: Gate | None, children: Children, now: datetime) -> Step:
     """Decide the next step of one order."""
     if gate is None:
-        return Plan(open_gate=True)
-    if gate.state is GateState.SEALED:
-        return retire(order, gate, children, now)
-    if gate.state is GateState.COMPENSATING:
-        return undo(gate, children)
-    if why := why_undo(order, gate, children):
-        return Plan(undo=why)
-    return advance(gate, children)
+        return OpenGate()
+    match gate.state:
+        case GateState.SEALED:
+            return retire(order, gate, children, now)
+        case GateState.COMPENSATING:
+            return compensate(gate, children)
+        case GateState.OPEN:
+            return why_compensate(order, gate, children) or advance(gate, children)
 
 
-def why_undo(order: Order, gate: Gate, children: Children) -> Undo | None:
+def why_compensate(order: Order, gate: Gate, children: Children) -> Compensate | None:
     """The reason why an open order cannot, or shall not, go on."""
     if order.is_deleting:
-        return Undo("Deleted", "The order was deleted before it was handed to the carrier.", is_cancel=True)
+        message = "The order was deleted before it was handed to the carrier."
+        return Compensate(Reason.DELETED, message, is_cancel=True)
     if order.spec.cancel:
-        return Undo("CancelRequested", "The customer cancelled the order.", is_cancel=True)
-    if gate.reservation is ReservationState.REJECTED:
-        return Undo("OutOfStock", gate.reservation_message or "There is not enough stock.")
-    if gate.reservation is ReservationState.EXPIRED:
-        return Undo("ReservationExpired", "The stock was kept until its time was over.")
-    if gate.reservation is ReservationState.LOST:
-        return Undo("StockLost", "A recount found less stock than was promised.")
+        return Compensate(Reason.CANCEL_REQUESTED, "The customer cancelled the order.", is_cancel=True)
+    match gate.reservation:
+        case ReservationState.REJECTED:
+            return Compensate(Reason.OUT_OF_STOCK, gate.reservation_message or "There is not enough stock.")
+        case ReservationState.EXPIRED:
+            return Compensate(Reason.RESERVATION_EXPIRED, "The stock was kept until its time was over.")
+        case ReservationState.LOST:
+            return Compensate(Reason.STOCK_LOST, "A recount found less stock than was promised.")
     if gate.payment is PaymentState.DECLINED:
-        return Undo(
-            gate.payment_reason or "PaymentDeclined", gate.payment_message or "The payment was declined."
+        return Compensate(
+            gate.payment_reason or Reason.PAYMENT_DECLINED,
+            gate.payment_message or "The payment was declined.",
         )
     if gate.shipment is ShipmentState.REFUSED:
-        return Undo(
-            gate.shipment_reason or "ShipmentRefused", gate.shipment_message or "The carrier refused."
+        return Compensate(
+            gate.shipment_reason or Reason.SHIPMENT_REFUSED, gate.shipment_message or "The carrier refused."
         )
     for kind, child in children.present():
         if child.is_deleting:
-            return Undo(f"{kind}Deleted", f"The order's {kind} was deleted before the order was finished.")
+            message = f"The order's {kind} was deleted before the order was finished."
+            return Compensate(deleted(kind), message)
     return None
 
 
-def advance(gate: Gate, children: Children) -> Plan:
-    """The first step that is not done: begin it, or wait for it."""
-    for step in SAGA:
-        if children.get(step.kind) is None:
-            return Plan(verify_missing=step.kind) if step.is_begun(gate) else Plan(create=step.kind)
-        if not step.is_done(gate):
-            return Plan()
-    return Plan()
+def advance(gate: Gate, children: Children) -> Step:
+    """The first stage that is not done: begin it, or wait for it."""
+    for stage in SAGA:
+        if children.get(stage.kind) is None:
+            return VerifyMissing(stage.kind) if stage.is_begun(gate) else Create(stage.kind)
+        if not stage.is_done(gate):
+            return Wait()
+    return Wait()
 
 
-def undo(gate: Gate, children: Children) -> Plan:
-    """The label first, because goods that travel cannot be undone; then money and stock side by side."""
+def compensate(gate: Gate, children: Children) -> Step:
+    """The label first: goods that travel cannot be taken back. Then payment and stock side by side."""
     if not gate.is_shipment_settled:
         if children.shipment is None:
-            return Plan(settle_orphaned=(Kind.SHIPMENT,))
+            return SettleOrphaned((Kind.SHIPMENT,))
         return _delete(((Kind.SHIPMENT, children.shipment),))
     present = children.present()
     if any(not child.is_deleting for _, child in present):
         return _delete(present)
     orphaned = tuple(kind for kind in _unsettled(gate) if children.get(kind) is None)
     if orphaned:
-        return Plan(settle_orphaned=orphaned)
-    return Plan() if present or not gate.is_compensated else Plan(seal=True)
+        return SettleOrphaned(orphaned)
+    return Wait() if present or not gate.is_compensated else Seal()
 
 
-def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Plan:
-    """The order is over: clean up when asked to, or when its time is over."""
+def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Step:
+    """The order is over: clean up when it is deleted, or when its time after the end is over."""
     if order.is_deleting:
         present = children.present()
-        return _delete(present) if present else Plan(release=True)
+        return _delete(present) if present else Release()
     ttl = order.spec.ttl_seconds_after_finished
     if ttl is None or gate.finished_at is None or gate.outcome is Outcome.SHIPPED:
-        return Plan()
-    due = gate.finished_at + timedelta(seconds=ttl)
-    return Plan(delete_order=True) if now >= due else Plan(again_at=due)
+        return Wait()
+    left = gate.finished_at + timedelta(seconds=ttl) - now
+    return Expire() if left <= timedelta() else Wait(left.total_seconds())
 
 
-def _delete(children: tuple[tuple[Kind, Resource], ...]) -> Plan:
-    return Plan(delete=tuple((kind, child) for kind, child in children if not child.is_deleting))
+def _delete(children: tuple[tuple[Kind, Child], ...]) -> Step:
+    going = tuple((kind, child) for kind, child in children if not child.is_deleting)
+    return Delete(going) if going else Wait()
 
 
 def _unsettled(gate: Gate) -> tuple[Kind, ...]:
-    money = gate.payment in (PaymentState.INTENDED, PaymentState.CAPTURED, PaymentState.DECLINED)
-    stock = gate.reservation in (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
-    kinds = ((Kind.PAYMENT, money), (Kind.RESERVATION, stock))
+    is_payment_open = gate.payment in (PaymentState.INTENDED, PaymentState.CAPTURED, PaymentState.DECLINED)
+    is_stock_kept = gate.reservation in (
+        ReservationState.HELD,
+        ReservationState.PINNED,
+        ReservationState.COMMITTED,
+    )
+    kinds = ((Kind.PAYMENT, is_payment_open), (Kind.RESERVATION, is_stock_kept))
     return tuple(kind for kind, is_open in kinds if is_open)

@@ -1,24 +1,32 @@
-"""What an Order's status says, and what of it is news.
+"""What an Order's status says, and which Kubernetes Events a change of it is worth.
 
-Pure. Conditions are told from the ledgers; the phase is told from the conditions.
+Pure. Conditions follow from the ledgers; the phase follows from the conditions.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from orderplane.controllers.engine.backoff import FailureState
-from orderplane.controllers.engine.conditions import STALLED, Fact, find, is_true, with_facts
+from orderplane.controllers.engine.cluster import KubernetesEvent
+from orderplane.controllers.engine.conditions import (
+    STALLED,
+    Fact,
+    find,
+    is_true,
+    with_facts,
+    without_idle_stall,
+)
 from orderplane.controllers.order.children import Children
 from orderplane.crds.meta import RETRY_ANNOTATION, Condition, Kind
 from orderplane.crds.order import (
     Compensation,
+    CompensationStep,
     Order,
     OrderCondition,
     OrderPhase,
     OrderStatus,
     TrackingInfo,
 )
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.gate import (
     Gate,
     GateState,
@@ -37,21 +45,12 @@ _MAIN_CONDITION = {
 """Which condition of the order follows which of the child's."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
-    """One Kubernetes Event to be made."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    note: str
-
-
 def status_of(
     order: Order,
     gate: Gate,
     children: Children,
     compensation: tuple[Compensation, ...],
-    trouble: FailureState | None,
+    failure: FailureState | None,
     now: datetime,
 ) -> OrderStatus:
     """The status as it should be; equal to the old one where nothing is new."""
@@ -60,11 +59,12 @@ def status_of(
         *_progress(gate),
         *_waiting(gate, children),
         *_end(order, gate),
-        _stall(before, children, trouble),
+        _stall(before, children, failure),
     )
     generation = order.metadata.generation
-    told = with_facts(before.conditions, [fact for fact in facts if fact], generation, now)
-    conditions = tuple(c for c in told if not _is_idle_stall(c))
+    conditions = without_idle_stall(
+        with_facts(before.conditions, [fact for fact in facts if fact], generation, now)
+    )
     return OrderStatus(
         observed_generation=generation,
         phase=phase_of(conditions, gate.outcome),
@@ -96,39 +96,56 @@ def phase_of(conditions: tuple[Condition, ...], outcome: Outcome | None) -> Orde
     return OrderPhase.PENDING
 
 
-def news(before: OrderStatus, after: OrderStatus) -> list[News]:
-    """The Events that a change of status is worth: one for each step forward, failure and undone step."""
-    items: list[News] = []
+def events_of(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
+    """One event for each step forward, each failure and each step of the compensation that is new."""
+    events: list[KubernetesEvent] = []
     for condition in after.conditions:
         old = find(before.conditions, condition.type)
         if old is None or old.status != condition.status:
-            item = _announce(condition)
-            if item is not None:
-                items.append(item)
+            event = _event_about(condition)
+            if event is not None:
+                events.append(event)
     known = {(entry.step, entry.reference) for entry in before.compensation}
-    items += [
-        News("Normal", f"{entry.step}Done", f"{entry.step} is done, reference {entry.reference}.")
+    events += [
+        KubernetesEvent("Normal", _DONE[entry.step], f"{entry.step} is done, reference {entry.reference}.")
         for entry in after.compensation
         if (entry.step, entry.reference) not in known
     ]
-    return items
+    return events
 
 
-def _announce(condition: Condition) -> News | None:
+_DONE = {
+    CompensationStep.CANCEL_SHIPMENT: Reason.CANCEL_SHIPMENT_DONE,
+    CompensationStep.CANCEL_PAYMENT: Reason.CANCEL_PAYMENT_DONE,
+    CompensationStep.REFUND_PAYMENT: Reason.REFUND_PAYMENT_DONE,
+    CompensationStep.RELEASE_STOCK: Reason.RELEASE_STOCK_DONE,
+}
+
+
+def _event_about(condition: Condition) -> KubernetesEvent | None:
     match condition.type, condition.status:
         case (("Reserved" | "Paid" | "Shipped" | "Delivered" | "Cancelled"), "True"):
-            return News("Normal", condition.type, condition.message)
+            return KubernetesEvent("Normal", condition.type, condition.message)
         case "Undone", "False":
-            return News("Warning", "Compensating", f"{condition.reason}: {condition.message}")
+            note = f"{condition.reason}: {condition.message}"
+            return KubernetesEvent("Warning", Reason.COMPENSATING, note)
         case "Cancelled", "False":
-            return News("Warning", "TooLateToCancel", condition.message)
+            return KubernetesEvent("Warning", Reason.TOO_LATE_TO_CANCEL, condition.message)
         case (("Failed" | "Stalled"), "True"):
-            return News("Warning", condition.type, f"{condition.reason}: {condition.message}")
+            note = f"{condition.reason}: {condition.message}"
+            return KubernetesEvent("Warning", condition.type, note)
     return None
 
 
 def _progress(gate: Gate) -> list[Fact | None]:
     return [_reserved(gate), _paid(gate), _shipped(gate), _delivered(gate)]
+
+
+_STOCK_GONE = {
+    ReservationState.EXPIRED: Reason.STOCK_EXPIRED,
+    ReservationState.LOST: Reason.STOCK_LOST,
+    ReservationState.RELEASED: Reason.STOCK_RELEASED,
+}
 
 
 def _reserved(gate: Gate) -> Fact | None:
@@ -137,11 +154,12 @@ def _reserved(gate: Gate) -> Fact | None:
         case None:
             return None
         case ReservationState.HELD | ReservationState.PINNED | ReservationState.COMMITTED:
-            return Fact(type_, "True", "StockHeld", "Every item is kept for this order.")
+            return Fact(type_, "True", Reason.STOCK_HELD, "Every item is kept for this order.")
         case ReservationState.REJECTED:
-            return Fact(type_, "False", "OutOfStock", gate.reservation_message or "")
-        case state:
-            return Fact(type_, "False", f"Stock{state}", "The stock is not kept for this order any more.")
+            return Fact(type_, "False", Reason.OUT_OF_STOCK, gate.reservation_message or "")
+        case ReservationState.EXPIRED | ReservationState.LOST | ReservationState.RELEASED:
+            message = "The stock is not kept for this order any more."
+            return Fact(type_, "False", _STOCK_GONE[gate.reservation], message)
 
 
 def _paid(gate: Gate) -> Fact | None:
@@ -150,11 +168,11 @@ def _paid(gate: Gate) -> Fact | None:
         case None | PaymentState.INTENDED:
             return None
         case PaymentState.CAPTURED:
-            return Fact(type_, "True", "PaymentCaptured", "The whole amount was taken.")
+            return Fact(type_, "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken.")
         case PaymentState.REFUNDED:
-            return Fact(type_, "False", "Refunded", "The whole amount was given back.")
+            return Fact(type_, "False", Reason.REFUNDED, "The whole amount was given back.")
         case PaymentState.DECLINED | PaymentState.CANCELLED:
-            reason = gate.payment_reason or "PaymentCancelled"
+            reason = gate.payment_reason or Reason.PAYMENT_CANCELLED
             return Fact(type_, "False", reason, gate.payment_message or "No money was taken.")
 
 
@@ -164,23 +182,27 @@ def _shipped(gate: Gate) -> Fact | None:
         case None | ShipmentState.INTENDED:
             return None
         case ShipmentState.BOUGHT:
-            return Fact(type_, "True", "LabelBought", f"{gate.carrier} carries it as {gate.tracking_code}.")
+            return Fact(
+                type_, "True", Reason.LABEL_BOUGHT, f"{gate.carrier} carries it as {gate.tracking_code}."
+            )
         case ShipmentState.REFUSED:
             return Fact(
-                type_, "False", gate.shipment_reason or "ShipmentRefused", gate.shipment_message or ""
+                type_, "False", gate.shipment_reason or Reason.SHIPMENT_REFUSED, gate.shipment_message or ""
             )
         case ShipmentState.VOIDED:
-            return Fact(type_, "False", "LabelVoided", "The label was taken back.")
+            return Fact(type_, "False", Reason.LABEL_VOIDED, "The label was taken back.")
         case ShipmentState.CANCELLED:
-            return Fact(type_, "False", "ShipmentCancelled", "No label was bought.")
+            return Fact(type_, "False", Reason.SHIPMENT_CANCELLED, "No label was bought.")
 
 
 def _delivered(gate: Gate) -> Fact | None:
     match gate.tracking_status:
         case TrackingStatus.DELIVERED:
-            return Fact(OrderCondition.DELIVERED, "True", "Delivered", "The carrier has delivered it.")
+            return Fact(OrderCondition.DELIVERED, "True", Reason.DELIVERED, "The carrier has delivered it.")
         case TrackingStatus.RETURNED:
-            return Fact(OrderCondition.DELIVERED, "False", "Returned", "The carrier is bringing it back.")
+            return Fact(
+                OrderCondition.DELIVERED, "False", Reason.RETURNED, "The carrier is bringing it back."
+            )
         case _:
             return None
 
@@ -192,7 +214,7 @@ def _waiting(gate: Gate, children: Children) -> list[Fact | None]:
     facts: list[Fact | None] = []
     for kind, child in children.present():
         own, its = _MAIN_CONDITION[kind]
-        condition = find(child.status.conditions, its)  # type: ignore[attr-defined]
+        condition = find(child.status.conditions, its)
         is_open = {
             Kind.RESERVATION: gate.reservation is None,
             Kind.PAYMENT: gate.payment in (None, PaymentState.INTENDED),
@@ -204,7 +226,7 @@ def _waiting(gate: Gate, children: Children) -> list[Fact | None]:
 
 
 def _end(order: Order, gate: Gate) -> list[Fact | None]:
-    reason, message = gate.reason or "Unknown", gate.message or ""
+    reason, message = gate.reason or Reason.UNKNOWN, gate.message or ""
     if gate.state is GateState.COMPENSATING:
         return [Fact(OrderCondition.UNDONE, "False", reason, message)]
     if gate.outcome is Outcome.FAILED:
@@ -220,30 +242,26 @@ def _end(order: Order, gate: Gate) -> list[Fact | None]:
     if gate.outcome is not None and (order.spec.cancel or gate.is_cancel):
         late = "The carrier had it already; money and goods stay as they are."
         return [
-            Fact(OrderCondition.CANCELLED, "False", "AlreadyInTransit", late),
-            Fact(OrderCondition.UNDONE, "False", "AlreadyInTransit", late),
+            Fact(OrderCondition.CANCELLED, "False", Reason.ALREADY_IN_TRANSIT, late),
+            Fact(OrderCondition.UNDONE, "False", Reason.ALREADY_IN_TRANSIT, late),
         ]
     return []
 
 
-def _stall(before: OrderStatus, children: Children, trouble: FailureState | None) -> Fact | None:
-    """The order is stalled when it is parked itself, when a child of it is, or when a refund failed."""
-    if trouble is not None and trouble.is_stalled:
-        return Fact(STALLED, "True", trouble.reason, trouble.message)
+def _stall(before: OrderStatus, children: Children, failure: FailureState | None) -> Fact | None:
+    """The order is stalled when it is stalled itself, when a child of it is, or when a refund failed."""
+    if failure is not None and failure.is_stalled:
+        return Fact(STALLED, "True", failure.reason, failure.message)
     for _, child in children.present():
-        condition = find(child.status.conditions, STALLED)  # type: ignore[attr-defined]
+        condition = find(child.status.conditions, STALLED)
         if condition is not None and condition.status == "True":
             return Fact(STALLED, "True", condition.reason, condition.message)
-        refunded = find(child.status.conditions, "Refunded")  # type: ignore[attr-defined]
-        if refunded is not None and refunded.reason == "RefundFailed":
+        refunded = find(child.status.conditions, "Refunded")
+        if refunded is not None and refunded.reason == Reason.REFUND_FAILED:
             return Fact(STALLED, "True", refunded.reason, refunded.message)
-    if trouble is not None or find(before.conditions, STALLED) is None:
+    if failure is not None or find(before.conditions, STALLED) is None:
         return None
-    return Fact(STALLED, "False", "Resumed", "It goes on.")
-
-
-def _is_idle_stall(condition: Condition) -> bool:
-    return condition.type == STALLED and condition.status == "False"
+    return Fact(STALLED, "False", Reason.RESUMED, "It goes on.")
 
 
 def _tracking(gate: Gate) -> TrackingInfo | None:

@@ -1,34 +1,55 @@
-"""Bring the provider to what a Payment, and the gate of its order, ask for."""
+"""Carry out what a Payment's plan says, at the provider and in the ledger."""
 
 from collections.abc import Callable
 from datetime import datetime
 
+from orderplane.controllers.child import ChildReconciler, Turn
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.queue import Key, Wake
-from orderplane.controllers.family import ParentOrder
-from orderplane.controllers.payment.plan import Action, plan, status_of
+from orderplane.controllers.engine.queue import Enqueue, Key
+from orderplane.controllers.payment.plan import (
+    Begin,
+    CancelIntent,
+    CancelPayment,
+    CaptureNothing,
+    CheckIntent,
+    CheckRefund,
+    ConfirmIntent,
+    CreateIntent,
+    Effect,
+    RequestRefund,
+    RetryRefund,
+    SendRefund,
+    Step,
+    plan,
+)
 from orderplane.controllers.payment.ports import Intent, IntentState, PaymentProvider, Refund
-from orderplane.crds.meta import REFUND_PAYMENT_FINALIZER, Kind
-from orderplane.crds.payment import Payment
+from orderplane.controllers.payment.status import status_of
+from orderplane.controllers.steps import Wait
+from orderplane.crds.meta import Kind
+from orderplane.crds.payment import Payment, PaymentStatus
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Refused, Transient, Unclear
 from orderplane.ledgers.gate import Gate, GateLedger, PaymentState, ReservationState
-from orderplane.ledgers.payments import PaymentEntry, PaymentLedger
+from orderplane.ledgers.payments import (
+    PaymentEntry,
+    PaymentLedger,
+    ProviderRefundState,
+    RefundEntry,
+    RefundState,
+)
 
 PENDING_SECONDS = 1.0
 """How soon the provider is asked again about what it is still working on."""
 
-SAME_KEY_TRIES = 2
-"""After so many failures a stored error may be what the idempotency key replays: another key is used."""
-
-_MOST_STEPS = 8
+_Turn = Turn[Payment, PaymentEntry]
 
 
-class PaymentReconciler:
-    """Takes money once, and gives it back once."""
+class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
+    """Captures money once, and refunds it once."""
 
     kind = Kind.PAYMENT
+    poll_seconds = PENDING_SECONDS
 
     def __init__(
         self,
@@ -36,226 +57,190 @@ class PaymentReconciler:
         gates: GateLedger,
         ledger: PaymentLedger,
         provider: PaymentProvider,
-        wake: Wake,
-        clock: Callable[[], datetime],
+        enqueue: Enqueue[Gate],
+        now: Callable[[], datetime],
     ) -> None:
-        self._cluster = cluster
+        super().__init__(cluster, cluster.payments, gates, ledger, enqueue, now)
         self._ledger = ledger
         self._provider = provider
-        self._clock = clock
-        self._family = ParentOrder(Kind.PAYMENT, REFUND_PAYMENT_FINALIZER, cluster, gates, wake)
-        self._entries: dict[Key, PaymentEntry | None] = {}
         self._refund_retries: dict[Key, str | None] = {}
 
-    async def reconcile(
-        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
-    ) -> float | None:
-        payment = self._cluster.payments.get(key)
-        uid = payment.spec.order_ref.uid if payment else await self._ledger.uid_of(*key)
-        if uid is None:
-            self._forget(key)
-            return None
-        gate = await self._family.gate(key, uid, seen)
-        entry = await self._ledger.read(key[0], uid) if gate is not None and gate.payment else None
-        before = entry
-        is_unconfirmed = False
-        for _ in range(_MOST_STEPS):
-            action = plan(payment, gate, entry, is_unconfirmed=is_unconfirmed)
-            match action:
-                case Action.WAIT:
-                    break
-                case Action.LET_GO:
-                    assert payment is not None
-                    await self._family.let_go(payment)
-                    break
-                case Action.CLOSE_GATE:
-                    await self._family.close_gate(key, uid)
-                    gate = await self._family.gate(key, uid)
-                case Action.CHECK:
-                    assert entry is not None
-                    intent = await self._provider.get_intent(entry.intent_id or "")
-                    entry = await self._settle(key[0], entry, intent)
-                    is_unconfirmed = intent.state is IntentState.UNCONFIRMED
-                    if intent.state is IntentState.PROCESSING:
-                        break
-                case Action.INTEND | Action.CREATE | Action.CONFIRM | Action.CAPTURE_NOTHING:
-                    assert payment is not None
-                    entry = await self._charge(action, payment, entry, trouble)
-                    is_unconfirmed = False
-                    if action in (Action.CREATE, Action.CONFIRM) and entry.state is PaymentState.INTENDED:
-                        break
-                case _:
-                    assert entry is not None
-                    undone = await self._undo(action, key, entry, trouble)
-                    if undone == entry:
-                        break
-                    entry = undone
-            self._entries[key] = entry
-        self._entries[key] = entry
-        if entry != before or (gate and trouble):
-            is_paid = entry is not None and entry.state is PaymentState.CAPTURED
-            after = (
-                gate.advanced(ReservationState.PINNED, PaymentState.CAPTURED) if gate and is_paid else None
-            )
-            self._family.wake_order(key, payment, gate, after)
-        return PENDING_SECONDS if self._is_pending(payment, gate, entry) else None
+    def _is_begun(self, gate: Gate | None) -> bool:
+        return gate is not None and gate.payment is not None
 
-    async def report(self, key: Key, trouble: FailureState | None) -> None:
-        payment = self._cluster.payments.get(key)
-        if payment is None or key not in self._entries:
-            return
-        status = status_of(payment, self._entries[key], trouble, self._clock())
-        if status != payment.status:
-            await self._cluster.report(Kind.PAYMENT, payment, status)
-
-    async def refresh(self, key: Key) -> None:
-        await self._cluster.refresh(Kind.PAYMENT, key)
-
-    def rank(self, key: Key) -> int:
-        return self._family.rank(key)
-
-    def traceparent(self, key: Key) -> str | None:
-        return self._family.traceparent(key)
-
-    async def _charge(
-        self, action: Action, payment: Payment, entry: PaymentEntry | None, trouble: FailureState | None
-    ) -> PaymentEntry:
-        merchant = payment.metadata.namespace
-        if entry is None:
-            self._family.check_planned(payment)
-            return await self._ledger.intend(
-                merchant,
-                payment.spec.order_ref.uid,
-                name=payment.metadata.name,
-                amount=payment.spec.amount,
-                currency=payment.spec.currency,
-                method=payment.spec.method,
-            )
-        if action is Action.CAPTURE_NOTHING:
-            return await self._ledger.capture(merchant, entry.order_uid, 0)
-        if action is Action.CREATE:
-            try:
-                intent = await self._create(merchant, entry, trouble)
-            except Refused as no:
-                return await self._ledger.decline(merchant, entry.order_uid, no.reason, no.message)
-            try:
-                return await self._confirm(merchant, entry, intent.id)
-            except GateClosed:
-                return await self._ledger.record_intent(merchant, entry.order_uid, intent.id)
-        return await self._confirm(merchant, entry, entry.intent_id or "")
-
-    async def _create(self, merchant: str, entry: PaymentEntry, trouble: FailureState | None) -> Intent:
-        if trouble is not None and trouble.tries >= SAME_KEY_TRIES:
-            entry = await self._ledger.next_create_attempt(merchant, entry.order_uid, entry.create_attempt)
-        return await self._provider.create_intent(
-            key=f"{entry.order_uid}/create/{entry.create_attempt}",
-            amount=entry.amount,
-            currency=entry.currency,
-            method=entry.method,
-            merchant=merchant,
-            reference=entry.order_uid,
+    def _plan(self, turn: _Turn) -> Step:
+        return plan(
+            turn.child,
+            turn.gate,
+            turn.entry,
+            tries=turn.failure.tries if turn.failure else 0,
+            is_unconfirmed=turn.is_untouched,
+            is_retry_requested=self._is_retry_requested(turn),
         )
 
-    async def _confirm(self, merchant: str, entry: PaymentEntry, intent_id: str) -> PaymentEntry:
-        """Write down that it is about to be sent, then send it; an unclear answer ends in a GET, later."""
-        attempt = entry.confirm_attempt + 1
-        entry = await self._ledger.begin_confirm(merchant, entry.order_uid, intent_id, attempt)
+    async def _carry_out(self, step: Effect, turn: _Turn) -> Wait | None:
+        merchant, uid = turn.merchant, turn.uid
+        match step:
+            case Begin(payment):
+                turn.entry = await self._begin(payment)
+            case CaptureNothing():
+                turn.entry = await self._ledger.capture(merchant, uid, 0)
+            case CreateIntent():
+                turn.entry = await self._create(merchant, step)
+                return self._wait_for_answer(turn)
+            case ConfirmIntent(intent_id, attempt):
+                turn.entry = await self._confirm(merchant, uid, intent_id, attempt)
+                return self._wait_for_answer(turn)
+            case CheckIntent(intent_id):
+                intent = await self._provider.get_intent(intent_id)
+                turn.entry = await self._record_intent(merchant, uid, intent) or turn.entry
+                turn.is_untouched = intent.state is IntentState.UNCONFIRMED
+                return Wait(PENDING_SECONDS) if intent.state is IntentState.PROCESSING else None
+            case CancelPayment():
+                turn.entry = await self._ledger.cancel(merchant, uid)
+            case CancelIntent(intent_id):
+                turn.entry = await self._cancel_intent(merchant, uid, intent_id)
+            case RequestRefund():
+                turn.entry = await self._ledger.request_refund(merchant, uid)
+            case SendRefund():
+                turn.entry = await self._send_refund(merchant, uid, step)
+            case CheckRefund(refund):
+                found = await self._provider.get_refund(refund.provider_id or "")
+                turn.entry = await self._record_refund(merchant, uid, refund, found)
+                return Wait(PENDING_SECONDS) if found.state is ProviderRefundState.PENDING else None
+            case RetryRefund(refund):
+                self._refund_retries[turn.key] = self._requested_retry(turn.key)
+                turn.entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
+        return None
+
+    async def _begin(self, payment: Payment) -> PaymentEntry:
+        self._check_planned(payment)
+        return await self._ledger.intend(
+            payment.metadata.namespace,
+            payment.spec.order_ref.uid,
+            name=payment.metadata.name,
+            amount=payment.spec.amount,
+            currency=payment.spec.currency,
+            method=payment.spec.method,
+        )
+
+    async def _create(self, merchant: str, step: CreateIntent) -> PaymentEntry:
+        entry, uid = step.entry, step.entry.order_uid
+        if step.is_key_spent:
+            entry = await self._ledger.next_create_attempt(merchant, uid, entry.create_attempt)
+        try:
+            intent = await self._provider.create_intent(
+                key=f"{uid}/create/{entry.create_attempt}",
+                amount=entry.amount,
+                currency=entry.currency,
+                method=entry.method,
+                merchant=merchant,
+                reference=uid,
+            )
+        except Refused as no:
+            return await self._ledger.decline(merchant, uid, no.reason, no.message)
+        try:
+            return await self._confirm(merchant, uid, intent.id, step.confirm_attempt)
+        except GateClosed:
+            return await self._ledger.record_intent(merchant, uid, intent.id)
+
+    async def _confirm(self, merchant: str, uid: str, intent_id: str, attempt: int) -> PaymentEntry:
+        """Write down that it is about to be sent, then send it; an unclear answer is checked later."""
+        entry = await self._ledger.begin_confirm(merchant, uid, intent_id, attempt)
         if entry.intent_id != intent_id or entry.confirm_attempt != attempt:
             return entry
         try:
-            intent = await self._provider.confirm(intent_id, key=f"{entry.order_uid}/confirm/{attempt}")
+            intent = await self._provider.confirm(intent_id, key=f"{uid}/confirm/{attempt}")
         except Refused as no:
             intent = await self._provider.get_intent(intent_id)
             if intent.state is IntentState.UNCONFIRMED:
-                return await self._ledger.decline(merchant, entry.order_uid, no.reason, no.message)
-        return await self._settle(merchant, entry, intent)
+                return await self._ledger.decline(merchant, uid, no.reason, no.message)
+        return await self._record_intent(merchant, uid, intent) or entry
 
-    async def _settle(self, merchant: str, entry: PaymentEntry, intent: Intent) -> PaymentEntry:
+    def _wait_for_answer(self, turn: _Turn) -> Wait | None:
+        turn.is_untouched = False
+        is_open = turn.entry is not None and turn.entry.state is PaymentState.INTENDED
+        return Wait(PENDING_SECONDS) if is_open else None
+
+    async def _record_intent(self, merchant: str, uid: str, intent: Intent) -> PaymentEntry | None:
+        """Record what the provider says; None where that is nothing final."""
         match intent.state:
             case IntentState.CAPTURED:
-                return await self._ledger.capture(merchant, entry.order_uid, intent.received)
+                return await self._ledger.capture(merchant, uid, intent.received)
             case IntentState.REFUSED:
-                reason = intent.reason or "PaymentDeclined"
+                reason = intent.reason or Reason.PAYMENT_DECLINED
                 message = intent.message or "The payment was declined."
-                return await self._ledger.decline(merchant, entry.order_uid, reason, message)
+                return await self._ledger.decline(merchant, uid, reason, message)
             case IntentState.CANCELLED:
                 message = "The payment was cancelled at the provider."
-                return await self._ledger.decline(merchant, entry.order_uid, "PaymentCancelled", message)
+                return await self._ledger.decline(merchant, uid, Reason.PAYMENT_CANCELLED, message)
             case IntentState.UNCONFIRMED | IntentState.PROCESSING:
-                return entry
+                return None
 
-    async def _undo(
-        self, action: Action, key: Key, entry: PaymentEntry, trouble: FailureState | None
-    ) -> PaymentEntry:
-        merchant, uid = key[0], entry.order_uid
-        match action:
-            case Action.FORGET:
-                return await self._ledger.cancel(merchant, uid)
-            case Action.CANCEL:
-                return await self._cancel(merchant, entry)
-            case Action.REQUEST_REFUND:
-                return await self._ledger.request_refund(merchant, uid)
-            case Action.SEND_REFUND:
-                return await self._send_refund(merchant, entry, trouble)
-            case Action.CHECK_REFUND:
-                refund = await self._provider.get_refund(entry.refunds[-1].provider_id or "")
-                return await self._note_refund(merchant, entry, refund)
-            case _:
-                return await self._retry_refund(key, entry)
-
-    async def _cancel(self, merchant: str, entry: PaymentEntry) -> PaymentEntry:
-        intent = await self._provider.cancel_intent(entry.intent_id or "")
+    async def _cancel_intent(self, merchant: str, uid: str, intent_id: str) -> PaymentEntry:
+        intent = await self._provider.cancel_intent(intent_id)
         match intent.state:
             case IntentState.CANCELLED:
-                return await self._ledger.cancel(merchant, entry.order_uid)
+                return await self._ledger.cancel(merchant, uid)
             case IntentState.CAPTURED:
-                return await self._ledger.capture(merchant, entry.order_uid, intent.received)
+                return await self._ledger.capture(merchant, uid, intent.received)
             case state:
                 raise Transient(
                     Reason.PAYMENT_PROCESSING, f"the payment is {state}; its cancellation waits for that"
                 )
 
-    async def _send_refund(
-        self, merchant: str, entry: PaymentEntry, trouble: FailureState | None
-    ) -> PaymentEntry:
-        refund = entry.refunds[-1]
-        found = await self._provider.find_refund(entry.intent_id or "", refund.id)
+    async def _send_refund(self, merchant: str, uid: str, step: SendRefund) -> PaymentEntry:
+        refund = step.refund
+        found = await self._provider.find_refund(step.intent_id, refund.id)
         if found is None:
-            if trouble is not None and trouble.tries >= SAME_KEY_TRIES:
-                entry = await self._ledger.next_refund_attempt(merchant, entry.order_uid, refund.id)
+            if step.is_key_spent:
+                entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
                 refund = entry.refunds[-1]
             try:
                 found = await self._provider.refund(
-                    entry.intent_id or "",
+                    step.intent_id,
                     key=f"{refund.id}/{refund.attempt}",
                     amount=refund.amount,
                     reference=refund.id,
                 )
             except Refused as no:
-                raise Unclear(Reason.REFUND_REFUSED, f"the provider refuses the refund: {no.message}") from no
-        return await self._note_refund(merchant, entry, found)
+                message = f"the provider refuses the refund: {no.message}"
+                raise Unclear(Reason.REFUND_REFUSED, message) from no
+        return await self._record_refund(merchant, uid, refund, found)
 
-    async def _note_refund(self, merchant: str, entry: PaymentEntry, refund: Refund) -> PaymentEntry:
+    async def _record_refund(
+        self, merchant: str, uid: str, refund: RefundEntry, found: Refund
+    ) -> PaymentEntry:
         return await self._ledger.record_refund(
-            merchant,
-            entry.order_uid,
-            entry.refunds[-1].id,
-            provider_id=refund.id,
-            state=refund.state,
-            reason=refund.reason,
+            merchant, uid, refund.id, provider_id=found.id, state=found.state, reason=found.reason
         )
 
-    async def _retry_refund(self, key: Key, entry: PaymentEntry) -> PaymentEntry:
-        """A refund that the provider failed is tried again only when somebody asks for it."""
-        wish = self._family.retry_wish(key)
-        if self._refund_retries.setdefault(key, self._family.handled_retry(key)) == wish:
-            return entry
-        self._refund_retries[key] = wish
-        return await self._ledger.next_refund_attempt(key[0], entry.order_uid, entry.refunds[-1].id)
+    def _is_retry_requested(self, turn: _Turn) -> bool:
+        """Whether a retry was requested since this refund was first seen to have failed, or last tried."""
+        if (
+            turn.entry is None
+            or not turn.entry.refunds
+            or turn.entry.refunds[-1].state is not RefundState.FAILED
+        ):
+            return False
+        handled = self._refund_retries.setdefault(turn.key, self._handled_retry(turn.key))
+        return handled != self._requested_retry(turn.key)
 
-    def _is_pending(self, payment: Payment | None, gate: Gate | None, entry: PaymentEntry | None) -> bool:
-        return plan(payment, gate, entry) in (Action.CHECK, Action.CHECK_REFUND, Action.SEND_REFUND)
+    def _is_news(self, turn: _Turn, before: PaymentEntry | None) -> bool:
+        # After failures the order's condition may still show why the payment waited.
+        return turn.entry != before or (turn.gate is not None and turn.failure is not None)
+
+    def _gate_after(self, turn: _Turn) -> Gate | None:
+        is_paid = turn.entry is not None and turn.entry.state is PaymentState.CAPTURED
+        if turn.gate is None or not is_paid:
+            return None
+        return turn.gate.advanced(ReservationState.PINNED, PaymentState.CAPTURED)
+
+    def _status_of(
+        self, child: Payment, entry: PaymentEntry | None, failure: FailureState | None
+    ) -> PaymentStatus:
+        return status_of(child, entry, failure, self._now())
 
     def _forget(self, key: Key) -> None:
-        self._entries.pop(key, None)
+        super()._forget(key)
         self._refund_retries.pop(key, None)

@@ -1,150 +1,180 @@
-"""What a Payment needs next, and what its status says. Pure."""
+"""What a Payment needs next. Pure."""
 
-from datetime import datetime
-from enum import StrEnum
+from dataclasses import dataclass
 
-from orderplane.controllers.engine.backoff import FailureState
-from orderplane.controllers.engine.child import child_conditions
-from orderplane.controllers.engine.conditions import Fact
-from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
+from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
+from orderplane.crds.payment import Payment
 from orderplane.ledgers.gate import Gate, GateState, PaymentState
-from orderplane.ledgers.payments import PaymentEntry, RefundState
+from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundState
+
+SAME_KEY_TRIES = 2
+"""After so many failures the idempotency key may replay a stored error: another key is used."""
 
 
-class Action(StrEnum):
-    """One step; each ends with a ledger entry from which the next step is planned."""
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Pin the stock, and write the entry."""
 
-    INTEND = "Intend"
-    CREATE = "Create"
-    CHECK = "Check"
-    CONFIRM = "Confirm"
-    CAPTURE_NOTHING = "CaptureNothing"
-    CLOSE_GATE = "CloseGate"
-    FORGET = "Forget"
-    CANCEL = "Cancel"
-    REQUEST_REFUND = "RequestRefund"
-    SEND_REFUND = "SendRefund"
-    CHECK_REFUND = "CheckRefund"
-    RETRY_REFUND = "RetryRefund"
-    LET_GO = "LetGo"
-    WAIT = "Wait"
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureNothing:
+    """The order is free of charge: no provider is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateIntent:
+    """Create an intent at the provider, and confirm it.
+
+    Args:
+        is_key_spent: The entry's create key may replay a stored error: take the next one.
+    """
+
+    entry: PaymentEntry
+    confirm_attempt: int
+    is_key_spent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIntent:
+    """A confirm was begun and may have landed: ask the provider, and record the answer."""
+
+    intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmIntent:
+    """Take the money: the provider has not acted on any confirm before `attempt`."""
+
+    intent_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelPayment:
+    """No intent was created: no money can be taken any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelIntent:
+    """Make sure at the provider that the intent cannot take money; it may turn out that it has."""
+
+    intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefund:
+    """Write down that all that was captured is to be refunded."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendRefund:
+    """Make the refund at the provider, unless it is there already.
+
+    Args:
+        is_key_spent: As in `CreateIntent`.
+    """
+
+    intent_id: str
+    refund: RefundEntry
+    is_key_spent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRefund:
+    """Ask the provider how the refund stands, and record the answer."""
+
+    refund: RefundEntry
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRefund:
+    """The provider failed the refund, and somebody asked to try it again."""
+
+    refund: RefundEntry
+
+
+Effect = (
+    Begin
+    | CaptureNothing
+    | CreateIntent
+    | CheckIntent
+    | ConfirmIntent
+    | CancelPayment
+    | CancelIntent
+    | RequestRefund
+    | SendRefund
+    | CheckRefund
+    | RetryRefund
+)
+Step = Effect | SharedStep
 
 
 def plan(
-    payment: Payment | None, gate: Gate | None, entry: PaymentEntry | None, *, is_unconfirmed: bool = False
-) -> Action:
+    payment: Payment | None,
+    gate: Gate | None,
+    entry: PaymentEntry | None,
+    *,
+    tries: int = 0,
+    is_unconfirmed: bool = False,
+    is_retry_requested: bool = False,
+) -> Step:
     """Decide the next step; `payment` is None where only the ledger is left of it.
 
     Args:
+        tries: How often in a row it has failed.
         is_unconfirmed: The provider was asked just now and has not acted on any confirm.
+        is_retry_requested: Somebody asked to try a failed refund again, since it was last tried.
     """
     is_deleting = payment is not None and payment.is_deleting
-    let_go = Action.LET_GO if is_deleting else Action.WAIT
+    done: Step = ReleaseFinalizer() if is_deleting else Wait()
     if gate is None or gate.state is GateState.SEALED:
-        return let_go
+        return done
+    is_key_spent = tries >= SAME_KEY_TRIES
     if gate.state is GateState.COMPENSATING:
-        return undo(gate, entry) or let_go
+        undo = compensate(gate, entry, is_key_spent=is_key_spent, is_retry_requested=is_retry_requested)
+        return undo or done
     if is_deleting:
-        return Action.CLOSE_GATE
-    return Action.WAIT if payment is None else charge(entry, is_unconfirmed=is_unconfirmed)
+        return CompensateOrder()
+    if payment is None:
+        return Wait()
+    return charge(payment, entry, is_key_spent=is_key_spent, is_unconfirmed=is_unconfirmed)
 
 
-def charge(entry: PaymentEntry | None, *, is_unconfirmed: bool) -> Action:
-    """Create, then confirm; what was begun and not answered is looked at first."""
+def charge(payment: Payment, entry: PaymentEntry | None, *, is_key_spent: bool, is_unconfirmed: bool) -> Step:
+    """Create, then confirm; what was begun and not answered is checked first."""
     if entry is None:
-        return Action.INTEND
+        return Begin(payment)
     if entry.state is not PaymentState.INTENDED:
-        return Action.WAIT
+        return Wait()
     if entry.amount == 0:
-        return Action.CAPTURE_NOTHING
+        return CaptureNothing()
+    attempt = entry.confirm_attempt + 1
     if entry.intent_id is None:
-        return Action.CREATE
-    return Action.CONFIRM if is_unconfirmed else Action.CHECK
+        return CreateIntent(entry, attempt, is_key_spent)
+    return ConfirmIntent(entry.intent_id, attempt) if is_unconfirmed else CheckIntent(entry.intent_id)
 
 
-def undo(gate: Gate, entry: PaymentEntry | None) -> Action | None:
-    """Cancel what has not taken money, give back what has; None where there is nothing left to undo."""
+def compensate(
+    gate: Gate, entry: PaymentEntry | None, *, is_key_spent: bool, is_retry_requested: bool
+) -> Step | None:
+    """Cancel what has not taken money, refund what has; None where nothing is left to compensate."""
     if entry is None or entry.state in (PaymentState.CANCELLED, PaymentState.REFUNDED):
         return None
     if entry.state in (PaymentState.INTENDED, PaymentState.DECLINED):
-        return Action.FORGET if entry.intent_id is None else Action.CANCEL
+        return CancelPayment() if entry.intent_id is None else CancelIntent(entry.intent_id)
     if not gate.is_shipment_settled:
-        return Action.WAIT
+        return Wait()
     if not entry.refunds:
-        return Action.REQUEST_REFUND
-    match entry.refunds[-1].state:
+        return RequestRefund()
+    refund = entry.refunds[-1]
+    match refund.state:
         case RefundState.REQUESTED:
-            return Action.SEND_REFUND
+            return SendRefund(entry.intent_id or "", refund, is_key_spent)
         case RefundState.PENDING:
-            return Action.CHECK_REFUND
-        case RefundState.FAILED:
-            return Action.RETRY_REFUND
+            return CheckRefund(refund)
+        case RefundState.FAILED if is_retry_requested:
+            return RetryRefund(refund)
         case _:
-            return Action.WAIT
-
-
-def status_of(
-    payment: Payment, entry: PaymentEntry | None, trouble: FailureState | None, now: datetime
-) -> PaymentStatus:
-    """The status as it should be."""
-    generation = payment.metadata.generation
-    facts = _facts(entry) if entry else []
-    is_captured = entry is not None and entry.state in (PaymentState.CAPTURED, PaymentState.REFUNDED)
-    return PaymentStatus(
-        observed_generation=generation,
-        phase=_phase(entry),
-        reason=entry.reason if entry else None,
-        conditions=child_conditions(
-            payment.status.conditions,
-            facts,
-            "Refunded" if is_captured else "Captured",
-            trouble,
-            generation,
-            now,
-        ),
-        intent_id=entry.intent_id if entry else None,
-        captured=entry.captured if entry else 0,
-        refunded=entry.refunded if entry else 0,
-    )
-
-
-def _phase(entry: PaymentEntry | None) -> PaymentPhase:
-    if entry is None:
-        return PaymentPhase.PENDING
-    match entry.state:
-        case PaymentState.INTENDED:
-            return PaymentPhase.PENDING
-        case PaymentState.CAPTURED:
-            return PaymentPhase.REFUNDING if entry.refunds else PaymentPhase.CAPTURED
-        case PaymentState.DECLINED:
-            return PaymentPhase.DECLINED
-        case PaymentState.CANCELLED:
-            return PaymentPhase.DECLINED if entry.reason else PaymentPhase.CANCELLED
-        case PaymentState.REFUNDED:
-            return PaymentPhase.REFUNDED
-
-
-def _facts(entry: PaymentEntry) -> list[Fact]:
-    match entry.state:
-        case PaymentState.INTENDED:
-            return []
-        case PaymentState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundState.FAILED:
-            reason = entry.refunds[-1].reason or "the provider did not say why"
-            return [
-                Fact("Captured", "True", "PaymentCaptured", "The whole amount was taken."),
-                Fact(
-                    "Refunded", "False", "RefundFailed",
-                    f"The refund failed: {reason}. Pay it back and run `orderplane resolve`, or "
-                    "`orderplane retry` to try again.",
-                ),
-            ]  # fmt: skip
-        case PaymentState.CAPTURED:
-            return [Fact("Captured", "True", "PaymentCaptured", "The whole amount was taken.")]
-        case PaymentState.REFUNDED:
-            return [
-                Fact("Captured", "True", "PaymentCaptured", "The whole amount was taken."),
-                Fact("Refunded", "True", "Refunded", "The whole amount was given back."),
-            ]
-        case PaymentState.DECLINED | PaymentState.CANCELLED:
-            reason = entry.reason or "PaymentCancelled"
-            return [Fact("Captured", "False", reason, entry.message or "No money was taken.")]
+            return Wait()

@@ -1,20 +1,32 @@
-"""Keep stock for a Reservation, and give it back."""
+"""Carry out what a Reservation's plan says: hold stock, and give it back."""
 
 from collections.abc import Callable
 from datetime import datetime
 
+from orderplane.controllers.child import ChildReconciler, Turn
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.queue import Key, Wake
-from orderplane.controllers.family import ParentOrder
-from orderplane.controllers.reservation.plan import Action, plan, status_of
-from orderplane.crds.meta import RELEASE_STOCK_FINALIZER, TRACEPARENT_ANNOTATION, Kind
-from orderplane.crds.reservation import Reservation
+from orderplane.controllers.engine.queue import Enqueue
+from orderplane.controllers.reservation.plan import (
+    DeleteUnused,
+    Effect,
+    Expire,
+    Hold,
+    ReleaseStock,
+    Step,
+    plan,
+)
+from orderplane.controllers.reservation.status import status_of
+from orderplane.controllers.steps import Wait
+from orderplane.crds.meta import TRACEPARENT_ANNOTATION, Kind
+from orderplane.crds.reservation import Reservation, ReservationStatus
 from orderplane.ledgers.gate import Gate, GateLedger, ReservationState
 from orderplane.ledgers.stock import ReservationEntry, StockLedger
 
+_Turn = Turn[Reservation, ReservationEntry]
 
-class ReservationReconciler:
+
+class ReservationReconciler(ChildReconciler[Reservation, ReservationEntry, Effect]):
     """Moves stock in the ledger as the Reservation, and the gate of its order, ask for."""
 
     kind = Kind.RESERVATION
@@ -23,81 +35,40 @@ class ReservationReconciler:
         self,
         cluster: Cluster,
         gates: GateLedger,
-        stock: StockLedger,
-        wake: Wake,
-        clock: Callable[[], datetime],
+        ledger: StockLedger,
+        enqueue: Enqueue[Gate],
+        now: Callable[[], datetime],
     ) -> None:
-        self._cluster = cluster
-        self._stock = stock
-        self._clock = clock
-        self._family = ParentOrder(Kind.RESERVATION, RELEASE_STOCK_FINALIZER, cluster, gates, wake)
-        self._entries: dict[Key, ReservationEntry | None] = {}
+        super().__init__(cluster, cluster.reservations, gates, ledger, enqueue, now)
+        self._ledger = ledger
 
-    async def reconcile(
-        self, key: Key, trouble: FailureState | None, seen: Gate | None = None
-    ) -> float | None:
-        reservation = self._cluster.reservations.get(key)
-        holder = await self._holder(key, reservation)
-        if holder is None:
-            self._entries.pop(key, None)
-            return None
-        gate = await self._family.gate(key, holder, seen)
-        is_fresh = gate is not None and gate.reservation is None
-        entry = None if is_fresh else await self._stock.read(key[0], holder)
-        before = entry
-        step = plan(reservation, gate, entry, self._clock())
-        while step.action is not Action.WAIT:
-            match step.action:
-                case Action.HOLD:
-                    assert reservation is not None
-                    entry = await self._hold(holder, reservation)
-                case Action.EXPIRE:
-                    entry = await self._stock.expire(key[0], holder, self._clock())
-                case Action.RELEASE:
-                    entry = await self._stock.release(key[0], holder)
-                case Action.CLOSE_GATE:
-                    await self._family.close_gate(key, holder)
-                    gate = await self._family.gate(key, holder)
-                case Action.RETIRE:
-                    assert reservation is not None
-                    await self._cluster.delete(Kind.RESERVATION, reservation)
-                    break
-                case Action.LET_GO:
-                    assert reservation is not None
-                    await self._family.let_go(reservation)
-                    break
-            step = plan(reservation, gate, entry, self._clock())
-        self._entries[key] = entry
-        if entry != before:
-            is_held = entry is not None and entry.state is ReservationState.HELD
-            after = gate.advanced(ReservationState.HELD) if gate is not None and is_held else None
-            self._family.wake_order(key, reservation, gate, after)
-        return max(0.0, (step.until - self._clock()).total_seconds()) if step.until else None
+    def _is_begun(self, gate: Gate | None) -> bool:
+        # Without a row it may be a Reservation without an order, which the gate knows nothing of.
+        return gate is None or gate.reservation is not None
 
-    async def report(self, key: Key, trouble: FailureState | None) -> None:
-        reservation = self._cluster.reservations.get(key)
-        if reservation is None or key not in self._entries:
-            return
-        status = status_of(reservation, self._entries[key], trouble, self._clock())
-        if status != reservation.status:
-            await self._cluster.report(Kind.RESERVATION, reservation, status)
+    def _plan(self, turn: _Turn) -> Step:
+        return plan(turn.child, turn.gate, turn.entry, self._now())
 
-    async def refresh(self, key: Key) -> None:
-        await self._cluster.refresh(Kind.RESERVATION, key)
+    async def _carry_out(self, step: Effect, turn: _Turn) -> Wait | None:
+        match step:
+            case Hold(reservation):
+                turn.entry = await self._hold(turn, reservation)
+            case Expire():
+                turn.entry = await self._ledger.expire(turn.merchant, turn.uid, self._now())
+            case ReleaseStock():
+                turn.entry = await self._ledger.release(turn.merchant, turn.uid)
+            case DeleteUnused(reservation):
+                await self._cluster.delete(Kind.RESERVATION, reservation)
+                return Wait()
+        return None
 
-    def rank(self, key: Key) -> int:
-        return self._family.rank(key)
-
-    def traceparent(self, key: Key) -> str | None:
-        return self._family.traceparent(key)
-
-    async def _hold(self, holder: str, reservation: Reservation) -> ReservationEntry:
+    async def _hold(self, turn: _Turn, reservation: Reservation) -> ReservationEntry:
         reference = reservation.spec.order_ref
         if reference is not None:
-            self._family.check_planned(reservation)
-        return await self._stock.hold(
-            reservation.metadata.namespace,
-            holder,
+            self._check_planned(reservation)
+        return await self._ledger.hold(
+            turn.merchant,
+            turn.uid,
             order_uid=reference.uid if reference else None,
             name=reservation.metadata.name,
             items=reservation.spec.items,
@@ -105,8 +76,11 @@ class ReservationReconciler:
             traceparent=reservation.metadata.annotations.get(TRACEPARENT_ANNOTATION),
         )
 
-    async def _holder(self, key: Key, reservation: Reservation | None) -> str | None:
-        if reservation is None:
-            return await self._stock.uid_of(*key)
-        reference = reservation.spec.order_ref
-        return reference.uid if reference else reservation.metadata.uid
+    def _gate_after(self, turn: _Turn) -> Gate | None:
+        is_held = turn.entry is not None and turn.entry.state is ReservationState.HELD
+        return turn.gate.advanced(ReservationState.HELD) if turn.gate is not None and is_held else None
+
+    def _status_of(
+        self, child: Reservation, entry: ReservationEntry | None, failure: FailureState | None
+    ) -> ReservationStatus:
+        return status_of(child, entry, failure, self._now())

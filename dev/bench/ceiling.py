@@ -71,7 +71,7 @@ async def _one(front_door: ApiClient, api: ApiClient, pattern: Pattern) -> None:
     order = Order.model_validate(made)
     version = order.metadata.resource_version
     for kind, status in pattern.child_statuses.items():
-        child = await api.create(kind, namespace, manifest_of(kind, order))
+        child = await api.create(kind, namespace, manifest_of(kind, order).document())
         await api.put_status(
             kind, namespace, order.child_name, child["metadata"]["resourceVersion"], dict(status)
         )

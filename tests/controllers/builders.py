@@ -1,6 +1,6 @@
 """Orders, children and gates for tables: `an_order(cancel=True)`, `a_gate(reservation=HELD)`."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orderplane.controllers.order.children import Children, manifest_of
@@ -9,7 +9,17 @@ from orderplane.crds.order import Order
 from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
-from orderplane.ledgers.gate import Gate, GateState
+from orderplane.ledgers.gate import (
+    Gate,
+    GateState,
+    PaymentState,
+    ReservationState,
+    ShipmentState,
+    TrackingStatus,
+)
+from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundState
+from orderplane.ledgers.shipments import Label, ShipmentEntry, VoidState
+from orderplane.ledgers.stock import ReservationEntry
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 UID = "6ae2f075-abd2-43af-9df4-f9c7c4c8e8a2"
@@ -50,7 +60,7 @@ def an_order(*, deleting: bool = False, status: dict[str, Any] | None = None, **
 
 
 def a_child(kind: Kind, *, deleting: bool = False, order: Order | None = None) -> Any:
-    manifest = manifest_of(kind, order or an_order())
+    manifest = manifest_of(kind, order or an_order()).document()
     metadata = {
         **manifest["metadata"],
         "uid": f"{kind}-uid",
@@ -72,3 +82,46 @@ def a_gate(state: GateState = GateState.OPEN, **facts: Any) -> Gate:
     if state is GateState.COMPENSATING:
         facts = {"reason": "CardDeclined", "message": "no", **facts}
     return Gate("shop", UID, "tea", state, **facts)
+
+
+def a_reservation_entry(
+    state: ReservationState, *, expired: bool = False, ago: timedelta = timedelta()
+) -> ReservationEntry:
+    return ReservationEntry(state, None, NOW - ago + timedelta(seconds=-1 if expired else 60))
+
+
+def a_payment_entry(state: PaymentState, intent: str | None = "pi_1", **more: Any) -> PaymentEntry:
+    facts: dict[str, Any] = {
+        "amount": 1000,
+        "currency": "EUR",
+        "method": "pm_card_visa",
+        "create_attempt": 1,
+        "confirm_attempt": int(intent is not None),
+        "captured": 0,
+        "reason": None,
+        "message": None,
+    }
+    return PaymentEntry(order_uid=UID, state=state, intent_id=intent, **{**facts, **more})
+
+
+def refunds(state: RefundState, reason: str | None = None) -> tuple[RefundEntry, ...]:
+    return (RefundEntry("r1", 1000, state, None, 1, reason),)
+
+
+LABEL = Label("1Z999", "trk_1", "https://track/1Z999", "SandboxPost", "Ground", 758, "EUR")
+
+
+def a_shipment_entry(
+    state: ShipmentState, provider: str | None = "shp_1", *, begun_ago: float = 5, **more: Any
+) -> ShipmentEntry:
+    facts: dict[str, Any] = {
+        "rate_id": "rate",
+        "buy_begun_at": NOW - timedelta(seconds=begun_ago) if provider else None,
+        "label": None,
+        "void": VoidState.NONE,
+        "tracking_status": TrackingStatus.PRE_TRANSIT,
+        "pickup": None,
+        "reason": None,
+        "message": None,
+    }
+    return ShipmentEntry(order_uid=UID, state=state, provider_id=provider, **{**facts, **more})

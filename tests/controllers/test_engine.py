@@ -18,24 +18,30 @@ from orderplane.controllers.engine.backoff import (
     pause_after,
 )
 from orderplane.controllers.engine.cache import TOMBSTONE_SECONDS, Cache
-from orderplane.controllers.engine.child import child_conditions
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.conditions import Fact, find, with_facts
+from orderplane.controllers.engine.conditions import Fact, child_conditions, find, with_facts
 from orderplane.controllers.engine.queue import KeyedQueue
-from orderplane.controllers.order.children import is_as_planned, manifest_of
+from orderplane.controllers.order.children import is_as_planned
 from orderplane.crds.api_errors import AlreadyExists, Conflict
-from orderplane.crds.meta import Kind
+from orderplane.crds.meta import Kind, Manifest, ManifestMeta
 from orderplane.crds.order import Order
 from orderplane.ledgers.errors import Transient
-from orderplane.ledgers.gate import Gate, GateState
 
 from .builders import NOW, a_child, an_order
+
+ORDER = Manifest(
+    kind=Kind.ORDER,
+    metadata=ManifestMeta(
+        namespace="shop", name="tea", labels={}, annotations={}, finalizers=(), owner_references=()
+    ),
+    spec=an_order().spec,
+)
 
 A, B, C = ("ns", "a"), ("ns", "b"), ("ns", "c")
 
 
-async def test_a_key_waits_once_and_the_best_rank_goes_first() -> None:
-    queue = KeyedQueue()
+async def test_a_key_waits_once_and_the_lowest_priority_goes_first() -> None:
+    queue = KeyedQueue[object]()
     queue.add(A, 0)
     queue.add(B, -1)
     queue.add(A, 0)
@@ -46,7 +52,7 @@ async def test_a_key_waits_once_and_the_best_rank_goes_first() -> None:
 
 
 async def test_a_key_that_is_worked_on_is_worked_on_once_more() -> None:
-    queue = KeyedQueue()
+    queue = KeyedQueue[object]()
     queue.add(A)
     assert await queue.take() == A
     for _ in range(5):
@@ -59,8 +65,8 @@ async def test_a_key_that_is_worked_on_is_worked_on_once_more() -> None:
     assert queue.is_idle
 
 
-async def test_of_two_wishes_for_later_the_earlier_holds() -> None:
-    queue = KeyedQueue()
+async def test_of_two_timers_of_a_key_the_earlier_counts() -> None:
+    queue = KeyedQueue[object]()
     queue.add_after(A, 60)
     queue.add_after(A, 0.01)
     queue.add_after(A, 60)
@@ -69,7 +75,7 @@ async def test_of_two_wishes_for_later_the_earlier_holds() -> None:
 
 
 async def test_a_closed_queue_hands_nothing_out() -> None:
-    queue = KeyedQueue()
+    queue = KeyedQueue[object]()
     waiting = [asyncio.create_task(queue.take()) for _ in range(3)]
     await asyncio.sleep(0)
     queue.close()
@@ -104,10 +110,10 @@ def test_the_newest_version_wins_in_whatever_order_they_come(order: list[int]) -
     assert found.metadata.resource_version == "6"
 
 
-def test_what_is_buried_stays_buried_until_its_time() -> None:
+def test_a_deleted_object_stays_deleted_while_its_tombstone_lasts() -> None:
     cache, clock = a_cache()
     cache.store(document(1))
-    cache.bury(document(3, deleting=True))
+    cache.record_deletion(document(3, deleting=True))
     assert cache.store(document(2)) is None
     assert cache.get(("shop", "tea")) is None
     clock.now = TOMBSTONE_SECONDS + 1
@@ -131,8 +137,8 @@ class OneOrder:
         return document(7)
 
 
-@pytest.mark.parametrize("answer", ["look", "create", "delete"])
-async def test_what_an_answer_shows_of_others_is_announced(answer: str) -> None:
+@pytest.mark.parametrize("answer", ["get_live", "create", "delete"])
+async def test_a_change_by_others_that_an_answer_shows_is_passed_on(answer: str) -> None:
     """The event that tells the same comes too late to be news: a cancel was lost that way for a minute."""
     heard: list[Any] = []
     cluster = Cluster(OneOrder(), Clock(), lambda kind, order: heard.append((kind, order.key)))  # type: ignore[arg-type]
@@ -140,30 +146,30 @@ async def test_what_an_answer_shows_of_others_is_announced(answer: str) -> None:
     known = cluster.orders.get(("shop", "tea"))
     assert known is not None
     match answer:
-        case "look":
-            await cluster.look(Kind.ORDER, known.key)
+        case "get_live":
+            await cluster.get_live(Kind.ORDER, known.key)
         case "create":
-            await cluster.create(Kind.ORDER, {"metadata": {"namespace": "shop", "name": "tea"}})
+            await cluster.create(ORDER)
         case _:
             await cluster.delete(Kind.ORDER, known)
     assert heard == [(Kind.ORDER, ("shop", "tea"))]
     assert cluster.orders.store(document(7)) is None
-    await cluster.look(Kind.ORDER, known.key)
+    await cluster.get_live(Kind.ORDER, known.key)
     assert len(heard) == 1
 
 
-async def test_our_own_report_is_no_news() -> None:
+async def test_our_own_status_write_is_no_change() -> None:
     heard: list[Any] = []
     cluster = Cluster(OneOrder(), Clock(), lambda kind, order: heard.append(order))  # type: ignore[arg-type]
     cluster.orders.store(document(6))
     known = cluster.orders.get(("shop", "tea"))
     assert known is not None
-    await cluster.report(Kind.ORDER, known, known.status)
+    await cluster.write_status(Kind.ORDER, known, known.status)
     assert heard == []
 
 
 @pytest.mark.parametrize(
-    ("early", "answer", "told"),
+    ("early", "answer", "passed_on"),
     [
         ([7], 7, []),  # our echo was faster than our answer
         ([7, 8], 7, ["8"]),  # somebody wrote after us
@@ -171,15 +177,15 @@ async def test_our_own_report_is_no_news() -> None:
         ([], None, []),
     ],
 )
-async def test_what_is_heard_during_a_write_is_told_unless_it_is_the_echo(
-    early: list[int], answer: int | None, told: list[str]
+async def test_an_event_during_a_write_is_passed_on_unless_it_is_the_echo(
+    early: list[int], answer: int | None, passed_on: list[str]
 ) -> None:
     heard: list[str] = []
 
     class Busy(OneOrder):
         async def put_status(self, *_: Any) -> dict[str, Any]:
             for version in early:
-                cluster.hear(Kind.ORDER, document(version))
+                cluster.on_watch_event(Kind.ORDER, document(version))
             if answer is None:
                 raise Conflict(409, "Conflict", "somebody was faster")
             return document(answer)
@@ -189,38 +195,38 @@ async def test_what_is_heard_during_a_write_is_told_unless_it_is_the_echo(
     known = cluster.orders.get(("shop", "tea"))
     assert known is not None
     with contextlib.suppress(Conflict):
-        await cluster.report(Kind.ORDER, known, known.status)
-    assert heard == told
-    cluster.hear(Kind.ORDER, document(9))
-    assert heard == [*told, "9"]
+        await cluster.write_status(Kind.ORDER, known, known.status)
+    assert heard == passed_on
+    cluster.on_watch_event(Kind.ORDER, document(9))
+    assert heard == [*passed_on, "9"]
 
 
-async def test_what_was_seen_is_kept_only_while_nobody_else_asks() -> None:
-    queue, seen = KeyedQueue(), Gate("shop", "uid", "a", GateState.OPEN)
-    queue.add(A, 0, seen)
+async def test_a_hint_is_kept_only_while_the_key_is_added_once() -> None:
+    queue, hint = KeyedQueue[object](), object()
+    queue.add(A, 0, hint)
     assert await queue.take() == A
-    assert queue.seen(A) is seen
-    assert queue.seen(A) is None
-    queue.add(A, 0, seen)  # it is being worked on, which may change the gate
+    assert queue.take_hint(A) is hint
+    assert queue.take_hint(A) is None
+    queue.add(A, 0, hint)  # it is being worked on, which may change the gate
     queue.done(A)
     assert await queue.take() == A
-    assert queue.seen(A) is None
+    assert queue.take_hint(A) is None
     queue.done(A)
-    queue.add(A, 0, seen)
+    queue.add(A, 0, hint)
     queue.add(A, 0)  # who asks now may know of something later
     assert await queue.take() == A
-    assert queue.seen(A) is None
+    assert queue.take_hint(A) is None
     queue.done(A)
     queue.add(A)
-    queue.add(A, 0, seen)  # who asked before may, too
+    queue.add(A, 0, hint)  # who asked before may, too
     assert await queue.take() == A
-    assert queue.seen(A) is None
+    assert queue.take_hint(A) is None
 
 
 def test_what_only_left_the_view_may_come_back() -> None:
     cache, _ = a_cache()
     cache.store(document(1))
-    cache.bury(document(2))
+    cache.record_deletion(document(2))
     assert cache.get(("shop", "tea")) is None
     assert cache.store(document(3)) is not None
 
@@ -232,7 +238,7 @@ def test_a_name_that_is_used_again_means_the_younger() -> None:
     found = cache.get(("shop", "tea"))
     assert found is not None
     assert found.metadata.uid == "new"
-    cache.bury(document(6, uid="old", deleting=True))
+    cache.record_deletion(document(6, uid="old", deleting=True))
     assert cache.get(("shop", "tea")) is not None
 
 
@@ -253,25 +259,25 @@ def test_the_first_message_of_a_reason_stays_while_it_goes_on() -> None:
     assert after_failure(second, Transient("Down", "x"), 2.0 + PATIENCE_SECONDS).is_stalled
 
 
-def test_what_only_a_person_can_help_is_parked_at_once() -> None:
+def test_what_only_a_person_can_help_is_stalled_at_once() -> None:
     assert after_failure(None, Transient("ChildConflict", "x", is_final=True), 0.0).is_stalled
 
 
-def test_a_young_trouble_is_not_told_but_takes_nothing_back() -> None:
+def test_a_young_failure_is_not_shown_but_takes_nothing_back() -> None:
     before = with_facts((), [Fact("Stalled", "True", "Down", "x")], 1, NOW)
     young = FailureState("Down", "x", since=10.0, tries=1)
-    assert young.as_told_at(11.0).is_quiet
-    assert child_conditions(before, [], "Captured", young.as_told_at(11.0), 1, NOW) == before
-    told = child_conditions(before, [], "Captured", young.as_told_at(20.0), 1, NOW)
+    assert young.as_shown_at(11.0).is_quiet
+    assert child_conditions(before, [], "Captured", young.as_shown_at(11.0), 1, NOW) == before
+    told = child_conditions(before, [], "Captured", young.as_shown_at(20.0), 1, NOW)
     assert find(told, "Captured") is not None
     assert find(child_conditions(before, [], "Captured", None, 1, NOW), "Stalled") is None
 
 
 @given(st.integers(min_value=1, max_value=10_000), st.integers())
 def test_pauses_grow_to_a_bound(tries: int, seed: int) -> None:
-    trouble = FailureState("Down", "", 0.0, tries)
-    assert 0 < pause_after(trouble, Transient("Down", ""), random.Random(seed)) <= LONGEST_SECONDS
-    assert pause_after(trouble, Transient("Down", "", retry_after=99.0), random.Random(seed)) >= 99.0
+    failure = FailureState("Down", "", 0.0, tries)
+    assert 0 < pause_after(failure, Transient("Down", ""), random.Random(seed)) <= LONGEST_SECONDS
+    assert pause_after(failure, Transient("Down", "", retry_after=99.0), random.Random(seed)) >= 99.0
 
 
 def test_a_condition_moves_its_time_only_with_its_status() -> None:
@@ -295,8 +301,7 @@ def test_the_same_facts_change_nothing() -> None:
 def test_a_child_is_as_planned_only_if_all_of_its_spec_is() -> None:
     order = an_order()
     for kind in (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT):
-        manifest = manifest_of(kind, order)
-        assert is_as_planned(a_child(kind), manifest)
-        assert not is_as_planned(a_child(kind, deleting=True), manifest)
+        assert is_as_planned(a_child(kind), order)
+        assert not is_as_planned(a_child(kind, deleting=True), order)
     other = an_order(paymentMethod="pm_other")
-    assert not is_as_planned(a_child(Kind.PAYMENT), manifest_of(Kind.PAYMENT, other))
+    assert not is_as_planned(a_child(Kind.PAYMENT), other)

@@ -38,7 +38,7 @@ class Api:
         return a_child(kind).model_dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
 
 
-def an_order_with_payment(gates: Gates, woken: list[Any]) -> OrderReconciler:
+def an_order_with_payment(gates: Gates, enqueued: list[Any]) -> OrderReconciler:
     cluster = Cluster(Api(), lambda: 0.0, lambda *_: None)  # type: ignore[arg-type]
     cluster.orders.store(an_order().model_dump(mode="json", by_alias=True))
     for kind in (Kind.RESERVATION, Kind.PAYMENT):
@@ -46,24 +46,24 @@ def an_order_with_payment(gates: Gates, woken: list[Any]) -> OrderReconciler:
     return OrderReconciler(
         cluster,
         gates,
-        lambda kind, key, seen=None: woken.append((kind, seen)),
+        lambda kind, key, hint=None: enqueued.append((kind, hint)),
         lambda: NOW,  # type: ignore[arg-type]
     )
 
 
 async def test_an_open_order_goes_by_the_gate_that_it_is_handed_and_hands_it_on() -> None:
-    gates, woken = Gates(a_gate(reservation=ReservationState.HELD)), []
-    order = an_order_with_payment(gates, woken)
+    gates, enqueued = Gates(a_gate(reservation=ReservationState.HELD)), []
+    order = an_order_with_payment(gates, enqueued)
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, PAID)
     assert gates.reads == 0
-    assert woken == [(Kind.SHIPMENT, PAID)]
+    assert enqueued == [(Kind.SHIPMENT, PAID)]
 
 
 async def test_who_knows_that_it_is_undone_reads_for_itself() -> None:
     """Else its phase would go back, from Compensating to Paid."""
-    gates, woken = Gates(a_gate(reservation=ReservationState.HELD)), []
-    order = an_order_with_payment(gates, woken)
+    gates, enqueued = Gates(a_gate(reservation=ReservationState.HELD)), []
+    order = an_order_with_payment(gates, enqueued)
     await order.reconcile(("shop", "tea"), None)
     gates.gate = a_gate(
         GateState.COMPENSATING, reservation=ReservationState.HELD, shipment=ShipmentState.BOUGHT
@@ -71,12 +71,12 @@ async def test_who_knows_that_it_is_undone_reads_for_itself() -> None:
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, PAID)
     assert gates.reads == 2
-    assert woken == [(Kind.SHIPMENT, None)] * 2  # to be taken back
+    assert enqueued == [(Kind.SHIPMENT, None)] * 2  # to be taken back
 
 
 async def test_the_gate_of_another_order_of_that_name_is_not_taken() -> None:
-    gates, woken = Gates(a_gate(reservation=ReservationState.HELD)), []
-    order = an_order_with_payment(gates, woken)
+    gates, enqueued = Gates(a_gate(reservation=ReservationState.HELD)), []
+    order = an_order_with_payment(gates, enqueued)
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, Gate("shop", "another", "tea", GateState.OPEN))
     assert gates.reads == 1

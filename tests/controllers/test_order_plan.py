@@ -7,7 +7,20 @@ from typing import Any
 import pytest
 
 from orderplane.controllers.order.children import Children
-from orderplane.controllers.order.plan import Plan, plan
+from orderplane.controllers.order.plan import (
+    Compensate,
+    Create,
+    Delete,
+    Expire,
+    OpenGate,
+    Release,
+    Seal,
+    SettleOrphaned,
+    Step,
+    VerifyMissing,
+    plan,
+)
+from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
 from orderplane.ledgers.gate import Gate, GateState, Outcome, PaymentState, ReservationState, ShipmentState
@@ -23,37 +36,36 @@ HELD, PINNED, COMMITTED = ReservationState.HELD, ReservationState.PINNED, Reserv
 class Case:
     why: str
     gate: Gate | None
-    expect: dict[str, Any]
+    expect: Step | set[Kind]
+    """The step; for a `Delete` the kinds of its children."""
     order: Order = field(default_factory=an_order)
     children: Children = field(default_factory=Children)
 
 
 FORWARD = [
-    Case("the row comes before anything else", None, {"open_gate": True}),
-    Case("nothing was begun: keep the stock", a_gate(), {"create": R}),
-    Case("the stock is being asked for: wait", a_gate(), {}, children=children(R)),
-    Case("stock held: charge", a_gate(reservation=HELD), {"create": P}, children=children(R)),
+    Case("the row comes before anything else", None, OpenGate()),
+    Case("nothing was begun: keep the stock", a_gate(), Create(R)),
+    Case("the stock is being asked for: wait", a_gate(), Wait(), children=children(R)),
+    Case("stock held: charge", a_gate(reservation=HELD), Create(P), children=children(R)),
     Case(
         "the payment's answer is not known: wait, make nothing",
         a_gate(reservation=PINNED, payment=PaymentState.INTENDED),
-        {},
+        Wait(),
         children=children(R, P),
     ),
     Case(
         "paid: ship",
         a_gate(reservation=PINNED, payment=PaymentState.CAPTURED),
-        {"create": S},
+        Create(S),
         children=children(R, P),
     ),
     Case(
         "labelled: wait for the carrier",
         a_gate(reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT),
-        {},
+        Wait(),
         children=children(R, P, S),
     ),
-    Case(
-        "begun, but its resource is not in the cache: look", a_gate(reservation=HELD), {"verify_missing": R}
-    ),
+    Case("begun, but its resource is not in the cache: look", a_gate(reservation=HELD), VerifyMissing(R)),
 ]
 
 DECISIONS = [
@@ -93,13 +105,13 @@ DECISIONS = [
     ("deleted while open", a_gate(reservation=HELD), {"deleting": True}, "Deleted"),
 ]  # fmt: skip
 
-UNDO = [
+COMPENSATE = [
     Case(
         "the label first",
         a_gate(
             COMPENSATING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT
         ),
-        {"delete": {S}},
+        {S},
         children=children(R, P, S),
     ),
     Case(
@@ -107,7 +119,7 @@ UNDO = [
         a_gate(
             COMPENSATING, reservation=COMMITTED, payment=PaymentState.CAPTURED, shipment=ShipmentState.BOUGHT
         ),
-        {},
+        Wait(),
         children=children(R, P, deleting=(S,)),
     ),
     Case(
@@ -115,98 +127,98 @@ UNDO = [
         a_gate(
             COMPENSATING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.VOIDED
         ),
-        {"delete": {R, P, S}},
+        {R, P, S},
         children=children(R, P, S),
     ),
     Case(
         "nobody makes anything any more",
         a_gate(COMPENSATING, reservation=ReservationState.RELEASED),
-        {"seal": True},
+        Seal(),
     ),
     Case(
         "the payment's resource was torn off: its ledger is settled all the same",
         a_gate(COMPENSATING, reservation=ReservationState.RELEASED, payment=PaymentState.CAPTURED),
-        {"settle_orphaned": (P,)},
+        SettleOrphaned((P,)),
     ),
     Case(
         "a label whose resource was torn off",
         a_gate(
             COMPENSATING, reservation=PINNED, payment=PaymentState.CAPTURED, shipment=ShipmentState.INTENDED
         ),
-        {"settle_orphaned": (S,)},
+        SettleOrphaned((S,)),
         children=children(R, P),
     ),
     Case(
         "undone, but children are still going: wait",
         a_gate(COMPENSATING, reservation=ReservationState.RELEASED, payment=PaymentState.REFUNDED),
-        {},
+        Wait(),
         children=children(deleting=(R, P)),
     ),
 ]
 
 RETIRE = [
-    Case("over, and kept", a_gate(SEALED, outcome=Outcome.DELIVERED, finished_at=NOW), {}),
+    Case("over, and kept", a_gate(SEALED, outcome=Outcome.DELIVERED, finished_at=NOW), Wait()),
     Case(
         "over and deleted: clean up",
         a_gate(SEALED, outcome=Outcome.DELIVERED, finished_at=NOW),
-        {"delete": {R, P, S}},
+        {R, P, S},
         an_order(deleting=True),
         children(R, P, S),
     ),
     Case(
         "nothing is left: let it go",
         a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW),
-        {"release": True},
+        Release(),
         an_order(deleting=True),
     ),
     Case(
         "its time is not over",
         a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW),
-        {"again_at": NOW + timedelta(seconds=60)},
+        Wait(60),
         an_order(ttlSecondsAfterFinished=60),
     ),
     Case(
         "its time is over",
         a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW - timedelta(seconds=61)),
-        {"delete_order": True},
+        Expire(),
         an_order(ttlSecondsAfterFinished=60),
     ),
     Case(
         "too late to cancel: money and goods stay",
         a_gate(SEALED, reservation=COMMITTED, payment=PaymentState.CAPTURED, outcome=Outcome.SHIPPED),
-        {},
+        Wait(),
         an_order(cancel=True),
         children(R, P, S),
     ),
 ]
 
 
-@pytest.mark.parametrize("case", [*FORWARD, *UNDO, *RETIRE], ids=lambda case: case.why)
+@pytest.mark.parametrize("case", [*FORWARD, *COMPENSATE, *RETIRE], ids=lambda case: case.why)
 def test_the_next_step(case: Case) -> None:
     found = plan(case.order, case.gate, case.children, NOW)
-    expected = dict(case.expect)
-    deleted = {kind for kind, _ in found.delete}
-    assert deleted == expected.pop("delete", set())
-    assert found == Plan(delete=found.delete, **expected)
+    if isinstance(case.expect, set):
+        assert isinstance(found, Delete)
+        assert {kind for kind, _ in found.children} == case.expect
+    else:
+        assert found == case.expect
 
 
 @pytest.mark.parametrize(("why", "gate", "wish", "reason"), DECISIONS, ids=[row[0] for row in DECISIONS])
-def test_why_an_order_is_undone(why: str, gate: Gate, wish: dict[str, Any], reason: str) -> None:
+def test_why_an_order_is_compensated(why: str, gate: Gate, wish: dict[str, Any], reason: str) -> None:
     found = plan(an_order(**wish), gate, children(R, P, S), NOW)
-    assert found.undo is not None
-    assert found.undo.reason == reason
-    assert found.undo.is_cancel == (reason in ("CancelRequested", "Deleted"))
-    assert found == Plan(undo=found.undo), "the decision alone; deletes come once it is committed"
+    assert isinstance(found, Compensate), "the decision alone; deletes come once it is committed"
+    assert found.reason == reason
+    assert found.is_cancel == (reason in ("CancelRequested", "Deleted"))
 
 
 @pytest.mark.parametrize("kind", [R, P, S])
 def test_a_child_that_somebody_deletes_stops_the_saga(kind: Kind) -> None:
     found = plan(an_order(), a_gate(reservation=HELD), children(*({R, P, S} - {kind}), deleting=(kind,)), NOW)
-    assert found.undo is not None
-    assert found.undo.reason == f"{kind}Deleted"
+    assert isinstance(found, Compensate)
+    assert found.reason == f"{kind}Deleted"
 
 
 def test_planning_twice_plans_the_same() -> None:
-    for case in (*FORWARD, *UNDO, *RETIRE):
+    for case in (*FORWARD, *COMPENSATE, *RETIRE):
         first = plan(case.order, case.gate, case.children, NOW)
         assert first == plan(case.order, case.gate, case.children, NOW)

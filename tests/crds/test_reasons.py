@@ -10,7 +10,7 @@ from orderplane.crds.meta import Condition, Kind
 from orderplane.crds.reasons import Reason, deleted, document, missing
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("crds", "ledgers", "adapters", "operator", "workers")
+ROOMS = ("crds", "ledgers", "controllers", "adapters", "operator", "workers")
 
 REASON_AT = {"Transient": 0, "Unclear": 0, "Refused": 0, "Compensate": 0, "KubernetesEvent": 1, "Fact": 2}
 """Where these calls take their reason."""

@@ -13,10 +13,12 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from orderplane.controllers.order import act as order_act
-from orderplane.controllers.order.plan import Plan
+from orderplane.controllers.order.plan import Create, Step
 from orderplane.controllers.payment import act as payment_act
-from orderplane.controllers.payment.plan import Action
+from orderplane.controllers.payment.plan import CheckIntent, CreateIntent
+from orderplane.controllers.payment.plan import Step as PaymentStep
 from orderplane.controllers.shipment import plan as shipment_plan
+from orderplane.controllers.steps import ReleaseFinalizer
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.gate import Gate, GateState
 
@@ -72,14 +74,14 @@ def is_caught(within: int, *, always_late: str = "") -> bool:
 def test_it_notices_children_made_while_undoing(monkeypatch: pytest.MonkeyPatch) -> None:
     real = order_act.plan
 
-    def careless(order: Any, gate: Gate | None, children: Any, now: datetime) -> Plan:
+    def careless(order: Any, gate: Gate | None, children: Any, now: datetime) -> Step:
         if (
             gate
             and gate.state is GateState.COMPENSATING
             and children.payment is None
             and gate.payment is None
         ):
-            return Plan(create=Kind.PAYMENT)
+            return Create(Kind.PAYMENT)
         return real(order, gate, children, now)
 
     monkeypatch.setattr(order_act, "plan", careless)
@@ -89,9 +91,11 @@ def test_it_notices_children_made_while_undoing(monkeypatch: pytest.MonkeyPatch)
 def test_it_notices_a_confirm_that_is_repeated_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     real = payment_act.plan
 
-    def careless(payment: Any, gate: Any, entry: Any, *, is_unconfirmed: bool = False) -> Action:
-        action = real(payment, gate, entry, is_unconfirmed=is_unconfirmed)
-        return Action.CREATE if action is Action.CHECK else action
+    def careless(payment: Any, gate: Any, entry: Any, **facts: Any) -> PaymentStep:
+        match step := real(payment, gate, entry, **facts):
+            case CheckIntent():
+                return CreateIntent(entry, entry.confirm_attempt + 1, is_key_spent=False)
+        return step
 
     monkeypatch.setattr(payment_act, "plan", careless)
     assert is_caught(300)
@@ -100,10 +104,10 @@ def test_it_notices_a_confirm_that_is_repeated_without_looking(monkeypatch: pyte
 def test_it_notices_a_finalizer_that_goes_by_the_deletion(monkeypatch: pytest.MonkeyPatch) -> None:
     real = payment_act.plan
 
-    def careless(payment: Any, gate: Any, entry: Any, *, is_unconfirmed: bool = False) -> Action:
+    def careless(payment: Any, gate: Any, entry: Any, **facts: Any) -> PaymentStep:
         if payment is not None and payment.is_deleting:
-            return Action.LET_GO
-        return real(payment, gate, entry, is_unconfirmed=is_unconfirmed)
+            return ReleaseFinalizer()
+        return real(payment, gate, entry, **facts)
 
     monkeypatch.setattr(payment_act, "plan", careless)
     monkeypatch.setattr(order_act.OrderReconciler, "_reconcile_vanished", _nothing)
@@ -116,12 +120,12 @@ def test_it_notices_money_given_back_while_the_label_lives(monkeypatch: pytest.M
 
 
 def test_it_notices_a_label_forgotten_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = shipment_plan.undo
+    real = shipment_plan.compensate
 
     def careless(entry: Any, now: datetime, *, settle: Any, is_unlabelled: bool) -> Any:
         return real(entry, now, settle=settle * 0, is_unlabelled=is_unlabelled)
 
-    monkeypatch.setattr(shipment_plan, "undo", careless)
+    monkeypatch.setattr(shipment_plan, "compensate", careless)
     assert is_caught(1000, always_late="buy")
 
 

@@ -16,7 +16,7 @@ Event = tuple[Kind, str, Json]
 
 
 class ApiServer:
-    """Implements `controllers.engine.api.Api`. Stored documents are never changed, only replaced."""
+    """Implements `controllers.engine.cluster.Api`. Stored documents are never changed, only replaced."""
 
     def __init__(self, rng: Random, now: Callable[[], datetime]) -> None:
         self._rng = rng
@@ -25,7 +25,7 @@ class ApiServer:
         self.objects: dict[tuple[Kind, str, str], Json] = {}
         self.events: list[Event] = []
         self.is_terminating = False
-        self.told: set[str] = set()
+        self.emitted: set[str] = set()
 
     async def create(self, kind: Kind, namespace: str, body: Json) -> Json:
         await point(f"create {kind}")
@@ -83,9 +83,9 @@ class ApiServer:
 
     async def create_event(self, namespace: str, body: Json) -> Json:
         await point("event")
-        if body["metadata"]["name"] in self.told:
-            raise AlreadyExists(409, "AlreadyExists", "told before")
-        self.told.add(body["metadata"]["name"])
+        if body["metadata"]["name"] in self.emitted:
+            raise AlreadyExists(409, "AlreadyExists", "emitted before")
+        self.emitted.add(body["metadata"]["name"])
         return body
 
     def mark_deleted(self, key: tuple[Kind, str, str]) -> Json:

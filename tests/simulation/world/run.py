@@ -19,7 +19,7 @@ from orderplane.controllers.order.act import OrderReconciler
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.reservation.act import ReservationReconciler
 from orderplane.controllers.shipment.act import ShipmentReconciler
-from orderplane.controllers.shipment.tracking import TrackingPoller
+from orderplane.controllers.shipment.polling import TrackingPoller
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import COMPENSATE_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
 from orderplane.ledgers.errors import GateClosed, Transient
@@ -59,16 +59,16 @@ class Lister:
         return Page(*self._api.listed(kind))
 
 
-class Waker:
-    """Stands where a Controller stands: takes keys."""
+class Keys:
+    """Stands in for a Controller: takes keys."""
 
     def __init__(self, process: "Process", kind: Kind) -> None:
         self._process, self._kind = process, kind
 
-    def wake(self, key: Key, *, is_urgent: bool = True, seen: Gate | None = None) -> None:
+    def enqueue(self, key: Key, *, is_urgent: bool = True, hint: Gate | None = None) -> None:
         item = self._kind, key
         is_alone = item not in self._process.ready and ("step", *item) not in self._process.tasks
-        self._process.ready[item] = seen if is_alone else None
+        self._process.ready[item] = hint if is_alone else None
 
 
 class Process:
@@ -78,33 +78,33 @@ class Process:
         self.world = world
         self.ready: dict[tuple[Kind, Key], Gate | None] = {}
         self.due: dict[tuple[Kind, Key], datetime] = {}
-        self.reports: dict[tuple[Kind, Key], None] = {}
-        self.troubles: dict[tuple[Kind, Key], FailureState] = {}
+        self.status_writes: dict[tuple[Kind, Key], None] = {}
+        self.failures: dict[tuple[Kind, Key], FailureState] = {}
         self.streams: dict[Kind, deque[tuple[str, Json]]] = {kind: deque() for kind in Kind}
         self.tasks: dict[tuple[str, Kind, Key], Coroutine[Any, Any, Any]] = {}
-        cluster = Cluster(world.api, world.monotonic, lambda kind, found: operator.announce(kind, found))  # noqa: PLW0108
+        cluster = Cluster(world.api, world.monotonic, lambda kind, found: operator.on_change(kind, found))  # noqa: PLW0108
         gates = Gates(world.books)
-        wakers = {kind: Waker(self, kind) for kind in Kind}
+        queues = {kind: Keys(self, kind) for kind in Kind}
 
-        def wake(kind: Kind, key: Key, seen: Gate | None = None) -> None:
-            wakers[kind].wake(key, seen=seen)
+        def enqueue(kind: Kind, key: Key, hint: Gate | None = None) -> None:
+            queues[kind].enqueue(key, hint=hint)
 
         stock, tick = Stock(world.books), timedelta(seconds=1)
-        self.reconcilers: dict[Kind, Reconciler] = {
-            Kind.ORDER: OrderReconciler(cluster, gates, wake, world.now),
-            Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, wake, world.now),
+        self.reconcilers: dict[Kind, Reconciler[Gate]] = {
+            Kind.ORDER: OrderReconciler(cluster, gates, enqueue, world.now),
+            Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, enqueue, world.now),
             Kind.PAYMENT: PaymentReconciler(
-                cluster, gates, Payments(world.books), world.payment_provider, wake, world.now
+                cluster, gates, Payments(world.books), world.payment_provider, enqueue, world.now
             ),
             Kind.SHIPMENT: ShipmentReconciler(
-                cluster, gates, Parcels(world.books), world.carrier, wake, world.now,
+                cluster, gates, Parcels(world.books), world.carrier, enqueue, world.now,
                 settle=SETTLE, first_poll=tick,
             ),
         }  # fmt: skip
         self.parcels = TrackingPoller(
-            Parcels(world.books), world.carrier, wake, world.now, first=tick, longest=tick
+            Parcels(world.books), world.carrier, enqueue, world.now, first=tick, longest=tick
         )
-        operator = Operator(cluster, gates, stock, wakers, {})  # type: ignore[arg-type]
+        operator = Operator(cluster, gates, stock, queues, {})  # type: ignore[arg-type]
         self.resync = Resync(operator, Lister(world.api))  # type: ignore[arg-type]
         self.watch = Watch(operator, self.resync)
         self.begin("resync", Kind.ORDER, ("", ""), self.resync.resync())
@@ -120,7 +120,9 @@ class Process:
         """What this process could do next."""
         found: list[tuple[str, Any]] = [("advance", name) for name in self.tasks]
         found += [("step", item) for item in self.ready if ("step", *item) not in self.tasks]
-        found += [("report", item) for item in self.reports if ("report", *item) not in self.tasks]
+        found += [
+            ("write_status", item) for item in self.status_writes if ("write_status", *item) not in self.tasks
+        ]
         found += [("deliver", kind) for kind, stream in self.streams.items() if stream]
         return found
 
@@ -130,17 +132,19 @@ class Process:
             case "advance":
                 self._advance(item)
             case "step":
-                seen = self.ready.pop(item)
+                hint = self.ready.pop(item)
                 kind, key = item
-                work = self.reconcilers[kind].reconcile(key, self.troubles.get(item), seen)
+                work = self.reconcilers[kind].reconcile(key, self.failures.get(item), hint)
                 self.begin("step", kind, key, work)
-            case "report":
-                del self.reports[item]
+            case "write_status":
+                del self.status_writes[item]
                 kind, key = item
-                self.begin("report", kind, key, self.reconcilers[kind].report(key, self._told(item)))
+                self.begin(
+                    "write_status", kind, key, self.reconcilers[kind].write_status(key, self._shown(item))
+                )
             case _:
                 type_, document = self.streams[item].popleft()
-                self.watch.take(item, type_, document)
+                self.watch.on_watch_event(item, type_, document)
 
     def ring(self) -> None:
         """Timers whose time has come."""
@@ -161,33 +165,33 @@ class Process:
         except StopIteration as end:
             del self.tasks[name]
             if what == "step":
-                self.troubles.pop((kind, key), None)
+                self.failures.pop((kind, key), None)
                 if end.value is not None:
                     self._later((kind, key), end.value)
-                self.reports[kind, key] = None
+                self.status_writes[kind, key] = None
         except (Conflict, NotFound, GateClosed) as race:
             del self.tasks[name]
             if what == "step" or not isinstance(race, NotFound):
                 self.begin("refresh", kind, key, self.reconcilers[kind].refresh(key))
-                (self.ready if what == "step" else self.reports)[kind, key] = None
+                (self.ready if what == "step" else self.status_writes)[kind, key] = None
         except (Transient, ApiError) as problem:
             del self.tasks[name]
             if what == "step":
                 if isinstance(problem, ApiError):
                     problem = Transient("ApiServerUnavailable", problem.message)
-                self.troubles[kind, key] = after_failure(
-                    self.troubles.get((kind, key)), problem, self.world.monotonic()
+                self.failures[kind, key] = after_failure(
+                    self.failures.get((kind, key)), problem, self.world.monotonic()
                 )
                 self._later((kind, key), 1.0)
-                self.reports[kind, key] = None
+                self.status_writes[kind, key] = None
 
     def _later(self, item: tuple[Kind, Key], seconds: float) -> None:
         at = self.world.now() + timedelta(seconds=seconds)
         self.due[item] = min(at, self.due.get(item, at))
 
-    def _told(self, item: tuple[Kind, Key]) -> FailureState | None:
-        trouble = self.troubles.get(item)
-        return trouble.as_told_at(self.world.monotonic()) if trouble else None
+    def _shown(self, item: tuple[Kind, Key]) -> FailureState | None:
+        failure = self.failures.get(item)
+        return failure.as_shown_at(self.world.monotonic()) if failure else None
 
 
 @dataclass
@@ -302,7 +306,7 @@ class World:
                 process.streams[self.rng.choice(list(Kind))].clear()
                 process.begin("resync", Kind.ORDER, ("", ""), process.resync.resync())
             case "look":
-                self.rng.choice(self.processes).resync.look_again(2)
+                self.rng.choice(self.processes).resync.enqueue_unchanged(2)
             case "repeat" if self.api.events:
                 kind, type_, document = self.rng.choice(self.api.events)
                 self.rng.choice(self.processes).streams[kind].append((type_, document))
@@ -404,7 +408,7 @@ def rest(world: World) -> None:
         for process in world.processes:
             if number % 3 == 0:
                 process.begin("track", Kind.SHIPMENT, ("", ""), process.parcels.track())
-            process.resync.look_again(3)
+            process.resync.enqueue_unchanged(3)
             if number % 10 == 0:
                 process.begin("resync", Kind.ORDER, ("", ""), process.resync.resync())
         world.pass_time(5)
@@ -424,6 +428,6 @@ def is_at_rest(world: World) -> bool:
     """Nothing is left to be done but to look again."""
     gates = world.books.gates
     is_over = all(uid in gates and gates[uid].finished_at is not None for uid in world.orders)
-    is_idle = not any(p.ready or p.tasks or p.reports for p in world.processes)
+    is_idle = not any(p.ready or p.tasks or p.status_writes for p in world.processes)
     leaving = any(d["metadata"].get("deletionTimestamp") for d in world.api.objects.values())
     return is_over and is_idle and not leaving

@@ -1,4 +1,4 @@
-"""Booking collections: what is made once at the carrier is booked once, whatever goes wrong between."""
+"""Booking pickups: what is made once at the carrier is booked once, whatever goes wrong between."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orderplane.controllers.shipment.collection import BATCH, PickupScheduler
+from orderplane.controllers.shipment.polling import BATCH, PickupScheduler
 from orderplane.ledgers.errors import Unclear
 from orderplane.ledgers.gate import TrackingStatus
 from orderplane.ledgers.shipments import PickupClaim, ShipmentRef
@@ -69,41 +69,41 @@ class Desk:
             raise Unclear("CarrierUnclear", "no answer")
 
 
-def collections(book: Book, desk: Desk) -> PickupScheduler:
+def scheduler(book: Book, desk: Desk) -> PickupScheduler:
     return PickupScheduler(book, desk, lambda: NOW)  # type: ignore[arg-type]
 
 
 async def test_what_waits_is_collected_together():
     book, desk = Book(parcels(3)), Desk()
-    assert await collections(book, desk).book() is False
+    assert await scheduler(book, desk).book() is False
     assert (desk.made, book.confirmation) == ([["shp_0", "shp_1", "shp_2"]], "PU-pickup-1")
-    assert await collections(book, desk).book() is False
+    assert await scheduler(book, desk).book() is False
     assert len(desk.made) == 1
 
 
 async def test_a_full_batch_says_that_more_may_wait():
     book, desk = Book(parcels(BATCH + 1)), Desk()
-    assert await collections(book, desk).book() is True
+    assert await scheduler(book, desk).book() is True
     assert len(desk.made[0]) == BATCH
 
 
 async def test_a_lost_answer_to_the_booking_books_nothing_twice():
     book, desk = Book(parcels(1)), Desk(silent={"book"})
     with pytest.raises(Unclear):
-        await collections(book, desk).book()
-    await collections(book, desk).book()
+        await scheduler(book, desk).book()
+    await scheduler(book, desk).book()
     assert (len(desk.made), desk.booked, book.confirmation) == (1, ["pickup-1"], "PU-pickup-1")
 
 
 async def test_a_lost_answer_to_the_making_leaves_one_that_nobody_books():
     book, desk = Book(parcels(1)), Desk(silent={"create"})
     with pytest.raises(Unclear):
-        await collections(book, desk).book()
-    await collections(book, desk).book()
+        await scheduler(book, desk).book()
+    await scheduler(book, desk).book()
     assert (len(desk.made), desk.booked) == (2, ["pickup-2"])
 
 
 async def test_a_batch_that_was_given_up_is_not_booked():
     book, desk = Book(parcels(1), is_given_up=True), Desk()
-    assert await collections(book, desk).book() is True
+    assert await scheduler(book, desk).book() is True
     assert desk.booked == []

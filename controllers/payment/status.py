@@ -1,0 +1,77 @@
+"""What a Payment's status says. Pure: told from its ledger entry alone."""
+
+from datetime import datetime
+
+from orderplane.controllers.engine.backoff import FailureState
+from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
+from orderplane.crds.reasons import Reason
+from orderplane.ledgers.gate import PaymentState
+from orderplane.ledgers.payments import PaymentEntry, RefundState
+
+
+def status_of(
+    payment: Payment, entry: PaymentEntry | None, failure: FailureState | None, now: datetime
+) -> PaymentStatus:
+    """The status as it should be; equal to the old one where nothing is new."""
+    generation = payment.metadata.generation
+    facts = _facts(entry) if entry else []
+    is_captured = entry is not None and entry.state in (PaymentState.CAPTURED, PaymentState.REFUNDED)
+    return PaymentStatus(
+        observed_generation=generation,
+        phase=_phase(entry),
+        reason=entry.reason if entry else None,
+        conditions=child_conditions(
+            payment.status.conditions,
+            facts,
+            "Refunded" if is_captured else "Captured",
+            failure,
+            generation,
+            now,
+        ),
+        intent_id=entry.intent_id if entry else None,
+        captured=entry.captured if entry else 0,
+        refunded=entry.refunded if entry else 0,
+    )
+
+
+def _phase(entry: PaymentEntry | None) -> PaymentPhase:
+    if entry is None:
+        return PaymentPhase.PENDING
+    match entry.state:
+        case PaymentState.INTENDED:
+            return PaymentPhase.PENDING
+        case PaymentState.CAPTURED:
+            return PaymentPhase.REFUNDING if entry.refunds else PaymentPhase.CAPTURED
+        case PaymentState.DECLINED:
+            return PaymentPhase.DECLINED
+        case PaymentState.CANCELLED:
+            return PaymentPhase.DECLINED if entry.reason else PaymentPhase.CANCELLED
+        case PaymentState.REFUNDED:
+            return PaymentPhase.REFUNDED
+
+
+def _facts(entry: PaymentEntry) -> list[Fact]:
+    match entry.state:
+        case PaymentState.INTENDED:
+            return []
+        case PaymentState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundState.FAILED:
+            reason = entry.refunds[-1].reason or "the provider did not say why"
+            return [
+                Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken."),
+                Fact(
+                    "Refunded", "False", Reason.REFUND_FAILED,
+                    f"The refund failed: {reason}. Pay it back and run `orderplane resolve`, or "
+                    "`orderplane retry` to try again.",
+                ),
+            ]  # fmt: skip
+        case PaymentState.CAPTURED:
+            return [Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken.")]
+        case PaymentState.REFUNDED:
+            return [
+                Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken."),
+                Fact("Refunded", "True", Reason.REFUNDED, "The whole amount was given back."),
+            ]
+        case PaymentState.DECLINED | PaymentState.CANCELLED:
+            reason = entry.reason or Reason.PAYMENT_CANCELLED
+            return [Fact("Captured", "False", reason, entry.message or "No money was taken.")]

@@ -1,0 +1,50 @@
+"""What a Reservation's status says. Pure: told from its ledger entry alone."""
+
+from datetime import datetime
+
+from orderplane.controllers.engine.backoff import FailureState
+from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.crds.reasons import Reason
+from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
+from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.stock import ReservationEntry
+
+
+def status_of(
+    reservation: Reservation, entry: ReservationEntry | None, failure: FailureState | None, now: datetime
+) -> ReservationStatus:
+    """The status as it should be; equal to the old one where nothing is new."""
+    generation = reservation.metadata.generation
+    held = _held(entry) if entry else None
+    return ReservationStatus(
+        observed_generation=generation,
+        phase=_phase(entry),
+        reason=held.reason if held and held.status == "False" else None,
+        conditions=child_conditions(
+            reservation.status.conditions, [held] if held else [], "Held", failure, generation, now
+        ),
+    )
+
+
+def _phase(entry: ReservationEntry | None) -> ReservationPhase:
+    if entry is None:
+        return ReservationPhase.PENDING
+    if entry.state is ReservationState.PINNED:
+        return ReservationPhase.HELD
+    return ReservationPhase(entry.state.value)
+
+
+def _held(entry: ReservationEntry) -> Fact:
+    match entry.state:
+        case ReservationState.HELD | ReservationState.PINNED:
+            return Fact("Held", "True", Reason.STOCK_HELD, "Every item is kept.")
+        case ReservationState.COMMITTED:
+            return Fact("Held", "True", Reason.STOCK_COMMITTED, "The goods have left the stock.")
+        case ReservationState.REJECTED:
+            return Fact("Held", "False", Reason.OUT_OF_STOCK, entry.message or "")
+        case ReservationState.LOST:
+            return Fact("Held", "False", Reason.STOCK_LOST, "A recount found less than was promised.")
+        case ReservationState.EXPIRED:
+            return Fact("Held", "False", Reason.STOCK_EXPIRED, "The stock is not kept any more.")
+        case ReservationState.RELEASED:
+            return Fact("Held", "False", Reason.STOCK_RELEASED, "The stock is not kept any more.")

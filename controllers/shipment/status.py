@@ -1,0 +1,87 @@
+"""What a Shipment's status says. Pure: told from its ledger entry alone."""
+
+from datetime import datetime
+
+from orderplane.controllers.engine.backoff import FailureState
+from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.crds.order import TrackingInfo
+from orderplane.crds.reasons import Reason
+from orderplane.crds.shipment import Pickup, Shipment, ShipmentPhase, ShipmentStatus
+from orderplane.ledgers.gate import ShipmentState, TrackingStatus
+from orderplane.ledgers.shipments import ShipmentEntry, VoidState
+
+_VOID_REASONS = {
+    VoidState.NONE: Reason.VOID_NONE,
+    VoidState.SUBMITTED: Reason.VOID_SUBMITTED,
+    VoidState.REFUNDED: Reason.VOID_REFUNDED,
+    VoidState.REJECTED: Reason.VOID_REJECTED,
+    VoidState.NOT_APPLICABLE: Reason.VOID_NOT_APPLICABLE,
+}
+
+
+def status_of(
+    shipment: Shipment, entry: ShipmentEntry | None, failure: FailureState | None, now: datetime
+) -> ShipmentStatus:
+    """The status as it should be; equal to the old one where nothing is new."""
+    generation = shipment.metadata.generation
+    facts = _facts(entry) if entry else []
+    label = entry.label if entry else None
+    return ShipmentStatus(
+        observed_generation=generation,
+        phase=_phase(entry),
+        reason=entry.reason if entry else None,
+        conditions=child_conditions(
+            shipment.status.conditions,
+            facts,
+            "Voided" if label else "Scheduled",
+            failure,
+            generation,
+            now,
+        ),
+        tracking=(
+            TrackingInfo(carrier=label.carrier, code=label.tracking_code, url=label.tracking_url)
+            if label
+            else None
+        ),
+        cost=label.cost if label else None,
+        cost_currency=label.currency if label else None,
+        pickup=Pickup(confirmation=entry.pickup) if entry and entry.pickup else None,
+    )
+
+
+def _phase(entry: ShipmentEntry | None) -> ShipmentPhase:
+    if entry is None or entry.state is ShipmentState.INTENDED:
+        return ShipmentPhase.PENDING
+    if entry.state is ShipmentState.REFUSED:
+        return ShipmentPhase.REJECTED
+    if entry.state is not ShipmentState.BOUGHT:
+        return ShipmentPhase.CANCELLED
+    if entry.tracking_status is TrackingStatus.DELIVERED:
+        return ShipmentPhase.DELIVERED
+    return (
+        ShipmentPhase.SCHEDULED
+        if entry.tracking_status is TrackingStatus.PRE_TRANSIT
+        else ShipmentPhase.IN_TRANSIT
+    )
+
+
+def _facts(entry: ShipmentEntry) -> list[Fact]:
+    match entry.state:
+        case ShipmentState.INTENDED:
+            return []
+        case ShipmentState.BOUGHT:
+            facts = [Fact("Scheduled", "True", Reason.LABEL_BOUGHT, "The label is bought.")]
+            if entry.tracking_status is TrackingStatus.DELIVERED:
+                facts.append(Fact("Delivered", "True", Reason.DELIVERED, "The carrier has delivered it."))
+            return facts
+        case ShipmentState.REFUSED:
+            return [Fact("Scheduled", "False", entry.reason or Reason.SHIPMENT_REFUSED, entry.message or "")]
+        case ShipmentState.VOIDED:
+            return [
+                Fact("Scheduled", "False", Reason.LABEL_VOIDED, "The label was taken back."),
+                Fact(
+                    "Voided", "True", _VOID_REASONS[entry.void], "The carrier has answered the wish to void."
+                ),
+            ]
+        case ShipmentState.CANCELLED:
+            return [Fact("Scheduled", "False", Reason.SHIPMENT_CANCELLED, "No label was bought.")]

@@ -1,0 +1,1 @@
+../../../operator/ledger_listener.py

@@ -1,1 +1,0 @@
-../../../operator/ledger_news.py

@@ -1,0 +1,255 @@
+"""What an Order's status says, and which Kubernetes Events a change of it is worth."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from orderplane.controllers.engine.backoff import FailureState
+from orderplane.controllers.engine.conditions import Fact, find, with_facts
+from orderplane.controllers.order.children import Children
+from orderplane.controllers.order.status import events_of, status_of
+from orderplane.crds.meta import Kind
+from orderplane.crds.order import Compensation, CompensationStep, Order, OrderStatus
+from orderplane.crds.reasons import Reason
+from orderplane.ledgers.gate import (
+    Gate,
+    GateState,
+    Outcome,
+    PaymentState,
+    ReservationState,
+    ShipmentState,
+    TrackingStatus,
+)
+
+from .builders import NOW, a_child, a_gate, an_order
+
+COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
+HELD, PINNED, COMMITTED = ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED
+CAPTURED, BOUGHT = PaymentState.CAPTURED, ShipmentState.BOUGHT
+RELEASE = Compensation(step=CompensationStep.RELEASE_STOCK, reference="r1", at=NOW)
+
+
+def status(
+    gate: Gate,
+    *,
+    order: Order | None = None,
+    children: Children | None = None,
+    compensation: tuple[Compensation, ...] = (),
+    failure: FailureState | None = None,
+) -> OrderStatus:
+    return status_of(order or an_order(), gate, children or Children(), compensation, failure, NOW)
+
+
+def shipped(**facts: Any) -> Gate:
+    label = {"carrier": "SandboxPost", "tracking_code": "1Z9", "tracking_url": "https://track/1Z9"}
+    return a_gate(**{"reservation": COMMITTED, "payment": CAPTURED, "shipment": BOUGHT, **label, **facts})
+
+
+@pytest.mark.parametrize(
+    ("why", "gate", "phase", "conditions"),
+    [
+        ("nothing was begun", a_gate(), "Pending", {}),
+        ("held", a_gate(reservation=HELD), "Reserved", {"Reserved": ("True", Reason.STOCK_HELD)}),
+        (
+            "the payment's answer is not known: it stays reserved",
+            a_gate(reservation=PINNED, payment=PaymentState.INTENDED),
+            "Reserved",
+            {"Reserved": ("True", Reason.STOCK_HELD)},
+        ),
+        (
+            "paid",
+            a_gate(reservation=PINNED, payment=CAPTURED),
+            "Paid",
+            {"Reserved": ("True", Reason.STOCK_HELD), "Paid": ("True", Reason.PAYMENT_CAPTURED)},
+        ),
+        (
+            "labelled",
+            shipped(),
+            "Shipped",
+            {
+                "Reserved": ("True", Reason.STOCK_HELD),
+                "Paid": ("True", Reason.PAYMENT_CAPTURED),
+                "Shipped": ("True", Reason.LABEL_BOUGHT),
+            },
+        ),
+        (
+            "card declined, not compensated yet",
+            a_gate(
+                COMPENSATING,
+                reservation=PINNED,
+                payment=PaymentState.DECLINED,
+                payment_reason=Reason.CARD_DECLINED,
+            ),
+            "Compensating",
+            {
+                "Reserved": ("True", Reason.STOCK_HELD),
+                "Paid": ("False", Reason.CARD_DECLINED),
+                "Undone": ("False", Reason.CARD_DECLINED),
+            },
+        ),
+        (
+            "out of stock, and over",
+            a_gate(
+                SEALED,
+                outcome=Outcome.FAILED,
+                reason=Reason.OUT_OF_STOCK,
+                reservation=ReservationState.REJECTED,
+            ),
+            "Failed",
+            {
+                "Reserved": ("False", Reason.OUT_OF_STOCK),
+                "Undone": ("True", Reason.OUT_OF_STOCK),
+                "Failed": ("True", Reason.OUT_OF_STOCK),
+            },
+        ),
+        (
+            "cancelled after it was paid",
+            a_gate(
+                SEALED,
+                outcome=Outcome.CANCELLED,
+                reason=Reason.CANCEL_REQUESTED,
+                reservation=ReservationState.RELEASED,
+                payment=PaymentState.REFUNDED,
+                shipment=ShipmentState.VOIDED,
+            ),
+            "Cancelled",
+            {
+                "Reserved": ("False", Reason.STOCK_RELEASED),
+                "Paid": ("False", Reason.REFUNDED),
+                "Shipped": ("False", Reason.LABEL_VOIDED),
+                "Undone": ("True", Reason.CANCEL_REQUESTED),
+                "Cancelled": ("True", Reason.CANCEL_REQUESTED),
+            },
+        ),
+    ],
+)
+def test_each_place_in_the_saga(
+    why: str, gate: Gate, phase: str, conditions: dict[str, tuple[str, str]]
+) -> None:
+    found = status(gate)
+    assert found.phase == phase, why
+    assert {c.type: (c.status, c.reason) for c in found.conditions} == conditions, why
+    assert status(gate, order=an_order().model_copy(update={"status": found})) == found, why
+
+
+@pytest.mark.parametrize(
+    ("tracking", "outcome", "phase", "delivered"),
+    [
+        (TrackingStatus.IN_TRANSIT, Outcome.SHIPPED, "Shipped", None),
+        (TrackingStatus.RETURNED, Outcome.SHIPPED, "Shipped", ("False", Reason.RETURNED)),
+        (TrackingStatus.DELIVERED, Outcome.DELIVERED, "Delivered", ("True", Reason.DELIVERED)),
+    ],
+)
+def test_a_parcel_on_its_way(
+    tracking: TrackingStatus, outcome: Outcome, phase: str, delivered: tuple[str, str] | None
+) -> None:
+    found = status(shipped(state=SEALED, outcome=outcome, tracking_status=tracking))
+    condition = find(found.conditions, "Delivered")
+    assert (found.phase, found.reason) == (phase, None)
+    assert (condition and (condition.status, condition.reason)) == delivered
+    assert found.tracking is not None
+    assert found.tracking.code == "1Z9"
+
+
+def test_a_cancel_after_the_first_scan_comes_too_late() -> None:
+    gate = shipped(state=SEALED, outcome=Outcome.SHIPPED, tracking_status=TrackingStatus.IN_TRANSIT)
+    found = status(gate, order=an_order(cancel=True))
+    cancelled = find(found.conditions, "Cancelled")
+    assert cancelled is not None
+    assert (found.phase, cancelled.status, cancelled.reason) == ("Shipped", "False", "AlreadyInTransit")
+
+
+@pytest.mark.parametrize(
+    ("gate", "is_shown"),
+    [
+        (a_gate(reservation=HELD), True),
+        (a_gate(reservation=PINNED, payment=PaymentState.INTENDED), True),
+        (a_gate(reservation=PINNED, payment=CAPTURED), False),
+    ],
+)
+def test_why_a_child_waits_is_shown_until_its_ledger_has_the_answer(gate: Gate, is_shown: bool) -> None:
+    found = find(status(gate, children=with_condition("Captured", "False")).conditions, "Paid")
+    assert (found is not None and found.reason == Reason.PAYMENTS_UNCLEAR) == is_shown
+
+
+@pytest.mark.parametrize(
+    ("why", "children", "failure", "is_stalled"),
+    [
+        ("nothing failed", Children(), None, False),
+        ("it fails, but goes on trying", Children(), FailureState("Down", "x", 0, 3), False),
+        ("it is stalled itself", Children(), FailureState("Down", "x", 0, 9, is_stalled=True), True),
+        ("a child is stalled", "Stalled", None, True),
+        ("a refund failed", "Refunded", None, True),
+    ],
+)
+def test_it_is_stalled_when_itself_or_a_child_is(
+    why: str, children: Children | str, failure: FailureState | None, is_stalled: bool
+) -> None:
+    if isinstance(children, str):
+        children = with_condition(
+            children, "True" if children == "Stalled" else "False", Reason.REFUND_FAILED
+        )
+    found = status(a_gate(reservation=HELD), children=children, failure=failure)
+    assert (find(found.conditions, "Stalled") is not None) == is_stalled, why
+
+
+def test_a_stall_that_is_over_is_not_shown_any_more() -> None:
+    gate = a_gate(reservation=HELD)
+    stalled = status(gate, failure=FailureState("Down", "x", 0, 9, is_stalled=True))
+    order = an_order().model_copy(update={"status": stalled})
+    quiet = FailureState("Down", "x", 0, 1, is_quiet=True)
+    assert find(status(gate, order=order, failure=quiet).conditions, "Stalled") is not None
+    assert find(status(gate, order=order).conditions, "Stalled") is None
+
+
+@pytest.mark.parametrize(
+    ("gate", "reasons"),
+    [
+        (a_gate(), []),
+        (a_gate(reservation=HELD), ["Reserved"]),
+        (a_gate(reservation=PINNED, payment=CAPTURED), ["Reserved", "Paid"]),
+        (a_gate(COMPENSATING), [Reason.COMPENSATING]),
+        (a_gate(SEALED, outcome=Outcome.FAILED, reason=Reason.OUT_OF_STOCK), ["Failed"]),
+    ],
+)
+def test_each_step_is_worth_one_event(gate: Gate, reasons: list[str]) -> None:
+    after = status(gate)
+    assert [event.reason for event in events_of(OrderStatus(), after)] == reasons
+    assert events_of(after, after) == []
+
+
+def test_a_parcel_that_was_faster_than_the_cancel_is_worth_one_event() -> None:
+    cancel = {"reason": Reason.CANCEL_REQUESTED, "is_cancel": True}
+    before = status(shipped(state=COMPENSATING, **cancel))
+    after = status(shipped(state=SEALED, outcome=Outcome.SHIPPED, **cancel))
+    assert [event.reason for event in events_of(before, after)] == [Reason.TOO_LATE_TO_CANCEL]
+
+
+def test_each_step_of_the_compensation_is_worth_one_event() -> None:
+    before = status(a_gate(COMPENSATING))
+    after = status(a_gate(COMPENSATING), compensation=(RELEASE,))
+    (event,) = events_of(before, after)
+    assert (event.type, event.reason, event.note) == (
+        "Normal", "ReleaseStockDone", "ReleaseStock is done, reference r1.",
+    )  # fmt: skip
+
+
+def test_conditions_keep_their_time_while_their_status_stays() -> None:
+    first = status(a_gate(reservation=HELD))
+    order = an_order().model_copy(update={"status": first})
+    gate = a_gate(reservation=PINNED, payment=CAPTURED)
+    later = status_of(order, gate, Children(), (), None, NOW + timedelta(minutes=5))
+    reserved, paid = find(later.conditions, "Reserved"), find(later.conditions, "Paid")
+    assert reserved is not None
+    assert paid is not None
+    assert reserved.last_transition_time == NOW
+    assert paid.last_transition_time == NOW + timedelta(minutes=5)
+
+
+def with_condition(type_: str, status: Any, reason: str = Reason.PAYMENTS_UNCLEAR) -> Children:
+    """An order whose Payment says so."""
+    payment = a_child(Kind.PAYMENT)
+    conditions = with_facts((), [Fact(type_, status, reason, "x")], 1, NOW)
+    told = payment.status.model_copy(update={"conditions": conditions})
+    return Children(a_child(Kind.RESERVATION), payment.model_copy(update={"status": told}))

@@ -1,0 +1,96 @@
+"""What a Payment's status says, row by row of its ledger."""
+
+import pytest
+
+from orderplane.controllers.engine.backoff import FailureState
+from orderplane.controllers.engine.conditions import find
+from orderplane.controllers.payment.status import status_of
+from orderplane.crds.meta import Kind
+from orderplane.crds.reasons import Reason
+from orderplane.ledgers.gate import PaymentState
+from orderplane.ledgers.payments import PaymentEntry, RefundState
+
+from .builders import NOW, a_child, a_payment_entry, refunds
+
+CHILD = a_child(Kind.PAYMENT)
+INTENDED, CAPTURED, REFUNDED = PaymentState.INTENDED, PaymentState.CAPTURED, PaymentState.REFUNDED
+PAID = ("Captured", "True", Reason.PAYMENT_CAPTURED)
+DECLINED = {"reason": Reason.CARD_DECLINED, "message": "no"}
+
+
+@pytest.mark.parametrize(
+    ("why", "entry", "phase", "conditions"),
+    [
+        ("nothing is known yet", None, "Pending", ()),
+        ("the provider has not answered", a_payment_entry(INTENDED), "Pending", ()),
+        ("captured", a_payment_entry(CAPTURED, captured=1000), "Captured", (PAID,)),
+        (
+            "declined",
+            a_payment_entry(PaymentState.DECLINED, **DECLINED),
+            "Declined",
+            (("Captured", "False", Reason.CARD_DECLINED),),
+        ),
+        (
+            "declined, then cancelled at the provider: what the customer has to know is the first",
+            a_payment_entry(PaymentState.CANCELLED, **DECLINED),
+            "Declined",
+            (("Captured", "False", Reason.CARD_DECLINED),),
+        ),
+        (
+            "cancelled before money was taken",
+            a_payment_entry(PaymentState.CANCELLED),
+            "Cancelled",
+            (("Captured", "False", Reason.PAYMENT_CANCELLED),),
+        ),
+        (
+            "the refund is on its way",
+            a_payment_entry(CAPTURED, refunds=refunds(RefundState.PENDING)),
+            "Refunding",
+            (PAID,),
+        ),
+        (
+            "the refund failed",
+            a_payment_entry(CAPTURED, refunds=refunds(RefundState.FAILED, "expired_or_canceled_card")),
+            "Refunding",
+            (PAID, ("Refunded", "False", Reason.REFUND_FAILED)),
+        ),
+        (
+            "refunded",
+            a_payment_entry(REFUNDED, refunds=refunds(RefundState.SUCCEEDED)),
+            "Refunded",
+            (PAID, ("Refunded", "True", Reason.REFUNDED)),
+        ),
+    ],
+)
+def test_each_state(
+    why: str, entry: PaymentEntry | None, phase: str, conditions: tuple[tuple[str, str, Reason], ...]
+) -> None:
+    status = status_of(CHILD, entry, None, NOW)
+    assert status.phase == phase, why
+    assert tuple((c.type, c.status, c.reason) for c in status.conditions) == conditions, why
+    assert status_of(CHILD.model_copy(update={"status": status}), entry, None, NOW) == status, why
+
+
+def test_the_amounts_are_the_ledgers() -> None:
+    entry = a_payment_entry(CAPTURED, captured=1000, refunds=refunds(RefundState.SUCCEEDED))
+    status = status_of(CHILD, entry, None, NOW)
+    assert (status.intent_id, status.captured, status.refunded) == ("pi_1", 1000, 1000)
+
+
+def test_a_failed_refund_names_the_providers_reason_and_what_to_do() -> None:
+    entry = a_payment_entry(CAPTURED, refunds=refunds(RefundState.FAILED, "expired_or_canceled_card"))
+    condition = find(status_of(CHILD, entry, None, NOW).conditions, "Refunded")
+    assert condition is not None
+    assert "expired_or_canceled_card" in condition.message
+    assert "orderplane resolve" in condition.message
+
+
+@pytest.mark.parametrize(
+    ("entry", "type_"),
+    [(None, "Captured"), (a_payment_entry(INTENDED), "Captured"), (a_payment_entry(CAPTURED), "Refunded")],
+)
+def test_what_it_waits_for_is_the_next_condition(entry: PaymentEntry | None, type_: str) -> None:
+    failure = FailureState(Reason.PAYMENTS_UNCLEAR, "no answer", since=0, tries=3)
+    condition = find(status_of(CHILD, entry, failure, NOW).conditions, type_)
+    assert condition is not None
+    assert (condition.status, condition.reason) == ("False", Reason.PAYMENTS_UNCLEAR)

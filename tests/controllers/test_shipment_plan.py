@@ -1,0 +1,122 @@
+"""What a Shipment's controller does next."""
+
+from datetime import timedelta
+
+import pytest
+
+from orderplane.controllers.shipment.plan import (
+    Begin,
+    BuyLabel,
+    CancelShipment,
+    CheckLabel,
+    CreateShipment,
+    Step,
+    VoidLabel,
+    plan,
+)
+from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
+from orderplane.crds.meta import Kind
+from orderplane.ledgers.gate import Gate, GateState, ShipmentState
+from orderplane.ledgers.shipments import ShipmentEntry
+
+from .builders import NOW, a_child, a_gate, a_shipment_entry
+
+COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
+SETTLE = timedelta(seconds=30)
+CHILD = a_child(Kind.SHIPMENT)
+
+
+@pytest.mark.parametrize(
+    ("why", "gate", "entry", "deleting", "unlabelled", "expect"),
+    [
+        ("open: begin", a_gate(), None, False, False, Begin(CHILD)),
+        (
+            "begun: create",
+            a_gate(),
+            a_shipment_entry(ShipmentState.INTENDED, None),
+            False,
+            False,
+            CreateShipment(CHILD),
+        ),
+        (
+            "maybe bought: look first",
+            a_gate(),
+            a_shipment_entry(ShipmentState.INTENDED),
+            False,
+            False,
+            CheckLabel("shp_1"),
+        ),
+        (
+            "there is none: buy",
+            a_gate(),
+            a_shipment_entry(ShipmentState.INTENDED),
+            False,
+            True,
+            BuyLabel("shp_1", "rate"),
+        ),
+        ("bought", a_gate(), a_shipment_entry(ShipmentState.BOUGHT), False, False, Wait()),
+        (
+            "somebody deleted it",
+            a_gate(),
+            a_shipment_entry(ShipmentState.BOUGHT),
+            True,
+            False,
+            CompensateOrder(),
+        ),
+        (
+            "compensate: nothing was sent",
+            a_gate(COMPENSATING),
+            a_shipment_entry(ShipmentState.INTENDED, None),
+            True,
+            False,
+            CancelShipment(),
+        ),
+        (
+            "compensate: look",
+            a_gate(COMPENSATING),
+            a_shipment_entry(ShipmentState.INTENDED),
+            True,
+            False,
+            CheckLabel("shp_1"),
+        ),
+        (
+            "compensate: it may still land",
+            a_gate(COMPENSATING),
+            a_shipment_entry(ShipmentState.INTENDED),
+            True,
+            True,
+            Wait(7.5),
+        ),
+        (
+            "compensate: it cannot land any more",
+            a_gate(COMPENSATING),
+            a_shipment_entry(ShipmentState.INTENDED, begun_ago=31),
+            True,
+            True,
+            CancelShipment(),
+        ),
+        (
+            "compensate: take the label back",
+            a_gate(COMPENSATING),
+            a_shipment_entry(ShipmentState.BOUGHT),
+            True,
+            False,
+            VoidLabel("shp_1"),
+        ),
+        (
+            "compensated",
+            a_gate(COMPENSATING),
+            a_shipment_entry(ShipmentState.VOIDED),
+            True,
+            False,
+            ReleaseFinalizer(),
+        ),
+        ("over", a_gate(SEALED), a_shipment_entry(ShipmentState.BOUGHT), True, False, ReleaseFinalizer()),
+    ],
+)
+def test_the_next_step(
+    why: str, gate: Gate, entry: ShipmentEntry | None, deleting: bool, unlabelled: bool, expect: Step
+) -> None:
+    child = a_child(Kind.SHIPMENT, deleting=deleting)
+    found = plan(child, gate, entry, NOW, settle=SETTLE, is_unlabelled=unlabelled)
+    assert found == expect, why
