@@ -60,10 +60,13 @@ async def read_tables(pool: Pool) -> dict[str, list[Row]]:
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
         return {
-            table: await connection.fetch(
-                f"SELECT {_COLUMNS.get(table, '*')} FROM {table}",  # noqa: S608
-                timeout=60,
-            )
+            table: [
+                dict(row)
+                for row in await connection.fetch(
+                    f"SELECT {_COLUMNS.get(table, '*')} FROM {table}",  # noqa: S608
+                    timeout=60,
+                )
+            ]
             for table in TABLES
         }
 

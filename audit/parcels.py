@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from orderplane.audit.snapshot import Snapshot, Violation
-from orderplane.ledgers.shipments import VoidState
+from orderplane.ledgers.states import VoidState
 
 
 def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:

@@ -70,7 +70,7 @@ def _expected() -> tuple[type[Exception], ...]:
         Refused,
         Transient,
     )
-    from orderplane.ledgers.postgres.recount import StockConflict  # noqa: PLC0415
+    from orderplane.ledgers.postgres.inventory import StockConflict  # noqa: PLC0415
 
     return (
         ApiError, Transient, Refused, GateClosed, StockConflict, KafkaError,

@@ -10,7 +10,7 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, need, run
 from orderplane.crds.meta import RETRY_ANNOTATION, Kind
-from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
+from orderplane.ledgers.postgres.payments import settle_refund_by_hand
 
 Order = Annotated[str, typer.Argument(help="The Order's name.")]
 Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]

@@ -6,7 +6,7 @@ import typer
 
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, need, run
-from orderplane.ledgers.postgres.recount import Recount, recount
+from orderplane.ledgers.postgres.inventory import Recount, recount
 
 app = typer.Typer(help="Stock counts.", no_args_is_help=True)
 

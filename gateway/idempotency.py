@@ -15,7 +15,7 @@ import structlog
 
 from orderplane.gateway.http.problems import Problem
 from orderplane.ledgers.errors import Transient
-from orderplane.ledgers.postgres.idempotency import PostgresIdempotency
+from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 
 MAX_KEY = 255
 
@@ -81,7 +81,7 @@ CLEANUP_SECONDS = 600.0
 log = structlog.get_logger(__name__)
 
 
-async def delete_expired_keys(store: PostgresIdempotency) -> None:
+async def delete_expired_keys(store: PostgresIdempotencyStore) -> None:
     """Delete expired keys every ten minutes, until cancelled."""
     while True:
         await asyncio.sleep(CLEANUP_SECONDS)

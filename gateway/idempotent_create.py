@@ -48,15 +48,15 @@ log = structlog.get_logger(__name__)
 
 
 class IdempotencyStore(Protocol):
-    """What is needed of `PostgresIdempotency`."""
+    """What is needed of `PostgresIdempotencyStore`."""
 
     async def find(self, ref: IdempotencyKey) -> IdempotencyRecord | None: ...
     async def claim(
         self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: Manifest, seconds: float
     ) -> Claim | None: ...
     async def take_over(self, ref: IdempotencyKey, attempt: int, *, seconds: float) -> Claim | None: ...
-    async def give_up(self, claim: Claim, *, seconds: float) -> None: ...
-    async def forget(self, claim: Claim) -> None: ...
+    async def end_claim(self, claim: Claim, *, seconds: float) -> None: ...
+    async def delete(self, claim: Claim) -> None: ...
     async def store(self, ref: IdempotencyKey, response: StoredResponse) -> StoredResponse: ...
     async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None: ...
 
@@ -183,7 +183,7 @@ class IdempotentCreate:
         except NotFound:
             found = None
         except ApiError as error:
-            await self._store.give_up(claim, seconds=0)
+            await self._store.end_claim(claim, seconds=0)
             raise _api_unavailable(error) from error
         if found is not None:
             return await self._respond_existing(request, claim, manifest, found)
@@ -198,7 +198,7 @@ class IdempotentCreate:
     ) -> IdempotentResponse:
         merchant, name = claim.ref.merchant, manifest["metadata"]["name"]
         if time.monotonic() - started_at > CREATE_WITHIN:
-            await self._store.give_up(claim, seconds=0)
+            await self._store.end_claim(claim, seconds=0)
             raise unavailable("The database is slow; nothing was made. Repeat the request.")
         try:
             created: ResourceDocument = await self._api.create(request.kind, merchant, manifest)
@@ -206,20 +206,20 @@ class IdempotentCreate:
             found = await self._existing(request.kind, claim, name)
             return await self._respond_existing(request, claim, manifest, found)
         except (Overloaded, NamespaceTerminating) as error:
-            await self._store.give_up(claim, seconds=0)
+            await self._store.end_claim(claim, seconds=0)
             raise _api_unavailable(error) from error
         except Unavailable as error:
-            await self._store.give_up(claim, seconds=SETTLE_SECONDS)
+            await self._store.end_claim(claim, seconds=SETTLE_SECONDS)
             raise unavailable(
                 "The API server did not answer. Repeat the request with the same key and body: "
                 "it will be done once.",
                 SETTLE_SECONDS,
             ) from error
         except Invalid as error:
-            await self._store.forget(claim)
+            await self._store.delete(claim)
             raise refused(request.kind, error) from error
         except ApiError:
-            await self._store.forget(claim)
+            await self._store.delete(claim)
             raise
         uid = created["metadata"]["uid"]
         log.info("accepted", kind=request.kind, name=name, uid=uid)
@@ -230,7 +230,7 @@ class IdempotentCreate:
             found: ResourceDocument = await self._api.get(kind, claim.ref.merchant, name)
         except ApiError as error:
             # Also NotFound: it was deleted between the two calls, and the next request finds its ledger row.
-            await self._store.give_up(claim, seconds=0)
+            await self._store.end_claim(claim, seconds=0)
             raise _api_unavailable(error) from error
         return found
 
@@ -238,7 +238,7 @@ class IdempotentCreate:
         self, request: CreateRequest, claim: Claim, manifest: Manifest, found: ResourceDocument
     ) -> IdempotentResponse:
         if not request.is_same(found, manifest):
-            await self._store.forget(claim)
+            await self._store.delete(claim)
             noun = request.kind.lower()
             raise Problem(
                 f"{noun}_name_taken",

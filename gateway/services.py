@@ -29,12 +29,11 @@ from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
 from orderplane.ledgers.gate import GateLedger
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
-from orderplane.ledgers.postgres.idempotency import PostgresIdempotency
+from orderplane.ledgers.postgres.history import PostgresTimelineReader
+from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 from orderplane.ledgers.postgres.inventory import PostgresInventory
-from orderplane.ledgers.postgres.price_list import PostgresPriceList
-from orderplane.ledgers.postgres.products import ProductStore
+from orderplane.ledgers.postgres.products import PostgresPriceList, ProductStore
 from orderplane.ledgers.postgres.session import Pool
-from orderplane.ledgers.postgres.timeline import PostgresTimelineReader
 from orderplane.ledgers.pricing import PriceList
 
 POOL_SIZE = 8
@@ -49,7 +48,7 @@ class Services:
     api: ApiClient
     price_list: PriceList
     gates: GateLedger
-    idempotency: PostgresIdempotency
+    idempotency: PostgresIdempotencyStore
     products: ProductStore
     inventory: PostgresInventory
     timelines: PostgresTimelineReader
@@ -71,7 +70,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
     async with AsyncExitStack() as stack:
         pool = await stack.enter_async_context(postgres(process, settings, size=POOL_SIZE))
         api = await stack.enter_async_context(api_server(process, timeout_seconds=API_SECONDS))
-        idempotency = PostgresIdempotency(pool)
+        idempotency = PostgresIdempotencyStore(pool)
         counters = await stack.enter_async_context(
             open_counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
         )

@@ -1,82 +1,33 @@
-"""The gate: what every effect of an order must pass, and what the ledgers say of that order.
+"""The order gate: the row of an order that every effect passes, and what the three ledgers say of the order.
 
-One row per order in PostgreSQL decides whether its saga moves forward, is undone, or is over. Watch
-caches are several and stale, so money and stock are decided here and nowhere else.
+One row per order in PostgreSQL decides whether its saga moves forward, is compensated or is over. Watch
+caches are several and stale, so stock and money are decided here and nowhere else.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
 from orderplane.crds.order import Compensation, Order
-
-
-class GateState(StrEnum):
-    """OPEN admits holds, charges and labels; COMPENSATING admits their undoing; SEALED admits nothing."""
-
-    OPEN = "Open"
-    COMPENSATING = "Compensating"
-    SEALED = "Sealed"
-
-
-class Outcome(StrEnum):
-    """How an order ended. SHIPPED means the carrier has it: past the point of no return."""
-
-    SHIPPED = "Shipped"
-    DELIVERED = "Delivered"
-    FAILED = "Failed"
-    CANCELLED = "Cancelled"
-
-
-class ReservationState(StrEnum):
-    """One reservation in the stock ledger."""
-
-    HELD = "Held"
-    PINNED = "Pinned"  # a payment was begun: it cannot expire any more
-    COMMITTED = "Committed"
-    REJECTED = "Rejected"
-    EXPIRED = "Expired"
-    LOST = "Lost"
-    RELEASED = "Released"
-
-
-class PaymentState(StrEnum):
-    """One payment in the payment ledger."""
-
-    INTENDED = "Intended"
-    CAPTURED = "Captured"
-    DECLINED = "Declined"
-    CANCELLED = "Cancelled"
-    REFUNDED = "Refunded"
-
-
-class ShipmentState(StrEnum):
-    """One shipment in the shipment ledger."""
-
-    INTENDED = "Intended"
-    BOUGHT = "Bought"
-    REFUSED = "Refused"
-    VOIDED = "Voided"  # the carrier took the label back
-    CANCELLED = "Cancelled"  # no label was ever bought
-
-
-class TrackingStatus(StrEnum):
-    """Where the parcel is."""
-
-    PRE_TRANSIT = "PreTransit"
-    IN_TRANSIT = "InTransit"
-    DELIVERED = "Delivered"
-    RETURNED = "Returned"
+from orderplane.ledgers.states import (
+    LABEL_POSSIBLE,
+    RESERVING,
+    GateState,
+    Outcome,
+    PaymentState,
+    ReservationState,
+    ShipmentState,
+    TrackingStatus,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
     """One order's row with the state of its three ledgers, read in one snapshot.
 
-    `reservation`, `payment` and `shipment` are None where that step was never begun. `reason` and
-    `message` tell why the order is undone (`is_cancel`: because somebody asked for it);
-    `reservation_message` and the like are the reasons that the step's own ledger gave.
+    `reservation`, `payment` and `shipment` are None where that step was never begun. `reason` and `message`
+    say why the order is compensated (`is_cancel`: somebody asked for it); `reservation_message` and the like
+    are what the step's own ledger recorded.
     """
 
     merchant: str
@@ -102,15 +53,15 @@ class Gate:
     finished_at: datetime | None = None
 
     def advanced(self, reservation: ReservationState, payment: PaymentState | None = None) -> "Gate | None":
-        """As it is after a step forward; None where it was not open: whoever wants to know has to read it."""
-        return (
-            replace(self, reservation=reservation, payment=payment) if self.state is GateState.OPEN else None
-        )
+        """The gate after a step forward; None where it is not open: then it has to be read again."""
+        if self.state is not GateState.OPEN:
+            return None
+        return replace(self, reservation=reservation, payment=payment)
 
     @property
     def is_shipment_settled(self) -> bool:
-        """No label is out there, and none can come: money and stock may be given back."""
-        return self.shipment in (None, ShipmentState.REFUSED, ShipmentState.VOIDED, ShipmentState.CANCELLED)
+        """No valid label exists and none can come to exist: money and stock may be given back."""
+        return self.shipment not in LABEL_POSSIBLE
 
     @property
     def is_compensated(self) -> bool:
@@ -118,43 +69,49 @@ class Gate:
         return (
             self.is_shipment_settled
             and self.payment in (None, PaymentState.CANCELLED, PaymentState.REFUNDED)
-            and self.reservation
-            not in (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
+            and self.reservation not in (*RESERVING, ReservationState.COMMITTED)
         )
 
 
 class GateLedger(Protocol):
-    """The row per order that every effect must pass. Each method is one transaction."""
+    """The row of each order, which every effect passes. Each method is one transaction."""
 
     async def read(self, merchant: str, uid: str) -> Gate | None:
-        """The row with its three ledgers, in one snapshot; None where the order was never opened."""
+        """The row with its three ledgers; None where the order was never opened."""
         ...
 
     async def open(self, order: Order) -> Gate:
-        """Make the row and `order.created`, or answer the row that is there."""
+        """Insert the row with `order.created`; returns the row that is there if it was opened before."""
         ...
 
     async def compensate(
         self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool
     ) -> Gate:
-        """Decide that the order is undone; the first reason stays. Answers the row as it is then."""
+        """Decide that an open order is compensated; the first reason stays. Returns the row after it.
+
+        Raises:
+            GateClosed: the order was never opened.
+        """
         ...
 
     async def seal(self, merchant: str, uid: str) -> Gate:
-        """End an order that is being undone, with `order.failed` or `order.cancelled`.
+        """End an order that is compensated, with `order.failed` or `order.cancelled`.
 
-        Answers the row as it is: still COMPENSATING where a ledger holds something yet.
+        Returns the row after it: still COMPENSATING where a ledger holds something yet.
+
+        Raises:
+            GateClosed: the order was never opened.
         """
         ...
 
     async def unsealed(self, merchant: str, name: str) -> tuple[Gate, ...]:
-        """The rows under that name that are not over: one, unless an order of the same name vanished."""
+        """The unsealed rows of that name: at most one, unless an order of the same name vanished."""
         ...
 
     async def unsealed_page(self, after: tuple[str, str] | None, limit: int) -> tuple[Gate, ...]:
-        """All rows that are not over, a page at a time, by merchant and uid."""
+        """All unsealed rows by merchant and uid, `limit` a page, from after `after`."""
         ...
 
     async def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:
-        """What was undone so far, from the history."""
+        """The compensation that was done so far, from the history."""
         ...

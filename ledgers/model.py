@@ -8,17 +8,19 @@ from typing import Any
 from orderplane.crds.order import Compensation, CompensationStep, Item, Order
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
-from orderplane.ledgers.gate import (
-    Gate,
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry
+from orderplane.ledgers.shipments import Label, ShipmentEntry, ShipmentRef
+from orderplane.ledgers.states import (
     GateState,
     Outcome,
     PaymentState,
+    RefundState,
     ReservationState,
     ShipmentState,
     TrackingStatus,
+    VoidState,
 )
-from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry, RefundState
-from orderplane.ledgers.shipments import Label, ShipmentEntry, ShipmentRef, VoidState
 from orderplane.ledgers.stock import ReservationEntry
 
 KEPT = (ReservationState.HELD, ReservationState.PINNED)

@@ -1,28 +1,18 @@
-"""What the payment controller needs of the payment ledger."""
+"""The port of the payment ledger: what the payment controller needs of it."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from orderplane.ledgers.gate import PaymentState
+from orderplane.ledgers.states import PAID_BACK, PaymentState, RefundState
 
 
 class ProviderRefundState(StrEnum):
-    """Where the provider says one refund is."""
+    """The state of a refund at the payment provider."""
 
     PENDING = "Pending"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
-
-
-class RefundState(StrEnum):
-    """One refund in the ledger. SETTLED_BY_HAND: somebody paid it back outside, and signed for it."""
-
-    REQUESTED = "Requested"
-    PENDING = "Pending"
-    SUCCEEDED = "Succeeded"
-    FAILED = "Failed"
-    SETTLED_BY_HAND = "SettledByHand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +29,9 @@ class RefundEntry:
 
 @dataclass(frozen=True, slots=True)
 class PaymentEntry:
-    """One payment. A `confirm_attempt` above 0 means that a confirm was begun and may have landed."""
+    """One payment; amounts are in minor units. A `confirm_attempt` above 0 means that a confirm was begun and
+    may have taken the money, whatever was answered.
+    """
 
     order_uid: str
     amount: int
@@ -57,18 +49,17 @@ class PaymentEntry:
     @property
     def refunded(self) -> int:
         """Minor units that were given back."""
-        done = (RefundState.SUCCEEDED, RefundState.SETTLED_BY_HAND)
-        return sum(refund.amount for refund in self.refunds if refund.state in done)
+        return sum(refund.amount for refund in self.refunds if refund.state in PAID_BACK)
 
 
 class PaymentLedger(Protocol):
-    """Money that was taken and given back. Each method is one transaction and answers the entry after it.
+    """Money that is taken and given back. Each method is one transaction and returns the entry after it.
 
-    Raises (each of them): GateClosed where the order's row does not admit it.
+    Raises (all that change something): GateClosed where the order's row does not admit it.
     """
 
     async def uid_of(self, merchant: str, name: str) -> str | None:
-        """The order's uid of the newest entry that was made for a resource of that name."""
+        """The order's uid of the newest entry for a Payment of that name."""
         ...
 
     async def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
@@ -78,7 +69,7 @@ class PaymentLedger(Protocol):
     async def intend(
         self, merchant: str, order_uid: str, *, name: str, amount: int, currency: str, method: str
     ) -> PaymentEntry:
-        """Begin: pin the stock and write the entry. Needs OPEN.
+        """Begin: pin the stock and insert the entry. Needs OPEN.
 
         Raises:
             Refused: the amount is not the order's total (`AmountMismatch`).
@@ -87,7 +78,7 @@ class PaymentLedger(Protocol):
         ...
 
     async def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
-        """The provider stored a failure under create key `attempt`: use another. Needs OPEN."""
+        """The provider has stored a failure under create key `attempt`: use another key. Needs OPEN."""
         ...
 
     async def begin_confirm(
@@ -97,7 +88,7 @@ class PaymentLedger(Protocol):
         ...
 
     async def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
-        """Keep the id of an intent whose confirm was not admitted, to cancel it. OPEN or COMPENSATING."""
+        """Record an intent whose confirm was not admitted, so that it is cancelled. OPEN or COMPENSATING."""
         ...
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
@@ -105,7 +96,7 @@ class PaymentLedger(Protocol):
         ...
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
-        """The provider refused: `payment.failed`. OPEN or COMPENSATING."""
+        """The provider declined: `payment.failed`. OPEN or COMPENSATING."""
         ...
 
     async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
@@ -113,7 +104,7 @@ class PaymentLedger(Protocol):
         ...
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
-        """Decide to give back all that was captured. Needs COMPENSATING, and no label alive."""
+        """Decide to give back all that was captured. Needs COMPENSATING, and no label that may be valid."""
         ...
 
     async def record_refund(
@@ -126,9 +117,9 @@ class PaymentLedger(Protocol):
         state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
-        """Record the provider's answer; success appends `payment.refunded`. Needs COMPENSATING."""
+        """Record what the provider says of a refund; success is `payment.refunded`. Needs COMPENSATING."""
         ...
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
-        """Retry a refund under a new key, once the provider has none. Needs COMPENSATING."""
+        """Request a refund again, under another key; the provider has none of it. Needs COMPENSATING."""
         ...

@@ -1,27 +1,17 @@
-"""What the shipment controller needs of the shipment ledger."""
+"""The port of the shipment ledger: what the shipment controller, the poller and the pickup scheduler need of
+it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
-from orderplane.ledgers.gate import ShipmentState, TrackingStatus
-
-
-class VoidState(StrEnum):
-    """How the carrier answered the wish to take a label back."""
-
-    NONE = "None"  # nobody asked
-    SUBMITTED = "Submitted"  # taken: the label is dead, its cost is settled later
-    REFUNDED = "Refunded"
-    REJECTED = "Rejected"  # the label was used, or is too old
-    NOT_APPLICABLE = "NotApplicable"  # dead, and its cost is not given back
+from orderplane.ledgers.states import ShipmentState, TrackingStatus, VoidState
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Postage that was bought. `cost` is minor units of `currency`."""
+    """Postage that was bought; `cost` is in minor units of `currency`."""
 
     tracking_code: str
     tracker_id: str
@@ -34,7 +24,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class ShipmentEntry:
-    """One shipment. With `buy_begun_at` set, a label may have been bought, whatever we were answered."""
+    """One shipment. With `buy_begun_at` set, a label may have been bought, whatever was answered."""
 
     order_uid: str
     state: ShipmentState
@@ -51,7 +41,7 @@ class ShipmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class ShipmentRef:
-    """A bought shipment that somebody has to look after."""
+    """A shipment with a label that was claimed for polling or for a pickup."""
 
     merchant: str
     order_uid: str
@@ -64,7 +54,8 @@ class ShipmentRef:
 
 @dataclass(frozen=True, slots=True)
 class PickupClaim:
-    """Parcels that are to be collected together. `pickup_id` is the carrier's, once it was made there."""
+    """Parcels that are to be collected together; `pickup_id` is the carrier's, None until it was created
+    there."""
 
     batch: str
     parcels: Sequence[ShipmentRef]
@@ -72,13 +63,13 @@ class PickupClaim:
 
 
 class ShipmentLedger(Protocol):
-    """Labels that were bought and taken back. Each method is one transaction.
+    """Labels that are bought and voided. Each method is one transaction.
 
-    Raises (those with an order): GateClosed where the order's row does not admit it.
+    Raises (those with an order that change something): GateClosed where the order's row does not admit it.
     """
 
     async def uid_of(self, merchant: str, name: str) -> str | None:
-        """The order's uid of the newest entry that was made for a resource of that name."""
+        """The order's uid of the newest entry for a Shipment of that name."""
         ...
 
     async def read(self, merchant: str, order_uid: str) -> ShipmentEntry | None:
@@ -97,21 +88,21 @@ class ShipmentLedger(Protocol):
     async def begin_buy(
         self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
     ) -> ShipmentEntry:
-        """Write down that buying this shipment's label is about to be tried. Needs OPEN."""
+        """Write down that this shipment's label is about to be bought. Needs OPEN."""
         ...
 
     async def record_label(
         self, merchant: str, order_uid: str, label: Label, *, now: datetime, next_poll_at: datetime
     ) -> ShipmentEntry:
-        """A label was bought. OPEN: commit the stock, tell `order.shipped`. COMPENSATING: only note it.
+        """A label was bought. OPEN: commit the stock, `order.shipped`. COMPENSATING: record it, to void it.
 
         Args:
-            next_poll_at: When the carrier is first asked where the parcel is.
+            next_poll_at: When the carrier is first asked for the tracking status.
         """
         ...
 
     async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ShipmentEntry:
-        """The carrier will not take it. OPEN or COMPENSATING."""
+        """The carrier refuses the shipment. OPEN or COMPENSATING."""
         ...
 
     async def cancel(self, merchant: str, order_uid: str) -> ShipmentEntry:
@@ -119,37 +110,37 @@ class ShipmentLedger(Protocol):
         ...
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
-        """The label is dead: `shipment.cancelled`. Needs COMPENSATING."""
+        """The label is void: `shipment.cancelled`. Needs COMPENSATING."""
         ...
 
     async def record_tracking_status(
         self, merchant: str, order_uid: str, tracking_status: TrackingStatus
     ) -> ShipmentEntry:
-        """The parcel moved. The first scan seals the order; delivery tells `order.delivered`.
+        """The parcel moved. The first scan seals the order as shipped; delivery is `order.delivered`.
 
-        A label that was taken back is past moving: nothing changes.
+        A voided label and an older tracking status change nothing.
         """
         ...
 
     async def claim_due_for_polling(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
-        """Claim parcels whose turn it is, for `lease` seconds."""
+        """Claim shipments whose poll is due, for `lease` seconds."""
         ...
 
     async def schedule_polls(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
-        """Say when each is asked for next."""
+        """Set when each of them is polled next."""
         ...
 
     async def claim_pickup(self, now: datetime, limit: int, lease: float) -> PickupClaim | None:
-        """Claim parcels that wait for a collection, for `lease` seconds; None where there are none.
+        """Claim parcels that wait for a pickup, for `lease` seconds; None where there are none.
 
-        A batch whose pickup was made at the carrier and not confirmed comes again as it is, first.
+        A batch whose pickup was created at the carrier and not booked is claimed again as it is, first.
         """
         ...
 
     async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
-        """The carrier knows this batch's pickup; False where the batch was given up meanwhile."""
+        """The carrier has created the batch's pickup; False where another process claimed it meanwhile."""
         ...
 
     async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
-        """The collection of this batch is booked."""
+        """The batch's pickup is booked."""
         ...

@@ -1,4 +1,4 @@
-"""What the reservation controller needs of the stock ledger."""
+"""The port of the stock ledger: what the reservation controller needs of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from orderplane.crds.order import Item
-from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.states import ReservationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,21 +19,22 @@ class ReservationEntry:
 
 
 class StockLedger(Protocol):
-    """Stock on hand, and what of it is kept for whom. Each method is one transaction.
+    """Stock on hand, and the reservations of it. Each method is one transaction.
 
-    `holder` is the order's uid, or the Reservation's own where it stands alone (`order_uid` is None).
+    `holder` is the order's uid, or the Reservation's own uid where it has no order (`order_uid` is None).
     """
 
     async def uid_of(self, merchant: str, name: str) -> str | None:
-        """The holder of the newest entry that was made for a resource of that name."""
+        """The holder of the newest entry for a Reservation of that name."""
         ...
 
     async def overdue(self, limit: int) -> Sequence[tuple[str, str]]:
-        """Merchant and name of what no order answers for and is HELD past its time, the longest first."""
+        """Merchant and name of the reservations without an order that are HELD past their expiry, oldest
+        first."""
         ...
 
     async def read(self, merchant: str, holder: str) -> ReservationEntry | None:
-        """The entry; None where nothing was ever asked for."""
+        """The entry; None where nothing was ever reserved."""
         ...
 
     async def hold(
@@ -47,7 +48,8 @@ class StockLedger(Protocol):
         expires_at: datetime,
         traceparent: str | None,
     ) -> ReservationEntry:
-        """Take all lines or none: HELD with `inventory.reserved`, or REJECTED. Asked again: the first answer.
+        """Hold all lines or none: HELD with `inventory.reserved`, or REJECTED. A repeat returns the first
+        result.
 
         Raises:
             GateClosed: the order is not open.
@@ -55,13 +57,13 @@ class StockLedger(Protocol):
         ...
 
     async def expire(self, merchant: str, holder: str, now: datetime) -> ReservationEntry | None:
-        """Release what is HELD past its time; what is PINNED stays."""
+        """Release what is HELD past its expiry; what is PINNED stays."""
         ...
 
     async def release(self, merchant: str, holder: str) -> ReservationEntry | None:
         """Give back what is HELD, PINNED or COMMITTED.
 
         Raises:
-            GateClosed: the order is not being undone, or a label of it may still be alive.
+            GateClosed: the order is not being compensated, or a label of it may be valid.
         """
         ...

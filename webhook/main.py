@@ -13,7 +13,7 @@ import kopf
 from orderplane.adapters.dependencies import api_server, postgres
 from orderplane.adapters.kubernetes.kopf_runner import run_kopf
 from orderplane.adapters.process import Process, run_process
-from orderplane.ledgers.postgres.price_list import PostgresPriceList
+from orderplane.ledgers.postgres.products import PostgresPriceList
 from orderplane.webhook.handlers import registry_of
 from orderplane.webhook.settings import WebhookSettings
 

@@ -25,8 +25,8 @@ from orderplane.crds.order import Address
 from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Parcel, Service
 from orderplane.ledgers.errors import Refused, Transient, Unclear
-from orderplane.ledgers.gate import TrackingStatus
-from orderplane.ledgers.shipments import Label, VoidState
+from orderplane.ledgers.shipments import Label
+from orderplane.ledgers.states import TrackingStatus, VoidState
 
 T = TypeVar("T")
 

@@ -36,7 +36,8 @@ from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, K
 from orderplane.crds.order import Compensation, Order, child_name
 from orderplane.crds.reasons import Reason, missing
 from orderplane.ledgers.errors import Transient
-from orderplane.ledgers.gate import Gate, GateLedger, GateState
+from orderplane.ledgers.gate import Gate, GateLedger
+from orderplane.ledgers.states import GateState
 
 LOST_EVENT_SECONDS = 2.0
 """When to look again after a step whose result a watch event brings, in case that event is lost."""

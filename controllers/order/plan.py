@@ -13,7 +13,8 @@ from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
 from orderplane.crds.reasons import Reason, deleted
-from orderplane.ledgers.gate import Gate, GateState, Outcome, PaymentState, ReservationState, ShipmentState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState, Outcome, PaymentState, ReservationState, ShipmentState
 
 
 @dataclass(frozen=True, slots=True)

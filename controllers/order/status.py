@@ -27,8 +27,8 @@ from orderplane.crds.order import (
     TrackingInfo,
 )
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.gate import (
-    Gate,
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import (
     GateState,
     Outcome,
     PaymentState,

@@ -30,14 +30,9 @@ from orderplane.crds.meta import Kind
 from orderplane.crds.payment import Payment, PaymentStatus
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Refused, Transient, Unclear
-from orderplane.ledgers.gate import Gate, GateLedger, PaymentState, ReservationState
-from orderplane.ledgers.payments import (
-    PaymentEntry,
-    PaymentLedger,
-    ProviderRefundState,
-    RefundEntry,
-    RefundState,
-)
+from orderplane.ledgers.gate import Gate, GateLedger
+from orderplane.ledgers.payments import PaymentEntry, PaymentLedger, ProviderRefundState, RefundEntry
+from orderplane.ledgers.states import PaymentState, RefundState, ReservationState
 
 PENDING_SECONDS = 1.0
 """How soon the provider is asked again about what it is still working on."""

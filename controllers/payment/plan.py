@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
 from orderplane.crds.payment import Payment
-from orderplane.ledgers.gate import Gate, GateState, PaymentState
-from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.payments import PaymentEntry, RefundEntry
+from orderplane.ledgers.states import GateState, PaymentState, RefundState
 
 SAME_KEY_TRIES = 2
 """After so many failures the idempotency key may replay a stored error: another key is used."""

@@ -6,8 +6,8 @@ from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import Fact, child_conditions
 from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.gate import PaymentState
-from orderplane.ledgers.payments import PaymentEntry, RefundState
+from orderplane.ledgers.payments import PaymentEntry
+from orderplane.ledgers.states import PaymentState, RefundState
 
 
 def status_of(

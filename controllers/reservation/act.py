@@ -20,7 +20,8 @@ from orderplane.controllers.reservation.status import status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.reservation import Reservation, ReservationStatus
-from orderplane.ledgers.gate import Gate, GateLedger, ReservationState
+from orderplane.ledgers.gate import Gate, GateLedger
+from orderplane.ledgers.states import ReservationState
 from orderplane.ledgers.stock import ReservationEntry, StockLedger
 
 _Turn = Turn[Reservation, ReservationEntry]

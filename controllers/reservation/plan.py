@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
 from orderplane.crds.reservation import Reservation
-from orderplane.ledgers.gate import Gate, GateState, ReservationState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState, ReservationState
 from orderplane.ledgers.stock import ReservationEntry
 
 RETAIN = timedelta(hours=1)

@@ -6,7 +6,7 @@ from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import Fact, child_conditions
 from orderplane.crds.reasons import Reason
 from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
-from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.states import ReservationState
 from orderplane.ledgers.stock import ReservationEntry
 
 

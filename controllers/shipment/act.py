@@ -25,8 +25,9 @@ from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Shipment, ShipmentStatus
 from orderplane.ledgers.errors import Refused, Transient
-from orderplane.ledgers.gate import Gate, GateLedger, GateState, ShipmentState, TrackingStatus
-from orderplane.ledgers.shipments import Label, ShipmentEntry, ShipmentLedger, VoidState
+from orderplane.ledgers.gate import Gate, GateLedger
+from orderplane.ledgers.shipments import Label, ShipmentEntry, ShipmentLedger
+from orderplane.ledgers.states import GateState, ShipmentState, TrackingStatus, VoidState
 
 _Turn = Turn[Shipment, ShipmentEntry]
 

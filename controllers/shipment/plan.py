@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
 from orderplane.crds.shipment import Shipment
-from orderplane.ledgers.gate import Gate, GateState, ShipmentState
+from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.shipments import ShipmentEntry
+from orderplane.ledgers.states import GateState, ShipmentState
 
 
 @dataclass(frozen=True, slots=True)

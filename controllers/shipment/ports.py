@@ -7,8 +7,8 @@ from typing import Protocol
 
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
-from orderplane.ledgers.gate import TrackingStatus
-from orderplane.ledgers.shipments import Label, VoidState
+from orderplane.ledgers.shipments import Label
+from orderplane.ledgers.states import TrackingStatus, VoidState
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from orderplane.controllers.engine.conditions import Fact, child_conditions
 from orderplane.crds.order import TrackingInfo
 from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Pickup, Shipment, ShipmentPhase, ShipmentStatus
-from orderplane.ledgers.gate import ShipmentState, TrackingStatus
-from orderplane.ledgers.shipments import ShipmentEntry, VoidState
+from orderplane.ledgers.shipments import ShipmentEntry
+from orderplane.ledgers.states import ShipmentState, TrackingStatus, VoidState
 
 _VOID_REASONS = {
     VoidState.NONE: Reason.VOID_NONE,

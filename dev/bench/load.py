@@ -232,6 +232,7 @@ async def _sagas(pool: Pool, began: float) -> tuple[dict[str, int], float, float
             "  WHERE h.type = 'order.shipped' AND i.created_at >= to_timestamp($1)) AS each",
             began,
         )
+    assert latency is not None, "an aggregate has one row"
     return {row["ended"]: row["count"] for row in ends}, latency["p50"] or 0.0, latency["p95"] or 0.0
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orderplane.ledgers.postgres.recount import recount
+from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.session import Pool, session
 
 MERCHANT = "demo"

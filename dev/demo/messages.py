@@ -46,7 +46,7 @@ async def collect_messages(
 
 async def _look(pool: Pool, channels: Mapping[Channel, Outgoing]) -> Messages:
     async with session(pool) as connection:
-        rows = await connection.fetch(_EVENTS, MERCHANT)
+        rows = [dict(row) for row in await connection.fetch(_EVENTS, MERCHANT)]
     outgoing = {
         channel: Counter([reference async for reference in there.references()])
         for channel, there in channels.items()

@@ -17,7 +17,7 @@ from orderplane.crds.order import FINISHED
 from orderplane.dev.demo.catalogue import MERCHANT, RECOUNTED
 from orderplane.dev.demo.customers import Customer, arrive
 from orderplane.dev.demo.mix import Case, Story
-from orderplane.ledgers.postgres.recount import recount
+from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.session import Pool, session
 
 _SECONDS = 30.0

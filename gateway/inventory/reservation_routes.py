@@ -40,9 +40,9 @@ from orderplane.gateway.inventory import views
 from orderplane.gateway.inventory.requests import ReleaseRequest, ReserveRequest
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import Services, ServicesDep
-from orderplane.ledgers.gate import ReservationState
 from orderplane.ledgers.postgres.idempotency import IdempotencyKey, StoredResponse
 from orderplane.ledgers.postgres.inventory import PostgresInventory, ReservationRecord
+from orderplane.ledgers.states import ReservationState
 
 router = APIRouter(tags=["inventory"])
 

@@ -26,7 +26,7 @@ from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.products.routes import not_found as product_not_found
 from orderplane.gateway.services import Services, ServicesDep
 from orderplane.ledgers.postgres.idempotency import Effect, IdempotencyKey, KeyReused, StoredResponse
-from orderplane.ledgers.postgres.recount import (
+from orderplane.ledgers.postgres.inventory import (
     Recount,
     StockConflict,
     StockNotCounted,

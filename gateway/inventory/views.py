@@ -8,9 +8,8 @@ from typing_extensions import TypedDict
 
 from orderplane.crds.reservation import ReservationPhase, ReservationSpec
 from orderplane.gateway.http.documentation import Count, Next, Sku, Time
-from orderplane.ledgers.gate import ReservationState
-from orderplane.ledgers.postgres.inventory import ReservationRecord, StockLevel, StockMovement
-from orderplane.ledgers.postgres.recount import Recount
+from orderplane.ledgers.postgres.inventory import Recount, ReservationRecord, StockLevel, StockMovement
+from orderplane.ledgers.states import ReservationState
 
 _RESERVATION = "r-mfrggzdfmztwq2lknnwg23tpoa"
 

@@ -9,7 +9,8 @@ from enum import Enum, auto
 from orderplane.crds.documents import OrderDocument
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway.http.problems import Problem
-from orderplane.ledgers.gate import Gate, GateState, Outcome, TrackingStatus
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState, Outcome, TrackingStatus
 
 
 class CancelAction(Enum):

@@ -11,7 +11,7 @@ from orderplane.crds.documents import OrderDocument
 from orderplane.crds.order import Compensation, OrderPhase
 from orderplane.events.types import EventType
 from orderplane.gateway.orders.views import CompensationView, Id, Uid
-from orderplane.ledgers.postgres.timeline import Timeline
+from orderplane.ledgers.postgres.history import Timeline
 
 Timestamp = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-01-31T12:00:00.123456Z"])]
 

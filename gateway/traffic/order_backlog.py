@@ -87,6 +87,7 @@ class PostgresOrderBacklog:
                 self._read_at = await connection.fetchval("SELECT now()")
                 self._since = self._read_at - WINDOW
             row = await connection.fetchrow(BACKLOG_QUERY, self._since, self._read_at, MAX_ORDERS)
+        assert row is not None, "an aggregate has one row"
         at, untouched = row["at"], row["first_untouched"]
         backlog = OrderBacklog(
             waiting=row["waiting"],

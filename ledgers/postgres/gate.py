@@ -1,14 +1,24 @@
-"""The gate in PostgreSQL, and the fence that every other ledger puts in front of its effects."""
+"""The order gate in PostgreSQL: every effect of an order locks its row first.
 
-from typing import Any
+All statements run in READ COMMITTED. A statement that had to wait for a row lock goes on with the newest
+version of that row, but sees every other row as it was when the statement began. So a statement that decides
+by a row also locks or updates it: PostgreSQL then re-evaluates its conditions on the newest version.
+
+Source: https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from orderplane.crds.meta import TRACEPARENT_ANNOTATION
 from orderplane.crds.order import Compensation, CompensationStep, Order
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed
-from orderplane.ledgers.gate import (
-    Gate,
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.postgres.history import append_event, event_arguments
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
+from orderplane.ledgers.states import (
     GateState,
     Outcome,
     PaymentState,
@@ -16,32 +26,51 @@ from orderplane.ledgers.gate import (
     ShipmentState,
     TrackingStatus,
 )
-from orderplane.ledgers.postgres.history import insert_told, record, told_arguments
-from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
 
-_SELECT = """
-SELECT o.*,
-       r.state AS reservation, r.message AS reservation_message,
-       p.state AS payment, p.reason AS payment_reason, p.message AS payment_message,
-       s.state AS shipment, s.reason AS shipment_reason, s.message AS shipment_message,
-       s.tracking_status, s.tracking_code, s.tracking_url, s.carrier
-FROM orders o
-LEFT JOIN reservations r ON r.merchant = o.merchant AND r.holder = o.uid
-LEFT JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
-LEFT JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
+_LOCK = """
+SELECT merchant, uid, name, state, currency, total, traceparent FROM orders
+WHERE merchant = $1 AND uid = $2 FOR UPDATE
 """
-_READ = _SELECT + "WHERE o.merchant = $1 AND o.uid = $2"
-_READ_UNSEALED = _SELECT + "WHERE o.state <> 'Sealed' "
 
-_OPEN = f"""
-WITH told AS (
+_READ = "SELECT * FROM order_gates WHERE merchant = $1 AND uid = $2"
+
+_READ_UNSEALED = "SELECT * FROM order_gates WHERE state <> 'Sealed' AND merchant = $1 AND name = $2"
+
+_READ_UNSEALED_PAGE = """
+SELECT * FROM order_gates WHERE state <> 'Sealed' AND (merchant, uid) > ($1, $2::uuid)
+ORDER BY merchant, uid LIMIT $3
+"""
+
+# An order is opened once, with its total; `order.created` is its event number 1.
+_OPEN = """
+WITH opened AS (
     INSERT INTO orders (merchant, uid, name, traceparent, currency, total, seq)
     VALUES ($1, $2, $3, $4, $5, $6, 1) ON CONFLICT DO NOTHING RETURNING *
 )
-{insert_told(7)}
-"""  # noqa: S608
+INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, partition, seq)
+SELECT $7::uuid, merchant, uid, name, $8::text,
+    jsonb_build_object('merchant', merchant, 'order', jsonb_build_object('name', name, 'uid', uid))
+        || $9::jsonb,
+    traceparent, $10::smallint, seq
+FROM opened RETURNING seq
+"""
 
-_COMPENSATION = """
+# The first reason for the compensation stays.
+_COMPENSATE = """
+UPDATE orders
+SET state = 'Compensating', reason = $3, message = $4, is_cancel = $5, compensating_at = now()
+WHERE merchant = $1 AND uid = $2 AND state = 'Open'
+"""
+
+# Nothing moves after the seal. An order that is shipped is finished only when it is delivered.
+_SEAL = """
+UPDATE orders
+SET state = 'Sealed', outcome = $3, sealed_at = coalesce(sealed_at, clock_timestamp()),
+    finished_at = CASE WHEN $3 = 'Shipped' THEN NULL ELSE now() END
+WHERE merchant = $1 AND uid = $2
+"""
+
+_READ_COMPENSATION = """
 SELECT type, data, at FROM history
 WHERE subject = $1 AND merchant = $2
   AND type IN ('inventory.released', 'payment.cancelled', 'payment.refunded', 'shipment.cancelled')
@@ -49,78 +78,70 @@ ORDER BY seq
 """
 
 
-def gate_of(uid: str, *states: GateState) -> str:
-    """The part of a statement that locks an order's row, `gate`, where it admits the effect.
+class OrderRow(NamedTuple):
+    """The row of an order, which the current transaction has locked."""
 
-    A statement that had to wait for the lock sees other rows as they were before. So it locks or changes
-    every row that it decides by: PostgreSQL then looks at the newest version of each.
+    merchant: str
+    uid: UUID
+    name: str
+    state: GateState
+    currency: str
+    total: int
+    traceparent: str | None
 
-    Source: https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED
+
+async def find_and_lock(connection: Connection, merchant: str, uid: str | UUID) -> OrderRow | None:
+    """Lock the row of an order until the transaction ends; None where the order was never opened."""
+    row = await connection.fetchrow(_LOCK, merchant, uid)
+    return order_row(row) if row else None
+
+
+async def lock_gate(connection: Connection, merchant: str, uid: str | UUID, *states: GateState) -> OrderRow:
+    """Lock the row of an order until the transaction ends.
 
     Args:
-        uid: The argument with the order's uid; $1 is the merchant.
-    """
-    admitted = ", ".join(f"'{state}'" for state in states)
-    return (
-        f"gate AS (SELECT * FROM orders WHERE merchant = $1 AND uid = {uid} AND state IN ({admitted}) "  # noqa: S608
-        "FOR UPDATE)"
-    )
-
-
-def told_of(effect: str) -> str:
-    """The part of a statement that numbers an event, `told`, where the part `effect` has a row."""
-    return (
-        "told AS (UPDATE orders o SET seq = o.seq + 1 "  # noqa: S608
-        f"FROM gate, {effect} WHERE o.merchant = gate.merchant AND o.uid = gate.uid RETURNING o.*)"
-    )
-
-
-async def pass_gate(connection: Connection, merchant: str, uid: str, *states: GateState) -> Any:
-    """Lock the order's row until the transaction ends, and see that it admits the effect.
+        states: Those that admit the effect.
 
     Raises:
         GateClosed: the row is in another state, or there is none.
     """
-    row = await connection.fetchrow(
-        "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, uid
-    )
+    row = await find_and_lock(connection, merchant, uid)
     if row is None:
         raise GateClosed(f"order {merchant}/{uid} was never opened")
-    if row["state"] not in states:
-        raise GateClosed(f"order {merchant}/{row['name']} is {row['state']}, not {' or '.join(states)}")
+    if row.state not in states:
+        raise GateClosed(f"order {merchant}/{row.name} is {row.state}, not {' or '.join(states)}")
     return row
 
 
-async def tell(
-    connection: Connection, row: Any, type_: EventType, data: dict[str, Any], *, effect: UUID | None = None
+async def append_order_event(
+    connection: Connection,
+    order: OrderRow,
+    type_: EventType,
+    data: Mapping[str, Any],
+    *,
+    effect: UUID | None = None,
 ) -> None:
-    """Record an event of an order whose row is locked here; `effect` is the order itself unless given."""
-    await record(
+    """Append an event of an order whose row is locked; `effect` is the order itself unless given."""
+    await append_event(
         connection,
         type_=type_,
-        effect=effect or row["uid"],
-        merchant=row["merchant"],
-        subject=row["uid"],
-        name=row["name"],
+        effect=effect or order.uid,
+        merchant=order.merchant,
+        subject=order.uid,
+        name=order.name,
         seq=None,
         data={
-            "merchant": row["merchant"],
-            "order": {"name": row["name"], "uid": str(row["uid"])},
+            "merchant": order.merchant,
+            "order": {"name": order.name, "uid": str(order.uid)},
             **data,
         },
-        traceparent=row["traceparent"],
+        traceparent=order.traceparent,
     )
 
 
-async def seal_as(connection: Connection, row: Any, outcome: Outcome) -> None:
-    """Nothing moves after this; `row` is locked by this transaction."""
-    await connection.execute(
-        "UPDATE orders SET state = 'Sealed', outcome = $3, "
-        "sealed_at = coalesce(sealed_at, clock_timestamp()), "
-        "finished_at = CASE WHEN $3 = 'Shipped' THEN NULL ELSE now() END "
-        "WHERE merchant = $1 AND uid = $2",
-        row["merchant"], row["uid"], outcome.value,
-    )  # fmt: skip
+async def seal_as(connection: Connection, order: OrderRow, outcome: Outcome) -> None:
+    """End an order whose row is locked."""
+    await connection.execute(_SEAL, order.merchant, order.uid, outcome.value)
 
 
 class PostgresGateLedger:
@@ -148,87 +169,80 @@ class PostgresGateLedger:
                 _OPEN,
                 merchant, uid, name, order.metadata.annotations.get(TRACEPARENT_ANNOTATION),
                 quote.currency, quote.amounts.total,
-                *told_arguments(EventType.ORDER_CREATED, UUID(uid), data),
+                *event_arguments(EventType.ORDER_CREATED, UUID(uid), data),
             )  # fmt: skip
-        if is_new is not None:
-            return Gate(merchant, uid, name, GateState.OPEN)
-        gate = await self.read(merchant, uid)
-        assert gate is not None
-        return gate
+            if is_new is not None:
+                return Gate(merchant, uid, name, GateState.OPEN)
+            return await _reread(connection, merchant, uid)
 
     async def compensate(
         self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool
     ) -> Gate:
         async with session(self._pool) as connection:
-            await connection.execute(
-                "UPDATE orders SET state = 'Compensating', reason = $3, message = $4, is_cancel = $5, "
-                "compensating_at = now() WHERE merchant = $1 AND uid = $2 AND state = 'Open'",
-                merchant, uid, reason, message, is_cancel,
-            )  # fmt: skip
-        gate = await self.read(merchant, uid)
-        if gate is None:
-            raise GateClosed(f"order {merchant}/{uid} was never opened")
-        return gate
+            await connection.execute(_COMPENSATE, merchant, uid, reason, message, is_cancel)
+            return await _reread(connection, merchant, uid)
 
     async def seal(self, merchant: str, uid: str) -> Gate:
         async with transaction(self._pool) as connection:
-            locked = await connection.fetchrow(
-                "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, uid
-            )
-            gate = _gate(await connection.fetchrow(_READ, merchant, uid))
+            order = await lock_gate(connection, merchant, uid, *GateState)
+            gate = await _reread(connection, merchant, uid)
             if gate.state is not GateState.COMPENSATING or not gate.is_compensated:
                 return gate
             outcome = Outcome.CANCELLED if gate.is_cancel else Outcome.FAILED
             type_ = EventType.ORDER_CANCELLED if gate.is_cancel else EventType.ORDER_FAILED
-            await seal_as(connection, locked, outcome)
-            await tell(connection, locked, type_, {"reason": gate.reason, "message": gate.message})
-            return _gate(await connection.fetchrow(_READ, merchant, uid))
+            await seal_as(connection, order, outcome)
+            await append_order_event(
+                connection, order, type_, {"reason": gate.reason, "message": gate.message}
+            )
+            return await _reread(connection, merchant, uid)
 
     async def unsealed(self, merchant: str, name: str) -> tuple[Gate, ...]:
-        return await self._fetch(_READ_UNSEALED + "AND o.merchant = $1 AND o.name = $2", merchant, name)
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(_READ_UNSEALED, merchant, name)
+        return tuple(_gate(row) for row in rows)
 
     async def unsealed_page(self, after: tuple[str, str] | None, limit: int) -> tuple[Gate, ...]:
-        merchant, uid = after or ("", "00000000-0000-0000-0000-000000000000")
-        return await self._fetch(
-            _READ_UNSEALED + "AND (o.merchant, o.uid) > ($1, $2::uuid) ORDER BY o.merchant, o.uid LIMIT $3",
-            merchant, uid, limit,
-        )  # fmt: skip
-
-    async def _fetch(self, query: str, *arguments: object) -> tuple[Gate, ...]:
+        merchant, uid = after or ("", str(UUID(int=0)))
         async with session(self._pool) as connection:
-            rows = await connection.fetch(query, *arguments)
+            rows = await connection.fetch(_READ_UNSEALED_PAGE, merchant, uid, limit)
         return tuple(_gate(row) for row in rows)
 
     async def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:
         async with session(self._pool) as connection:
-            rows = await connection.fetch(_COMPENSATION, UUID(uid), merchant)
+            rows = await connection.fetch(_READ_COMPENSATION, UUID(uid), merchant)
         return tuple(_compensation(row) for row in rows)
 
 
-def _compensation(row: Any) -> Compensation:
+async def _reread(connection: Connection, merchant: str, uid: str) -> Gate:
+    row = await connection.fetchrow(_READ, merchant, uid)
+    if row is None:
+        raise GateClosed(f"order {merchant}/{uid} was never opened")
+    return _gate(row)
+
+
+def order_row(row: Row) -> OrderRow:
+    """Of a row of `orders`, what effects need to know."""
+    return OrderRow(
+        row["merchant"], row["uid"], row["name"], GateState(row["state"]), row["currency"], row["total"],
+        row["traceparent"],
+    )  # fmt: skip
+
+
+def _compensation(row: Row) -> Compensation:
     data = row["data"]
     match row["type"]:
-        case "inventory.released":
-            return Compensation(
-                step=CompensationStep.RELEASE_STOCK, reference=data["reservation"]["name"], at=row["at"]
-            )
-        case "payment.cancelled":
-            return Compensation(
-                step=CompensationStep.CANCEL_PAYMENT, reference=data["intentId"] or "none", at=row["at"]
-            )
-        case "payment.refunded":
-            return Compensation(
-                step=CompensationStep.REFUND_PAYMENT,
-                reference=data["providerId"] or data["refundId"],
-                at=row["at"],
-            )
+        case EventType.INVENTORY_RELEASED:
+            step, reference = CompensationStep.RELEASE_STOCK, data["reservation"]["name"]
+        case EventType.PAYMENT_CANCELLED:
+            step, reference = CompensationStep.CANCEL_PAYMENT, data["intentId"] or "none"
+        case EventType.PAYMENT_REFUNDED:
+            step, reference = CompensationStep.REFUND_PAYMENT, data["providerId"] or data["refundId"]
         case _:
-            return Compensation(
-                step=CompensationStep.CANCEL_SHIPMENT, reference=data["trackingCode"], at=row["at"]
-            )
+            step, reference = CompensationStep.CANCEL_SHIPMENT, data["trackingCode"]
+    return Compensation(step=step, reference=reference, at=row["at"])
 
 
-def _gate(row: Any) -> Gate:
+def _gate(row: Row) -> Gate:
     return Gate(
         merchant=row["merchant"],
         uid=str(row["uid"]),
@@ -246,7 +260,7 @@ def _gate(row: Any) -> Gate:
         shipment=ShipmentState(row["shipment"]) if row["shipment"] else None,
         shipment_reason=row["shipment_reason"],
         shipment_message=row["shipment_message"],
-        tracking_status=TrackingStatus(row["tracking_status"] or "PreTransit"),
+        tracking_status=TrackingStatus(row["tracking_status"] or TrackingStatus.PRE_TRANSIT),
         tracking_code=row["tracking_code"],
         tracking_url=row["tracking_url"],
         carrier=row["carrier"],

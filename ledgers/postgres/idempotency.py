@@ -1,26 +1,82 @@
-"""Idempotency keys: which request a key stands for, who is working on it, and what was answered.
+"""Idempotency keys: which request a key belongs to, who is working on it, and the response that was stored.
 
-Where the effect is in PostgreSQL, it is one transaction with the answer (`once`). Where a resource is made,
-there is a claim, a lease by the database's clock. Whoever holds it may create the resource; it is held for
-longer than a create can take, so that a claim that is over means: that create has landed, or never will.
+Where the effect is in PostgreSQL, it is in one transaction with its response (`once`). Where a resource is
+created, the key is claimed first: a lease by the database's clock, whose holder may create the resource. The
+lease is longer than a create can take, so once it is over, that create has landed or never will.
 """
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 
 KEEP_DAYS = 30
-"""How long a key is kept at least; and a day beyond the end of its order."""
+"""How long a key is kept at least; the key of an order also until a day after the order has finished."""
 
-_MADE = {
+_FIND = """
+SELECT *, claimed_until > now() AS is_claimed FROM idempotency
+WHERE merchant = $1 AND principal = $2 AND key_hash = $3
+"""
+
+# A second request at the same time waits here until the first one commits or rolls back.
+_INSERT = """
+INSERT INTO idempotency (merchant, principal, key_hash, fingerprint) VALUES ($1, $2, $3, $4)
+ON CONFLICT DO NOTHING RETURNING true
+"""
+
+_SET_RESPONSE = """
+UPDATE idempotency SET status = $4, body = $5 WHERE merchant = $1 AND principal = $2 AND key_hash = $3
+"""
+
+_CLAIM = """
+INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, kind, name, manifest, claimed_until)
+VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8))
+ON CONFLICT DO NOTHING RETURNING attempt
+"""
+
+# Only a claim that is over can be taken over, and only once: the attempt is the fencing token.
+_TAKE_OVER = """
+UPDATE idempotency SET attempt = attempt + 1, claimed_until = now() + make_interval(secs => $5)
+WHERE merchant = $1 AND principal = $2 AND key_hash = $3
+  AND status IS NULL AND attempt = $4 AND claimed_until <= now()
+RETURNING attempt
+"""
+
+_END_CLAIM = """
+UPDATE idempotency SET claimed_until = now() + make_interval(secs => $5)
+WHERE merchant = $1 AND principal = $2 AND key_hash = $3 AND status IS NULL AND attempt = $4
+"""
+
+_DELETE = """
+DELETE FROM idempotency
+WHERE merchant = $1 AND principal = $2 AND key_hash = $3 AND status IS NULL AND attempt = $4
+"""
+
+# The first response stays: a later one is answered with it.
+_STORE = """
+UPDATE idempotency SET status = coalesce(status, $4), body = coalesce(body, $5)
+WHERE merchant = $1 AND principal = $2 AND key_hash = $3 RETURNING status, body
+"""
+
+_FIND_CREATED = {
     Kind.ORDER: "SELECT uid FROM orders WHERE merchant = $1 AND name = $2 ORDER BY opened_at LIMIT 1",
     Kind.RESERVATION: "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 "
     "ORDER BY created_at LIMIT 1",
 }
+
+_PURGE = """
+DELETE FROM idempotency WHERE (merchant, principal, key_hash) IN (
+    SELECT merchant, principal, key_hash FROM idempotency i
+    WHERE created_at < now() - make_interval(days => $1) AND NOT EXISTS (
+        SELECT FROM orders o
+        WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name
+          AND (o.finished_at IS NULL OR o.finished_at > now() - interval '1 day')
+    )
+    ORDER BY created_at LIMIT $2
+)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +90,7 @@ class IdempotencyKey:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to carry one key's request out; the highest `attempt` holds it."""
+    """The right to carry out the request of one key; the highest `attempt` has it."""
 
     ref: IdempotencyKey
     attempt: int
@@ -42,7 +98,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """What a key's request was answered, for good."""
+    """The response to the request of a key; it never changes."""
 
     status: int
     body: str
@@ -50,9 +106,10 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyRecord:
-    """One key's row. `response` is None until it is finished; `is_claimed`: someone is at it right now.
+    """The row of one key. `response` is None until the request is finished; `is_claimed`: a request works on
+    it now.
 
-    `manifest` is the resource that is made for it, None where that is none.
+    `manifest` is the resource that is created for it, None where none is.
     """
 
     fingerprint: bytes
@@ -64,22 +121,22 @@ class IdempotencyRecord:
 
 @dataclass(frozen=True, slots=True)
 class IdempotentResponse:
-    """The answer to give; `is_replayed`: an earlier request with the key was given it."""
+    """The response to give; `is_replayed`: it was stored by an earlier request with the key."""
 
     response: StoredResponse
     is_replayed: bool
 
 
 Effect = Callable[[Connection], Awaitable[StoredResponse]]
-"""Changes something in the transaction of the connection, and answers what to say of it."""
+"""Makes changes in the transaction of the connection and returns the response to them."""
 
 
 class KeyReused(Exception):  # noqa: N818
     """The key belongs to another request; nothing was done."""
 
 
-class PostgresIdempotency:
-    """The table `idempotency`. But for `once` each method is one statement; raises as `session` does."""
+class PostgresIdempotencyStore:
+    """The table `idempotency`. Each method but `once` is one statement; raises as `session` does."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -87,36 +144,23 @@ class PostgresIdempotency:
     async def find(self, ref: IdempotencyKey) -> IdempotencyRecord | None:
         """The row of a key."""
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(
-                "SELECT *, claimed_until > now() AS is_claimed FROM idempotency "
-                "WHERE merchant = $1 AND principal = $2 AND key_hash = $3",
-                *_arguments(ref),
-            )
+            row = await connection.fetchrow(_FIND, *_arguments(ref))
         return _entry(row) if row else None
 
     async def once(self, ref: IdempotencyKey, fingerprint: bytes, effect: Effect) -> IdempotentResponse:
-        """Carry `effect` out in the transaction that stores its answer; a key that has one gets that.
+        """Run `effect` in the transaction that stores its response; a key that has a response gets that one.
 
-        A second request at the same time waits here for the first. Where `effect` raises, nothing was done,
-        and the key is as unused as before.
+        A second request at the same time waits for the first. Where `effect` raises, the transaction is
+        rolled back and the key is unused.
 
         Raises:
             KeyReused: the key belongs to a request with another fingerprint.
         """
         async with transaction(self._pool) as connection:
-            is_first = await connection.fetchval(
-                "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint) "
-                "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING RETURNING true",
-                *_arguments(ref), fingerprint,
-            )  # fmt: skip
-            if is_first:
-                answer = await effect(connection)
-                await connection.execute(
-                    "UPDATE idempotency SET status = $4, body = $5 "
-                    "WHERE merchant = $1 AND principal = $2 AND key_hash = $3",
-                    *_arguments(ref), answer.status, answer.body,
-                )  # fmt: skip
-                return IdempotentResponse(answer, is_replayed=False)
+            if await connection.fetchval(_INSERT, *_arguments(ref), fingerprint):
+                response = await effect(connection)
+                await connection.execute(_SET_RESPONSE, *_arguments(ref), response.status, response.body)
+                return IdempotentResponse(response, is_replayed=False)
         entry = await self.find(ref)
         if entry is None or entry.response is None or entry.fingerprint != fingerprint:
             raise KeyReused
@@ -125,81 +169,48 @@ class PostgresIdempotency:
     async def claim(
         self, ref: IdempotencyKey, *, fingerprint: bytes, manifest: Manifest, seconds: float
     ) -> Claim | None:
-        """Make the row and hold it; None where the key has a row already."""
+        """Insert the row and claim it; None where the key has a row already."""
         async with session(self._pool) as connection:
             attempt = await connection.fetchval(
-                "INSERT INTO idempotency "
-                "(merchant, principal, key_hash, fingerprint, kind, name, manifest, claimed_until) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7, now() + make_interval(secs => $8)) "
-                "ON CONFLICT DO NOTHING RETURNING attempt",
-                *_arguments(ref), fingerprint, manifest["kind"], manifest["metadata"]["name"], manifest,
-                seconds,
+                _CLAIM,
+                *_arguments(ref), fingerprint, manifest["kind"], manifest["metadata"]["name"],
+                manifest, seconds,
             )  # fmt: skip
         return Claim(ref, attempt) if attempt else None
 
     async def take_over(self, ref: IdempotencyKey, attempt: int, *, seconds: float) -> Claim | None:
-        """Hold an unfinished row whose claim `attempt` is over; None where somebody was faster."""
+        """Claim a row without a response whose claim `attempt` is over; None where another request was
+        faster."""
         async with session(self._pool) as connection:
-            taken = await connection.fetchval(
-                "UPDATE idempotency SET attempt = attempt + 1, "
-                "claimed_until = now() + make_interval(secs => $5) "
-                "WHERE merchant = $1 AND principal = $2 AND key_hash = $3 "
-                "AND status IS NULL AND attempt = $4 AND claimed_until <= now() "
-                "RETURNING attempt",
-                *_arguments(ref), attempt, seconds,
-            )  # fmt: skip
+            taken = await connection.fetchval(_TAKE_OVER, *_arguments(ref), attempt, seconds)
         return Claim(ref, taken) if taken else None
 
-    async def give_up(self, claim: Claim, *, seconds: float) -> None:
+    async def end_claim(self, claim: Claim, *, seconds: float) -> None:
         """End a claim early, in `seconds`: the row stays, and the next request finishes it."""
         async with session(self._pool) as connection:
-            await connection.execute(
-                "UPDATE idempotency SET claimed_until = now() + make_interval(secs => $5) "
-                "WHERE merchant = $1 AND principal = $2 AND key_hash = $3 "
-                "AND status IS NULL AND attempt = $4",
-                *_arguments(claim.ref), claim.attempt, seconds,
-            )  # fmt: skip
+            await connection.execute(_END_CLAIM, *_arguments(claim.ref), claim.attempt, seconds)
 
-    async def forget(self, claim: Claim) -> None:
-        """Take the row away: nothing was made, and the key can be used for another request."""
+    async def delete(self, claim: Claim) -> None:
+        """Delete the row: nothing was created, and the key can be used for another request."""
         async with session(self._pool) as connection:
-            await connection.execute(
-                "DELETE FROM idempotency "
-                "WHERE merchant = $1 AND principal = $2 AND key_hash = $3 "
-                "AND status IS NULL AND attempt = $4",
-                *_arguments(claim.ref), claim.attempt,
-            )  # fmt: skip
+            await connection.execute(_DELETE, *_arguments(claim.ref), claim.attempt)
 
-    async def store(self, ref: IdempotencyKey, answer: StoredResponse) -> StoredResponse:
-        """Store the answer, once: answers the one that was first."""
+    async def store(self, ref: IdempotencyKey, response: StoredResponse) -> StoredResponse:
+        """Store the response; returns the first one that was stored."""
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(
-                # coalesce: whoever comes second writes back what is there, and is told of it.
-                "UPDATE idempotency SET status = coalesce(status, $4), body = coalesce(body, $5) "
-                "WHERE merchant = $1 AND principal = $2 AND key_hash = $3 RETURNING status, body",
-                *_arguments(ref), answer.status, answer.body,
-            )  # fmt: skip
-        return StoredResponse(row["status"], row["body"]) if row else answer
+            row = await connection.fetchrow(_STORE, *_arguments(ref), response.status, response.body)
+        return StoredResponse(row["status"], row["body"]) if row else response
 
     async def created_uid(self, kind: Kind, merchant: str, name: str) -> str | None:
-        """The uid of the first of that name that the ledgers know, also if it is gone."""
+        """The uid of the first resource of that name in the ledgers, also where the resource is gone."""
         async with session(self._pool) as connection:
-            uid = await connection.fetchval(_MADE[kind], merchant, name)
+            uid = await connection.fetchval(_FIND_CREATED[kind], merchant, name)
         return str(uid) if uid else None
 
     async def purge(self, *, limit: int = 1000) -> int:
-        """Drop keys that are old enough, at most `limit`; answers how many."""
+        """Delete keys that are old enough, at most `limit`; returns how many."""
         async with session(self._pool) as connection:
-            tag = await connection.execute(
-                "DELETE FROM idempotency WHERE (merchant, principal, key_hash) IN ("
-                "  SELECT merchant, principal, key_hash FROM idempotency i "
-                "  WHERE created_at < now() - make_interval(days => $1) AND NOT EXISTS ("
-                "    SELECT FROM orders o "
-                "    WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name "
-                "    AND (o.finished_at IS NULL OR o.finished_at > now() - interval '1 day')) "
-                "  ORDER BY created_at LIMIT $2)",
-                KEEP_DAYS, limit,
-            )  # fmt: skip
+            tag = await connection.execute(_PURGE, KEEP_DAYS, limit)
         return int(tag.rpartition(" ")[2])
 
 
@@ -207,7 +218,7 @@ def _arguments(ref: IdempotencyKey) -> tuple[str, str, bytes]:
     return ref.merchant, ref.principal, ref.key_hash
 
 
-def _entry(row: Any) -> IdempotencyRecord:
+def _entry(row: Row) -> IdempotencyRecord:
     return IdempotencyRecord(
         fingerprint=row["fingerprint"],
         manifest=row["manifest"],

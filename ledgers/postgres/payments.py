@@ -3,19 +3,35 @@
 from typing import Any
 from uuid import UUID, uuid5
 
+import orjson
+
+from orderplane.crds.money import format_minor
 from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
-from orderplane.ledgers.gate import GateState, PaymentState, ShipmentState
-from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry, RefundState
-from orderplane.ledgers.postgres.gate import gate_of, pass_gate, tell, told_of
-from orderplane.ledgers.postgres.history import insert_told, told_arguments
-from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
+from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry
+from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate
+from orderplane.ledgers.postgres.history import event_arguments
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
+from orderplane.ledgers.postgres.stock import refuse_while_label_possible
+from orderplane.ledgers.states import EVER_CAPTURED, RESERVING, GateState, PaymentState, RefundState
 
-_LIVE = (GateState.OPEN, GateState.COMPENSATING)
+_FIND_ORDER = """
+SELECT order_uid FROM payments WHERE merchant = $1 AND name = $2 ORDER BY created_at DESC LIMIT 1
+"""
 
-_INTEND = f"""
-WITH {gate_of("$2", GateState.OPEN)}, pinned AS (
+_READ = "SELECT * FROM payments WHERE merchant = $1 AND order_uid = $2"
+
+_READ_REFUNDS = "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at, id"
+
+_READ_RESERVATION_STATE = "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2"
+
+# A payment is begun for exactly the order's total, and only while its stock is held. Then the stock is
+# pinned, so that it cannot expire under the customer who is paying.
+_INTEND = """
+WITH gate AS (
+    SELECT * FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' FOR UPDATE
+), pinned AS (
     UPDATE reservations r SET state = 'Pinned' FROM gate
     WHERE gate.total = $4 AND gate.currency = $5
       AND r.merchant = gate.merchant AND r.holder = gate.uid AND r.state IN ('Held', 'Pinned')
@@ -23,40 +39,110 @@ WITH {gate_of("$2", GateState.OPEN)}, pinned AS (
 )
 INSERT INTO payments (merchant, order_uid, name, amount, currency, method)
 SELECT merchant, holder, $3, $4, $5, $6 FROM pinned ON CONFLICT DO NOTHING RETURNING *
-"""  # noqa: S608
+"""
 
-_BEGIN_CONFIRM = f"""
-WITH {gate_of("$2", GateState.OPEN)}
+_NEXT_CREATE_ATTEMPT = """
+UPDATE payments SET create_attempt = $3 + 1
+WHERE merchant = $1 AND order_uid = $2 AND create_attempt = $3 AND intent_id IS NULL
+"""
+
+# Money may be taken from here on: a confirm is written down before it is sent, for one intent, each attempt
+# once.
+_BEGIN_CONFIRM = """
+WITH gate AS (
+    SELECT * FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' FOR UPDATE
+)
 UPDATE payments p SET intent_id = $3, confirm_attempt = $4 FROM gate
 WHERE p.merchant = gate.merchant AND p.order_uid = gate.uid AND p.state = 'Intended'
   AND coalesce(p.intent_id, $3) = $3 AND p.confirm_attempt < $4
 RETURNING p.*
-"""  # noqa: S608
+"""
 
-_PAID = "(SELECT jsonb_build_object('intentId', intent_id, 'currency', currency) FROM paid)"
-_CAPTURE = f"""
-WITH {gate_of("$2", *_LIVE)}, paid AS (
+_RECORD_INTENT = """
+UPDATE payments SET intent_id = $3
+WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' AND intent_id IS NULL
+"""
+
+# Money that was taken is recorded whether the order is open or compensating, also after a decline: the
+# provider does not ask the gate.
+_CAPTURE = """
+WITH gate AS (
+    SELECT * FROM orders WHERE merchant = $1 AND uid = $2 AND state IN ('Open', 'Compensating') FOR UPDATE
+), captured AS (
     UPDATE payments p SET state = 'Captured', captured = $3 FROM gate
     WHERE p.merchant = gate.merchant AND p.order_uid = gate.uid AND p.state IN ('Intended', 'Declined')
     RETURNING p.*
-), {told_of("paid")}, written AS ({insert_told(4, _PAID)})
-SELECT paid.* FROM paid, (SELECT count(*) FROM written) AS written
-"""  # noqa: S608
+), numbered AS (
+    UPDATE orders o SET seq = o.seq + 1 FROM gate, captured
+    WHERE o.merchant = gate.merchant AND o.uid = gate.uid RETURNING o.*
+), event AS (
+    INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, partition, seq)
+    SELECT $4::uuid, numbered.merchant, uid, numbered.name, $5::text,
+        jsonb_build_object('merchant', numbered.merchant, 'order',
+            jsonb_build_object('name', numbered.name, 'uid', uid))
+            || $6::jsonb || jsonb_build_object('intentId', captured.intent_id, 'currency', captured.currency),
+        traceparent, $7::smallint, seq
+    FROM numbered, captured RETURNING seq
+)
+SELECT captured.* FROM captured, (SELECT count(*) FROM event) AS event
+"""
+
+_DECLINE = """
+UPDATE payments SET state = 'Declined', reason = $3, message = $4
+WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' RETURNING true
+"""
+
+# Only a payment that took no money can be cancelled.
+_CANCEL = """
+UPDATE payments SET state = 'Cancelled'
+WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING intent_id
+"""
+
+# A refund gives back all that was captured.
+_REQUEST_REFUND = "INSERT INTO refunds (id, merchant, order_uid, amount) VALUES ($1, $2, $3, $4)"
+
+_RECORD_REFUND = """
+UPDATE refunds SET state = $3, provider_id = $4, reason = $5
+WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Pending', 'Failed') RETURNING *
+"""
+
+_NEXT_REFUND_ATTEMPT = """
+UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NULL
+WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed')
+"""
+
+# A payment is refunded once its money is back with the customer.
+_SET_REFUNDED = """
+UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2 RETURNING currency
+"""
+
+_FIND_FAILED_REFUND = """
+SELECT r.*, p.currency, p.name AS payment FROM orders o
+JOIN refunds r ON r.merchant = o.merchant AND r.order_uid = o.uid
+JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
+WHERE o.merchant = $1 AND o.name = $2 AND o.state = 'Compensating' AND r.state = 'Failed'
+"""
+
+_SETTLE_REFUND = """
+UPDATE refunds SET state = 'SettledByHand', reason = $2, reference = $3
+WHERE id = $1 AND state = 'Failed' RETURNING *
+"""
+
+# The operator listens on this channel; the payload names the resource to reconcile.
+_NOTIFY = "SELECT pg_notify('ledger', $1)"
+
+_LIVE = (GateState.OPEN, GateState.COMPENSATING)
 
 
 class PostgresPaymentLedger:
-    """Implements `controllers.payment.ledger.PaymentLedger`."""
+    """Implements `ledgers.payments.PaymentLedger`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def uid_of(self, merchant: str, name: str) -> str | None:
         async with session(self._pool) as connection:
-            uid = await connection.fetchval(
-                "SELECT order_uid FROM payments WHERE merchant = $1 AND name = $2 "
-                "ORDER BY created_at DESC LIMIT 1",
-                merchant, name,
-            )  # fmt: skip
+            uid = await connection.fetchval(_FIND_ORDER, merchant, name)
         return str(uid) if uid else None
 
     async def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
@@ -70,30 +156,21 @@ class PostgresPaymentLedger:
             row = await connection.fetchrow(_INTEND, merchant, order_uid, name, amount, currency, method)
             if row is not None:
                 return _entry(row, [])
-            gate = await pass_gate(connection, merchant, order_uid, GateState.OPEN)
-            if (amount, currency) != (gate["total"], gate["currency"]):
+            order = await lock_gate(connection, merchant, order_uid, GateState.OPEN)
+            if (amount, currency) != (order.total, order.currency):
                 raise Refused(
                     Reason.AMOUNT_MISMATCH,
                     f"Payment {merchant}/{name} asks for another amount than its order's total; "
                     "nothing was charged.",
                 )
-            stock = await connection.fetchval(
-                "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2", merchant, order_uid
-            )
-            if stock not in ("Held", "Pinned"):
-                raise Transient(
-                    Reason.STOCK_NOT_HELD, f"no stock is held for order {merchant}/{gate['name']}"
-                )
+            if await connection.fetchval(_READ_RESERVATION_STATE, merchant, order_uid) not in RESERVING:
+                raise Transient(Reason.STOCK_NOT_HELD, f"no stock is held for order {merchant}/{order.name}")
             return await _reread(connection, merchant, order_uid)
 
     async def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            await pass_gate(connection, merchant, order_uid, GateState.OPEN)
-            await connection.execute(
-                "UPDATE payments SET create_attempt = $3 + 1 "
-                "WHERE merchant = $1 AND order_uid = $2 AND create_attempt = $3 AND intent_id IS NULL",
-                merchant, order_uid, attempt,
-            )  # fmt: skip
+            await lock_gate(connection, merchant, order_uid, GateState.OPEN)
+            await connection.execute(_NEXT_CREATE_ATTEMPT, merchant, order_uid, attempt)
             return await _reread(connection, merchant, order_uid)
 
     async def begin_confirm(
@@ -109,68 +186,50 @@ class PostgresPaymentLedger:
 
     async def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            await pass_gate(connection, merchant, order_uid, *_LIVE)
-            await connection.execute(
-                "UPDATE payments SET intent_id = $3 "
-                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' AND intent_id IS NULL",
-                merchant, order_uid, intent_id,
-            )  # fmt: skip
+            await lock_gate(connection, merchant, order_uid, *_LIVE)
+            await connection.execute(_RECORD_INTENT, merchant, order_uid, intent_id)
             return await _reread(connection, merchant, order_uid)
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
-        told = told_arguments(EventType.PAYMENT_SUCCESS, UUID(order_uid), {"amount": received})
+        event = event_arguments(EventType.PAYMENT_SUCCESS, UUID(order_uid), {"amount": received})
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(_CAPTURE, merchant, order_uid, received, *told)
+            row = await connection.fetchrow(_CAPTURE, merchant, order_uid, received, *event)
             if row is not None:
                 return _entry(row, [])
-            await pass_gate(connection, merchant, order_uid, *_LIVE)
+            await lock_gate(connection, merchant, order_uid, *_LIVE)
             return await _reread(connection, merchant, order_uid)
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, *_LIVE)
-            row = await connection.fetchrow(
-                "UPDATE payments SET state = 'Declined', reason = $3, message = $4 "
-                "WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' RETURNING *",
-                merchant, order_uid, reason, message,
-            )  # fmt: skip
-            if row is not None:
-                await tell(connection, gate, EventType.PAYMENT_FAILED, {"reason": reason, "message": message})
+            order = await lock_gate(connection, merchant, order_uid, *_LIVE)
+            if await connection.fetchval(_DECLINE, merchant, order_uid, reason, message):
+                await append_order_event(
+                    connection, order, EventType.PAYMENT_FAILED, {"reason": reason, "message": message}
+                )
             return await _reread(connection, merchant, order_uid)
 
     async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            row = await connection.fetchrow(
-                "UPDATE payments SET state = 'Cancelled' "
-                "WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING *",
-                merchant, order_uid,
-            )  # fmt: skip
+            order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
+            row = await connection.fetchrow(_CANCEL, merchant, order_uid)
             if row is not None:
-                await tell(connection, gate, EventType.PAYMENT_CANCELLED, {"intentId": row["intent_id"]})
+                await append_order_event(
+                    connection, order, EventType.PAYMENT_CANCELLED, {"intentId": row["intent_id"]}
+                )
             return await _reread(connection, merchant, order_uid)
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            parcel = await connection.fetchval(
-                "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
-            )
-            if parcel in (ShipmentState.INTENDED, ShipmentState.BOUGHT):
-                raise GateClosed(f"order {merchant}/{gate['name']} has a shipment that is {parcel}")
+            order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
+            await refuse_while_label_possible(connection, order)
             entry = await _reread(connection, merchant, order_uid)
             if entry.state is not PaymentState.CAPTURED or entry.refunds:
                 return entry
             if entry.captured == 0:
-                await connection.execute(
-                    "UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2",
-                    merchant, order_uid,
-                )  # fmt: skip
+                await connection.execute(_SET_REFUNDED, merchant, order_uid)
             else:
-                await connection.execute(
-                    "INSERT INTO refunds (id, merchant, order_uid, amount) VALUES ($1, $2, $3, $4)",
-                    uuid5(UUID(order_uid), "refund/1"), merchant, order_uid, entry.captured,
-                )  # fmt: skip
+                refund_id = uuid5(order.uid, "refund/1")
+                await connection.execute(_REQUEST_REFUND, refund_id, merchant, order_uid, entry.captured)
             return await _reread(connection, merchant, order_uid)
 
     async def record_refund(
@@ -184,64 +243,76 @@ class PostgresPaymentLedger:
         reason: str | None,
     ) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            gate = await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
+            order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             row = await connection.fetchrow(
-                "UPDATE refunds SET state = $3, provider_id = $4, reason = $5 "
-                "WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Pending', 'Failed') RETURNING *",
-                merchant, refund_id, state.value, provider_id, reason,
-            )  # fmt: skip
+                _RECORD_REFUND, merchant, refund_id, state.value, provider_id, reason
+            )
             if row is not None and state is ProviderRefundState.SUCCEEDED:
-                await finish_refund(connection, gate, row, is_by_hand=False)
+                await _finish_refund(connection, order, row)
             return await _reread(connection, merchant, order_uid)
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            await pass_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            await connection.execute(
-                "UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NULL "
-                "WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed')",
-                merchant, refund_id,
-            )  # fmt: skip
+            await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
+            await connection.execute(_NEXT_REFUND_ATTEMPT, merchant, refund_id)
             return await _reread(connection, merchant, order_uid)
 
 
-async def finish_refund(connection: Connection, gate: Any, refund: Any, *, is_by_hand: bool) -> None:
-    """The money is back: note it and tell `payment.refunded`; the gate row is locked by this transaction."""
-    currency = await connection.fetchval(
-        "UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2 RETURNING currency",
-        refund["merchant"], refund["order_uid"],
-    )  # fmt: skip
-    data = {
+async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason: str, reference: str) -> str:
+    """Record that a person paid a failed refund back outside of the provider; returns the amount, formatted.
+
+    Raises:
+        ValueError: there is no such order that is being compensated, or no refund of it has failed.
+    """
+    nothing_failed = ValueError(
+        f"order {merchant}/{order} has no refund that failed, so none can be settled by hand"
+    )
+    async with transaction(pool) as connection:
+        failed = await connection.fetchrow(_FIND_FAILED_REFUND, merchant, order)
+        if failed is None:
+            raise nothing_failed
+        locked = await lock_gate(connection, merchant, failed["order_uid"], GateState.COMPENSATING)
+        refund = await connection.fetchrow(_SETTLE_REFUND, failed["id"], reason, reference)
+        if refund is None:
+            raise nothing_failed
+        await _finish_refund(connection, locked, refund)
+        notification = {"merchant": merchant, "child": failed["payment"], "order": order}
+        await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
+        return format_minor(failed["amount"], failed["currency"])
+
+
+async def _finish_refund(connection: Connection, order: OrderRow, refund: Row) -> None:
+    """The money is back: append `payment.refunded`. The order's row is locked by this transaction."""
+    currency = await connection.fetchval(_SET_REFUNDED, order.merchant, order.uid)
+    data: dict[str, Any] = {
         "refundId": str(refund["id"]),
         "providerId": refund["provider_id"],
         "amount": refund["amount"],
         "currency": currency,
-        "settledByHand": is_by_hand,
+        "settledByHand": refund["state"] == RefundState.SETTLED_BY_HAND,
     }
-    await tell(connection, gate, EventType.PAYMENT_REFUNDED, data, effect=refund["id"])
+    await append_order_event(connection, order, EventType.PAYMENT_REFUNDED, data, effect=refund["id"])
 
 
 async def _read(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry | None:
-    row = await connection.fetchrow(
-        "SELECT * FROM payments WHERE merchant = $1 AND order_uid = $2", merchant, order_uid
-    )
-    return await _with_refunds(connection, row) if row is not None else None
-
-
-async def _with_refunds(connection: Connection, row: Any) -> PaymentEntry:
-    # Only what was captured can have refunds: most reads are spared the second query.
+    row = await connection.fetchrow(_READ, merchant, order_uid)
+    if row is None:
+        return None
+    # Only what was captured can have refunds: all other reads are spared the second query.
     refunds = (
-        await connection.fetch(
-            "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at, id",
-            row["merchant"], row["order_uid"],
-        )
-        if row["state"] in ("Captured", "Refunded")
-        else []
-    )  # fmt: skip
+        await connection.fetch(_READ_REFUNDS, merchant, order_uid) if row["state"] in EVER_CAPTURED else []
+    )
     return _entry(row, refunds)
 
 
-def _entry(row: Any, refunds: list[Any]) -> PaymentEntry:
+async def _reread(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry:
+    entry = await _read(connection, merchant, order_uid)
+    if entry is None:
+        raise GateClosed(f"order {merchant}/{order_uid} has no payment")
+    return entry
+
+
+def _entry(row: Row, refunds: list[Row]) -> PaymentEntry:
     return PaymentEntry(
         order_uid=str(row["order_uid"]),
         amount=row["amount"],
@@ -266,10 +337,3 @@ def _entry(row: Any, refunds: list[Any]) -> PaymentEntry:
             for refund in refunds
         ),
     )
-
-
-async def _reread(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry:
-    entry = await _read(connection, merchant, order_uid)
-    if entry is None:
-        raise GateClosed(f"order {merchant}/{order_uid} has no payment")
-    return entry

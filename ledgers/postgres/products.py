@@ -1,25 +1,26 @@
-"""The merchant's side of the catalogue: what is sold, at which prices, with what is left of it."""
+"""Products in PostgreSQL: the merchant's side of them, and the prices by which an order is priced."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orderplane.crds.money import EXPONENTS
-from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
+from orderplane.ledgers.pricing import PriceRule, Prices, Product
 
-_SELECT = """
+# $2 are the currencies whose minor unit is known: no order can be placed in another one.
+_FIND = """
 SELECT p.sku, p.name, p.description, p.currency, p.unit_amount, p.other_prices, p.weight_grams,
-       NOT p.is_active AS is_archived, p.version, coalesce(s.on_hand - s.reserved, 0) AS available
+    NOT p.is_active AS is_archived, p.version, coalesce(s.on_hand - s.reserved, 0) AS available
 FROM products p LEFT JOIN stock s ON s.merchant = p.merchant AND s.sku = p.sku
--- Nobody can order in a currency whose minor unit is not known.
-WHERE p.merchant = $1 AND p.currency = ANY($2)
+WHERE p.merchant = $1 AND p.currency = ANY($2) AND p.sku = $3
 """
-_FIND = _SELECT + "AND p.sku = $3"
 
-_PAGE = (
-    _SELECT
-    + """
-  AND p.sku > $3
+_PAGE = """
+SELECT p.sku, p.name, p.description, p.currency, p.unit_amount, p.other_prices, p.weight_grams,
+    NOT p.is_active AS is_archived, p.version, coalesce(s.on_hand - s.reserved, 0) AS available
+FROM products p LEFT JOIN stock s ON s.merchant = p.merchant AND s.sku = p.sku
+WHERE p.merchant = $1 AND p.currency = ANY($2) AND p.sku > $3
   AND (p.is_active OR $5)
   AND ($6::text IS NULL OR p.search @@ websearch_to_tsquery('simple', $6))
   AND ($7::text IS NULL
@@ -28,7 +29,8 @@ _PAGE = (
   AND (NOT $10 OR s.on_hand > s.reserved)
 ORDER BY p.sku LIMIT $4
 """
-)
+
+_LOCK = "SELECT 1 FROM products WHERE merchant = $1 AND sku = $2 FOR UPDATE"
 
 _INSERT = """
 INSERT INTO products
@@ -42,10 +44,18 @@ UPDATE products SET name = $3, description = $4, currency = $5, unit_amount = $6
 WHERE merchant = $1 AND sku = $2
 """
 
+# Each row brings all price rules of the merchant: one round trip instead of two.
+_READ_PRICES = """
+SELECT sku, name, currency, unit_amount, other_prices, weight_grams, is_active,
+    (SELECT jsonb_object_agg(currency, jsonb_build_array(shipping_amount, tax_basis_points))
+     FROM price_rules WHERE merchant = $1) AS rules
+FROM products WHERE merchant = $1 AND sku = ANY($2::text[])
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ProductDetails:
-    """What a merchant says of a product; prices are of one piece, in minor units of their currencies."""
+    """What a merchant sets of a product; prices are of one piece, in minor units of their currencies."""
 
     name: str
     description: str
@@ -68,10 +78,10 @@ class StoredProduct:
 
 @dataclass(frozen=True, slots=True)
 class ProductSearch:
-    """Which products to list; all that is None or False does not matter.
+    """Which products to list; None and False filter nothing.
 
     Args:
-        text: Words as in a web search: `"a phrase"`, `or`, `-not`. Nothing in it is an error.
+        text: Words as in a web search: `"a phrase"`, `or`, `-not`; any text is valid.
         currency: Those with a price in it.
         least, most: The range of that price, in minor units; needs `currency`.
     """
@@ -94,7 +104,7 @@ class ProductStore:
         self, merchant: str, search: ProductSearch, *, after: str, limit: int
     ) -> Sequence[StoredProduct]:
         """The first `limit` products whose SKU follows `after`, by SKU."""
-        # PostgreSQL has no text with a zero in it.
+        # A PostgreSQL text cannot contain U+0000.
         text = search.text.replace("\0", " ") if search.text is not None else None
         async with session(self._pool) as connection:
             rows = await connection.fetch(
@@ -109,7 +119,7 @@ class ProductStore:
             return await _find(connection, merchant, sku)
 
     async def add(self, merchant: str, sku: str, details: ProductDetails) -> StoredProduct | None:
-        """Make a product; None where the SKU is taken, also by one that is archived."""
+        """Create a product; None where the SKU is taken, also by an archived one."""
         async with transaction(self._pool) as connection:
             if not await connection.fetchval(_INSERT, merchant, sku, *_columns(details)):
                 return None
@@ -118,15 +128,14 @@ class ProductStore:
     async def change(
         self, merchant: str, sku: str, edit: Callable[[StoredProduct], ProductDetails]
     ) -> StoredProduct | None:
-        """Let `edit` say what is to be, of what is; nobody else changes the product meanwhile.
+        """Replace the details of a product by those that `edit` makes of the present ones, under its row
+        lock.
 
-        What `edit` raises goes through, and nothing is changed; nor is it where nothing differs. Answers
-        None where there is no such product.
+        An exception of `edit` passes through, and nothing is changed. The version stays where nothing
+        differs. None where there is no such product.
         """
         async with transaction(self._pool) as connection:
-            await connection.execute(
-                "SELECT 1 FROM products WHERE merchant = $1 AND sku = $2 FOR UPDATE", merchant, sku
-            )
+            await connection.execute(_LOCK, merchant, sku)
             product = await _find(connection, merchant, sku)
             if product is None:
                 return None
@@ -135,6 +144,22 @@ class ProductStore:
                 return product
             await connection.execute(_UPDATE, merchant, sku, *_columns(details))
             return await _find(connection, merchant, sku)
+
+
+class PostgresPriceList:
+    """Implements `ledgers.pricing.PriceList`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
+        async with session(self._pool) as connection:
+            rows = [dict(row) for row in await connection.fetch(_READ_PRICES, merchant, list(skus))]
+        rules = [row.pop("rules") or {} for row in rows]
+        return Prices(
+            products={row["sku"]: Product(**row) for row in rows},
+            rules={currency: PriceRule(*rule) for currency, rule in rules[0].items()} if rules else {},
+        )
 
 
 async def _find(connection: Connection, merchant: str, sku: str) -> StoredProduct | None:
@@ -149,7 +174,7 @@ def _columns(details: ProductDetails) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _product(row: Any) -> StoredProduct:
+def _product(row: Row) -> StoredProduct:
     details = ProductDetails(
         name=row["name"],
         description=row["description"],

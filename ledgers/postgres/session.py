@@ -1,17 +1,18 @@
-"""Borrow a connection from the pool, with PostgreSQL's failures mapped to the two families of errors."""
+"""Borrow a connection from the pool, with PostgreSQL's failures mapped to `Transient`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Transient
 
-# asyncpg publishes no types; the names say at least what is meant.
-Pool: TypeAlias = Any
-Connection: TypeAlias = Any
+Pool: TypeAlias = asyncpg.Pool
+Connection: TypeAlias = PoolConnectionProxy
+Row: TypeAlias = asyncpg.Record
 
 _RECOVERABLE = (
     asyncpg.PostgresConnectionError,
@@ -19,7 +20,7 @@ _RECOVERABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
     asyncpg.InterfaceError,
-    # What asyncpg says of a connection that the server ended while nobody used it; nothing was sent.
+    # asyncpg raises this for a connection that the server closed while it was idle; nothing was sent.
     asyncpg.InternalClientError,
     OSError,
     TimeoutError,
@@ -31,8 +32,8 @@ async def session(pool: Pool) -> AsyncIterator[Connection]:
     """Borrow a connection.
 
     Raises:
-        Transient: the database cannot be reached or gave up on us (`LedgerUnavailable`). Where that was at a
-            commit, nobody knows whether it happened: every ledger method can be asked again.
+        Transient: the database cannot be reached or ended the session (`LedgerUnavailable`). At a commit the
+            result is then unknown: every ledger method may be called again.
     """
     try:
         async with pool.acquire(timeout=10) as connection:

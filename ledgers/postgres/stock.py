@@ -1,10 +1,12 @@
 """The stock ledger in PostgreSQL.
 
-Locks are always taken in one order, gate, reservation, then stock rows by SKU, so that no two
-transactions can wait for each other. (A reservation that is only being made has nobody who could want it.)
+Locks are taken in one order, so that two transactions cannot deadlock: the order's gate, its reservation,
+then the rows of the stock by SKU. (A reservation that is being inserted needs no lock: nobody else can see
+it.)
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,112 +14,168 @@ from uuid import UUID
 from orderplane.crds.order import Item
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed
-from orderplane.ledgers.gate import GateState, ReservationState, ShipmentState
-from orderplane.ledgers.postgres.gate import gate_of, pass_gate, tell, told_of
-from orderplane.ledgers.postgres.history import insert_told, record, told_arguments
-from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
+from orderplane.ledgers.postgres.gate import (
+    OrderRow,
+    append_order_event,
+    find_and_lock,
+    lock_gate,
+)
+from orderplane.ledgers.postgres.history import append_event, event_arguments
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
+from orderplane.ledgers.states import (
+    LABEL_POSSIBLE,
+    RESERVING,
+    GateState,
+    ReservationState,
+    StockMovementKind,
+)
 from orderplane.ledgers.stock import ReservationEntry
 
-# The stock is locked before anything is made, for no longer than this statement. It is set from what was
-# locked: PostgreSQL checks a row's constraints before it finds that there is a newer version of it.
-_TAKE = """
-line AS (SELECT * FROM unnest($6::text[], $7::bigint[]) AS t (sku, quantity)),
-shelf AS MATERIALIZED (
+_FIND_HOLDER = """
+SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 ORDER BY created_at DESC LIMIT 1
+"""
+
+_FIND_OVERDUE = """
+SELECT merchant, name FROM reservations
+WHERE order_uid IS NULL AND state = 'Held' AND expires_at < now()
+ORDER BY expires_at LIMIT $1
+"""
+
+_READ = "SELECT state, message, expires_at FROM reservations WHERE merchant = $1 AND holder = $2"
+
+_LOCK = """
+SELECT merchant, holder, name, state, message, expires_at FROM reservations
+WHERE merchant = $1 AND holder = $2 FOR UPDATE
+"""
+
+_SET_STATE = """
+UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2 RETURNING state, message, expires_at
+"""
+
+_READ_LINES = """
+SELECT sku, quantity FROM reservation_lines WHERE merchant = $1 AND holder = $2 ORDER BY sku
+"""
+
+_READ_SHIPMENT_STATE = "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2"
+
+# All lines are held or none: each needs as many pieces as are on hand and not reserved. An order has to be
+# open, and its event is appended here; a reservation without an order ($3 is null) is admitted as it is, and
+# the caller appends its event.
+#
+# The stock is locked before the reservation is inserted, for the length of this statement. `reserved` is set
+# from the locked rows: PostgreSQL checks the constraints of an updated row before it finds that there is a
+# newer version of it.
+_HOLD = """
+WITH gate AS (
+    SELECT * FROM orders WHERE merchant = $1 AND uid = $3 AND state = 'Open' FOR UPDATE
+), admitted AS MATERIALIZED (
+    SELECT true FROM gate UNION ALL SELECT true WHERE $3::uuid IS NULL
+), line AS (
+    SELECT * FROM unnest($6::text[], $7::bigint[]) AS t (sku, quantity)
+), available AS MATERIALIZED (
     SELECT s.sku, s.on_hand, s.reserved, s.on_hand - s.reserved AS free FROM admitted, stock s
     WHERE s.merchant = $1 AND s.sku = ANY($6) ORDER BY s.sku FOR UPDATE OF s
 ), short AS (
     SELECT string_agg(format('%s: %s wanted, %s left', sku, quantity, coalesce(free, 0)), '; ' ORDER BY sku)
         AS message
-    FROM line LEFT JOIN shelf USING (sku) WHERE coalesce(free, 0) < quantity
-), made AS (
+    FROM line LEFT JOIN available USING (sku) WHERE coalesce(free, 0) < quantity
+), reservation AS (
     INSERT INTO reservations (merchant, holder, order_uid, name, state, message, expires_at)
     SELECT $1, $2, $3, $4, CASE WHEN message IS NULL THEN 'Held' ELSE 'Rejected' END,
         CASE WHEN length(message) > 500 THEN left(message, 500) || '...' ELSE message END, $5
     FROM admitted, short ON CONFLICT DO NOTHING RETURNING *
-), lines AS (
+), reservation_line AS (
     INSERT INTO reservation_lines (merchant, holder, sku, quantity)
-    SELECT made.merchant, made.holder, line.sku, line.quantity FROM made, line
+    SELECT reservation.merchant, reservation.holder, line.sku, line.quantity FROM reservation, line
 ), held AS (
-    SELECT made.merchant, made.holder, line.quantity, shelf.sku, shelf.on_hand, shelf.reserved
-    FROM made, line JOIN shelf USING (sku) WHERE made.state = 'Held'
+    SELECT reservation.merchant, reservation.holder, line.quantity, available.sku, available.on_hand,
+        available.reserved
+    FROM reservation, line JOIN available USING (sku) WHERE reservation.state = 'Held'
 ), moved AS (
     UPDATE stock s SET on_hand = held.on_hand, reserved = held.reserved + held.quantity
     FROM held WHERE s.merchant = held.merchant AND s.sku = held.sku
-), noted AS (
+), movement AS (
     INSERT INTO stock_movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
     SELECT merchant, sku, 0, quantity, 'Hold', holder FROM held
-)"""
+), numbered AS (
+    UPDATE orders o SET seq = o.seq + 1
+    FROM gate, (SELECT DISTINCT holder FROM held) AS held
+    WHERE o.merchant = gate.merchant AND o.uid = gate.uid RETURNING o.*
+), event AS (
+    INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, partition, seq)
+    SELECT $8::uuid, merchant, uid, name, $9::text,
+        jsonb_build_object('merchant', merchant, 'order', jsonb_build_object('name', name, 'uid', uid))
+            || $10::jsonb,
+        traceparent, $11::smallint, seq
+    FROM numbered RETURNING seq
+)
+SELECT reservation.* FROM reservation, (SELECT count(*) FROM event) AS event
+"""
 
-_HOLD_ALONE = f"WITH admitted AS (SELECT $3::uuid), {_TAKE} SELECT * FROM made"  # noqa: S608
-
-_HOLD = f"""
-WITH {gate_of("$3", GateState.OPEN)}, admitted AS (SELECT uid FROM gate), {_TAKE},
-taken AS (SELECT DISTINCT holder FROM held),
-{told_of("taken")}, written AS ({insert_told(8)})
-SELECT made.* FROM made, (SELECT count(*) FROM written) AS written
-"""  # noqa: S608
-
+# Each line of a reservation changes the stock by its quantity times $3 (on hand) and times $4 (reserved), and
+# each change is a movement. The caller has locked the reservation.
 _MOVE = """
-line AS MATERIALIZED (
+WITH line AS MATERIALIZED (
     SELECT s.merchant, s.sku, s.on_hand, s.reserved, l.holder, l.quantity
-    FROM moving m JOIN reservation_lines l ON l.merchant = m.merchant AND l.holder = m.holder
-    JOIN stock s ON s.merchant = l.merchant AND s.sku = l.sku
+    FROM reservation_lines l JOIN stock s ON s.merchant = l.merchant AND s.sku = l.sku
+    WHERE l.merchant = $1 AND l.holder = $2
     ORDER BY s.sku FOR UPDATE OF s
 ), moved AS (
     UPDATE stock s
-    SET on_hand = line.on_hand + moving.on_hand * line.quantity,
-        reserved = line.reserved + moving.reserved * line.quantity
-    FROM moving, line WHERE s.merchant = line.merchant AND s.sku = line.sku
-), noted AS (
+    SET on_hand = line.on_hand + $3::bigint * line.quantity,
+        reserved = line.reserved + $4::bigint * line.quantity
+    FROM line WHERE s.merchant = line.merchant AND s.sku = line.sku
+), movement AS (
     INSERT INTO stock_movements (merchant, sku, on_hand_delta, reserved_delta, kind, holder)
-    SELECT line.merchant, sku, moving.on_hand * quantity, moving.reserved * quantity, kind, line.holder
-    FROM moving, line
-)"""
-
-_MOVE_LINES = f"""
-WITH moving AS (
-    SELECT $1::text AS merchant, $2::uuid AS holder,
-        $3::bigint AS on_hand, $4::bigint AS reserved, $5::text AS kind
-), {_MOVE}
+    SELECT merchant, sku, $3::bigint * quantity, $4::bigint * quantity, $5, holder FROM line
+)
 SELECT sku, quantity FROM line
-"""  # noqa: S608
+"""
 
-COMMIT_GONE = f"""
-moving AS (SELECT merchant, holder, -1 AS on_hand, -1 AS reserved, 'Commit' AS kind FROM gone), {_MOVE}
-"""  # noqa: S608
-"""The part of a statement that takes the goods of a reservation, `gone`, off the shelf."""
+# Only goods that are still pinned can leave: a recount may have taken them.
+_COMMIT = """
+UPDATE reservations SET state = 'Committed'
+WHERE merchant = $1 AND holder = $2 AND state = 'Pinned' RETURNING true
+"""
+
+_NEXT_SEQ = "SELECT coalesce(max(seq), 0) + 1 FROM history WHERE subject = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRef:
+    """Which reservation it is."""
+
+    merchant: str
+    holder: UUID
+    name: str
+
+    def event_data(self, lines: Mapping[str, int]) -> dict[str, Any]:
+        """What an event says of it."""
+        return {
+            "reservation": {"name": self.name, "uid": str(self.holder)},
+            "items": [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(lines.items())],
+        }
 
 
 class PostgresStockLedger:
-    """Implements `controllers.reservation.ledger.StockLedger`."""
+    """Implements `ledgers.stock.StockLedger`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def uid_of(self, merchant: str, name: str) -> str | None:
         async with session(self._pool) as connection:
-            uid = await connection.fetchval(
-                "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 "
-                "ORDER BY created_at DESC LIMIT 1",
-                merchant, name,
-            )  # fmt: skip
+            uid = await connection.fetchval(_FIND_HOLDER, merchant, name)
         return str(uid) if uid else None
 
     async def overdue(self, limit: int) -> Sequence[tuple[str, str]]:
         async with session(self._pool) as connection:
-            rows = await connection.fetch(
-                "SELECT merchant, name FROM reservations "
-                "WHERE order_uid IS NULL AND state = 'Held' AND expires_at < now() "
-                "ORDER BY expires_at LIMIT $1",
-                limit,
-            )
+            rows = await connection.fetch(_FIND_OVERDUE, limit)
         return [(row["merchant"], row["name"]) for row in rows]
 
     async def read(self, merchant: str, holder: str) -> ReservationEntry | None:
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(
-                "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2", merchant, holder
-            )
+            row = await connection.fetchrow(_READ, merchant, holder)
         return _entry(row) if row else None
 
     async def hold(
@@ -131,153 +189,154 @@ class PostgresStockLedger:
         expires_at: datetime,
         traceparent: str | None,
     ) -> ReservationEntry:
-        wanted = {item.sku: item.quantity for item in items}
+        reservation = ReservationRef(merchant, UUID(holder), name)
+        lines = {item.sku: item.quantity for item in items}
+        data = {**reservation.event_data(lines), "expiresAt": expires_at.isoformat()}
         arguments = (
-            merchant, holder, order_uid, name, expires_at, list(wanted), list(wanted.values()),
+            merchant, holder, order_uid, name, expires_at, list(lines), list(lines.values()),
+            *event_arguments(EventType.INVENTORY_RESERVED, UUID(holder), data),
         )  # fmt: skip
-        data = {**about({"name": name, "holder": holder}, wanted), "expiresAt": expires_at.isoformat()}
         if order_uid is None:
             async with transaction(self._pool) as connection:
-                row = await connection.fetchrow(_HOLD_ALONE, *arguments)
-                if row is not None and row["state"] == "Held":
-                    await tell_of_stock(
-                        connection, None, row, EventType.INVENTORY_RESERVED, data, traceparent
+                row = await connection.fetchrow(_HOLD, *arguments)
+                if row is not None and row["state"] == ReservationState.HELD:
+                    await append_reservation_event(
+                        connection, None, reservation, EventType.INVENTORY_RESERVED, data, traceparent
                     )
         else:
-            told = told_arguments(EventType.INVENTORY_RESERVED, UUID(order_uid), data)
             async with session(self._pool) as connection:
-                row = await connection.fetchrow(_HOLD, *arguments, *told)
+                row = await connection.fetchrow(_HOLD, *arguments)
                 if row is None:
-                    await pass_gate(connection, merchant, order_uid, GateState.OPEN)
+                    await lock_gate(connection, merchant, order_uid, GateState.OPEN)
         entry = _entry(row) if row else await self.read(merchant, holder)
         if entry is None:
-            raise GateClosed(f"reservation {merchant}/{name} was made and undone meanwhile")
+            raise GateClosed(f"reservation {merchant}/{name} was made and compensated meanwhile")
         return entry
 
     async def expire(self, merchant: str, holder: str, now: datetime) -> ReservationEntry | None:
         async with transaction(self._pool) as connection:
-            row, gate = await _lock_reservation(connection, merchant, holder)
-            if row is None or row["state"] != "Held" or row["expires_at"] > now:
+            order, row = await _lock(connection, merchant, holder)
+            if row is None or row["state"] != ReservationState.HELD or row["expires_at"] > now:
                 return _entry(row) if row else None
-            return await _give_back(connection, gate, row, ReservationState.EXPIRED, "Expire", "Expired")
+            return await _give_back(
+                connection, order, row, ReservationState.EXPIRED, StockMovementKind.EXPIRE, "Expired"
+            )
 
     async def release(self, merchant: str, holder: str) -> ReservationEntry | None:
         async with transaction(self._pool) as connection:
-            row, gate = await _lock_reservation(connection, merchant, holder)
-            if gate is not None:
-                if gate["state"] != GateState.COMPENSATING:
-                    raise GateClosed(f"order {merchant}/{gate['name']} is {gate['state']}, not Compensating")
-                alive = await connection.fetchval(
-                    "SELECT state FROM shipments WHERE merchant = $1 AND order_uid = $2", merchant, holder
-                )
-                if alive in (ShipmentState.INTENDED, ShipmentState.BOUGHT):
-                    raise GateClosed(f"order {merchant}/{gate['name']} has a shipment that is {alive}")
-            if row is None or row["state"] not in ("Held", "Pinned", "Committed"):
+            order, row = await _lock(connection, merchant, holder)
+            if order is not None:
+                if order.state is not GateState.COMPENSATING:
+                    raise GateClosed(f"order {merchant}/{order.name} is {order.state}, not Compensating")
+                await refuse_while_label_possible(connection, order)
+            state = ReservationState(row["state"]) if row else None
+            if row is None or state not in (*RESERVING, ReservationState.COMMITTED):
                 return _entry(row) if row else None
-            if row["state"] == "Committed":
-                return await _give_back(
-                    connection, gate, row, ReservationState.RELEASED, "Return", "Returned"
-                )
-            return await _give_back(connection, gate, row, ReservationState.RELEASED, "Release", "Released")
+            if state is ReservationState.COMMITTED:
+                kind, reason = StockMovementKind.RETURN, "Returned"
+            else:
+                kind, reason = StockMovementKind.RELEASE, "Released"
+            return await _give_back(connection, order, row, ReservationState.RELEASED, kind, reason)
 
 
-async def move(
-    connection: Connection, merchant: str, holder: str | UUID, *, kind: str, on_hand: int, reserved: int
-) -> dict[str, int]:
-    """Change stock by each line of a reservation times `on_hand` and `reserved` (-1, 0, 1), and note it.
+async def refuse_while_label_possible(connection: Connection, order: OrderRow) -> None:
+    """Neither goods nor money are given back while a parcel may still be on its way.
 
-    Answers the lines, quantities by SKU. The reservation is locked by this transaction already.
+    Raises:
+        GateClosed: a valid label exists or may come to exist. The order's row is locked, so none is begun
+            meanwhile.
     """
-    rows = await connection.fetch(_MOVE_LINES, merchant, holder, on_hand, reserved, kind)
+    state = await connection.fetchval(_READ_SHIPMENT_STATE, order.merchant, order.uid)
+    if state in LABEL_POSSIBLE:
+        raise GateClosed(f"order {order.merchant}/{order.name} has a shipment that is {state}")
+
+
+async def move_stock(
+    connection: Connection,
+    merchant: str,
+    holder: str | UUID,
+    *,
+    kind: StockMovementKind,
+    on_hand: int,
+    reserved: int,
+) -> dict[str, int]:
+    """Change the stock by each line of a reservation times `on_hand` and `reserved` (-1, 0 or 1).
+
+    Returns the lines, quantities by SKU. The reservation is locked by this transaction.
+    """
+    rows = await connection.fetch(_MOVE, merchant, holder, on_hand, reserved, kind.value)
     return {row["sku"]: row["quantity"] for row in rows}
 
 
-async def commit_lines(connection: Connection, merchant: str, order_uid: str) -> bool:
-    """The goods leave: PINNED becomes COMMITTED. Answers False where a recount took them first.
+async def commit_stock(connection: Connection, merchant: str, order_uid: str) -> bool:
+    """The goods leave: PINNED becomes COMMITTED. False where a recount took them first.
 
-    The order's gate row is locked by this transaction.
+    The order's row is locked by this transaction.
     """
-    is_ours = await connection.fetchval(
-        "UPDATE reservations SET state = 'Committed' "
-        "WHERE merchant = $1 AND holder = $2 AND state = 'Pinned' RETURNING true",
-        merchant, order_uid,
-    )  # fmt: skip
-    if not is_ours:
+    if not await connection.fetchval(_COMMIT, merchant, order_uid):
         return False
-    await move(connection, merchant, order_uid, kind="Commit", on_hand=-1, reserved=-1)
+    await move_stock(connection, merchant, order_uid, kind=StockMovementKind.COMMIT, on_hand=-1, reserved=-1)
     return True
 
 
-async def lines_of(connection: Connection, merchant: str, holder: str | UUID) -> dict[str, int]:
+async def read_lines(connection: Connection, merchant: str, holder: str | UUID) -> dict[str, int]:
     """A reservation's quantities by SKU."""
-    rows = await connection.fetch(
-        "SELECT sku, quantity FROM reservation_lines WHERE merchant = $1 AND holder = $2 ORDER BY sku",
-        merchant, holder,
-    )  # fmt: skip
+    rows = await connection.fetch(_READ_LINES, merchant, holder)
     return {row["sku"]: row["quantity"] for row in rows}
 
 
-async def _lock_reservation(connection: Connection, merchant: str, holder: str) -> tuple[Any, Any]:
-    gate = await connection.fetchrow(
-        "SELECT * FROM orders WHERE merchant = $1 AND uid = $2 FOR UPDATE", merchant, holder
-    )
-    row = await connection.fetchrow(
-        "SELECT * FROM reservations WHERE merchant = $1 AND holder = $2 FOR UPDATE", merchant, holder
-    )
-    return row, gate
-
-
-async def _give_back(
-    connection: Connection, gate: Any, row: Any, state: ReservationState, kind: str, reason: str
-) -> ReservationEntry:
-    on_hand, reserved = (1, 0) if kind == "Return" else (0, -1)
-    lines = await move(
-        connection, row["merchant"], row["holder"], kind=kind, on_hand=on_hand, reserved=reserved
-    )
-    after = await connection.fetchrow(
-        "UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2 RETURNING *",
-        row["merchant"], row["holder"], state.value,
-    )  # fmt: skip
-    data = {**about(row, lines), "reason": reason}
-    await tell_of_stock(connection, gate, row, EventType.INVENTORY_RELEASED, data, None)
-    return _entry(after)
-
-
-async def tell_of_stock(
+async def append_reservation_event(
     connection: Connection,
-    gate: Any,
-    row: Any,
+    order: OrderRow | None,
+    reservation: ReservationRef,
     type_: EventType,
-    data: dict[str, Any],
-    traceparent: str | None,
+    data: Mapping[str, Any],
+    traceparent: str | None = None,
 ) -> None:
-    """An order's events are numbered by its gate row; a Reservation alone numbers its own."""
-    if gate is not None:
-        await tell(connection, gate, type_, data)
+    """Append an event of a reservation. The order's row gives its number; without an order, its own history
+    does."""
+    if order is not None:
+        await append_order_event(connection, order, type_, data)
         return
-    seq = await connection.fetchval(
-        "SELECT coalesce(max(seq), 0) + 1 FROM history WHERE subject = $1", row["holder"]
-    )
-    await record(
+    await append_event(
         connection,
         type_=type_,
-        effect=row["holder"],
-        merchant=row["merchant"],
-        subject=row["holder"],
-        name=row["name"],
-        seq=seq,
-        data={"merchant": row["merchant"], **data},
+        effect=reservation.holder,
+        merchant=reservation.merchant,
+        subject=reservation.holder,
+        name=reservation.name,
+        seq=await connection.fetchval(_NEXT_SEQ, reservation.holder),
+        data={"merchant": reservation.merchant, **data},
         traceparent=traceparent,
     )
 
 
-def about(row: Any, lines: Mapping[str, int]) -> dict[str, Any]:
-    """What an event says of a reservation."""
-    return {
-        "reservation": {"name": row["name"], "uid": str(row["holder"])},
-        "items": [{"sku": sku, "quantity": quantity} for sku, quantity in sorted(lines.items())],
-    }
+async def _lock(connection: Connection, merchant: str, holder: str) -> tuple[OrderRow | None, Row | None]:
+    """The gate first, then the reservation; either may not be there."""
+    order = await find_and_lock(connection, merchant, holder)
+    return order, await connection.fetchrow(_LOCK, merchant, holder)
 
 
-def _entry(row: Any) -> ReservationEntry:
+async def _give_back(
+    connection: Connection,
+    order: OrderRow | None,
+    row: Row,
+    state: ReservationState,
+    kind: StockMovementKind,
+    reason: str,
+) -> ReservationEntry:
+    reservation = ReservationRef(row["merchant"], row["holder"], row["name"])
+    # What has left is on hand again; what was only reserved is not reserved any more.
+    on_hand, reserved = (1, 0) if kind is StockMovementKind.RETURN else (0, -1)
+    lines = await move_stock(
+        connection, row["merchant"], row["holder"], kind=kind, on_hand=on_hand, reserved=reserved
+    )
+    after = await connection.fetchrow(_SET_STATE, row["merchant"], row["holder"], state.value)
+    assert after is not None
+    data = {**reservation.event_data(lines), "reason": reason}
+    await append_reservation_event(connection, order, reservation, EventType.INVENTORY_RELEASED, data)
+    return _entry(after)
+
+
+def _entry(row: Row) -> ReservationEntry:
     return ReservationEntry(ReservationState(row["state"]), row["message"], row["expires_at"])

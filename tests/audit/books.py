@@ -13,9 +13,9 @@ from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType, event_id
-from orderplane.ledgers.gate import TrackingStatus
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.shipments import Label, VoidState
+from orderplane.ledgers.shipments import Label
+from orderplane.ledgers.states import TrackingStatus, VoidState
 from orderplane.workers.notifier.plan import CHANNELS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

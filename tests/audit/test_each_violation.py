@@ -16,7 +16,7 @@ from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.shipments import VoidState
+from orderplane.ledgers.states import VoidState
 
 from .books import NOW, SHOP, TEA, TOTAL, Books, clean_books, refund_of, uid_of
 

@@ -15,7 +15,7 @@ from orderplane.dev.demo.mix import Case, Story, mix
 from orderplane.dev.demo.shop import Placed, Shop
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.errors import Transient
-from orderplane.ledgers.postgres.recount import StockConflict, recount
+from orderplane.ledgers.postgres.inventory import StockConflict, recount
 
 from .conftest import alarms_of, story_of, verdict_of
 

@@ -9,16 +9,18 @@ from orderplane.crds.order import Order
 from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
-from orderplane.ledgers.gate import (
-    Gate,
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.payments import PaymentEntry, RefundEntry
+from orderplane.ledgers.shipments import Label, ShipmentEntry
+from orderplane.ledgers.states import (
     GateState,
     PaymentState,
+    RefundState,
     ReservationState,
     ShipmentState,
     TrackingStatus,
+    VoidState,
 )
-from orderplane.ledgers.payments import PaymentEntry, RefundEntry, RefundState
-from orderplane.ledgers.shipments import Label, ShipmentEntry, VoidState
 from orderplane.ledgers.stock import ReservationEntry
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -6,7 +6,8 @@ from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation
-from orderplane.ledgers.gate import Gate, GateState, PaymentState, ReservationState, ShipmentState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState, PaymentState, ReservationState, ShipmentState
 
 from .builders import NOW, a_child, a_gate, an_order
 

@@ -23,7 +23,8 @@ from orderplane.controllers.order.plan import (
 from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
-from orderplane.ledgers.gate import Gate, GateState, Outcome, PaymentState, ReservationState, ShipmentState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState, Outcome, PaymentState, ReservationState, ShipmentState
 
 from .builders import NOW, a_gate, an_order, children
 

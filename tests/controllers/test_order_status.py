@@ -12,8 +12,8 @@ from orderplane.controllers.order.status import events_of, status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation, CompensationStep, Order, OrderStatus
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.gate import (
-    Gate,
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import (
     GateState,
     Outcome,
     PaymentState,

@@ -19,8 +19,9 @@ from orderplane.controllers.payment.plan import (
 )
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.gate import Gate, GateState, PaymentState, ShipmentState
-from orderplane.ledgers.payments import PaymentEntry, RefundState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.payments import PaymentEntry
+from orderplane.ledgers.states import GateState, PaymentState, RefundState, ShipmentState
 
 from .builders import a_child, a_gate, a_payment_entry, refunds
 

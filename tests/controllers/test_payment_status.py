@@ -7,8 +7,8 @@ from orderplane.controllers.engine.conditions import find
 from orderplane.controllers.payment.status import status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.gate import PaymentState
-from orderplane.ledgers.payments import PaymentEntry, RefundState
+from orderplane.ledgers.payments import PaymentEntry
+from orderplane.ledgers.states import PaymentState, RefundState
 
 from .builders import NOW, a_child, a_payment_entry, refunds
 

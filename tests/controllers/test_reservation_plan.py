@@ -14,7 +14,8 @@ from orderplane.controllers.reservation.plan import (
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
 from orderplane.crds.reservation import Reservation
-from orderplane.ledgers.gate import Gate, GateState, ReservationState, ShipmentState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState, ReservationState, ShipmentState
 from orderplane.ledgers.stock import ReservationEntry
 
 from .builders import NOW, a_child, a_gate, a_reservation_entry

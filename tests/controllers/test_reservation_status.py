@@ -7,7 +7,7 @@ from orderplane.controllers.engine.conditions import find
 from orderplane.controllers.reservation.status import status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.gate import ReservationState
+from orderplane.ledgers.states import ReservationState
 
 from .builders import NOW, a_child, a_reservation_entry
 

@@ -8,8 +8,8 @@ import pytest
 
 from orderplane.controllers.shipment.polling import BATCH, PickupScheduler
 from orderplane.ledgers.errors import Unclear
-from orderplane.ledgers.gate import TrackingStatus
 from orderplane.ledgers.shipments import PickupClaim, ShipmentRef
+from orderplane.ledgers.states import TrackingStatus
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

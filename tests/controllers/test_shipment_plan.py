@@ -16,8 +16,9 @@ from orderplane.controllers.shipment.plan import (
 )
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.gate import Gate, GateState, ShipmentState
+from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.shipments import ShipmentEntry
+from orderplane.ledgers.states import GateState, ShipmentState
 
 from .builders import NOW, a_child, a_gate, a_shipment_entry
 

@@ -7,8 +7,8 @@ from orderplane.controllers.engine.conditions import find
 from orderplane.controllers.shipment.status import status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.gate import ShipmentState, TrackingStatus
-from orderplane.ledgers.shipments import ShipmentEntry, VoidState
+from orderplane.ledgers.shipments import ShipmentEntry
+from orderplane.ledgers.states import ShipmentState, TrackingStatus, VoidState
 
 from .builders import LABEL, NOW, a_child, a_shipment_entry
 

@@ -8,15 +8,15 @@ from uuid import uuid4
 
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.order import Item, Order
-from orderplane.ledgers.gate import TrackingStatus
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
-from orderplane.ledgers.postgres.recount import recount
 from orderplane.ledgers.postgres.session import transaction
 from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
-from orderplane.ledgers.shipments import Label, VoidState
+from orderplane.ledgers.shipments import Label
+from orderplane.ledgers.states import TrackingStatus, VoidState
 
 ITEMS = [Item(sku="TEA", quantity=2)]
 TOTAL = 1790

@@ -154,13 +154,13 @@ class World:
         self._after(fate)
         return Claim(ref, attempt + 1)
 
-    async def give_up(self, claim: Claim, *, seconds: float) -> None:
+    async def end_claim(self, claim: Claim, *, seconds: float) -> None:
         fate = await self.step()
         if self._holds(claim.attempt):
             self.claimed_until = self.now + seconds
         self._after(fate)
 
-    async def forget(self, claim: Claim) -> None:
+    async def delete(self, claim: Claim) -> None:
         fate = await self.step()
         if self._holds(claim.attempt):
             self.row = None

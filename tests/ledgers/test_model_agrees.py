@@ -16,15 +16,15 @@ from orderplane.crds.order import Item, Order
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers import model as simulated
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
-from orderplane.ledgers.gate import TrackingStatus
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
-from orderplane.ledgers.postgres.recount import recount
 from orderplane.ledgers.postgres.session import Pool, session
 from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
-from orderplane.ledgers.shipments import Label, VoidState
+from orderplane.ledgers.shipments import Label
+from orderplane.ledgers.states import TrackingStatus, VoidState
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
 from orderplane.dev.demo.catalogue import RECOUNTED, SCARCE
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.postgres.recount import recount
-from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
+from orderplane.ledgers.postgres.inventory import recount
+from orderplane.ledgers.postgres.payments import settle_refund_by_hand
 
 from ..conftest import TEMPO
 from .conftest import MUG, OPENING, POT, TEA, Desk, conditions_of, phase_is, undone_steps

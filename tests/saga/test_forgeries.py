@@ -16,7 +16,7 @@ from orderplane.crds.meta import (
     Kind,
 )
 from orderplane.crds.order import child_name
-from orderplane.ledgers.shipments import VoidState
+from orderplane.ledgers.states import VoidState
 
 from .conftest import MUG, OPENING, Desk, conditions_of, phase_is
 from .proofs import SLOW_ADDRESS, is_undone_once

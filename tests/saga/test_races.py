@@ -10,9 +10,9 @@ import pytest
 from orderplane.adapters.kubernetes.client import Json
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.order import Item, child_name
-from orderplane.ledgers.gate import ReservationState
-from orderplane.ledgers.postgres.recount import recount
+from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.states import ReservationState
 
 from .conftest import MUG, OPENING, POT, TEA, Desk, phase_is, undone_steps
 from .proofs import SLOW_ADDRESS, balance, is_undone_once

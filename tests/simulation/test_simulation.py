@@ -20,7 +20,8 @@ from orderplane.controllers.payment.plan import Step as PaymentStep
 from orderplane.controllers.shipment import plan as shipment_plan
 from orderplane.controllers.steps import ReleaseFinalizer
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.gate import Gate, GateState
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState
 
 from .world import run
 from .world.invariants import check

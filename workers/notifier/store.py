@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from orderplane.events.envelope import Event
@@ -215,11 +215,15 @@ class NotificationStore:
         They are locked meanwhile, so that several notifiers do not bury the same ones.
         """
         async with transaction(self._pool) as connection:
-            rows = await connection.fetch(_UNBURIED, most)
+            rows = cast("list[DeadMessage]", [dict(row) for row in await connection.fetch(_UNBURIED, most)])
             yield rows
             if rows:
-                columns = ([row[name] for row in rows] for name in ("merchant", "event_id", "channel"))
-                await connection.execute(_BURIED, *columns)
+                await connection.execute(
+                    _BURIED,
+                    [row["merchant"] for row in rows],
+                    [row["event_id"] for row in rows],
+                    [row["channel"] for row in rows],
+                )
 
     async def revive(self, merchant: str, event_id: UUID, channel: str | None, *, is_forced: bool) -> int:
         """Have dead messages of an event tried again; forced, superseded ones too. Answers how many."""

@@ -14,7 +14,6 @@ from uuid import UUID
 import asyncpg
 
 from orderplane.adapters.dependencies import NO_DATABASE
-from orderplane.ledgers.postgres.session import Connection
 from orderplane.workers.relay.plan import OutboxRow, rebalance
 
 _PARTITION = 0x6F70_0001
@@ -57,7 +56,7 @@ SELECT partition, pg_try_advisory_lock($1, partition) AS is_mine FROM unnest($2:
 class Outbox:
     """The partitions that this session holds, and their rows."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
         self._partitions: set[int] = set()
 
@@ -135,7 +134,7 @@ class Backlog:
 
 
 @asynccontextmanager
-async def open_backlog(dsn: str) -> AsyncIterator[Connection]:
+async def open_backlog(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A session for `read_backlog` alone, so that counting goes on while a batch waits for Kafka.
 
     Raises:
@@ -151,11 +150,12 @@ async def open_backlog(dsn: str) -> AsyncIterator[Connection]:
             await connection.close(timeout=2)
 
 
-async def read_backlog(connection: Connection) -> Backlog:
+async def read_backlog(connection: asyncpg.Connection) -> Backlog:
     """Count unpublished events.
 
     Raises:
         NO_DATABASE: the database cannot be reached.
     """
     row = await connection.fetchrow(_BACKLOG)
+    assert row is not None, "an aggregate has one row"
     return Backlog(row["events"], max(0.0, row["age"]))

@@ -10,8 +10,7 @@ from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.crds.order import Address
 from orderplane.crds.shipment import Parcel, Service
 from orderplane.ledgers.errors import Refused, Unclear
-from orderplane.ledgers.gate import TrackingStatus
-from orderplane.ledgers.shipments import VoidState
+from orderplane.ledgers.states import TrackingStatus, VoidState
 
 PARCEL = Parcel(weight_grams=1200, length_millimetres=300, width_millimetres=200, height_millimetres=100)
 

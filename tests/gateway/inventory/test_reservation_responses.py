@@ -9,8 +9,8 @@ import pytest
 from orderplane.crds.defaults import reservation_manifest
 from orderplane.crds.order import Item
 from orderplane.gateway.inventory.reservation_routes import is_over, response_for
-from orderplane.ledgers.gate import ReservationState
 from orderplane.ledgers.postgres.inventory import ReservationRecord
+from orderplane.ledgers.states import ReservationState
 
 UNTIL = datetime(2026, 3, 1, 12, 15, tzinfo=UTC)
 MANIFEST = reservation_manifest("demo", "r-1", [Item(sku="TEA", quantity=2)], UNTIL, None, "5")

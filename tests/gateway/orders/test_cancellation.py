@@ -4,7 +4,8 @@ import pytest
 
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders.cancellation import CancelAction, cancel_action
-from orderplane.ledgers.gate import Gate, GateState, Outcome, TrackingStatus
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.states import GateState, Outcome, TrackingStatus
 
 
 def order(phase: str = "Pending", *, cancel: bool = False, deleting: bool = False) -> dict[str, Any]:

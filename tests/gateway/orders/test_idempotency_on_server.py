@@ -9,7 +9,7 @@ import pytest
 
 from orderplane.crds.meta import Kind
 from orderplane.gateway.idempotency import order_name
-from orderplane.ledgers.postgres.idempotency import PostgresIdempotency
+from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 
 from ..conftest import MERCHANT, SELLER, Behind, Gateway, new_key, order_of, running_gateway
 
@@ -177,7 +177,7 @@ async def test_keys_are_kept_for_thirty_days_and_a_day_beyond_the_end(
             order.metadata.uid, hours,
         )  # fmt: skip
     await behind.open_gate(names["running"])
-    assert await PostgresIdempotency(behind.pool).purge() == 1
+    assert await PostgresIdempotencyStore(behind.pool).purge() == 1
     left = await behind.pool.fetch("SELECT name FROM idempotency")
     assert {names[case] for case in ages} - {row["name"] for row in left} == {names["old"]}
 

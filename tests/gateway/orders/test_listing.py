@@ -15,7 +15,7 @@ from orderplane.events.types import EventType
 from orderplane.gateway.orders import listing
 from orderplane.gateway.orders.listing import CHUNK_SIZE, MAX_CHUNKS, ListPosition, OrderFilter, filtered_page
 from orderplane.gateway.orders.timeline import phases_of, timeline_view
-from orderplane.ledgers.postgres.timeline import Timeline, TimelineEvent
+from orderplane.ledgers.postgres.history import Timeline, TimelineEvent
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

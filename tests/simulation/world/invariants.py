@@ -2,10 +2,9 @@
 
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.gate import GateState, Outcome, ReservationState
 from orderplane.ledgers.model import KEPT
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.shipments import VoidState
+from orderplane.ledgers.states import GateState, Outcome, ReservationState, VoidState
 
 from .run import World
 

@@ -10,9 +10,9 @@ from typing import Any
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
 from orderplane.ledgers.errors import Refused, Transient, Unclear
-from orderplane.ledgers.gate import TrackingStatus
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.shipments import Label, VoidState
+from orderplane.ledgers.shipments import Label
+from orderplane.ledgers.states import TrackingStatus, VoidState
 
 from .steps import point
 

@@ -31,7 +31,7 @@ from orderplane.dev.localplane.supervisor import Supervisor
 from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType
 from orderplane.gateway.identity.user_store import User, UserStore
-from orderplane.ledgers.postgres.history import record
+from orderplane.ledgers.postgres.history import append_event
 from orderplane.ledgers.postgres.session import Pool, session, transaction
 
 from ...cli.terminal import Answer, orderplane
@@ -132,7 +132,7 @@ class House:
             if type_ is EventType.ORDER_CREATED:
                 data["customer"] = customer
             async with transaction(self.pool) as connection:
-                await record(
+                await append_event(
                     connection, type_=type_, effect=uid, merchant=self.merchant, subject=uid, name=name,
                     seq=seq, data=data, traceparent=TRACEPARENT,
                 )  # fmt: skip

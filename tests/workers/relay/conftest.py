@@ -25,7 +25,7 @@ from orderplane.dev.localplane.processes import process
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import Component, Supervisor
 from orderplane.events.types import EventType
-from orderplane.ledgers.postgres.history import record
+from orderplane.ledgers.postgres.history import append_event
 
 TYPES = tuple(EventType)
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -145,7 +145,7 @@ class Stage:
 
     async def write(self, connection: Any, subject: UUID, seq: int) -> None:
         """One row, as the ledgers write it; types take turns, so that an order crosses topics."""
-        await record(
+        await append_event(
             connection,
             type_=TYPES[(subject.int + seq) % len(TYPES)],
             effect=uuid4(),
