@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
-from orderplane.adapters.retry import Stopped, retry_until_stopped
+from orderplane.adapters.retry import Stopped, retry
 from orderplane.adapters.settings import ProcessSettings, SettingsError, read_settings, usage
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
@@ -74,9 +74,7 @@ class Process:
                 log.warning("waiting", dependency=dependency, why=_short(problem))
             problems[:] = [_short(problem)]
 
-        trying = asyncio.create_task(
-            retry_until_stopped(attempt, on=on, stopping=self.stopping, on_failure=note)
-        )
+        trying = asyncio.create_task(retry(attempt, on=on, stopping=self.stopping, on_failure=note))
         stopped = asyncio.create_task(self.stopping.wait())
         try:
             while not (trying.done() or stopped.done()):

@@ -32,33 +32,37 @@ async def wait_for_event(event: asyncio.Event, timeout: float) -> bool:  # noqa:
     return event.is_set()
 
 
-async def retry_until_stopped(
+async def retry(
     attempt: Callable[[], Awaitable[T]],
     *,
     on: tuple[type[Exception], ...],
-    stopping: asyncio.Event,
     on_failure: Callable[[Exception], None],
+    stopping: asyncio.Event | None = None,
+    longest_pause: float = LONGEST_PAUSE,
 ) -> T:
     """Run `attempt` until it succeeds, with growing pauses between failures.
 
     An attempt may also be a session that lasts: after one that ran longer than the longest pause, the pauses
-    begin anew. A running attempt is not cancelled when `stopping` is set.
+    begin anew.
 
     Args:
         on: Exceptions that are worth another attempt; all others are raised.
         on_failure: Called with each of these exceptions, to log or count it.
+        stopping: When it is set, no further attempt is made. A running attempt is not cancelled.
+        longest_pause: Seconds.
 
     Raises:
         Stopped: `stopping` was set before an attempt succeeded.
     """
-    delays = pauses()
+    stopping = stopping or asyncio.Event()
+    delays = pauses(longest=longest_pause)
     while not stopping.is_set():
         began = time.monotonic()
         try:
             return await attempt()
         except on as problem:
             on_failure(problem)
-        if time.monotonic() - began > LONGEST_PAUSE:
-            delays = pauses()
+        if time.monotonic() - began > longest_pause:
+            delays = pauses(longest=longest_pause)
         await wait_for_event(stopping, next(delays))
     raise Stopped

@@ -13,7 +13,7 @@ from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.postgres.session import Pool, session
-from orderplane.workers.notifier.ports import Outgoing
+from orderplane.workers.notifier.channels import Outgoing
 
 T = TypeVar("T")
 

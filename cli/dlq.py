@@ -106,8 +106,10 @@ async def _read(last: int | None) -> list[tuple[int, DeadLetter]]:
 async def _replay(letters: dict[int, DeadLetter], is_forced: bool) -> dict[int, Replayed]:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
-        book = NotificationStore(pool)
-        return {number: await replay(letter, book, is_forced=is_forced) for number, letter in letters.items()}
+        store = NotificationStore(pool)
+        return {
+            number: await replay(letter, store, is_forced=is_forced) for number, letter in letters.items()
+        }
     finally:
         await pool.close()
 

@@ -14,7 +14,7 @@ from orderplane.audit.collect import collect
 from orderplane.audit.snapshot import Snapshot
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.postgres.session import Pool
-from orderplane.workers.notifier.ports import Outgoing
+from orderplane.workers.notifier.channels import Outgoing
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ PAGE_SIZE = 200
 
 
 class MailpitReader:
-    """Implements `workers.notifier.ports.Outgoing`; an async context manager.
+    """Implements `workers.notifier.channels.Outgoing`; an async context manager.
 
     Args:
         url: The base address of Mailpit's HTTP API.

@@ -19,7 +19,7 @@ QUIT_TIMEOUT_SECONDS = 2.0
 
 
 class SmtpServer:
-    """Implements `workers.notifier.ports.MailServer`; an async context manager.
+    """Implements `workers.notifier.channels.MailServer`; an async context manager.
 
     A connection carries one mail at a time; up to `max_idle` connections stay open for later mails.
 

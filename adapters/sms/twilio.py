@@ -25,7 +25,7 @@ MAX_MESSAGES_SEARCHED = 200
 
 
 class TwilioSms:
-    """Implements `SmsProvider` and `Outgoing` of `workers.notifier.ports`; an async context manager.
+    """Implements `SmsProvider` and `Outgoing` of `workers.notifier.channels`; an async context manager.
 
     Args:
         login: `ACCOUNT_SID:AUTH_TOKEN`.

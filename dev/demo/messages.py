@@ -11,8 +11,8 @@ from orderplane.dev.demo.catalogue import MERCHANT
 from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.workers.notifier.channels import Outgoing
 from orderplane.workers.notifier.plan import CHANNELS
-from orderplane.workers.notifier.ports import Outgoing
 
 _EVENTS = """
 SELECT h.event_id, h.type, u.preferences

@@ -1,48 +1,60 @@
-"""Send what is due through one channel: claim, send, note how it ended."""
+"""Send what is due through one channel: claim, send, write the result."""
 
 import asyncio
 import random
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import structlog
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
+from prometheus_client import Counter
 
 from orderplane.adapters.providers import BreakerOpen
-from orderplane.adapters.retry import wait_for_event
+from orderplane.adapters.retry import retry, wait_for_event
 from orderplane.adapters.telemetry.traces import context_from
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Refused, Transient, Unclear
-from orderplane.workers.notifier.messengers import Messenger
-from orderplane.workers.notifier.metrics import ATTEMPTS_FAILED, FAILURES, NOTIFICATIONS
+from orderplane.workers.notifier.channels import Messenger
 from orderplane.workers.notifier.plan import (
-    Again,
-    Doubt,
-    End,
+    Final,
     Notification,
     Outcome,
+    Retry,
     State,
-    after_problem,
-    end_unsent,
+    Unknown,
+    after_failure,
+    final_unsent,
 )
-from orderplane.workers.notifier.store import NotificationStore
+from orderplane.workers.notifier.store import FAILURES, NotificationStore
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
-AT_ONCE = 8
+CONCURRENCY = 8
 POLL_SECONDS = 1.0
-NOTE_PAUSE = 0.5
+WRITE_PAUSE = 0.5
 DRAIN_SECONDS = 10.0
 SENDING_SHARE = 0.7
-"""Of its claim an attempt may send for so long; the rest is for noting how it ended."""
+"""The part of its lease in which an attempt may send; the rest is for writing the result."""
+
+NOTIFICATIONS = Counter(
+    "orderplane_notifications_total",
+    "Messages by how they ended: sent, superseded, skipped or dead.",
+    ["channel", "type", "result"],
+)
+ATTEMPTS_FAILED = Counter(
+    "orderplane_notifier_attempts_failed_total",
+    "Attempts after which a message is not over, by reason.",
+    ["channel", "reason"],
+)
 
 
 class Dispatcher:
-    """Serves one channel until it is stopped. Several of a channel share what is due.
+    """Serves one channel until it is stopped. Several dispatchers of a channel share what is due.
 
     Args:
-        messenger: None where the channel is not offered here: its messages are skipped.
+        messenger: None if the channel is not offered here: its messages are skipped.
         lease: How long a claim holds.
         good_for: How long after its event a message is tried.
     """
@@ -51,141 +63,154 @@ class Dispatcher:
         self,
         channel: Channel,
         messenger: Messenger | None,
-        book: NotificationStore,
+        store: NotificationStore,
         *,
         lease: timedelta,
         good_for: timedelta,
     ) -> None:
         self._channel = channel
         self._messenger = messenger
-        self._book = book
+        self._store = store
         self._lease = lease
         self._good_for = good_for
         self._rng = random.Random()
         self._stopping = asyncio.Event()
-        self._news = asyncio.Event()
-        self._under_way: set[asyncio.Task[None]] = set()
-        # While the other side is gone one message at a time finds out whether it is back.
+        self._wake = asyncio.Event()
+        self._in_flight: set[asyncio.Task[None]] = set()
+        # While the circuit breaker is open, one message at a time tests whether the provider is back.
         self._is_down = False
         self._is_more_due = False
 
     def wake(self) -> None:
-        """There may be something due."""
-        self._news.set()
+        """Claim soon: messages may have become due."""
+        self._wake.set()
 
     def stop(self) -> None:
-        """Claim nothing more, finish what is under way."""
+        """Claim nothing more; finish what is in flight."""
         self._stopping.set()
-        self._news.set()
+        self._wake.set()
 
     async def run(self) -> None:
         """Serve until `stop`."""
         try:
             while not self._stopping.is_set():
-                self._news.clear()
-                free = (1 if self._is_down else AT_ONCE) - len(self._under_way)
+                self._wake.clear()
+                free = (1 if self._is_down else CONCURRENCY) - len(self._in_flight)
                 claimed = await self._claim(free) if free > 0 else []
-                for notice in claimed:
-                    task = asyncio.create_task(self._deliver(notice))
-                    self._under_way.add(task)
-                    task.add_done_callback(self._is_over)
+                for notification in claimed:
+                    task = asyncio.create_task(self._deliver(notification))
+                    self._in_flight.add(task)
+                    task.add_done_callback(self._delivered)
                 self._is_more_due = len(claimed) == free
-                await wait_for_event(self._news, POLL_SECONDS)
-            if self._under_way:
-                await asyncio.wait(self._under_way, timeout=DRAIN_SECONDS)
+                await wait_for_event(self._wake, POLL_SECONDS)
+            if self._in_flight:
+                await asyncio.wait(self._in_flight, timeout=DRAIN_SECONDS)
         finally:
-            for task in self._under_way:
+            for task in self._in_flight:
                 task.cancel()
-            await asyncio.gather(*self._under_way, return_exceptions=True)
+            await asyncio.gather(*self._in_flight, return_exceptions=True)
 
-    def _is_over(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        # A look for a single message costs as much as one for several.
-        if self._is_more_due and not self._is_down and len(self._under_way) <= AT_ONCE // 2:
-            self._news.set()
+    def _delivered(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        # A claim costs as much for one message as for several, so wait until half of the places are free.
+        if self._is_more_due and not self._is_down and len(self._in_flight) <= CONCURRENCY // 2:
+            self._wake.set()
 
-    async def _claim(self, most: int) -> list[Notification]:
+    async def _claim(self, limit: int) -> list[Notification]:
         try:
-            return await self._book.claim(self._channel, most, self._lease)
+            return await self._store.claim(self._channel, limit, self._lease)
         except Transient as problem:
             FAILURES.labels("postgres").inc()
-            log.warning(
-                "nothing can be claimed; it is tried again", channel=self._channel, why=problem.reason
-            )
+            log.warning("no message can be claimed; retrying", channel=self._channel, why=problem.reason)
             return []
 
-    async def _deliver(self, notice: Notification) -> None:
-        ids = {"event_id": str(notice.event_id), "channel": notice.channel.value, "order": notice.order}
+    async def _deliver(self, notification: Notification) -> None:
+        ids = {
+            "event_id": str(notification.event_id),
+            "channel": notification.channel.value,
+            "order": notification.order,
+        }
         lease = self._lease.total_seconds()
         with (
             structlog.contextvars.bound_contextvars(**ids),
             tracer.start_as_current_span(
-                f"notify {notice.type.value}",
-                context=context_from(notice.traceparent),
+                f"notify {notification.type.value}",
+                context=context_from(notification.traceparent),
                 kind=SpanKind.CONSUMER,
                 attributes={f"orderplane.{name}": value for name, value in ids.items()},
             ),
         ):
             try:
                 async with asyncio.timeout(lease):
-                    await self._note(notice, await self._attempt(notice, lease * SENDING_SHARE))
+                    outcome = await self._attempt(notification, lease * SENDING_SHARE)
+                    await self._write(notification, outcome)
             except TimeoutError:
-                log.warning("how it ended could not be noted; it is looked into once its claim is over")
+                log.warning(
+                    "the result of an attempt was not written; the next attempt looks for the message"
+                )
 
-    async def _attempt(self, notice: Notification, seconds: float) -> Outcome:
+    async def _attempt(self, notification: Notification, seconds: float) -> Outcome:
         if self._messenger is None:
-            return End(State.SKIPPED, "NotOffered")
-        unsent = end_unsent(notice, datetime.now(UTC), self._good_for)
+            return Final(State.SKIPPED, "NotOffered")
+        unsent = final_unsent(notification, datetime.now(UTC), self._good_for)
         if unsent is not None:
             return unsent
         try:
             async with asyncio.timeout(seconds):
-                sent = await self._find(notice) if notice.unknown_attempts else None
-                sent = sent or await self._messenger.send(notice)
+                sent = await self._find(notification) if notification.unknown_attempts else None
+                sent = sent or await self._messenger.send(notification)
         except (Transient, Refused) as problem:
             self._is_down = isinstance(problem, BreakerOpen)
-            return after_problem(problem, notice.attempt, self._rng)
+            return after_failure(problem, notification.attempt, self._rng)
         except TimeoutError:
-            return Doubt("TookTooLong")
+            return Unknown("TookTooLong")
         except Exception as problem:
-            # One message is not to take the others with it.
-            log.error("a message fails in a way nobody foresaw", problem=type(problem).__name__)
-            return Doubt("InternalError")
+            # Its text may hold an address. An unforeseen failure of one message must not stop the others.
+            log.error("an attempt failed unexpectedly", problem=type(problem).__name__)
+            return Unknown("InternalError")
         self._is_down = False
-        return End(State.SENT, provider_id=sent)
+        return Final(State.SENT, provider_id=sent)
 
-    async def _find(self, notice: Notification) -> str | None:
+    async def _find(self, notification: Notification) -> str | None:
         assert self._messenger is not None
         try:
-            return await self._messenger.find(notice)
+            return await self._messenger.find(notification)
         except Unclear as problem:
-            # Looking sends nothing, whatever came of it.
+            # A search sends nothing, whatever its result.
             raise Transient(problem.reason, problem.message) from problem
 
-    async def _note(self, notice: Notification, outcome: Outcome) -> None:
-        """Write it down, however long the database is away; the caller's time-out ends it."""
-        while True:
-            try:
-                match outcome:
-                    case End():
-                        await self._note_end(notice, outcome)
-                    case Again():
-                        ATTEMPTS_FAILED.labels(notice.channel.value, outcome.reason).inc()
-                        await self._book.again(notice, outcome.reason, outcome.pause)
-                        log.info("not sent, tried again", why=outcome.reason, attempt=notice.attempt)
-                    case Doubt():
-                        ATTEMPTS_FAILED.labels(notice.channel.value, outcome.reason).inc()
-                        await self._book.doubt(notice, outcome.reason)
-                        log.warning("perhaps sent, looked into once its claim is over", why=outcome.reason)
-                return
-            except Transient as problem:
-                FAILURES.labels("postgres").inc()
-                log.warning("how it ended is not noted yet; it is tried again", why=problem.reason)
-                await asyncio.sleep(NOTE_PAUSE)
+    async def _write(self, notification: Notification, outcome: Outcome) -> None:
+        """Write the result, however long the database is down; the time-out of the caller ends it."""
+        await retry(
+            partial(self._write_once, notification, outcome),
+            on=(Transient,),
+            on_failure=_note_failure,
+            longest_pause=WRITE_PAUSE,
+        )
 
-    async def _note_end(self, notice: Notification, end: End) -> None:
-        if await self._book.end(notice, end):
-            NOTIFICATIONS.labels(notice.channel.value, notice.type.value, end.state.value.lower()).inc()
-            log.info("a message has ended", state=end.state.value, why=end.reason)
+    async def _write_once(self, notification: Notification, outcome: Outcome) -> None:
+        match outcome:
+            case Final():
+                await self._finish(notification, outcome)
+            case Retry():
+                await self._store.retry_later(notification, outcome.reason, outcome.pause)
+                ATTEMPTS_FAILED.labels(notification.channel.value, outcome.reason).inc()
+                log.info("not sent; retrying", why=outcome.reason, attempt=notification.attempt)
+            case Unknown():
+                await self._store.keep_unknown(notification, outcome.reason)
+                ATTEMPTS_FAILED.labels(notification.channel.value, outcome.reason).inc()
+                log.warning("perhaps sent; the next attempt looks for the message", why=outcome.reason)
+
+    async def _finish(self, notification: Notification, final: Final) -> None:
+        result = final.state.value
+        if await self._store.finish(notification, final):
+            NOTIFICATIONS.labels(notification.channel.value, notification.type.value, result.lower()).inc()
+            log.info("a message is finished", state=result, why=final.reason)
         else:
-            log.warning("another notifier had taken the message over", state=end.state.value)
+            log.warning("a later attempt has begun; this result is not written", state=result)
+
+
+def _note_failure(problem: Exception) -> None:
+    FAILURES.labels("postgres").inc()
+    why = problem.reason if isinstance(problem, Transient) else repr(problem)
+    log.warning("the result of an attempt cannot be written; retrying", why=why)

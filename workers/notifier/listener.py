@@ -1,7 +1,7 @@
-"""Read the topics: note what customers are to be told, and bury what nobody can deal with.
+"""Read the topics: add the messages that customers are to get, and dead-letter records that cannot be used.
 
-What a record calls for is in the ledger before its offset is committed, so nothing is lost; and a record that
-comes again notes nothing new. Sending is not done here: a mail server that is away holds no partition back.
+An event's messages are in the database before its offset is committed, so none is lost; and a record that is
+read again adds nothing. Messages are not sent here: a mail server that is down must not stop a partition.
 """
 
 import asyncio
@@ -9,67 +9,74 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
+from prometheus_client import Counter, Gauge
 
 from orderplane.adapters.kafka.clients import open_consumer, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
-from orderplane.adapters.retry import Stopped, retry_until_stopped, wait_for_event
+from orderplane.adapters.retry import Stopped, retry, wait_for_event
 from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, dead_letter_headers
 from orderplane.ledgers.errors import Transient
-from orderplane.workers.notifier import metrics
-from orderplane.workers.notifier.letters import disagreement, letter_for, letter_of_row, sort
+from orderplane.workers.notifier.dead_letters import (
+    dead_letter_of_message,
+    dead_letter_of_record,
+    mismatch,
+    split_readable,
+)
 from orderplane.workers.notifier.plan import CHANNELS
-from orderplane.workers.notifier.store import Noted, NotificationStore
+from orderplane.workers.notifier.store import FAILURES, NotificationStore, ReceivedEvent
 
 log = structlog.get_logger(__name__)
 
 GROUP = "orderplane-notifier"
 BATCH = 200
 FETCH_MS = 250
-GATHER_SECONDS = 0.4
-"""Between two looks, unless there was more than one look could take. A look costs about as much for one event
-as for fifty, and nobody minds when a message comes so much later."""
+POLL_SECONDS = 0.4
+"""Pause between two fetches, unless the last one was full. A fetch costs about as much for one event as for
+fifty, and a message may be so much later."""
 COMMIT_SECONDS = 5.0
-BURY_SECONDS = 1.0
-MOST_BURIED = 50
+DEAD_LETTER_SECONDS = 1.0
+DEAD_LETTER_BATCH = 50
+
+DEAD_LETTERS = Counter("orderplane_dead_letters_total", "Records put into the dead-letter topic.", ["reason"])
+LAG = Gauge("orderplane_notifier_lag_records", "Records that are not read yet.", ["topic"])
 
 
 class Listener:
-    """Listens until it is stopped; failures of Kafka or of the database are waited out.
+    """Reads events until it is stopped. A lost database or broker is waited for.
 
     Args:
-        on_news: Called when something may have become due.
+        on_added: Called when messages may have become due.
     """
 
     def __init__(
-        self, kafka: str | None, replication: int, book: NotificationStore, on_news: Callable[[], None]
+        self, kafka: str | None, replication: int, store: NotificationStore, on_added: Callable[[], None]
     ) -> None:
         self._kafka = kafka
         self._replication = replication
-        self._book = book
-        self._on_news = on_news
-        self._bury_at = 0.0
-        self._lag: dict[Any, int] = {}
+        self._store = store
+        self._on_added = on_added
+        self._dead_letters_at = 0.0
+        self._lag: dict[TopicPartition, int] = {}
         self.is_listening = False
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Listen until `stopping` is set; then finish the batch in hand and leave the group."""
+        """Listen until `stopping` is set; then finish the batch in hand and leave the consumer group."""
         if not self._kafka:
-            log.warning("no Kafka is configured: nobody is told anything new")
+            log.warning("no Kafka is configured; no new events are read")
             return
         with suppress(Stopped):
-            await retry_until_stopped(
-                partial(self._listen, self._kafka, stopping),
+            await retry(
+                partial(self._run_session, self._kafka, stopping),
                 on=(Transient, KafkaError),
                 stopping=stopping,
-                on_failure=_on_failure,
+                on_failure=_note_failure,
             )
 
-    async def _listen(self, kafka: str, stopping: asyncio.Event) -> None:
+    async def _run_session(self, kafka: str, stopping: asyncio.Event) -> None:
         await ensure_topics(kafka, replication=self._replication)
         try:
             async with (
@@ -81,56 +88,57 @@ class Listener:
                     self.is_listening = True
                     records = [record for each in batch.values() for record in each]
                     if records:
-                        await self._take(records, producer)
+                        await self._process(records, producer)
                         await _commit(consumer)
-                        self._measure(consumer, batch)
-                    if time.monotonic() >= self._bury_at:
-                        await self._bury_dead(producer)
+                        self._measure_lag(consumer, batch)
+                    if time.monotonic() >= self._dead_letters_at:
+                        await self._publish_dead_messages(producer)
                     if len(records) < BATCH:
-                        await wait_for_event(stopping, GATHER_SECONDS)
+                        await wait_for_event(stopping, POLL_SECONDS)
         finally:
             self.is_listening = False
 
-    async def _take(self, records: Sequence[Any], producer: AIOKafkaProducer) -> None:
-        read, dead = sort(records)
-        told = await self._book.told([event.id for _, event in read])
-        news: list[Noted] = []
-        for record, event in read:
-            if why := disagreement(event, told):
-                dead.append(letter_for(record, *why))
+    async def _process(self, records: Sequence[ConsumerRecord], producer: AIOKafkaProducer) -> None:
+        readable, dead = split_readable(records)
+        recorded = await self._store.recorded_events([event.id for _, event in readable])
+        received: list[ReceivedEvent] = []
+        for record, event in readable:
+            if why := mismatch(event, recorded):
+                dead.append(dead_letter_of_record(record, *why))
             else:
-                news.append(Noted(event, record.partition, record.offset))
-        await _bury(dead, producer)
-        if news:
-            await self._book.note(news)
-            self._on_news()
+                received.append(ReceivedEvent(event, record.partition, record.offset))
+        await _publish(dead, producer)
+        if received:
+            await self._store.add(received)
+            self._on_added()
 
-    def _measure(self, consumer: AIOKafkaConsumer, batch: Mapping[Any, Sequence[Any]]) -> None:
+    def _measure_lag(
+        self, consumer: AIOKafkaConsumer, batch: Mapping[TopicPartition, Sequence[ConsumerRecord]]
+    ) -> None:
         for partition, records in batch.items():
             self._lag[partition] = max(0, (consumer.highwater(partition) or 0) - records[-1].offset - 1)
-        ours = consumer.assignment()
+        assigned = consumer.assignment()
         for type_ in CHANNELS:
             lag = sum(
-                n for partition, n in self._lag.items() if partition.topic == type_ and partition in ours
+                n for partition, n in self._lag.items() if partition.topic == type_ and partition in assigned
             )
-            metrics.LAG.labels(type_.value).set(lag)
+            LAG.labels(type_.value).set(lag)
 
-    async def _bury_dead(self, producer: AIOKafkaProducer) -> None:
-        """Put into the dead-letter topic what could not be sent."""
-        async with self._book.burying(MOST_BURIED) as rows:
-            await _bury([letter_of_row(row) for row in rows], producer)
-        if len(rows) < MOST_BURIED:
-            self._bury_at = time.monotonic() + BURY_SECONDS
+    async def _publish_dead_messages(self, producer: AIOKafkaProducer) -> None:
+        async with self._store.dead_lettering(DEAD_LETTER_BATCH) as rows:
+            await _publish([dead_letter_of_message(row) for row in rows], producer)
+        if len(rows) < DEAD_LETTER_BATCH:
+            self._dead_letters_at = time.monotonic() + DEAD_LETTER_SECONDS
 
 
-def _on_failure(problem: Exception) -> None:
-    lost = "Kafka" if isinstance(problem, KafkaError) else "PostgreSQL"
-    metrics.FAILURES.labels("kafka" if isinstance(problem, KafkaError) else "postgres").inc()
-    log.warning("lost; what is unread waits in Kafka", lost=lost, why=repr(problem))
+def _note_failure(problem: Exception) -> None:
+    lost = "kafka" if isinstance(problem, KafkaError) else "postgres"
+    FAILURES.labels(lost).inc()
+    log.warning("connection lost; unread events wait in Kafka", to=lost, why=repr(problem))
 
 
 async def _commit(consumer: AIOKafkaConsumer) -> None:
-    """Commit what was read; on its own aiokafka would try for ever."""
+    """Commit the offsets of what was read. aiokafka alone would retry without a limit."""
     try:
         async with asyncio.timeout(COMMIT_SECONDS):
             await consumer.commit()
@@ -138,12 +146,12 @@ async def _commit(consumer: AIOKafkaConsumer) -> None:
         raise KafkaTimeoutError(f"no commit within {COMMIT_SECONDS:g} s") from problem
 
 
-async def _bury(letters: Sequence[DeadLetter], producer: AIOKafkaProducer) -> None:
+async def _publish(letters: Sequence[DeadLetter], producer: AIOKafkaProducer) -> None:
     for letter in letters:
         await producer.send_and_wait(
             DEAD_LETTER_TOPIC, letter.value, key=letter.key, headers=dead_letter_headers(letter), partition=0
         )
-        metrics.DEAD_LETTERS.labels(letter.reason).inc()
+        DEAD_LETTERS.labels(letter.reason).inc()
         log.error(
             "a dead letter: see `orderplane dlq list`",
             reason=letter.reason,

@@ -1,4 +1,4 @@
-"""Which events customers are told of, through which channels, and what becomes of each message. Pure."""
+"""Which events customers are notified of, through which channels, and what follows an attempt. Pure."""
 
 import random
 from collections.abc import Mapping
@@ -21,22 +21,22 @@ CHANNELS: Mapping[EventType, tuple[Channel, ...]] = {
     EventType.ORDER_CANCELLED: (Channel.EMAIL,),
     EventType.PAYMENT_REFUNDED: (Channel.EMAIL,),
 }
-"""By SMS only what a customer did not ask for and should know soon."""
+"""By SMS only what a customer has not caused and should know soon."""
 
 
 class State(StrEnum):
-    """Where a message stands. Only a Waiting one is ever sent."""
+    """State of a message. Only a Waiting one is sent."""
 
     WAITING = "Waiting"
     SENT = "Sent"
-    SUPERSEDED = "Superseded"  # a later one of its order was sent before it
+    SUPERSEDED = "Superseded"  # a later message of its order was sent before it
     SKIPPED = "Skipped"  # the customer does not want it, or cannot be reached
-    DEAD = "Dead"  # refused for good, or given up; the dead-letter topic has it
+    DEAD = "Dead"  # refused, or given up; it goes into the dead-letter topic
 
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """The customer as they are now. `address` is where the message's channel reaches them."""
+    """The customer as they are now. `address` is a mail address or a number, by the channel."""
 
     name: str
     address: str | None
@@ -49,8 +49,8 @@ class Notification:
 
     Args:
         order: The Order's name.
-        attempt: The number of this attempt: the fence for what is said about its end.
-        unknown_attempts: Earlier attempts of which nobody knows whether they sent.
+        attempt: The number of this attempt. The result is written only if no later attempt has begun.
+        unknown_attempts: Earlier attempts of which it is not known whether they sent the message.
         pending_since: When its event happened, or when it was replayed.
         recipient: None where the customer's account is gone.
         is_overtaken: A later message of the same order and channel was sent.
@@ -72,8 +72,8 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How a message ended. `reason` is CamelCase; `provider_id` names what was sent at the provider."""
+class Final:
+    """The message is over. `reason` is CamelCase; `provider_id` is the provider's id of a sent message."""
 
     state: State
     reason: str | None = None
@@ -81,49 +81,52 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
-    """Nothing was sent; it is tried again after a pause."""
+class Retry:
+    """Nothing was sent; try again after a pause."""
 
     reason: str
     pause: timedelta
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
-    """Nobody knows whether it was sent. It is looked into as after a crash: once its claim is over."""
+class Unknown:
+    """It is not known whether the message was sent.
+
+    The next attempt begins when the claim ends, as after a crash, and looks for the message first.
+    """
 
     reason: str
 
 
-Outcome = End | Again | Doubt
-"""What one attempt came to."""
+Outcome = Final | Retry | Unknown
+"""The result of one attempt."""
 
 
-def end_unsent(notice: Notification, now: datetime, good_for: timedelta) -> End | None:
-    """How a message ends without being sent, or None where it is to be sent.
+def final_unsent(notification: Notification, now: datetime, good_for: timedelta) -> Final | None:
+    """How a message ends without being sent; None if it is to be sent.
 
     Args:
-        good_for: How long after its event a message is still worth sending.
+        good_for: How long after its event a message is still sent.
     """
-    recipient = notice.recipient
+    recipient = notification.recipient
     if recipient is None:
-        return End(State.SKIPPED, "NoAccount")
+        return Final(State.SKIPPED, "NoAccount")
     if not recipient.is_wanting:
-        return End(State.SKIPPED, "NotWanted")
+        return Final(State.SKIPPED, "NotWanted")
     if not recipient.address:
-        return End(State.SKIPPED, "NoAddress")
-    if notice.is_overtaken and not notice.is_forced:
-        return End(State.SUPERSEDED, "LaterWasSent")
-    if now - notice.pending_since > good_for:
-        return End(State.DEAD, "GivenUp")
+        return Final(State.SKIPPED, "NoAddress")
+    if notification.is_overtaken and not notification.is_forced:
+        return Final(State.SUPERSEDED, "LaterWasSent")
+    if now - notification.pending_since > good_for:
+        return Final(State.DEAD, "GivenUp")
     return None
 
 
-def after_problem(problem: Transient | Refused, attempt: int, rng: random.Random) -> Outcome:
-    """What an attempt to send came to that was not simply taken."""
+def after_failure(problem: Transient | Refused, attempt: int, rng: random.Random) -> Outcome:
+    """The result of an attempt that failed."""
     if isinstance(problem, Refused):
-        return End(State.DEAD, problem.reason)
+        return Final(State.DEAD, problem.reason)
     if isinstance(problem, Unclear):
-        return Doubt(problem.reason)
+        return Unknown(problem.reason)
     trouble = FailureState(problem.reason, problem.message, since=0.0, tries=attempt)
-    return Again(problem.reason, timedelta(seconds=pause_after(trouble, problem, rng)))
+    return Retry(problem.reason, timedelta(seconds=pause_after(trouble, problem, rng)))

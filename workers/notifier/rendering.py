@@ -1,6 +1,6 @@
-"""What a message says, and the mark by which it is known again.
+"""The text of messages, and the reference by which each is recognised.
 
-The words are jinja2 templates: `templates/EVENT.txt`, `.html`, `.sms`. A text's first line is its subject.
+Templates are jinja2: `templates/EVENT.txt`, `.html`, `.sms`. The first line of a `.txt` is the subject.
 """
 
 from email.errors import MessageError
@@ -20,7 +20,7 @@ from orderplane.workers.notifier.plan import Notification
 
 
 class _Headers(HeaderRegistry):
-    """Keeps the class of each header's name: the library makes a new one for each header of each mail."""
+    """Keeps the class of each header: the library would create one for each header of each mail."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,8 +47,8 @@ _templates = Environment(
 _templates.filters["money"] = format_minor
 
 
-def mail_of(notice: Notification, sender: str) -> EmailMessage:
-    """The mail of a notice, text and HTML.
+def mail_of(notification: Notification, sender: str) -> EmailMessage:
+    """The mail of a notification, text and HTML.
 
     Args:
         sender: Whom it comes from, as `Name <address>`; the address's domain ends the Message-ID.
@@ -57,39 +57,43 @@ def mail_of(notice: Notification, sender: str) -> EmailMessage:
         Refused: the event lacks something that the template tells (`TemplateFailed`), or the address is none
             (`RecipientRefused`).
     """
-    assert notice.recipient is not None
-    subject, _, text = _render(notice, "txt").partition("\n")
+    assert notification.recipient is not None
+    subject, _, text = _render(notification, "txt").partition("\n")
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
     try:
-        mail["To"] = Address(addr_spec=notice.recipient.address or "")
+        mail["To"] = Address(addr_spec=notification.recipient.address or "")
     except (ValueError, MessageError, IndexError) as problem:
         raise Refused(Reason.RECIPIENT_REFUSED, "The address cannot be written into a mail.") from problem
     mail["Subject"] = subject
-    mail["Date"] = format_datetime(notice.pending_since)
+    mail["Date"] = format_datetime(notification.pending_since)
     domain = parseaddr(sender)[1].rpartition("@")[2]
-    mail["Message-ID"] = f"<{message_reference(notice.event_id, Channel.EMAIL)}@{domain}>"
+    mail["Message-ID"] = f"<{message_reference(notification.event_id, Channel.EMAIL)}@{domain}>"
     # RFC 3834: no out-of-office answer is wanted.
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(text.lstrip("\n"))
-    mail.add_alternative(_render(notice, "html"), subtype="html")
+    mail.add_alternative(_render(notification, "html"), subtype="html")
     return mail
 
 
-def sms_of(notice: Notification) -> str:
-    """The text of a notice's SMS; it ends in the reference. Raises as `mail_of`."""
-    text = " ".join(_render(notice, "sms").split())
-    return f"{text} (ref {message_reference(notice.event_id, Channel.SMS)})"
+def sms_of(notification: Notification) -> str:
+    """The text of a notification's SMS; it ends with the reference. Raises as `mail_of`."""
+    text = " ".join(_render(notification, "sms").split())
+    return f"{text} (ref {message_reference(notification.event_id, Channel.SMS)})"
 
 
-def _render(notice: Notification, form: str) -> str:
-    assert notice.recipient is not None
-    words: dict[str, Any] = {"order": notice.order, "name": notice.recipient.name, "event": notice.data}
+def _render(notification: Notification, form: str) -> str:
+    assert notification.recipient is not None
+    values: dict[str, Any] = {
+        "order": notification.order,
+        "name": notification.recipient.name,
+        "event": notification.data,
+    }
     try:
-        return _templates.get_template(f"{notice.type.value}.{form}").render(words)
+        return _templates.get_template(f"{notification.type.value}.{form}").render(values)
     except (TemplateError, TypeError, ValueError, KeyError) as problem:
         raise Refused(
             Reason.TEMPLATE_FAILED,
-            f"the {form} template of {notice.type.value} fails with {type(problem).__name__}; correct it, "
+            f"the {form} template of {notification.type.value} fails with {type(problem).__name__}; correct it, "
             "then replay the event",
         ) from problem

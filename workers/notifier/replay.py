@@ -1,51 +1,53 @@
-"""Try again what was given up."""
+"""Replay dead letters: try again to send what was given up."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from orderplane.events.dead_letters import DeadLetter
 from orderplane.events.notifications import Channel
-from orderplane.workers.notifier.letters import disagreement, sort
+from orderplane.workers.notifier.dead_letters import mismatch, split_readable
 from orderplane.workers.notifier.plan import State
-from orderplane.workers.notifier.store import Noted, NotificationStore
+from orderplane.workers.notifier.store import NotificationStore, ReceivedEvent
 
 
 class Verdict(StrEnum):
-    """What a replay came to."""
+    """The result of a replay."""
 
-    TRIED = "Tried"  # it waits now; whether it is sent, superseded or given up again shows later
-    UNCHANGED = "Unchanged"  # nothing of it is dead (any more)
-    DEAD = "Dead"  # the record itself is still the problem
+    TRIED = "Tried"  # it is due again; later it is sent, superseded or given up
+    UNCHANGED = "Unchanged"  # none of its messages is dead
+    DEAD = "Dead"  # the record itself cannot be used
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The verdict on one dead letter: with where its messages stand now, or with why it is still dead."""
+    """The result for one dead letter: the states of its messages, or why it is still dead."""
 
     verdict: Verdict
     detail: str
     states: dict[Channel, State]
 
 
-async def replay(letter: DeadLetter, book: NotificationStore, *, is_forced: bool) -> Replayed:
-    """Have the messages of a dead letter's event tried again, as if it had just come.
+async def replay(letter: DeadLetter, store: NotificationStore, *, is_forced: bool) -> Replayed:
+    """Make the messages of a dead letter's event due again, as if it had just been received.
 
-    Doing it twice is doing it once: only what is dead is tried again. A message older than the last one that
-    was sent of its order is superseded instead; forced, it is sent all the same.
+    Safe to repeat: only dead messages are tried again. A message older than the last one that was sent of its
+    order is superseded, unless forced.
 
     Raises:
         Transient: the database cannot be reached.
     """
-    read, dead = sort([letter])
+    readable, dead = split_readable([letter])
     if dead:
         return Replayed(Verdict.DEAD, dead[0].detail, {})
-    ((_, event),) = read
-    if why := disagreement(event, await book.told([event.id])):
+    ((_, event),) = readable
+    if why := mismatch(event, await store.recorded_events([event.id])):
         return Replayed(Verdict.DEAD, why[1], {})
-    before = await book.states(event.merchant, event.id)
-    await book.note([Noted(event, letter.partition, letter.offset)])
-    revived = await book.revive(event.merchant, event.id, letter.channel, is_forced=is_forced)
-    after = await book.states(event.merchant, event.id)
+    before = await store.states(event.merchant, event.id)
+    await store.add([ReceivedEvent(event, letter.partition, letter.offset)])
+    revived = await store.revive(event.merchant, event.id, letter.channel, is_forced=is_forced)
+    after = await store.states(event.merchant, event.id)
     is_tried = revived > 0 or before != after
-    detail = ", ".join(f"{channel}: {state}" for channel, state in after.items()) or "nobody is to be told"
+    detail = (
+        ", ".join(f"{channel}: {state}" for channel, state in after.items()) or "nobody is to be notified"
+    )
     return Replayed(Verdict.TRIED if is_tried else Verdict.UNCHANGED, detail, after)

@@ -1,55 +1,62 @@
-"""What customers are told, in PostgreSQL: one row per event and channel."""
+"""Notifications in PostgreSQL: one row for each event and channel."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, cast
+from datetime import datetime, timedelta
+from typing import Any, TypedDict, cast
 from uuid import UUID
+
+from prometheus_client import Counter
 
 from orderplane.events.envelope import Event
 from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session, transaction
-from orderplane.workers.notifier.letters import DeadMessage
-from orderplane.workers.notifier.plan import CHANNELS, End, Notification, Recipient, State
+from orderplane.workers.notifier.dead_letters import DeadMessage
+from orderplane.workers.notifier.plan import CHANNELS, Final, Notification, Recipient, State
 
-_TELLING = [(type_.value, channel.value) for type_, channels in CHANNELS.items() for channel in channels]
+FAILURES = Counter(
+    "orderplane_notifier_failures_total", "Losses of PostgreSQL and Kafka, which were waited for.", ["reason"]
+)
 
-_TOLD = """
+_CHANNELS = [(type_.value, channel.value) for type_, channels in CHANNELS.items() for channel in channels]
+
+_RECORDED = """
 SELECT event_id, merchant, subject, seq, type, data FROM history WHERE event_id = ANY($1::uuid[])
 """
 
-# An order's events are in several topics, which are read in any order. So each brings the earlier ones of its
-# order along, and the first message of an order is never overtaken by the second. The customer is in an
-# order's first event, which is read before all else: a plan without statistics would have each event meet
-# every user. In order, so that two who note the same rows do not lock each other out.
-_NOTE = """
-WITH news AS MATERIALIZED (
+# The events of an order are in several topics, which are read in any order. So each event also adds the
+# messages of the earlier events of its order; then the first message cannot be overtaken by the second. The
+# customer is in the first event of an order. It is read in a CTE of its own: without table statistics the
+# planner would join each event with every user. Rows are inserted in a fixed order, so that two notifiers that
+# insert the same rows cannot deadlock.
+_ADD = """
+WITH latest AS MATERIALIZED (
     SELECT n.merchant, n.subject, n.seq, first.data ->> 'customer' AS customer
     FROM unnest($1::text[], $2::uuid[], $3::int[]) AS n (merchant, subject, seq)
     JOIN history first ON first.subject = n.subject AND first.seq = 1 AND first.merchant = n.merchant
 )
 INSERT INTO notifications (merchant, event_id, channel, order_uid, seq, type, customer, state, reason,
                            ended_at, pending_since, kafka_partition, kafka_offset)
-SELECT h.merchant, h.event_id, telling.channel, h.subject, h.seq, h.type, u.id,
+SELECT h.merchant, h.event_id, due.channel, h.subject, h.seq, h.type, u.id,
        CASE WHEN is_wanting THEN 'Waiting' ELSE 'Skipped' END,
        CASE WHEN NOT is_wanting THEN 'NotWanted' END,
        CASE WHEN NOT is_wanting THEN clock_timestamp() END,
        h.at, record.partition, record.record_offset
-FROM news
-JOIN users u ON u.merchant = news.merchant AND u.id = news.customer AND u.deleted_at IS NULL
-JOIN history h ON h.merchant = news.merchant AND h.subject = news.subject AND h.seq <= news.seq
-JOIN unnest($4::text[], $5::text[]) AS telling (type, channel) ON telling.type = h.type
+FROM latest
+JOIN users u ON u.merchant = latest.merchant AND u.id = latest.customer AND u.deleted_at IS NULL
+JOIN history h ON h.merchant = latest.merchant AND h.subject = latest.subject AND h.seq <= latest.seq
+JOIN unnest($4::text[], $5::text[]) AS due (type, channel) ON due.type = h.type
 LEFT JOIN unnest($6::uuid[], $7::int[], $8::int8[]) AS record (event_id, partition, record_offset)
     ON record.event_id = h.event_id
-CROSS JOIN LATERAL (SELECT coalesce((u.preferences ->> telling.channel)::boolean, false)) AS wish (is_wanting)
-ORDER BY h.event_id, telling.channel
+CROSS JOIN LATERAL (SELECT coalesce((u.preferences ->> due.channel)::boolean, false)) AS wish (is_wanting)
+ORDER BY h.event_id, due.channel
 ON CONFLICT DO NOTHING
 """
 
-# Of an order and channel one message at a time, the earliest first. An attempt counts as a doubt from its
-# beginning: whoever comes after a crash sees it.
+# For each order and channel one message at a time, the earliest first. An attempt counts as unknown from its
+# beginning, so that it still counts after a crash.
 _CLAIM = """
 WITH due AS (
     SELECT merchant, event_id, channel FROM notifications n
@@ -77,26 +84,29 @@ JOIN history h ON h.event_id = c.event_id
 LEFT JOIN users u ON u.merchant = c.merchant AND u.id = c.customer AND u.deleted_at IS NULL
 """
 
-_OURS = "merchant = $1 AND event_id = $2 AND channel = $3 AND attempt = $4 AND state = 'Waiting'"
-_END = f"""
+# A result is written only by the attempt that has the claim: not after a later attempt has begun.
+_FINISH = """
 UPDATE notifications SET state = $5, reason = $6, provider_id = $7,
     unknown_attempts = unknown_attempts - 1, claimed_until = NULL, ended_at = clock_timestamp()
-WHERE {_OURS}
-"""  # noqa: S608
-_AGAIN = f"""
+WHERE merchant = $1 AND event_id = $2 AND channel = $3 AND attempt = $4 AND state = 'Waiting'
+"""
+_RETRY_LATER = """
 UPDATE notifications SET reason = $5, unknown_attempts = unknown_attempts - 1, claimed_until = NULL,
     due_at = now() + $6
-WHERE {_OURS}
-"""  # noqa: S608
-_IN_DOUBT = f"UPDATE notifications SET reason = $5 WHERE {_OURS}"  # noqa: S608
+WHERE merchant = $1 AND event_id = $2 AND channel = $3 AND attempt = $4 AND state = 'Waiting'
+"""
+_KEEP_UNKNOWN = """
+UPDATE notifications SET reason = $5
+WHERE merchant = $1 AND event_id = $2 AND channel = $3 AND attempt = $4 AND state = 'Waiting'
+"""
 
-_UNBURIED = """
+_DEAD = """
 SELECT n.*, h.subject, h.name, h.data::text AS data, h.traceparent, h.at
 FROM notifications n JOIN history h ON h.event_id = n.event_id
 WHERE n.state = 'Dead' AND n.dead_lettered_at IS NULL
 ORDER BY n.ended_at LIMIT $1 FOR UPDATE OF n SKIP LOCKED
 """
-_BURIED = """
+_DEAD_LETTERED = """
 UPDATE notifications n SET dead_lettered_at = now()
 FROM unnest($1::text[], $2::uuid[], $3::text[]) AS dead (merchant, event_id, channel)
 WHERE n.merchant = dead.merchant AND n.event_id = dead.event_id AND n.channel = dead.channel
@@ -122,8 +132,8 @@ FROM notifications WHERE state = 'Waiting' GROUP BY channel
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """An event whose messages are to be noted, and where its record was read."""
+class ReceivedEvent:
+    """An event that was received, and where its record was read."""
 
     event: Event
     partition: int | None
@@ -132,7 +142,7 @@ class Noted:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So many messages of one channel in one state; the oldest waits for so many seconds."""
+    """Number of messages of one channel in one state, and the age of the oldest in seconds."""
 
     channel: Channel
     state: State
@@ -140,19 +150,40 @@ class Count:
     oldest_seconds: float
 
 
-class NotificationStore:
-    """The rows, from an event's arrival to the end of each of its messages.
+class _ClaimedRow(TypedDict):
+    """What `_CLAIM` selects and a notification needs."""
 
-    Every method raises Transient where the database cannot be reached.
+    merchant: str
+    event_id: UUID
+    channel: str
+    type: str
+    order_name: str
+    data: dict[str, Any]
+    traceparent: str | None
+    attempt: int
+    unknown_attempts: int
+    pending_since: datetime
+    is_forced: bool
+    is_overtaken: bool
+    user_id: str | None
+    name: str
+    address: str | None
+    is_wanting: bool
+
+
+class NotificationStore:
+    """The rows of notifications, from the arrival of an event to the end of each of its messages.
+
+    Every method raises Transient if the database cannot be reached.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def told(self, event_ids: Sequence[UUID]) -> Mapping[UUID, Event]:
-        """What the history says of these events; those that it does not know are left out."""
+    async def recorded_events(self, event_ids: Sequence[UUID]) -> Mapping[UUID, Event]:
+        """These events as the history has them; those that it does not have are left out."""
         async with session(self._pool) as connection:
-            rows = await connection.fetch(_TOLD, event_ids)
+            rows = await connection.fetch(_RECORDED, event_ids)
         return {
             row["event_id"]: Event(
                 id=row["event_id"],
@@ -165,100 +196,100 @@ class NotificationStore:
             for row in rows
         }
 
-    async def note(self, news: Sequence[Noted]) -> None:
-        """Note every message that these events and earlier ones of their orders call for, once.
+    async def add(self, received: Sequence[ReceivedEvent]) -> None:
+        """Add every message that is due for these events and for earlier events of their orders, once.
 
-        Nothing is noted for a customer who has no account.
+        Nothing is added for a customer without an account.
         """
         newest: dict[tuple[str, UUID], int] = {}
-        for each in news:
+        for each in received:
             order = each.event.merchant, each.event.subject
             newest[order] = max(each.event.sequence, newest.get(order, 0))
         async with session(self._pool) as connection:
             await connection.execute(
-                _NOTE,
+                _ADD,
                 [merchant for merchant, _ in newest], [subject for _, subject in newest],
                 list(newest.values()),
-                [type_ for type_, _ in _TELLING], [channel for _, channel in _TELLING],
-                [each.event.id for each in news], [each.partition for each in news],
-                [each.offset for each in news],
+                [type_ for type_, _ in _CHANNELS], [channel for _, channel in _CHANNELS],
+                [each.event.id for each in received], [each.partition for each in received],
+                [each.offset for each in received],
             )  # fmt: skip
 
-    async def claim(self, channel: Channel, most: int, lease: timedelta) -> list[Notification]:
-        """Take what is due, for so long as `lease`; nobody else gets it before."""
+    async def claim(self, channel: Channel, limit: int, lease: timedelta) -> list[Notification]:
+        """Claim messages that are due, for the time of `lease`; nobody else can claim them meanwhile."""
         async with session(self._pool) as connection:
-            rows = await connection.fetch(_CLAIM, channel.value, most, lease)
-        return [_notice(row) for row in rows]
+            rows = await connection.fetch(_CLAIM, channel.value, limit, lease)
+        return [_notification(row) for row in cast("list[_ClaimedRow]", rows)]
 
-    async def end(self, notice: Notification, end: End) -> bool:
-        """Note how a message ended; False where somebody else has taken it over."""
+    async def finish(self, notification: Notification, final: Final) -> bool:
+        """Write down how a message ended; False if a later attempt has begun."""
         async with session(self._pool) as connection:
             done = await connection.execute(
-                _END, *_ours(notice), end.state.value, end.reason, end.provider_id
+                _FINISH, *_attempt_key(notification), final.state.value, final.reason, final.provider_id
             )
         return bool(done != "UPDATE 0")
 
-    async def again(self, notice: Notification, reason: str, pause: timedelta) -> None:
-        """Note that nothing was sent, and when to try next."""
+    async def retry_later(self, notification: Notification, reason: str, pause: timedelta) -> None:
+        """Write down that nothing was sent, and when the next attempt is due."""
         async with session(self._pool) as connection:
-            await connection.execute(_AGAIN, *_ours(notice), reason, pause)
+            await connection.execute(_RETRY_LATER, *_attempt_key(notification), reason, pause)
 
-    async def doubt(self, notice: Notification, reason: str) -> None:
-        """Note why nobody knows whether it was sent; it stays claimed, as after a crash."""
+    async def keep_unknown(self, notification: Notification, reason: str) -> None:
+        """Write down why it is not known whether it was sent; it stays claimed, as after a crash."""
         async with session(self._pool) as connection:
-            await connection.execute(_IN_DOUBT, *_ours(notice), reason)
+            await connection.execute(_KEEP_UNKNOWN, *_attempt_key(notification), reason)
 
     @asynccontextmanager
-    async def burying(self, most: int) -> AsyncIterator[Sequence[DeadMessage]]:
-        """Dead rows, with their events, that the dead-letter topic has not; it has them after the block.
+    async def dead_lettering(self, limit: int) -> AsyncIterator[Sequence[DeadMessage]]:
+        """Dead messages to put into the dead-letter topic; they are marked after the block.
 
-        They are locked meanwhile, so that several notifiers do not bury the same ones.
+        Their rows are locked meanwhile, so that other notifiers skip them.
         """
         async with transaction(self._pool) as connection:
-            rows = cast("list[DeadMessage]", [dict(row) for row in await connection.fetch(_UNBURIED, most)])
+            rows = cast("list[DeadMessage]", await connection.fetch(_DEAD, limit))
             yield rows
             if rows:
                 await connection.execute(
-                    _BURIED,
+                    _DEAD_LETTERED,
                     [row["merchant"] for row in rows],
                     [row["event_id"] for row in rows],
                     [row["channel"] for row in rows],
                 )
 
     async def revive(self, merchant: str, event_id: UUID, channel: str | None, *, is_forced: bool) -> int:
-        """Have dead messages of an event tried again; forced, superseded ones too. Answers how many."""
+        """Make dead messages of an event due again; if forced, superseded ones too. Returns their number."""
         async with session(self._pool) as connection:
             done: str = await connection.execute(_REVIVE, merchant, event_id, channel, is_forced)
         return int(done.rpartition(" ")[2])
 
     async def states(self, merchant: str, event_id: UUID) -> dict[Channel, State]:
-        """Where the messages of an event stand."""
+        """The states of the messages of an event."""
         async with session(self._pool) as connection:
             rows = await connection.fetch(_STATES, merchant, event_id)
         return {Channel(row["channel"]): State(row["state"]) for row in rows}
 
     async def counts(self, merchant: str | None = None) -> list[Count]:
-        """How many messages of each channel are in which state, of one merchant or of all."""
+        """The number of messages by channel and state, of one merchant or of all."""
         async with session(self._pool) as connection:
             rows = await connection.fetch(_COUNTS, merchant)
-        return [_count(row, row["state"]) for row in rows]
+        return [_count(row["channel"], State(row["state"]), row["messages"], row["age"]) for row in rows]
 
     async def waiting(self) -> list[Count]:
-        """What waits, of all merchants; cheap however much was sent."""
+        """The number of waiting messages of all merchants; the cost does not depend on what was sent."""
         async with session(self._pool) as connection:
             rows = await connection.fetch(_WAITING)
-        return [_count(row, State.WAITING) for row in rows]
+        return [_count(row["channel"], State.WAITING, row["messages"], row["age"]) for row in rows]
 
 
-def _ours(notice: Notification) -> tuple[str, UUID, str, int]:
-    return notice.merchant, notice.event_id, notice.channel.value, notice.attempt
+def _attempt_key(notification: Notification) -> tuple[str, UUID, str, int]:
+    return notification.merchant, notification.event_id, notification.channel.value, notification.attempt
 
 
-def _count(row: Any, state: str) -> Count:
-    return Count(Channel(row["channel"]), State(state), row["messages"], max(0.0, row["age"]))
+def _count(channel: str, state: State, messages: int, age: float) -> Count:
+    return Count(Channel(channel), state, messages, max(0.0, age))
 
 
-def _notice(row: Any) -> Notification:
+def _notification(row: _ClaimedRow) -> Notification:
     recipient = Recipient(row["name"], row["address"], row["is_wanting"]) if row["user_id"] else None
     return Notification(
         merchant=row["merchant"],
@@ -269,7 +300,7 @@ def _notice(row: Any) -> Notification:
         data=row["data"],
         traceparent=row["traceparent"],
         attempt=row["attempt"],
-        # Without this attempt itself, which was counted when it was claimed.
+        # Without this attempt, which was counted when it was claimed.
         unknown_attempts=row["unknown_attempts"] - 1,
         pending_since=row["pending_since"],
         is_forced=row["is_forced"],

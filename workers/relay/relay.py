@@ -22,7 +22,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from orderplane.adapters.dependencies import NO_DATABASE
 from orderplane.adapters.kafka.clients import MAX_VALUE_BYTES, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
-from orderplane.adapters.retry import Stopped, retry_until_stopped, wait_for_event
+from orderplane.adapters.retry import Stopped, retry, wait_for_event
 from orderplane.adapters.telemetry.traces import context_from
 from orderplane.events.envelope import to_record
 from orderplane.workers.relay.outbox import Outbox, open_backlog, open_outbox, read_backlog
@@ -92,7 +92,7 @@ class Relay:
             log.warning("no Kafka is configured; events wait in the outbox")
             return
         with suppress(Stopped):
-            await retry_until_stopped(
+            await retry(
                 partial(self._run_session, self._kafka),
                 on=(*NO_DATABASE, KafkaError),
                 stopping=self._stopping,

@@ -1,4 +1,4 @@
-"""Who is told what, by which channel, and what becomes of an attempt."""
+"""Who is notified of what, through which channel, and what follows an attempt."""
 
 import random
 from dataclasses import replace
@@ -12,19 +12,19 @@ from orderplane.events.types import EventType
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.workers.notifier.plan import (
     CHANNELS,
-    Again,
-    Doubt,
-    End,
+    Final,
     Notification,
     Recipient,
+    Retry,
     State,
-    after_problem,
-    end_unsent,
+    Unknown,
+    after_failure,
+    final_unsent,
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
-NOTICE = Notification(
+NOTIFICATION = Notification(
     merchant="demo", event_id=UUID(int=1), channel=Channel.EMAIL, type=EventType.ORDER_CREATED, order="o-1",
     data={}, traceparent=None, attempt=1, unknown_attempts=0, pending_since=NOW, is_forced=False,
     is_overtaken=False,
@@ -39,41 +39,41 @@ NOWHERE = Recipient("Ada", None, is_wanting=True)
     [
         ({}, None),
         ({"unknown_attempts": 3, "attempt": 9}, None),
-        ({"recipient": None}, End(State.SKIPPED, "NoAccount")),
-        ({"recipient": UNWANTED}, End(State.SKIPPED, "NotWanted")),
-        ({"recipient": NOWHERE}, End(State.SKIPPED, "NoAddress")),
-        ({"is_overtaken": True}, End(State.SUPERSEDED, "LaterWasSent")),
+        ({"recipient": None}, Final(State.SKIPPED, "NoAccount")),
+        ({"recipient": UNWANTED}, Final(State.SKIPPED, "NotWanted")),
+        ({"recipient": NOWHERE}, Final(State.SKIPPED, "NoAddress")),
+        ({"is_overtaken": True}, Final(State.SUPERSEDED, "LaterWasSent")),
         ({"is_overtaken": True, "is_forced": True}, None),
-        ({"is_forced": True, "recipient": UNWANTED}, End(State.SKIPPED, "NotWanted")),
-        ({"is_forced": True, "recipient": None}, End(State.SKIPPED, "NoAccount")),
+        ({"is_forced": True, "recipient": UNWANTED}, Final(State.SKIPPED, "NotWanted")),
+        ({"is_forced": True, "recipient": None}, Final(State.SKIPPED, "NoAccount")),
         ({"pending_since": NOW - DAY}, None),
-        ({"pending_since": NOW - DAY - timedelta(seconds=1)}, End(State.DEAD, "GivenUp")),
-        ({"pending_since": NOW - 2 * DAY, "is_overtaken": True}, End(State.SUPERSEDED, "LaterWasSent")),
-        ({"pending_since": NOW - 2 * DAY, "recipient": None}, End(State.SKIPPED, "NoAccount")),
+        ({"pending_since": NOW - DAY - timedelta(seconds=1)}, Final(State.DEAD, "GivenUp")),
+        ({"pending_since": NOW - 2 * DAY, "is_overtaken": True}, Final(State.SUPERSEDED, "LaterWasSent")),
+        ({"pending_since": NOW - 2 * DAY, "recipient": None}, Final(State.SKIPPED, "NoAccount")),
     ],
 )
 def test_what_is_not_sent_after_all(changes, end):
-    assert end_unsent(replace(NOTICE, **changes), NOW, DAY) == end
+    assert final_unsent(replace(NOTIFICATION, **changes), NOW, DAY) == end
 
 
-def test_a_refusal_ends_it_and_a_doubt_keeps_it():
+def test_a_refusal_ends_it_and_an_unknown_result_keeps_it():
     rng = random.Random(1)
-    assert after_problem(Refused("RecipientRefused", "no"), 1, rng) == End(State.DEAD, "RecipientRefused")
-    assert after_problem(Unclear("SmsUnclear", "?"), 1, rng) == Doubt("SmsUnclear")
+    assert after_failure(Refused("RecipientRefused", "no"), 1, rng) == Final(State.DEAD, "RecipientRefused")
+    assert after_failure(Unclear("SmsUnclear", "?"), 1, rng) == Unknown("SmsUnclear")
 
 
 @pytest.mark.parametrize(("attempt", "least", "most"), [(1, 0.125, 0.25), (4, 1.0, 2.0), (50, 15.0, 30.0)])
 def test_pauses_grow_to_their_bound(attempt, least, most):
     rng = random.Random(2)
     for _ in range(50):
-        outcome = after_problem(Transient("MailUnavailable", "gone"), attempt, rng)
-        assert isinstance(outcome, Again)
+        outcome = after_failure(Transient("MailUnavailable", "gone"), attempt, rng)
+        assert isinstance(outcome, Retry)
         assert timedelta(seconds=least) <= outcome.pause <= timedelta(seconds=most)
 
 
 def test_a_pause_that_was_asked_for_is_kept():
-    outcome = after_problem(Transient("SmsBusy", "wait", retry_after=7.0), 1, random.Random(3))
-    assert outcome == Again("SmsBusy", timedelta(seconds=7))
+    outcome = after_failure(Transient("SmsBusy", "wait", retry_after=7.0), 1, random.Random(3))
+    assert outcome == Retry("SmsBusy", timedelta(seconds=7))
 
 
 def test_every_message_can_go_by_mail():

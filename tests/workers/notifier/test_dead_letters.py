@@ -9,7 +9,7 @@ import pytest
 
 from orderplane.events.envelope import parse_event, to_record
 from orderplane.events.types import EventType
-from orderplane.workers.notifier.letters import disagreement, letter_of_row, sort
+from orderplane.workers.notifier.dead_letters import dead_letter_of_message, mismatch, split_readable
 
 ROW = {
     "event_id": UUID(int=1), "merchant": "demo", "subject": UUID(int=2), "name": "o-1", "seq": 4,
@@ -32,7 +32,7 @@ EVENT = parse_event(consumed())
 
 def test_records_are_sorted_into_read_and_dead():
     good, bad = consumed(), consumed(value=b"\xff", headers=(*consumed().headers, ("dlq_reason", b"Old")))
-    read, (dead,) = sort([bad, good])
+    read, (dead,) = split_readable([bad, good])
     assert read == [(good, EVENT)]
     assert (dead.reason, dead.topic, dead.partition, dead.offset) == ("Unreadable", "order.shipped", 0, 9)
     assert (dead.key, dead.value) == (bad.key, bad.value)
@@ -51,16 +51,16 @@ def test_records_are_sorted_into_read_and_dead():
         ({"id": UUID(int=4)}, "UnknownEvent"),
     ],
 )
-def test_only_what_the_history_says_is_told(changes, reason):
-    why = disagreement(replace(EVENT, **changes), {EVENT.id: EVENT})
+def test_only_what_the_history_says_causes_a_message(changes, reason):
+    why = mismatch(replace(EVENT, **changes), {EVENT.id: EVENT})
     assert (why[0] if why else None) == reason
 
 
-def test_a_message_that_died_is_buried_as_the_relay_had_sent_its_event():
+def test_a_dead_letter_of_a_message_is_the_record_that_the_relay_sent():
     row = {
         **ROW, "reason": "SmsRefused", "attempt": 3, "channel": "sms", "kafka_partition": 5,
         "kafka_offset": 70,
     }  # fmt: skip
-    dead, sent = letter_of_row(row), to_record(ROW)
+    dead, sent = dead_letter_of_message(row), to_record(ROW)
     assert (dead.key, dead.value, dead.headers) == (sent.key, sent.value, sent.headers)
     assert (dead.reason, dead.channel, dead.partition, dead.offset) == ("SmsRefused", "sms", 5, 70)

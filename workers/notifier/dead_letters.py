@@ -1,4 +1,4 @@
-"""Tell what the notifier can use from what is a dead letter. Pure."""
+"""Which records the notifier can use, and which become dead letters. Pure."""
 
 from collections.abc import Iterable, Mapping
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 from orderplane.events.dead_letters import DeadLetter, original_headers
 from orderplane.events.envelope import ConsumedRecord, Event, HistoryRow, Unreadable, parse_event, to_record
 
-NAME = "notifier"
+CONSUMER = "notifier"
 
 
 class DeadMessage(HistoryRow):
@@ -19,37 +19,44 @@ class DeadMessage(HistoryRow):
     kafka_offset: int | None
 
 
-def sort(records: Iterable[ConsumedRecord]) -> tuple[list[tuple[ConsumedRecord, Event]], list[DeadLetter]]:
-    """The records that can be read, with what they say, and those that cannot."""
+def split_readable(
+    records: Iterable[ConsumedRecord],
+) -> tuple[list[tuple[ConsumedRecord, Event]], list[DeadLetter]]:
+    """The records that are events, with those events; and the dead letters of the others."""
     read: list[tuple[ConsumedRecord, Event]] = []
     dead: list[DeadLetter] = []
     for record in records:
         try:
             read.append((record, parse_event(record)))
         except Unreadable as problem:
-            dead.append(letter_for(record, "Unreadable", f"{problem}; find out who writes into the topic"))
+            dead.append(
+                dead_letter_of_record(record, "Unreadable", f"{problem}; find out who writes into the topic")
+            )
     return read, dead
 
 
-def disagreement(event: Event, told: Mapping[UUID, Event]) -> tuple[str, str] | None:
-    """Why an event is not what our history says, as reason and detail; None where it is.
+def mismatch(event: Event, recorded: Mapping[UUID, Event]) -> tuple[str, str] | None:
+    """Why an event is not the one in the history, as reason and detail; None if it is.
 
-    Anybody who may write into a topic could have written it; customers are told only what has happened.
+    Anybody who may write into a topic can write an event. Customers are notified only of what has happened.
+
+    Args:
+        recorded: Events of the history, by id.
     """
-    ours = told.get(event.id)
-    if ours is None:
-        return "UnknownEvent", "the history knows no such event; nobody was told"
-    if ours != event:
-        return "AlteredEvent", "the history says something else of this event; nobody was told"
+    original = recorded.get(event.id)
+    if original is None:
+        return "UnknownEvent", "the history has no such event; nobody was notified"
+    if original != event:
+        return "AlteredEvent", "the history has another content of this event; nobody was notified"
     return None
 
 
-def letter_for(record: ConsumedRecord, reason: str, detail: str) -> DeadLetter:
+def dead_letter_of_record(record: ConsumedRecord, reason: str, detail: str) -> DeadLetter:
     """The dead letter of a record that is itself the problem."""
     return DeadLetter(
         reason=reason,
         detail=detail,
-        consumer=NAME,
+        consumer=CONSUMER,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
@@ -59,13 +66,13 @@ def letter_for(record: ConsumedRecord, reason: str, detail: str) -> DeadLetter:
     )
 
 
-def letter_of_row(row: DeadMessage) -> DeadLetter:
-    """The dead letter of a message that could not be sent: its event, as the relay had sent it."""
+def dead_letter_of_message(row: DeadMessage) -> DeadLetter:
+    """The dead letter of a message that could not be sent: the record of its event, as the relay sent it."""
     record = to_record(row)
     return DeadLetter(
         reason=row["reason"],
         detail=f"given up after {row['attempt']} attempts to send it by {row['channel']}",
-        consumer=NAME,
+        consumer=CONSUMER,
         topic=record.topic,
         partition=row["kafka_partition"],
         offset=row["kafka_offset"],

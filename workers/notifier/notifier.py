@@ -1,0 +1,89 @@
+"""The notifier: a listener that adds the messages of events, and a dispatcher for each channel that sends them.
+
+They share nothing but the database, so each goes on while the other waits for Kafka or a provider.
+"""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Gauge
+
+from orderplane.adapters.retry import wait_for_event
+from orderplane.events.notifications import Channel
+from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.postgres.session import Pool
+from orderplane.workers.notifier.channels import Messenger
+from orderplane.workers.notifier.dispatcher import Dispatcher
+from orderplane.workers.notifier.listener import Listener
+from orderplane.workers.notifier.store import NotificationStore
+from orderplane.workers.settings import NotifierSettings
+
+log = structlog.get_logger(__name__)
+
+COUNT_SECONDS = 2.0
+
+WAITING = Gauge("orderplane_notifications_waiting", "Messages that are not sent yet.", ["channel"])
+OLDEST = Gauge("orderplane_notifications_oldest_age_seconds", "Age of the oldest of them.", ["channel"])
+
+
+class Notifier:
+    """The listener, the dispatchers and the gauges.
+
+    Args:
+        messengers: None for a channel that is not offered here.
+    """
+
+    def __init__(
+        self, settings: NotifierSettings, pool: Pool, messengers: dict[Channel, Messenger | None]
+    ) -> None:
+        self._store = NotificationStore(pool)
+        self._dispatchers = [
+            Dispatcher(
+                channel,
+                messenger,
+                self._store,
+                lease=timedelta(seconds=settings.notifier_lease_seconds),
+                good_for=timedelta(seconds=settings.notifier_good_for_seconds),
+            )
+            for channel, messenger in messengers.items()
+        ]
+        self._listener = Listener(settings.kafka, settings.kafka_replication, self._store, self._wake)
+        self._needs_kafka = bool(settings.kafka)
+        self._is_counting = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether waiting messages are counted, and with Kafka, events read. Providers may be down."""
+        return self._is_counting and (self._listener.is_listening or not self._needs_kafka)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until `stopping` is set, then finish what is in hand."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._count(stopping))
+            group.create_task(self._listener.run(stopping))
+            for dispatcher in self._dispatchers:
+                group.create_task(dispatcher.run())
+            await stopping.wait()
+            for dispatcher in self._dispatchers:
+                dispatcher.stop()
+
+    def _wake(self) -> None:
+        for dispatcher in self._dispatchers:
+            dispatcher.wake()
+
+    async def _count(self, stopping: asyncio.Event) -> None:
+        """Update the gauges, also while nothing can be sent."""
+        while not stopping.is_set():
+            try:
+                waiting = {count.channel: count for count in await self._store.waiting()}
+                self._is_counting = True
+            except Transient as problem:
+                self._is_counting = False
+                log.debug("waiting messages cannot be counted", why=problem.reason)
+            else:
+                for channel in Channel:
+                    count = waiting.get(channel)
+                    WAITING.labels(channel.value).set(count.messages if count else 0)
+                    OLDEST.labels(channel.value).set(count.oldest_seconds if count else 0)
+            await wait_for_event(stopping, COUNT_SECONDS)
