@@ -1,4 +1,4 @@
-"""Channels: what the notifier needs of a mail server and of an SMS provider, and how a message goes through each."""
+"""Channels: the ports to a mail server and an SMS provider, and how a notification goes through each."""
 
 from collections.abc import AsyncIterator
 from email.message import EmailMessage

@@ -145,9 +145,7 @@ class Dispatcher:
                     outcome = await self._attempt(notification, lease * SENDING_SHARE)
                     await self._write(notification, outcome)
             except TimeoutError:
-                log.warning(
-                    "the result of an attempt was not written; the next attempt looks for the message"
-                )
+                log.warning("the result of an attempt was not written; the next one looks for the message")
 
     async def _attempt(self, notification: Notification, seconds: float) -> Outcome:
         if self._messenger is None:

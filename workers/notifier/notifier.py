@@ -1,4 +1,4 @@
-"""The notifier: a listener that adds the messages of events, and a dispatcher for each channel that sends them.
+"""The notifier: a listener adds the messages of events, and a dispatcher for each channel sends them.
 
 They share nothing but the database, so each goes on while the other waits for Kafka or a provider.
 """

@@ -94,6 +94,6 @@ def _render(notification: Notification, form: str) -> str:
     except (TemplateError, TypeError, ValueError, KeyError) as problem:
         raise Refused(
             Reason.TEMPLATE_FAILED,
-            f"the {form} template of {notification.type.value} fails with {type(problem).__name__}; correct it, "
-            "then replay the event",
+            f"the {form} template of {notification.type.value} fails with {type(problem).__name__}; correct "
+            "it, then replay the event",
         ) from problem

@@ -47,7 +47,5 @@ async def replay(letter: DeadLetter, store: NotificationStore, *, is_forced: boo
     revived = await store.revive(event.merchant, event.id, letter.channel, is_forced=is_forced)
     after = await store.states(event.merchant, event.id)
     is_tried = revived > 0 or before != after
-    detail = (
-        ", ".join(f"{channel}: {state}" for channel, state in after.items()) or "nobody is to be notified"
-    )
+    detail = ", ".join(f"{channel}: {state}" for channel, state in after.items()) or "no message is due"
     return Replayed(Verdict.TRIED if is_tried else Verdict.UNCHANGED, detail, after)

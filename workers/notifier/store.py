@@ -29,8 +29,8 @@ SELECT event_id, merchant, subject, seq, type, data FROM history WHERE event_id 
 # The events of an order are in several topics, which are read in any order. So each event also adds the
 # messages of the earlier events of its order; then the first message cannot be overtaken by the second. The
 # customer is in the first event of an order. It is read in a CTE of its own: without table statistics the
-# planner would join each event with every user. Rows are inserted in a fixed order, so that two notifiers that
-# insert the same rows cannot deadlock.
+# planner would join each event with every user. Rows are inserted in a fixed order, so that two notifiers
+# that insert the same rows cannot deadlock.
 _ADD = """
 WITH latest AS MATERIALIZED (
     SELECT n.merchant, n.subject, n.seq, first.data ->> 'customer' AS customer
