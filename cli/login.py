@@ -69,8 +69,8 @@ def logout() -> None:
 
 async def _login(url: str, credentials: Password | ClientSecret) -> str:
     keep = TokenFile(front_door.token_path(), url)
-    async with open_client(url, credentials, keep=keep) as client:
-        await client.login.begin()
+    async with open_client(url, credentials, token_store=keep) as client:
+        await client.login.log_in()
         if isinstance(credentials, ClientSecret):
             return credentials.client_id
         profile = await get_profile(client.caller)
@@ -78,8 +78,8 @@ async def _login(url: str, credentials: Password | ClientSecret) -> str:
 
 
 async def _logout(url: str) -> None:
-    async with open_client(url, keep=TokenFile(front_door.token_path(), url)) as client:
-        await client.login.end()
+    async with open_client(url, token_store=TokenFile(front_door.token_path(), url)) as client:
+        await client.login.log_out()
 
 
 def _secret(what: str) -> str:

@@ -240,7 +240,7 @@ async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
 
 def _client() -> AbstractAsyncContextManager[Client]:
     url = front_door.address()
-    return open_client(url, front_door.service(), keep=front_door.keep(url))
+    return open_client(url, front_door.service(), token_store=front_door.keep(url))
 
 
 def _read(file: typer.FileText) -> Mapping[str, Any]:

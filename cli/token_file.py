@@ -28,7 +28,7 @@ class TokenFile:
         self._url = url
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
+    async def locked(self) -> AsyncIterator[None]:
         """Raises TimeoutError where another command does not let go."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._path.with_suffix(".lock").open("w") as lock:

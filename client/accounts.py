@@ -1,4 +1,4 @@
-"""Accounts: register, log in, hold tokens, send requests with them, read and change the profile."""
+"""Accounts: register, log in and out, send requests with the tokens, read and change the profile."""
 
 import asyncio
 import time
@@ -11,18 +11,18 @@ from orderplane.client.responses import Profile
 from orderplane.client.transport import ApiProblem, Request, Response, Transport
 
 EARLY_SECONDS = 30.0
-"""How long before its end a token is not used any more: it has to last for its request."""
+"""A token is renewed this long before it expires, so that it does not expire during a request."""
 
-_PATH = "/api/auth/login"
+_LOGIN_PATH = "/api/auth/login"
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a login gives.
+    """The tokens of a login.
 
     Args:
-        expires_at: Unix time at which `access` is not taken any more.
-        refresh: Good once, for new tokens; services have none.
+        expires_at: Unix time at which `access` expires.
+        refresh: Can be used once, for new tokens; services have none.
     """
 
     access: str
@@ -32,7 +32,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """A person's credentials; without a merchant the front door's own is meant."""
+    """A user's credentials; without a merchant, those of the gateway's own merchant."""
 
     email: str
     password: str
@@ -40,7 +40,7 @@ class Password:
 
     @property
     def form(self) -> dict[str, str]:
-        """What is sent for them (RFC 6749, 4.3)."""
+        """The form of the token request (RFC 6749, 4.3)."""
         form = {"grant_type": "password", "username": self.email, "password": self.password}
         return form | ({"merchant": self.merchant} if self.merchant else {})
 
@@ -55,7 +55,7 @@ class ClientSecret:
 
     @property
     def form(self) -> dict[str, str]:
-        """What is sent for them (RFC 6749, 4.4)."""
+        """The form of the token request (RFC 6749, 4.4)."""
         form = {
             "grant_type": "client_credentials", "client_id": self.client_id, "client_secret": self.secret,
         }  # fmt: skip
@@ -63,10 +63,10 @@ class ClientSecret:
 
 
 class TokenStore(Protocol):
-    """Where tokens are kept."""
+    """Where tokens are stored."""
 
-    def alone(self) -> AbstractAsyncContextManager[object]:
-        """A block in which nobody else changes them."""
+    def locked(self) -> AbstractAsyncContextManager[object]:
+        """A block in which no other task or process changes the tokens."""
         ...
 
     def read(self) -> Tokens | None: ...
@@ -74,13 +74,13 @@ class TokenStore(Protocol):
 
 
 class MemoryTokenStore:
-    """Keeps them for as long as the process lives."""
+    """Stores tokens for the lifetime of the process."""
 
     def __init__(self, tokens: Tokens | None = None) -> None:
         self._tokens = tokens
         self._lock = asyncio.Lock()
 
-    def alone(self) -> AbstractAsyncContextManager[object]:
+    def locked(self) -> AbstractAsyncContextManager[object]:
         return self._lock
 
     def read(self) -> Tokens | None:
@@ -91,10 +91,10 @@ class MemoryTokenStore:
 
 
 class Login:
-    """One caller. Of many requests at once that need a token, one asks for it.
+    """The login of one caller. If many requests need a new token at once, one of them requests it.
 
     Args:
-        credentials: Without them it goes on for as long as the kept tokens can be refreshed.
+        credentials: Without them, the login lasts as long as the stored tokens can be refreshed.
         unix_time: Unix time.
     """
 
@@ -102,58 +102,58 @@ class Login:
         self,
         transport: Transport,
         credentials: Password | ClientSecret | None = None,
-        keep: TokenStore | None = None,
+        token_store: TokenStore | None = None,
         *,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._keep = keep or MemoryTokenStore()
+        self._token_store = token_store or MemoryTokenStore()
         self._unix_time = unix_time
 
-    async def token(self, *, instead_of: str | None = None) -> str:
-        """An access token that is good now.
+    async def token(self, *, rejected: str | None = None) -> str:
+        """A valid access token.
 
         Args:
-            instead_of: One that was refused although it should have been good.
+            rejected: A token that was refused although it had not expired.
 
         Raises:
-            ApiProblem: no token is given; `unauthenticated` where nobody has logged in.
+            ApiProblem: no token was issued; `unauthenticated` if nobody has logged in.
         """
-        if known := self._good(instead_of):
+        if known := self._valid_tokens(rejected):
             return known.access
-        async with self._keep.alone():
-            if known := self._good(instead_of):
+        async with self._token_store.locked():
+            if known := self._valid_tokens(rejected):
                 return known.access
-            tokens = await self._next(self._keep.read())
-            self._keep.write(tokens)
+            tokens = await self._next(self._token_store.read())
+            self._token_store.write(tokens)
             return tokens.access
 
-    async def begin(self) -> None:
-        """Log in anew.
+    async def log_in(self) -> None:
+        """Log in with the credentials.
 
         Raises:
-            ApiProblem: the credentials are not taken.
+            ApiProblem: the credentials are refused.
         """
         assert self._credentials is not None
-        async with self._keep.alone():
-            self._keep.write(await self._granted(self._credentials.form, is_idempotent=True))
+        async with self._token_store.locked():
+            self._token_store.write(await self._request_tokens(self._credentials.form, is_idempotent=True))
 
-    async def end(self) -> None:
-        """Log out: forget the tokens, and have the front door forget them too.
+    async def log_out(self) -> None:
+        """Log out: delete the stored tokens and revoke the login.
 
         Raises:
-            ApiProblem: the front door could not be told; here they are forgotten all the same.
+            ApiProblem: the login was not revoked; the stored tokens are deleted all the same.
         """
-        async with self._keep.alone():
-            tokens = self._keep.read()
-            self._keep.write(None)
+        async with self._token_store.locked():
+            tokens = self._token_store.read()
+            self._token_store.write(None)
         if tokens is not None and tokens.refresh is not None:
             form = {"refresh_token": tokens.refresh}
             await self._transport.send(Request("POST", "/api/auth/logout", form=form, is_idempotent=True))
 
-    def _good(self, refused: str | None) -> Tokens | None:
-        tokens = self._keep.read()
+    def _valid_tokens(self, refused: str | None) -> Tokens | None:
+        tokens = self._token_store.read()
         if tokens is None or tokens.access == refused:
             return None
         return tokens if self._unix_time() < tokens.expires_at - EARLY_SECONDS else None
@@ -162,18 +162,20 @@ class Login:
         if tokens is not None and tokens.refresh is not None:
             form = {"grant_type": "refresh_token", "refresh_token": tokens.refresh}
             try:
-                # Never twice: one that comes again ends the login.
-                return await self._granted(form, is_idempotent=False)
+                # Not repeated: a refresh token that is used twice revokes the login.
+                return await self._request_tokens(form, is_idempotent=False)
             except ApiProblem:
                 if self._credentials is None:
                     raise
         if self._credentials is None:
             raise ApiProblem(401, "unauthenticated", "Nobody is logged in, or not any more. Log in first.")
-        return await self._granted(self._credentials.form, is_idempotent=True)
+        return await self._request_tokens(self._credentials.form, is_idempotent=True)
 
-    async def _granted(self, form: dict[str, str], *, is_idempotent: bool) -> Tokens:
+    async def _request_tokens(self, form: dict[str, str], *, is_idempotent: bool) -> Tokens:
         asked_at = self._unix_time()
-        answer = await self._transport.send(Request("POST", _PATH, form=form, is_idempotent=is_idempotent))
+        answer = await self._transport.send(
+            Request("POST", _LOGIN_PATH, form=form, is_idempotent=is_idempotent)
+        )
         document = answer.document
         return Tokens(
             document["access_token"], asked_at + document["expires_in"], document.get("refresh_token")
@@ -181,37 +183,37 @@ class Login:
 
 
 class Caller:
-    """Sends requests with a token."""
+    """Sends requests with the access token of a login."""
 
     def __init__(self, transport: Transport, login: Login) -> None:
         self._transport = transport
         self._login = login
 
     async def send(self, request: Request) -> Response:
-        """Send it as the one who is logged in.
+        """Send a request as the logged-in caller.
 
         Raises:
-            ApiProblem: it was refused, or not answered.
+            ApiProblem: it was refused or not answered.
         """
         token = await self._login.token()
         try:
-            return await self._transport.send(_with(token, request))
+            return await self._transport.send(_authorized(token, request))
         except ApiProblem as problem:
             if problem.code != "invalid_token":
                 raise
-        # The keys were changed, or the clocks differ. Whoever refuses a token has done nothing yet.
-        token = await self._login.token(instead_of=token)
-        return await self._transport.send(_with(token, request))
+        # Keys were rotated or clocks differ. A refused request had no effect, so it can be sent again.
+        token = await self._login.token(rejected=token)
+        return await self._transport.send(_authorized(token, request))
 
 
-def _with(token: str, request: Request) -> Request:
+def _authorized(token: str, request: Request) -> Request:
     return replace(request, headers={**request.headers, "Authorization": f"Bearer {token}"})
 
 
 async def register(
     transport: Transport, *, email: str, password: str, name: str = "", phone: str | None = None
 ) -> None:
-    """Make a customer's account. For an address that has one nothing changes, and nobody is told.
+    """Create a customer's account. If the address has one, nothing changes, and the answer is the same.
 
     Raises:
         ApiProblem: `validation_failed`.
@@ -221,20 +223,20 @@ async def register(
 
 
 async def get_profile(caller: Caller) -> Profile:
-    """The account that is logged in.
+    """The profile of the logged-in user.
 
     Raises:
-        ApiProblem: `insufficient_scope`: it is a service's.
+        ApiProblem: `insufficient_scope`: services have no profile.
     """
     return cast("Profile", (await caller.send(Request("GET", "/api/users/me"))).document)
 
 
 async def set_preferences(caller: Caller, *, email: bool, sms: bool) -> Profile:
-    """Choose the channels through which one is told of one's orders.
+    """Choose the channels of notifications about orders.
 
     Raises:
-        ApiProblem: `insufficient_scope`: it is a service's.
+        ApiProblem: `insufficient_scope`: services have no profile.
     """
-    wish = {"preferences": {"email": email, "sms": sms}}
-    request = Request("PATCH", "/api/users/me", json=wish, is_idempotent=True)
+    changes = {"preferences": {"email": email, "sms": sms}}
+    request = Request("PATCH", "/api/users/me", json=changes, is_idempotent=True)
     return cast("Profile", (await caller.send(request)).document)

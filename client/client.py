@@ -1,4 +1,4 @@
-"""The front door's client: `async with open_client(url, Password(...)) as client`."""
+"""A typed client of the gateway: `async with open_client(url, Password(...)) as client`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +10,10 @@ from orderplane.client.transport import Transport, connect
 
 
 class Client:
-    """Everything that one caller can ask for; who that is, is asked for with the first request.
+    """All operations of one caller, who is logged in with the first request.
 
     Args:
-        keep: Where tokens are kept; in memory without it.
+        token_store: Where tokens are stored; by default in memory.
     """
 
     def __init__(
@@ -21,9 +21,9 @@ class Client:
         transport: Transport,
         credentials: Password | ClientSecret | None = None,
         *,
-        keep: TokenStore | None = None,
+        token_store: TokenStore | None = None,
     ) -> None:
-        self.login = Login(transport, credentials, keep)
+        self.login = Login(transport, credentials, token_store)
         self.caller = Caller(transport, self.login)
         self.orders = Orders(self.caller)
         self.products = Products(self.caller)
@@ -32,8 +32,8 @@ class Client:
 
 @asynccontextmanager
 async def open_client(
-    url: str, credentials: Password | ClientSecret | None = None, *, keep: TokenStore | None = None
+    url: str, credentials: Password | ClientSecret | None = None, *, token_store: TokenStore | None = None
 ) -> AsyncIterator[Client]:
-    """A client with connections of its own."""
+    """A client with its own connections."""
     async with connect(url) as transport:
-        yield Client(transport, credentials, keep=keep)
+        yield Client(transport, credentials, token_store=token_store)

@@ -1,4 +1,4 @@
-"""Orders: place, read, list, follow, cancel."""
+"""Orders: place, read, list, watch, cancel."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -11,7 +11,7 @@ from orderplane.client.responses import Accepted, Order, OrderPage, Timeline
 from orderplane.client.transport import Request
 
 FINISHED = frozenset({"Delivered", "Failed", "Cancelled"})
-"""The phases in which nothing more will happen."""
+"""The final phases."""
 
 _PATH = "/api/orders"
 
@@ -26,11 +26,11 @@ class Orders:
         """Place an order.
 
         Args:
-            order: What is to be ordered, as the front door takes it.
-            key: Makes it one order, however often it is sent.
+            order: The body of POST /api/orders.
+            key: Idempotency key: with the same key there is at most one order.
 
         Raises:
-            ApiProblem: it was refused, and nothing was made; with `no_answer` send it again with this key.
+            ApiProblem: it was refused and nothing was created; after `no_answer`, repeat it with this key.
         """
         request = Request("POST", _PATH, json=order, headers={"Idempotency-Key": key})
         return cast("Accepted", (await self._caller.send(request)).document)
@@ -39,17 +39,17 @@ class Orders:
         """One order.
 
         Raises:
-            ApiProblem: `order_not_found`, also for one of somebody else.
+            ApiProblem: `order_not_found`, also for an order of another customer.
         """
-        return cast("Order", (await self._caller.send(Request("GET", _of(order_id)))).document)
+        return cast("Order", (await self._caller.send(Request("GET", _order_path(order_id)))).document)
 
     async def timeline(self, order_id: str) -> Timeline:
-        """What happened to an order.
+        """The history of an order.
 
         Raises:
-            ApiProblem: `order_not_found`, also for one of somebody else.
+            ApiProblem: `order_not_found`, also for an order of another customer.
         """
-        request = Request("GET", f"{_of(order_id)}/timeline")
+        request = Request("GET", f"{_order_path(order_id)}/timeline")
         return cast("Timeline", (await self._caller.send(request)).document)
 
     async def list(
@@ -64,11 +64,11 @@ class Orders:
     ) -> OrderPage:
         """A page of orders; `next` of the last one is the cursor of the following, with the same filters.
 
-        A page may have none and not be the last: go on until `next` is None.
+        A page may be empty without being the last: go on until `next` is None.
 
         Args:
-            sku: Only those that have this product.
-            created_after: Only those of then or later; with a time zone, as `created_before`.
+            sku: Only orders with this product.
+            created_after: Only orders placed at this time or later; with a time zone, as `created_before`.
 
         Raises:
             ApiProblem: `invalid_cursor`, `cursor_expired`, `validation_failed`.
@@ -84,26 +84,26 @@ class Orders:
         return cast("OrderPage", (await self._caller.send(Request("GET", _PATH, query))).document)
 
     async def cancel(self, order_id: str) -> Order:
-        """Have it undone; asking twice is asking once.
+        """Cancel an order; repeating it has no effect.
 
         Raises:
             ApiProblem: `too_late_to_cancel`, `already_finished`, `order_not_found`.
         """
-        request = Request("POST", f"{_of(order_id)}/cancel", is_idempotent=True)
+        request = Request("POST", f"{_order_path(order_id)}/cancel", is_idempotent=True)
         return cast("Order", (await self._caller.send(request)).document)
 
     async def watch(self, order_id: str, *, every: float = 1.0) -> AsyncIterator[Order]:
-        """The order as it is, and again whenever it has changed, until nothing more will happen.
+        """The order, and again after each change, until a final phase.
 
         Args:
-            every: How many seconds lie between two looks.
+            every: Seconds between two reads.
 
         Raises:
             ApiProblem: `order_not_found`.
         """
         headers: dict[str, str] = {}
         while True:
-            answer = await self._caller.send(Request("GET", _of(order_id), headers=headers))
+            answer = await self._caller.send(Request("GET", _order_path(order_id), headers=headers))
             if answer.status != 304:
                 order = cast("Order", answer.document)
                 yield order
@@ -113,5 +113,5 @@ class Orders:
             await asyncio.sleep(every)
 
 
-def _of(order_id: str) -> str:
+def _order_path(order_id: str) -> str:
     return f"{_PATH}/{quote(order_id, safe='')}"

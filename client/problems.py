@@ -1,4 +1,4 @@
-"""What the front door says when it does not do what was asked, as one exception."""
+"""What the gateway says when it does not do what was asked, as one exception."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ class ApiProblem(Exception):  # noqa: N818
             document, as from a proxy.
         detail: What happened and what to do, for people.
         errors: `{pointer | parameter, detail}` for each place that is wrong.
-        retry_after: Seconds after which the request may be sent again, where the front door said so.
+        retry_after: Seconds after which the request may be sent again, where the gateway said so.
         document: All of it.
     """
 
@@ -44,7 +44,7 @@ def problem_of(status: int, document: Any, retry_after: str | None) -> ApiProble
 
     Args:
         document: The body as JSON; None where it was none.
-        retry_after: The header; only seconds are read, a date never comes from our front door.
+        retry_after: The header; only seconds are read, a date never comes from our gateway.
     """
     seconds = float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
     if not isinstance(document, dict) or "code" not in document:

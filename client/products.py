@@ -5,20 +5,20 @@ from typing import cast
 from urllib.parse import quote
 
 from orderplane.client.accounts import Caller
-from orderplane.client.responses import Level, Product, ProductPage, Reservation
+from orderplane.client.responses import Product, ProductPage, Reservation, StockLevel
 from orderplane.client.transport import Request
 
 _PRODUCTS, _INVENTORY = "/api/products", "/api/inventory"
 
 
 class Products:
-    """The catalogue of the caller's merchant."""
+    """The products of the caller's merchant."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
     async def get(self, sku: str) -> Product:
-        """One product, also one that is archived.
+        """One product, also an archived one.
 
         Raises:
             ApiProblem: `product_not_found`.
@@ -65,31 +65,31 @@ class Inventory:
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
 
-    async def get(self, sku: str) -> Level:
+    async def get(self, sku: str) -> StockLevel:
         """The stock of one product.
 
         Raises:
-            ApiProblem: `stock_not_found`: it was never counted.
+            ApiProblem: `stock_not_found`: the product was never counted.
         """
         request = Request("GET", f"{_INVENTORY}/{quote(sku, safe='')}")
-        return cast("Level", (await self._caller.send(request)).document)
+        return cast("StockLevel", (await self._caller.send(request)).document)
 
     async def reserve(self, items: Mapping[str, int], *, ttl_seconds: int, key: str) -> Reservation:
-        """Have stock kept, all of it or nothing. Where its state is Pending, look at it again.
+        """Reserve stock, all of it or nothing. If the state is Pending, read the reservation later.
 
         Args:
-            items: How many of which SKU.
-            ttl_seconds: When it is given back, at the latest.
-            key: Makes it one reservation, however often it is sent.
+            items: Quantities by SKU.
+            ttl_seconds: The stock is released after this time at the latest.
+            key: Idempotency key: with the same key there is at most one reservation.
 
         Raises:
-            ApiProblem: `out_of_stock`; with `no_answer` send it again with this key.
+            ApiProblem: `out_of_stock`; after `no_answer`, repeat it with this key.
         """
-        wanted = {
+        body = {
             "items": [{"sku": sku, "quantity": quantity} for sku, quantity in items.items()],
             "ttlSeconds": ttl_seconds,
         }
-        request = Request("POST", f"{_INVENTORY}/reserve", json=wanted, headers={"Idempotency-Key": key})
+        request = Request("POST", f"{_INVENTORY}/reserve", json=body, headers={"Idempotency-Key": key})
         return cast("Reservation", (await self._caller.send(request)).document)
 
     async def reservation(self, reservation_id: str) -> Reservation:
@@ -102,11 +102,11 @@ class Inventory:
         return cast("Reservation", (await self._caller.send(request)).document)
 
     async def release(self, reservation_id: str) -> Reservation:
-        """Have it given back; asking twice is asking once.
+        """Release reserved stock; repeating it has no effect.
 
         Raises:
             ApiProblem: `reservation_not_found`, `reservation_of_order`.
         """
-        wanted = {"reservation": reservation_id}
-        request = Request("POST", f"{_INVENTORY}/release", json=wanted, is_idempotent=True)
+        body = {"reservation": reservation_id}
+        request = Request("POST", f"{_INVENTORY}/release", json=body, is_idempotent=True)
         return cast("Reservation", (await self._caller.send(request)).document)

@@ -1,4 +1,4 @@
-"""Answers of the front door, as far as this client reads them. docs/openapi.json says what they mean."""
+"""The parts of the gateway's responses that this client reads; docs/openapi.json describes them."""
 
 from typing_extensions import TypedDict
 
@@ -13,7 +13,7 @@ class Amounts(TypedDict):
     total: int
 
 
-class Line(TypedDict):
+class QuoteLine(TypedDict):
     """One priced line."""
 
     sku: str
@@ -25,12 +25,12 @@ class Quote(TypedDict):
     """What an order costs."""
 
     currency: str
-    lines: list[Line]
+    lines: list[QuoteLine]
     amounts: Amounts
 
 
 class Accepted(TypedDict):
-    """An order that will be carried out."""
+    """An accepted order."""
 
     id: str
     phase: str
@@ -38,7 +38,7 @@ class Accepted(TypedDict):
 
 
 class Condition(TypedDict):
-    """One fact about an order."""
+    """A condition of an order."""
 
     type: str
     status: str
@@ -56,7 +56,7 @@ class Tracking(TypedDict):
 
 
 class Compensation(TypedDict):
-    """One thing that was undone."""
+    """One compensation step."""
 
     step: str
     reference: str
@@ -64,7 +64,7 @@ class Compensation(TypedDict):
 
 
 class Order(TypedDict):
-    """One order as it is now."""
+    """One order in its current state."""
 
     id: str
     phase: str
@@ -78,7 +78,7 @@ class Order(TypedDict):
 
 
 class PhaseAt(TypedDict):
-    """A phase, and when the order came to it first."""
+    """A phase, and when the order first reached it."""
 
     phase: str
     at: str
@@ -94,7 +94,7 @@ class Event(TypedDict):
 
 
 class References(TypedDict):
-    """Under which names the providers know an order; the shop's own dealings are not told to customers."""
+    """The ids of an order at the providers; `payment` and `shipment` are null for customers."""
 
     payment: str | None
     refunds: list[str]
@@ -104,7 +104,7 @@ class References(TypedDict):
 
 
 class Timeline(TypedDict):
-    """One order's past, oldest first."""
+    """The history of one order, oldest first."""
 
     id: str
     phases: list[PhaseAt]
@@ -114,14 +114,14 @@ class Timeline(TypedDict):
 
 
 class OrderPage(TypedDict):
-    """Some orders; `next` leads on, null on the last page."""
+    """A page of orders; `next` is null on the last page."""
 
     items: list[Order]
     next: str | None
 
 
 class Price(TypedDict):
-    """Of one piece; `formatted` is for people."""
+    """The price of one piece; `formatted` is for display."""
 
     amount: int
     currency: str
@@ -129,7 +129,7 @@ class Price(TypedDict):
 
 
 class Product(TypedDict):
-    """One product; one that is archived is not for sale any more."""
+    """One product; an archived one is not for sale any more."""
 
     sku: str
     name: str
@@ -141,14 +141,14 @@ class Product(TypedDict):
 
 
 class ProductPage(TypedDict):
-    """Some products; `next` leads on, null on the last page."""
+    """A page of products; `next` is null on the last page."""
 
     items: list[Product]
     next: str | None
 
 
-class Level(TypedDict):
-    """The stock of one product; what is reserved is kept for somebody."""
+class StockLevel(TypedDict):
+    """The stock of one product."""
 
     sku: str
     onHand: int
@@ -157,14 +157,14 @@ class Level(TypedDict):
 
 
 class ReservedItem(TypedDict):
-    """What is kept."""
+    """A reserved product."""
 
     sku: str
     quantity: int
 
 
 class Reservation(TypedDict):
-    """Stock that is kept for somebody; `state` is Pending as long as nobody knows."""
+    """Reserved stock; `state` is Pending until it is decided."""
 
     id: str
     state: str
@@ -175,7 +175,7 @@ class Reservation(TypedDict):
 
 
 class Profile(TypedDict):
-    """Who is logged in."""
+    """The logged-in user."""
 
     id: str
     email: str

@@ -11,20 +11,20 @@ import orjson
 import stamina
 
 NO_ANSWER = "no_answer"
-"""The code where nobody answered: whether anything was done is not known."""
+"""The code if there was no answer: it is not known whether the request had an effect."""
 
 
 class ApiProblem(Exception):  # noqa: N818
-    """A problem document (RFC 9457), or that there was no answer at all. Decide by `code`.
+    """A problem document (RFC 9457), or the lack of an answer. Decide by `code`.
 
     Args:
-        status: Of the answer; 0 where there was none.
-        code: The last part of the document's `type`; `NO_ANSWER`, or `unknown` where it was no problem
-            document, as from a proxy.
+        status: Of the answer; 0 if there was none.
+        code: The last part of the document's `type`; `NO_ANSWER`; or `unknown` for an answer without a
+            problem document, as from a proxy.
         detail: What happened and what to do, for people.
-        errors: `{pointer | parameter, detail}` for each place that is wrong.
-        retry_after: Seconds after which the request may be sent again, where the front door said so.
-        document: All of it.
+        errors: `{pointer | parameter, detail}` for each wrong place in the request.
+        retry_after: Seconds after which the request may be sent again, if the gateway said so.
+        document: The whole document.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class ApiProblem(Exception):  # noqa: N818
 
 
 def problem_of(status: int, document: Any, retry_after: str | None) -> ApiProblem:
-    """The problem that an answer tells of.
+    """The problem of an answer.
 
     Args:
-        document: The body as JSON; None where it was none.
-        retry_after: The header; only seconds are read, a date never comes from our front door.
+        document: The body as JSON; None if it is not JSON.
+        retry_after: The header in seconds; the gateway never sends a date.
     """
     seconds = float(retry_after) if retry_after is not None and retry_after.isdecimal() else None
     if not isinstance(document, dict) or "code" not in document:
@@ -67,17 +67,17 @@ def problem_of(status: int, document: Any, retry_after: str | None) -> ApiProble
     )
 
 
-SECONDS = 15.0
-"""The most that one request may take."""
+TIMEOUT_SECONDS = 15.0
+"""Timeout of one attempt."""
 
-PATIENCE = 30.0
-"""For how many seconds one request is sent again."""
+RETRY_SECONDS = 30.0
+"""How long a request is retried."""
 
 _CONNECTIONS = 32
-_FIRST_PAUSE, _LONGEST_PAUSE, _SPREAD = 0.2, 5.0, 0.5
+_FIRST_PAUSE, _MAX_PAUSE, _JITTER = 0.2, 5.0, 0.5
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})  # RFC 9110, 9.2.2
-_BETWEEN = frozenset({502, 504})
-"""What a proxy says that got no answer."""
+_PROXY_ERRORS = frozenset({502, 504})
+"""Status codes of a proxy that got no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Request:
     """One request.
 
     Args:
-        query: What is None is left out, and a truth is `true` or `false`.
-        is_idempotent: Sending it twice does no more than once, although neither its method nor a key says so.
+        query: None is left out; booleans are sent as `true` or `false`.
+        is_idempotent: Repeating it has no further effect, although neither the method nor a key shows that.
     """
 
     method: str
@@ -99,13 +99,13 @@ class Request:
 
     @property
     def is_repeatable(self) -> bool:
-        """It may be sent again when nobody knows what became of it."""
+        """Whether it may be sent again if its outcome is unknown."""
         return self.is_idempotent or self.method in _IDEMPOTENT or "Idempotency-Key" in self.headers
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer that is no problem; the document is None where there is no body."""
+    """A successful response; the document is None if there is no body."""
 
     status: int
     headers: Mapping[str, str]
@@ -113,45 +113,45 @@ class Response:
 
 
 class Transport:
-    """Connections to one front door, shared by any number of callers.
+    """Connections to one gateway, shared by any number of callers.
 
     Args:
-        patience: For how many seconds a request is sent again, where that is safe.
+        retry_seconds: How long a request is retried, if that is safe.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, *, patience: float = PATIENCE) -> None:
+    def __init__(self, http: aiohttp.ClientSession, *, retry_seconds: float = RETRY_SECONDS) -> None:
         self._http = http
-        self._patience = patience
+        self._retry_seconds = retry_seconds
 
     async def send(self, request: Request) -> Response:
-        """Send it, and again where that is safe and promises something.
+        """Send a request, and retry it if that is safe and may help.
 
         Raises:
-            ApiProblem: it was refused, or there was no answer for as long as patience lasts.
+            ApiProblem: it was refused, or not answered within `retry_seconds`.
         """
 
         def pause_after(problem: Exception) -> bool | float:
             if not isinstance(problem, ApiProblem) or not request.is_repeatable:
                 return False
             if problem.retry_after is not None:
-                # What takes longer is for the caller to wait for. Those who wait do not all return at once.
-                is_soon = problem.retry_after <= self._patience
-                return problem.retry_after + random.uniform(0, _SPREAD) if is_soon else False
-            return problem.code == NO_ANSWER or problem.status in _BETWEEN
+                # A longer wait is left to the caller. The jitter keeps clients from returning all at once.
+                is_soon = problem.retry_after <= self._retry_seconds
+                return problem.retry_after + random.uniform(0, _JITTER) if is_soon else False
+            return problem.code == NO_ANSWER or problem.status in _PROXY_ERRORS
 
         async for attempt in stamina.retry_context(
             on=pause_after,
             attempts=None,
-            timeout=self._patience,
+            timeout=self._retry_seconds,
             wait_initial=_FIRST_PAUSE,
-            wait_max=_LONGEST_PAUSE,
+            wait_max=_MAX_PAUSE,
         ):
             with attempt:
                 return await self._once(request)
         raise AssertionError("stamina ends with an answer or an exception")
 
     async def _once(self, request: Request) -> Response:
-        # Encoded here, for aiohttp makes text of it first.
+        # Encoded here: aiohttp would make a str of it first.
         body = None if request.json is None else orjson.dumps(request.json)
         headers = dict(request.headers)
         if body is not None:
@@ -163,25 +163,29 @@ class Transport:
                 params=_parameters(request.query),
                 data=body if body is not None else request.form,
                 headers=headers,
-                # A token goes to whom it is meant for, and to nobody they send us to.
+                # A redirect would send the access token to another host.
                 allow_redirects=False,
             ) as answer:
                 content = await answer.read()
-                status, told = answer.status, answer.headers
+                status, received = answer.status, answer.headers
         except (aiohttp.ClientError, TimeoutError) as problem:
             why = type(problem).__name__
-            raise ApiProblem(0, NO_ANSWER, f"The front door did not answer ({why}).") from problem
+            raise ApiProblem(0, NO_ANSWER, f"The gateway did not answer ({why}).") from problem
         document = _json_of(content)
         if status >= 300 and status != 304:
-            raise problem_of(status, document, told.get("Retry-After"))
-        return Response(status, told, document)
+            raise problem_of(status, document, received.get("Retry-After"))
+        return Response(status, received, document)
 
 
 @asynccontextmanager
 async def connect(
-    url: str, *, seconds: float = SECONDS, patience: float = PATIENCE, connections: int = _CONNECTIONS
+    url: str,
+    *,
+    seconds: float = TIMEOUT_SECONDS,
+    retry_seconds: float = RETRY_SECONDS,
+    connections: int = _CONNECTIONS,
 ) -> AsyncIterator[Transport]:
-    """Connect to the front door at `url`, and close the connections after the block."""
+    """Connect to the gateway at `url`; the connections are closed after the block."""
     async with aiohttp.ClientSession(
         url,
         timeout=aiohttp.ClientTimeout(total=seconds, connect=seconds),
@@ -189,7 +193,7 @@ async def connect(
         headers={"User-Agent": "orderplane-client", "Accept": "application/json"},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as http:
-        yield Transport(http, patience=patience)
+        yield Transport(http, retry_seconds=retry_seconds)
 
 
 def _parameters(query: Mapping[str, str | int | None]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What the API server's refusals mean (metav1.Status), as types."""
+"""Errors of the API server (metav1.Status) as exception types."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ class ApiError(Exception):
     """The API server answered with an error.
 
     Args:
-        status: The HTTP status; 0 where no answer came (time-out, no connection).
+        status: The HTTP status; 0 if there was no answer (timeout, no connection).
         reason: metav1.Status.reason, as `NotFound`.
         message: metav1.Status.message.
         causes: metav1.Status.details.causes: reason, message and field of each.
-        retry_after: Seconds, where the server said so.
+        retry_after: Seconds, if the server gave them.
     """
 
     def __init__(
@@ -47,27 +47,27 @@ class Invalid(ApiError):  # noqa: N818
 
 
 class Forbidden(ApiError):  # noqa: N818
-    """401 or 403: RBAC, or an admission policy or webhook said no."""
+    """401 or 403: refused by RBAC, an admission policy or a webhook."""
 
 
 class NamespaceTerminating(Forbidden):
-    """403: nothing can be created there any more."""
+    """403: the namespace is being deleted, so nothing can be created in it."""
 
 
 class Gone(ApiError):  # noqa: N818
-    """410: a continue token or resourceVersion is too old; begin again."""
+    """410: the continue token or resourceVersion is too old; list from the beginning."""
 
 
 class Overloaded(ApiError):  # noqa: N818
-    """429: the server sheds load; nothing was done."""
+    """429: the server sheds load; the request had no effect."""
 
 
 class Unavailable(ApiError):  # noqa: N818
-    """5xx, a time-out or no connection: nobody knows whether it was done."""
+    """5xx, timeout or no connection: it is not known whether the request had an effect."""
 
 
 def error_from(status: int, body: Any, retry_after: str | None = None) -> ApiError:
-    """Read an error answer; `body` is the decoded metav1.Status, or whatever else came."""
+    """The exception for an error response; `body` is the decoded metav1.Status, or other content."""
     document = body if isinstance(body, dict) else {}
     reason = str(document.get("reason") or "Unknown")
     message = str(document.get("message") or body or "no message")

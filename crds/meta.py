@@ -1,4 +1,4 @@
-"""What every kind shares: names of the API group, object metadata, conditions."""
+"""What all kinds share: names of the API group, object metadata, conditions."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -23,10 +23,11 @@ REFUND_PAYMENT_FINALIZER = f"{GROUP}/refund-payment"
 CANCEL_SHIPMENT_FINALIZER = f"{GROUP}/cancel-shipment"
 
 SHARDS = 64
-"""Virtual shards; an object's shard never changes, which replica serves it does."""
+"""Number of virtual shards. The shard of an object never changes, but the replica that serves the shard
+may."""
 
 MAX_ORDER_NAME = 50
-"""So that a child's name, the order's plus a dash and eight characters, still fits a label."""
+"""A child's name is the order's plus nine characters and must fit into a label value (63)."""
 
 SKU_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 Sku = Annotated[str, Field(pattern=SKU_PATTERN, max_length=63, examples=["TEA-EARL-GREY-100"])]
@@ -37,7 +38,7 @@ Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", max_length=3)]
 
 
 class ApiModel(BaseModel):
-    """A piece of a resource: camelCase outside, snake_case inside, immutable."""
+    """A part of a resource: camelCase in JSON, snake_case in Python, immutable."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
 
@@ -68,7 +69,7 @@ class OwnerReference(ApiModel):
 
 
 class ObjectMeta(ApiModel):
-    """The metadata that controllers read; the rest is left on the server."""
+    """The metadata that controllers read."""
 
     name: str
     namespace: str
@@ -84,7 +85,7 @@ class ObjectMeta(ApiModel):
 
 
 class Condition(ApiModel):
-    """metav1.Condition: `last_transition_time` moves only when `status` does."""
+    """metav1.Condition: `last_transition_time` changes only if `status` does."""
 
     type: Annotated[str, Field(max_length=63)]
     status: Literal["True", "False", "Unknown"]
@@ -98,14 +99,14 @@ Conditions = Annotated[tuple[Condition, ...], Field(max_length=16)]
 
 
 class OrderRef(ApiModel):
-    """The order that a child belongs to; name and uid, because a name can be used again."""
+    """The order that a child belongs to; with the uid, because a name can be used again."""
 
     name: Annotated[str, Field(max_length=MAX_ORDER_NAME)]
     uid: Annotated[str, Field(max_length=36)]
 
 
 class Resource(ApiModel):
-    """One object of ours, as the API server tells it."""
+    """An object of this API group, as read from the API server."""
 
     metadata: ObjectMeta
 
@@ -116,7 +117,7 @@ class Resource(ApiModel):
 
     @property
     def is_deleting(self) -> bool:
-        """Someone asked for it to go; finalizers still hold it."""
+        """Whether it was deleted and finalizers still hold it."""
         return self.metadata.deletion_timestamp is not None
 
 

@@ -1,7 +1,7 @@
-"""Minor units and how to print them.
+"""Minor units of currencies and how to print them.
 
-Source of the exponents: ISO 4217 list one. A currency that is not here is refused,
-because a wrong exponent is a wrong price by a factor of a hundred.
+Source of the exponents: ISO 4217, list one. Other currencies are refused, because a wrong exponent would make
+a price wrong by a factor of a hundred.
 """
 
 EXPONENTS = {

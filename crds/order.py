@@ -1,4 +1,4 @@
-"""Order: what a customer wants, at which price, and how far it has come."""
+"""Order: what a customer ordered, at which price, and its progress."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -19,7 +19,7 @@ from orderplane.crds.meta import (
 
 
 class OrderPhase(StrEnum):
-    """A summary of the conditions, for people and field selectors."""
+    """A summary of the conditions, for display and field selectors."""
 
     PENDING = "Pending"
     RESERVED = "Reserved"
@@ -35,7 +35,7 @@ FINISHED = frozenset({OrderPhase.DELIVERED, OrderPhase.FAILED, OrderPhase.CANCEL
 
 
 class OrderCondition(StrEnum):
-    """Condition types. Each of the first four stays True while the saga moves on."""
+    """Condition types. Each of the first four stays True while the saga goes on."""
 
     RESERVED = "Reserved"
     PAID = "Paid"
@@ -48,7 +48,7 @@ class OrderCondition(StrEnum):
 
 
 class Item(ApiModel):
-    """What the customer asked for."""
+    """An ordered product."""
 
     sku: Sku
     quantity: Quantity
@@ -74,7 +74,7 @@ class Amounts(ApiModel):
 
 
 class Quote(ApiModel):
-    """What the order costs. Written by the front door or the admission webhook, never by a customer."""
+    """What the order costs. Written by the gateway or the admission webhook, never by a customer."""
 
     currency: Currency
     lines: Annotated[tuple[QuoteLine, ...], Field(min_length=1, max_length=50)]
@@ -82,7 +82,7 @@ class Quote(ApiModel):
 
 
 class Address(ApiModel):
-    """Where it goes; the only personal data in a resource."""
+    """The shipping address, the only personal data in a resource."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     line1: Annotated[str, Field(min_length=1, max_length=200)]
@@ -110,7 +110,7 @@ class OrderSpec(ApiModel):
 
 
 class CompensationStep(StrEnum):
-    """What was undone."""
+    """A kind of compensation."""
 
     CANCEL_SHIPMENT = "CancelShipment"
     CANCEL_PAYMENT = "CancelPayment"
@@ -119,7 +119,7 @@ class CompensationStep(StrEnum):
 
 
 class Compensation(ApiModel):
-    """One undone effect, told from the history, with the reference to look it up elsewhere."""
+    """One compensated effect, read from the history, with its id at the provider or in the ledger."""
 
     step: CompensationStep
     reference: Annotated[str, Field(max_length=128)]
@@ -127,7 +127,7 @@ class Compensation(ApiModel):
 
 
 class TrackingInfo(ApiModel):
-    """What a customer needs to follow the parcel."""
+    """How to track the parcel at the carrier."""
 
     carrier: Annotated[str, Field(max_length=63)]
     code: Annotated[str, Field(max_length=128)]
@@ -135,7 +135,7 @@ class TrackingInfo(ApiModel):
 
 
 class OrderStatus(ApiModel):
-    """Reported by the order controller alone."""
+    """Written by the order controller only."""
 
     observed_generation: int = 0
     phase: OrderPhase = OrderPhase.PENDING
@@ -148,22 +148,22 @@ class OrderStatus(ApiModel):
 
 
 class Order(Resource):
-    """See the module."""
+    """The resource."""
 
     spec: OrderSpec
     status: OrderStatus = Field(default_factory=OrderStatus)
 
     @property
     def child_name(self) -> str:
-        """The one name that this order's Reservation, Payment and Shipment have."""
+        """The name of this order's Reservation, Payment and Shipment."""
         return child_name(self.metadata.name, self.metadata.uid)
 
     @property
     def wants_retry(self) -> bool:
-        """Somebody asked that it be tried again, and the status does not say yet that it was heard."""
+        """Whether a retry was requested by annotation that the status does not acknowledge yet."""
         return self.metadata.annotations.get(RETRY_ANNOTATION) != self.status.handled_retry
 
 
 def child_name(order_name: str, order_uid: str) -> str:
-    """Deterministic, and different for an order made again under the same name."""
+    """Deterministic, and different for a new order with the same name."""
     return f"{order_name}-{order_uid[-8:]}"

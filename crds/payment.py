@@ -1,4 +1,4 @@
-"""Payment: money that is taken for one order, once."""
+"""Payment: the charge for one order."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -31,7 +31,7 @@ class PaymentSpec(ApiModel):
 
 
 class PaymentStatus(ApiModel):
-    """Reported by the payment controller alone."""
+    """Written by the payment controller only."""
 
     observed_generation: int = 0
     phase: PaymentPhase = PaymentPhase.PENDING
@@ -43,7 +43,7 @@ class PaymentStatus(ApiModel):
 
 
 class Payment(Resource):
-    """See the module."""
+    """The resource."""
 
     spec: PaymentSpec
     status: PaymentStatus = Field(default_factory=PaymentStatus)

@@ -1,4 +1,4 @@
-"""Reservation: stock that is kept for somebody, until a time."""
+"""Reservation: stock that is held for an order, or by itself, until a time."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -23,7 +23,7 @@ class ReservationPhase(StrEnum):
 
 
 class ReservationSpec(ApiModel):
-    """Immutable. `order_ref` is missing on one that was asked for by itself."""
+    """Immutable. `order_ref` is missing on a Reservation without an order."""
 
     order_ref: OrderRef | None = None
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=50)]
@@ -31,7 +31,7 @@ class ReservationSpec(ApiModel):
 
 
 class ReservationStatus(ApiModel):
-    """Reported by the reservation controller alone."""
+    """Written by the reservation controller only."""
 
     observed_generation: int = 0
     phase: ReservationPhase = ReservationPhase.PENDING
@@ -40,7 +40,7 @@ class ReservationStatus(ApiModel):
 
 
 class Reservation(Resource):
-    """See the module."""
+    """The resource."""
 
     spec: ReservationSpec
     status: ReservationStatus = Field(default_factory=ReservationStatus)

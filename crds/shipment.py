@@ -1,4 +1,4 @@
-"""Shipment: a label that is bought, and a parcel on its way."""
+"""Shipment: labels bought from a carrier, and the transport of the parcels."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -30,7 +30,7 @@ class Parcel(ApiModel):
 
 
 class Service(StrEnum):
-    """How fast it has to be; each carrier's adapter knows what that means there."""
+    """The speed of delivery; each carrier's adapter maps it to a service of the carrier."""
 
     STANDARD = "Standard"
     EXPRESS = "Express"
@@ -46,13 +46,13 @@ class ShipmentSpec(ApiModel):
 
 
 class Pickup(ApiModel):
-    """The collection that was booked for this parcel and others."""
+    """The pickup that was booked for this parcel and others."""
 
     confirmation: Annotated[str, Field(max_length=128)]
 
 
 class ShipmentStatus(ApiModel):
-    """Reported by the shipment controller alone."""
+    """Written by the shipment controller only."""
 
     observed_generation: int = 0
     phase: ShipmentPhase = ShipmentPhase.PENDING
@@ -65,7 +65,7 @@ class ShipmentStatus(ApiModel):
 
 
 class Shipment(Resource):
-    """See the module."""
+    """The resource."""
 
     spec: ShipmentSpec
     status: ShipmentStatus = Field(default_factory=ShipmentStatus)

@@ -1,6 +1,6 @@
-"""What an order costs: catalogue prices, one currency, integers in minor units throughout.
+"""The price of an order: list prices in one currency, as integers in minor units. Pure, but for `quote_from`.
 
-The front door and the admission webhook both ask here, so that an order costs the same by either way.
+The gateway and the admission webhook both use it, so an order costs the same either way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from orderplane.crds.money import EXPONENTS, format_minor
 from orderplane.crds.order import Amounts, Item, Quote, QuoteLine
 
 MAX_ITEMS = 50
-"""As in the schema of an Order."""
+"""Limit in the schema of an Order."""
 
 PARCEL_GRAMS = 30_000
-"""The most that one parcel may weigh."""
+"""Maximum weight of one parcel."""
 
 MAX_PARCELS = 20
-"""As in the schema of a Shipment."""
+"""Limit in the schema of a Shipment."""
 
 MAX_TOTAL = 999_999_999_999
 MAX_UNIT_AMOUNT = 99_999_999_999
-"""As in the schema of a quote, in minor units."""
+"""Limits in the schema of a quote, in minor units."""
 
 
 class RefusalCode(StrEnum):
@@ -40,10 +40,10 @@ class RefusalCode(StrEnum):
 
 
 class QuoteRefused(Exception):  # noqa: N818
-    """The order cannot be priced as it is; `message` tells the customer what to change.
+    """The order cannot be priced; `message` tells the customer what to change.
 
     Args:
-        sku: The product that it is about, where it is about one.
+        sku: The product that causes it, if one does.
     """
 
     def __init__(self, code: RefusalCode, message: str, sku: str | None = None) -> None:
@@ -55,12 +55,12 @@ class QuoteRefused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """What the catalogue says about one SKU.
+    """A product in the price list.
 
     Args:
-        currency: The one in which it is sold when nobody names another.
-        unit_amount: In minor units of that, per piece.
-        other_prices: The same in further currencies, by currency.
+        currency: The currency of orders that name none.
+        unit_amount: The price of one piece, in minor units of that currency.
+        other_prices: The price of one piece in further currencies, in minor units, by currency.
     """
 
     sku: str
@@ -72,13 +72,13 @@ class Product:
     other_prices: Mapping[str, int] = field(default_factory=dict)
 
     def amount_in(self, currency: str) -> int | None:
-        """The price of one piece, in minor units; None where it is not sold in that currency."""
+        """The price of one piece in minor units; None if it has no price in that currency."""
         return self.unit_amount if currency == self.currency else self.other_prices.get(currency)
 
 
 @dataclass(frozen=True, slots=True)
 class PriceRule:
-    """What is added to the goods: delivery in minor units, tax in hundredths of a percent."""
+    """What is added to the goods: shipping in minor units, tax in basis points (hundredths of a percent)."""
 
     shipping_amount: int = 0
     tax_basis_points: int = 0
@@ -86,11 +86,11 @@ class PriceRule:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What the catalogue says of an order's SKUs, as of one moment.
+    """The prices of an order's SKUs, read in one statement.
 
     Args:
-        products: Those that exist, inactive ones included, by SKU.
-        rules: By currency. Goods in another one ship free and untaxed.
+        products: The existing products, also inactive ones, by SKU.
+        rules: By currency. Orders in a currency without a rule have no shipping cost and no tax.
     """
 
     products: Mapping[str, Product]
@@ -98,30 +98,30 @@ class Prices:
 
 
 class PriceList(Protocol):
-    """Where products and price rules are kept."""
+    """Where products and price rules are stored."""
 
     async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
-        """What is known of these SKUs.
+        """The prices of these SKUs.
 
         Raises:
-            Transient: the catalogue cannot be reached.
+            Transient: it cannot be read.
         """
         ...
 
 
 async def quote_from(
-    catalogue: PriceList, merchant: str, items: Sequence[Item], currency: str | None = None
+    price_list: PriceList, merchant: str, items: Sequence[Item], currency: str | None = None
 ) -> Quote:
-    """Look everything up and quote it.
+    """Read the prices of the items and quote them.
 
     Args:
-        currency: The one to price in; None leaves it to the products.
+        currency: Of the quote; None means the products' own currency.
 
     Raises:
         QuoteRefused: it cannot be priced.
-        Transient: the catalogue cannot be reached.
+        Transient: the price list cannot be read.
     """
-    prices = await catalogue.prices(merchant, [item.sku for item in items])
+    prices = await price_list.prices(merchant, [item.sku for item in items])
     currency = currency_of(items, prices.products, currency)
     return quote(items, prices.products, prices.rules.get(currency), currency)
 
@@ -132,10 +132,10 @@ def quote(
     rule: PriceRule | None,
     currency: str | None = None,
 ) -> Quote:
-    """Price the items in `currency`, or in their own; `rule` is that of the currency.
+    """Price the items in `currency`, or in the products' own. `rule` is the one of the currency.
 
     Raises:
-        QuoteRefused: they cannot be priced or carried.
+        QuoteRefused: they cannot be priced, or are too heavy.
     """
     currency = currency_of(items, products, currency)
     priced = [(item.quantity, products[item.sku], _price(products[item.sku], currency)) for item in items]
@@ -158,26 +158,26 @@ def quote(
     )
 
 
-def currency_of(items: Sequence[Item], products: Mapping[str, Product], wanted: str | None = None) -> str:
-    """The one currency of all items: `wanted`, or else the one in which all of them are sold first.
+def currency_of(items: Sequence[Item], products: Mapping[str, Product], requested: str | None = None) -> str:
+    """The currency of the quote: `requested`, or else the common currency of all products.
 
     Raises:
-        QuoteRefused: there is no such currency, or the items are not all for sale.
+        QuoteRefused: there is no such currency, or an item is not for sale.
     """
     _check_items(items, products)
-    if wanted is not None:
-        if wanted not in EXPONENTS:
+    if requested is not None:
+        if requested not in EXPONENTS:
             raise QuoteRefused(
                 RefusalCode.UNSUPPORTED_CURRENCY,
                 "orders cannot be placed in this currency; name one that the products have prices in",
             )
-        return wanted
+        return requested
     by_currency = {products[item.sku].currency: item.sku for item in items}
     if len(by_currency) > 1:
-        told = ", ".join(f"{sku} in {currency}" for currency, sku in sorted(by_currency.items()))
+        listing = ", ".join(f"{sku} in {currency}" for currency, sku in sorted(by_currency.items()))
         raise QuoteRefused(
             RefusalCode.MIXED_CURRENCY,
-            f"the items are priced in different currencies ({told}); make one order per currency, "
+            f"the items are priced in different currencies ({listing}); make one order per currency, "
             "or name a currency that each of them has a price in",
         )
     (currency,) = by_currency

@@ -1,4 +1,4 @@
-"""Kopf's side of it: an admission request in, a patch or a refusal out."""
+"""Kopf handlers: an admission request comes in, a patch or a refusal goes out."""
 
 import asyncio
 import time
@@ -16,17 +16,16 @@ from orderplane.crds.defaults import draw_shard
 from orderplane.crds.meta import GROUP, VERSION
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.pricing import PriceList
-from orderplane.webhook.review import Additions, Denied, review_order, review_reservation
+from orderplane.webhook.review import Denied, MissingDefaults, review_order, review_reservation
 
-PATIENCE = 3.0
-"""Seconds that the catalogue may take; less than the API server waits for us, so that it hears why."""
+REVIEW_SECONDS = 3.0
+"""Timeout of a review. It is shorter than the `timeoutSeconds` of the webhook configuration, so that the user
+is told the reason."""
 
-ADMISSIONS = Counter(
-    "orderplane_admissions_total", "Admission reviews by how they ended.", ["kind", "result"]
-)
+ADMISSIONS = Counter("orderplane_admissions_total", "Admission reviews by result.", ["kind", "result"])
 ADMISSION_SECONDS = Histogram(
     "orderplane_admission_duration_seconds",
-    "How long one review takes.",
+    "Duration of one review.",
     ["kind"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
@@ -35,66 +34,70 @@ log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 
 
-def registry_of(catalogue: PriceList, patience: float = PATIENCE) -> kopf.OperatorRegistry:
-    """The handlers; their ids are the paths of the webhook configuration."""
+def build_registry(price_list: PriceList, review_seconds: float = REVIEW_SECONDS) -> kopf.OperatorRegistry:
+    """The handlers; their ids are the paths in the webhook configuration."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.mutate(GROUP, VERSION, "orders", id="orders", operations=["CREATE"], registry=registry)
     async def orders(body: kopf.Body, namespace: str | None, patch: kopf.Patch, **_: Any) -> None:
         assert namespace, "the webhook configuration's scope is Namespaced"
 
-        async def review() -> Additions:
+        async def review() -> MissingDefaults:
             traceparent = current_traceparent()
-            return await review_order(namespace, body, catalogue, shard=draw_shard(), traceparent=traceparent)
+            return await review_order(
+                namespace, body, price_list, shard=draw_shard(), traceparent=traceparent
+            )
 
-        _apply(await _answer("Order", namespace, body, review, patience), patch)
+        _apply(await _run_review("Order", namespace, body, review, review_seconds), patch)
 
     @kopf.on.mutate(
         GROUP, VERSION, "reservations", id="reservations", operations=["CREATE"], registry=registry
     )
     async def reservations(body: kopf.Body, namespace: str | None, patch: kopf.Patch, **_: Any) -> None:
-        async def review() -> Additions:
+        async def review() -> MissingDefaults:
             return review_reservation(body, shard=draw_shard(), traceparent=current_traceparent())
 
-        _apply(await _answer("Reservation", namespace, body, review, patience), patch)
+        _apply(await _run_review("Reservation", namespace, body, review, review_seconds), patch)
 
     return registry
 
 
-async def _answer(
+async def _run_review(
     kind: str,
     namespace: str | None,
     body: kopf.Body,
-    review: Callable[[], Awaitable[Additions]],
-    patience: float,
-) -> Additions:
-    """Run a review in time, measured and logged; a refusal becomes Kopf's."""
+    review: Callable[[], Awaitable[MissingDefaults]],
+    review_seconds: float,
+) -> MissingDefaults:
+    """Run a review with a timeout, metrics and logs; a refusal becomes Kopf's AdmissionError."""
     started = time.perf_counter()
     name = body.metadata.get("name") or body.metadata.get("generateName")
     result = "failed"
     try:
         with _tracer.start_as_current_span(f"admit {kind}"):
-            async with asyncio.timeout(patience):
-                additions = await review()
+            async with asyncio.timeout(review_seconds):
+                defaults = await review()
         result = "admitted"
         log.info("admitted", kind=kind, namespace=namespace, name=name)
-        return additions
+        return defaults
     except Denied as denied:
         result = denied.reason
         log.info("refused", kind=kind, namespace=namespace, name=name, reason=denied.reason)
         raise kopf.AdmissionError(denied.message, code=denied.code) from denied
     except (Transient, TimeoutError) as problem:
         result = "unavailable"
-        log.warning("catalogue unavailable", kind=kind, namespace=namespace, name=name, problem=repr(problem))
+        log.warning(
+            "price list unavailable", kind=kind, namespace=namespace, name=name, problem=repr(problem)
+        )
         raise kopf.AdmissionError(
             "the catalogue cannot be read at present, so the order cannot be priced; nothing was created, "
             "try again in a moment",
             code=503,
         ) from problem
     except Exception as problem:
-        # Kopf would answer with the exception's text, which may repeat what somebody typed.
+        # Kopf would answer with the exception's text, which may repeat values of the object.
         where = "".join(traceback.format_tb(problem.__traceback__))
-        log.error("failed", kind=kind, name=name, problem=type(problem).__name__, where=where)
+        log.error("review failed", kind=kind, name=name, problem=type(problem).__name__, where=where)
         raise kopf.AdmissionError(
             "the review failed by a fault of the webhook; nothing was created, see its log", code=500
         ) from None
@@ -103,9 +106,9 @@ async def _answer(
         ADMISSION_SECONDS.labels(kind).observe(time.perf_counter() - started)
 
 
-def _apply(additions: Additions, patch: kopf.Patch) -> None:
-    patch.metadata["finalizers"] = additions.finalizers
-    patch.metadata.labels.update(additions.labels)
-    patch.metadata.annotations.update(additions.annotations)
-    if additions.quote is not None:
-        patch.spec["quote"] = additions.quote
+def _apply(defaults: MissingDefaults, patch: kopf.Patch) -> None:
+    patch.metadata["finalizers"] = defaults.finalizers
+    patch.metadata.labels.update(defaults.labels)
+    patch.metadata.annotations.update(defaults.annotations)
+    if defaults.quote is not None:
+        patch.spec["quote"] = defaults.quote

@@ -14,7 +14,7 @@ from orderplane.adapters.dependencies import api_server, postgres
 from orderplane.adapters.kubernetes.kopf_runner import run_kopf
 from orderplane.adapters.process import Process, run_process
 from orderplane.ledgers.postgres.products import PostgresPriceList
-from orderplane.webhook.handlers import registry_of
+from orderplane.webhook.handlers import build_registry
 from orderplane.webhook.settings import WebhookSettings
 
 CONNECTIONS = 4
@@ -50,7 +50,7 @@ async def serve(settings: WebhookSettings, process: Process) -> None:
         process.serving(
             lambda: server.is_serving, address=f"https://{settings.webhook_host}:{settings.webhook_port}"
         )
-        await run_kopf(process, registry_of(PostgresPriceList(pool)), _kopf_settings(server))
+        await run_kopf(process, build_registry(PostgresPriceList(pool)), _kopf_settings(server))
 
 
 def _kopf_settings(server: Server) -> kopf.OperatorSettings:

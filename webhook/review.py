@@ -1,7 +1,7 @@
-"""What becomes of an object that somebody creates: what is added to it, or why it is refused.
+"""The review of a new object: which defaults are added, or why it is refused.
 
-Nothing here knows Kopf, HTTP or a clock. The object has been through defaulting and pruning, not through
-validation: anything may be in it.
+It knows neither Kopf nor HTTP nor a clock. A mutating webhook runs after defaulting and pruning but before
+the validation by the schema, so the object may contain anything.
 """
 
 import re
@@ -27,17 +27,16 @@ from orderplane.ledgers.pricing import PriceList, QuoteRefused, quote_from
 
 _ITEMS = TypeAdapter(tuple[Item, ...])
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_MOST_PROBLEMS = 5
+_MAX_PROBLEMS = 5
 
 
 class Denied(Exception):  # noqa: N818
     """The object is refused.
 
     Args:
-        code: An HTTP status, for the API server to hand on.
+        code: The HTTP status that the API server passes on.
         reason: A stable word, for logs and metrics.
-        message: What to change, for the person; never a value that was given for a payment method or an
-            address.
+        message: What to change; never a value of a payment method or an address.
     """
 
     def __init__(self, code: int, reason: str, message: str) -> None:
@@ -48,8 +47,8 @@ class Denied(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True, slots=True)
-class Additions:
-    """What the object gets: whole lists and single keys, never a change of what its author wrote."""
+class MissingDefaults:
+    """What is added to the object: whole lists and single keys, never a change of what its author wrote."""
 
     finalizers: list[str]
     labels: dict[str, str]
@@ -58,48 +57,49 @@ class Additions:
 
 
 async def review_order(
-    merchant: str, body: Mapping[str, Any], catalogue: PriceList, *, shard: str, traceparent: str | None
-) -> Additions:
-    """Quote and preset an Order; one whose quote is but a currency is quoted in that.
+    merchant: str, body: Mapping[str, Any], price_list: PriceList, *, shard: str, traceparent: str | None
+) -> MissingDefaults:
+    """Add the quote and the defaults of an Order. If its quote has a currency only, that is the order's
+    currency.
 
     Args:
-        shard: For an order that brings none.
-        traceparent: For an order that brings none.
+        shard: For an order without one.
+        traceparent: For an order without one.
 
     Raises:
         Denied: the order is wrong.
-        Transient: the catalogue cannot be reached.
+        Transient: the price list cannot be read.
     """
     spec = _spec_of(body)
     _refuse_card_number(spec.get("paymentMethod"))
     given = spec.get("quote")
-    if is_wish := _is_currency_alone(given):
+    if is_currency_only := _is_currency_only(given):
         spec = {name: value for name, value in spec.items() if name != "quote"}
-    # Validated here and not left to the API server, whose messages repeat what they refuse.
+    # Not left to the API server, whose messages repeat the refused values.
     _validate(OrderSpec, spec, may_lack="quote")
     currency = given["currency"] if given is not None else None
     metadata = body.get("metadata") or {}
-    preset = order_defaults(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)
-    additions = _additions(metadata, preset)
+    defaults = order_defaults(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)
+    missing = _missing_defaults(metadata, defaults)
     try:
-        quote = await quote_from(catalogue, merchant, _ITEMS.validate_python(spec["items"]), currency)
+        quote = await quote_from(price_list, merchant, _ITEMS.validate_python(spec["items"]), currency)
     except QuoteRefused as refusal:
         raise Denied(422, refusal.code, f"spec.items: {refusal.message}") from refusal
-    if given is None or is_wish:
-        return replace(additions, quote=quote.model_dump(mode="json", by_alias=True))
+    if given is None or is_currency_only:
+        return replace(missing, quote=quote.model_dump(mode="json", by_alias=True))
     _refuse_other_quote(Quote.model_validate(given), quote)
-    return additions
+    return missing
 
 
-def review_reservation(body: Mapping[str, Any], *, shard: str, traceparent: str | None) -> Additions:
-    """Defaults a Reservation that a person makes.
+def review_reservation(body: Mapping[str, Any], *, shard: str, traceparent: str | None) -> MissingDefaults:
+    """Add the defaults of a Reservation without an order.
 
     Raises:
         Denied: the reservation is wrong.
     """
     _validate(ReservationSpec, _spec_of(body))
     metadata = body.get("metadata") or {}
-    return _additions(metadata, reservation_defaults(_shard_of(metadata) or shard, traceparent))
+    return _missing_defaults(metadata, reservation_defaults(_shard_of(metadata) or shard, traceparent))
 
 
 def _spec_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -107,12 +107,12 @@ def _spec_of(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return spec if isinstance(spec, dict) else {}
 
 
-def _is_currency_alone(quote: Any) -> bool:
+def _is_currency_only(quote: Any) -> bool:
     return isinstance(quote, dict) and quote.keys() == {"currency"} and isinstance(quote["currency"], str)
 
 
 def _refuse_card_number(method: Any) -> None:
-    # YAML without quotes makes a number of it.
+    # Unquoted in YAML it is a number.
     if looks_like_card_number(str(method)):
         raise Denied(
             422,
@@ -128,12 +128,12 @@ def _validate(model: type[BaseModel], spec: Mapping[str, Any], may_lack: str | N
     except ValidationError as problem:
         found = _problems(problem, may_lack)
         if found:
-            more = f"; and {len(found) - _MOST_PROBLEMS} more" if len(found) > _MOST_PROBLEMS else ""
-            raise Denied(422, "invalid", "; ".join(found[:_MOST_PROBLEMS]) + more) from None
+            more = f"; and {len(found) - _MAX_PROBLEMS} more" if len(found) > _MAX_PROBLEMS else ""
+            raise Denied(422, "invalid", "; ".join(found[:_MAX_PROBLEMS]) + more) from None
 
 
 def _problems(problem: ValidationError, may_lack: str | None) -> list[str]:
-    """One sentence each, without the values; a list is not "too short" because its elements are wrong."""
+    """One sentence per problem, without values. Of a wrong item and its list, only the item is reported."""
     errors = problem.errors(include_input=False, include_url=False, include_context=False)
     outer = {error["loc"][:depth] for error in errors for depth in range(len(error["loc"]))}
     return [
@@ -159,12 +159,12 @@ def _shard_of(metadata: Mapping[str, Any]) -> str | None:
     return shard
 
 
-def _additions(metadata: Mapping[str, Any], preset: Defaults) -> Additions:
-    """What of the preset is not there yet; finalizers as a whole, because a list is replaced as a whole."""
+def _missing_defaults(metadata: Mapping[str, Any], defaults: Defaults) -> MissingDefaults:
+    """The defaults that the object lacks; finalizers as a whole, because a merge patch replaces lists."""
     labels = metadata.get("labels") or {}
     annotations = metadata.get("annotations") or {}
     finalizers = list(metadata.get("finalizers") or ())
-    customer = preset.labels.get(CUSTOMER_LABEL)
+    customer = defaults.labels.get(CUSTOMER_LABEL)
     if labels.get(CUSTOMER_LABEL, customer) != customer:
         raise Denied(
             422,
@@ -180,10 +180,10 @@ def _additions(metadata: Mapping[str, Any], preset: Defaults) -> Additions:
             f"metadata.annotations[{TRACEPARENT_ANNOTATION}] is not a W3C traceparent; leave it out to have "
             "one made",
         )
-    return Additions(
-        finalizers if preset.finalizer in finalizers else [*finalizers, preset.finalizer],
-        {name: value for name, value in preset.labels.items() if name not in labels},
-        {name: value for name, value in preset.annotations.items() if name not in annotations},
+    return MissingDefaults(
+        finalizers if defaults.finalizer in finalizers else [*finalizers, defaults.finalizer],
+        {name: value for name, value in defaults.labels.items() if name not in labels},
+        {name: value for name, value in defaults.annotations.items() if name not in annotations},
     )
 
 

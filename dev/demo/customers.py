@@ -25,7 +25,7 @@ class Customer:
 
     def client(self, transport: Transport) -> Client:
         """The front door as they use it."""
-        return Client(transport, self.credentials, keep=self.keep)
+        return Client(transport, self.credentials, token_store=self.keep)
 
 
 async def arrive(transport: Transport, count: int = COUNT) -> list[Customer]:
@@ -43,6 +43,6 @@ async def _arrive(transport: Transport, number: int) -> Customer:
     name, phone = f"Customer {number}", f"+31970{number:08d}"
     await register(transport, email=email, password=password, name=name, phone=phone)
     client = customer.client(transport)
-    await client.login.begin()
+    await client.login.log_in()
     await set_preferences(client.caller, **_WISHES[number % len(_WISHES)])
     return customer

@@ -158,7 +158,7 @@ class Shop:
             placed.ended_at = time.monotonic()
 
     def _connect(self) -> AbstractAsyncContextManager[Transport]:
-        return connect(self._gateway, seconds=_SECONDS, patience=_PATIENCE)
+        return connect(self._gateway, seconds=_SECONDS, retry_seconds=_PATIENCE)
 
     async def _place(self, transport: Transport, placed: Placed) -> None:
         client = self._customers[placed.case.number % len(self._customers)].client(transport)

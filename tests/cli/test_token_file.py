@@ -52,7 +52,7 @@ async def test_one_command_at_a_time_refreshes(tmp_path: Path) -> None:
 
     async def refresh() -> None:
         nonlocal inside
-        async with TokenFile(tmp_path / "login.json", URL).alone():
+        async with TokenFile(tmp_path / "login.json", URL).locked():
             inside += 1
             assert inside == 1
             await asyncio.sleep(0.01)

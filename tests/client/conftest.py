@@ -69,5 +69,5 @@ async def script() -> AsyncIterator[Script]:
 
 @pytest.fixture
 async def transport(script: Script) -> AsyncIterator[Transport]:
-    async with connect(script.url, seconds=5, patience=5) as transport:
+    async with connect(script.url, seconds=5, retry_seconds=5) as transport:
         yield transport

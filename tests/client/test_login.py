@@ -129,7 +129,7 @@ async def test_logging_out_forgets_here_whatever_happens_there(script: Script, t
     login = Login(transport, None, keep)
     script.then(500, PROBLEM | {"code": "internal_error"})
     with pytest.raises(ApiProblem):
-        await login.end()
+        await login.log_out()
     assert keep.read() is None
-    await login.end()
+    await login.log_out()
     assert [asked.path for asked in script.asked] == ["/api/auth/logout"]

@@ -10,7 +10,7 @@ from .conftest import Script
 
 
 async def test_watching_asks_whether_anything_has_changed(script: Script, transport: Transport) -> None:
-    client = Client(transport, keep=MemoryTokenStore(Tokens("t", 1e12)))
+    client = Client(transport, token_store=MemoryTokenStore(Tokens("t", 1e12)))
     script.then(200, {"phase": "Pending"}, ETag='W/"1"').then(304, ETag='W/"1"')
     script.then(200, {"phase": "Paid"}, ETag='W/"2"').then(200, {"phase": "Delivered"}, ETag='W/"3"')
     seen = [order["phase"] async for order in client.orders.watch("o-1", every=0.001)]
@@ -21,7 +21,7 @@ async def test_watching_asks_whether_anything_has_changed(script: Script, transp
 
 
 async def test_an_id_stays_one_part_of_the_path(script: Script, transport: Transport) -> None:
-    client = Client(transport, keep=MemoryTokenStore(Tokens("t", 1e12)))
+    client = Client(transport, token_store=MemoryTokenStore(Tokens("t", 1e12)))
     strange, sent = "../users/me?x=#é", "..%2Fusers%2Fme%3Fx=%23%C3%A9"
     for ask, path in (
         (client.orders.get, "/api/orders/{}"),
@@ -36,7 +36,7 @@ async def test_an_id_stays_one_part_of_the_path(script: Script, transport: Trans
 
 
 async def test_what_is_not_asked_for_is_not_sent(script: Script, transport: Transport) -> None:
-    client = Client(transport, keep=MemoryTokenStore(Tokens("t", 1e12)))
+    client = Client(transport, token_store=MemoryTokenStore(Tokens("t", 1e12)))
     script.then(200, {}).then(200, {}).then(200, {})
     noon = datetime(2026, 3, 1, 12, tzinfo=timezone(timedelta(hours=1)))
     await client.orders.list(phase="Paid", created_after=noon, limit=5)

@@ -59,7 +59,7 @@ async def test_who_asks_to_wait_longer_than_patience_lasts_is_not_waited_for(
 async def test_patience_ends(script: Script) -> None:
     for _ in range(20):
         script.then(503, PROBLEM, Retry_After="0")
-    async with connect(script.url, seconds=5, patience=0.1) as transport:
+    async with connect(script.url, seconds=5, retry_seconds=0.1) as transport:
         assert (await refused(transport, READ)).status == 503
     assert 1 <= len(script.asked) < 20
     script.answers.clear()
@@ -73,7 +73,7 @@ async def test_an_answer_that_is_no_problem_document(script: Script, transport: 
 
 
 async def test_nobody_is_there() -> None:
-    async with connect("http://127.0.0.1:9", seconds=1, patience=0.1) as transport:
+    async with connect("http://127.0.0.1:9", seconds=1, retry_seconds=0.1) as transport:
         problem = await refused(transport, READ)
     assert (problem.status, problem.code) == (0, NO_ANSWER)
 

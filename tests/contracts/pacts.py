@@ -102,7 +102,7 @@ def _describe(pact: Pact, wanted: Wanted) -> None:
 
 def logged_in(transport: Transport) -> Client:
     """Somebody who has a token."""
-    return Client(transport, keep=MemoryTokenStore(Tokens(_TOKEN, 1e12)))
+    return Client(transport, token_store=MemoryTokenStore(Tokens(_TOKEN, 1e12)))
 
 
 async def refused(request: Awaitable[object], code: str) -> None:

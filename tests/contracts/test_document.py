@@ -64,7 +64,7 @@ def test_every_problem_is_documented() -> None:
         ("GET /api/orders/{order_id}/timeline", answers.Timeline),
         ("GET /api/products", answers.ProductPage),
         ("GET /api/products/{sku}", answers.Product),
-        ("GET /api/inventory/{sku}", answers.Level),
+        ("GET /api/inventory/{sku}", answers.StockLevel),
         ("POST /api/inventory/reserve", answers.Reservation),
         ("GET /api/inventory/reservations/{reservation_id}", answers.Reservation),
         ("POST /api/inventory/release", answers.Reservation),

@@ -56,16 +56,16 @@ def test_tokens_are_not_card_numbers(text: str) -> None:
 
 
 def test_presets() -> None:
-    preset = order_defaults("demo", "c-1", "5", TRACEPARENT)
-    assert preset.finalizer == "orderplane.dev/compensate"
-    assert preset.labels == {
+    defaults = order_defaults("demo", "c-1", "5", TRACEPARENT)
+    assert defaults.finalizer == "orderplane.dev/compensate"
+    assert defaults.labels == {
         "orderplane.dev/shard": "5",
         "orderplane.dev/customer": customer_hash("demo", "c-1"),
     }
-    assert preset.annotations == {"orderplane.dev/traceparent": TRACEPARENT}
-    preset = reservation_defaults("5", None)
-    assert preset.finalizer == "orderplane.dev/release-stock"
-    assert (preset.labels, preset.annotations) == ({"orderplane.dev/shard": "5"}, {})
+    assert defaults.annotations == {"orderplane.dev/traceparent": TRACEPARENT}
+    defaults = reservation_defaults("5", None)
+    assert defaults.finalizer == "orderplane.dev/release-stock"
+    assert (defaults.labels, defaults.annotations) == ({"orderplane.dev/shard": "5"}, {})
 
 
 def test_the_manifest_is_a_whole_order() -> None:

@@ -8,7 +8,7 @@ import pytest
 from orderplane.crds.defaults import customer_hash
 from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, TRACEPARENT_ANNOTATION
 from orderplane.ledgers.pricing import PriceRule, Prices, Product
-from orderplane.webhook.review import Additions, Denied, review_order, review_reservation
+from orderplane.webhook.review import Denied, MissingDefaults, review_order, review_reservation
 
 TRACEPARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 QUOTE = {
@@ -42,13 +42,13 @@ class Shelf:
         return Prices({sku: known[sku] for sku in skus if sku in known}, {"EUR": rule, "USD": rule})
 
 
-async def review(spec: Any = None, **metadata: Any) -> Additions:
+async def review(spec: Any = None, **metadata: Any) -> MissingDefaults:
     body = {"metadata": metadata, "spec": {**SPEC, **(spec or {})}}
     return await review_order("demo", body, Shelf(), shard="5", traceparent=TRACEPARENT)
 
 
 async def test_an_order_is_quoted_and_preset() -> None:
-    assert await review() == Additions(
+    assert await review() == MissingDefaults(
         finalizers=["orderplane.dev/compensate"],
         labels={SHARD_LABEL: "5", CUSTOMER_LABEL: customer_hash("demo", "c-1001")},
         annotations={TRACEPARENT_ANNOTATION: TRACEPARENT},
@@ -199,7 +199,7 @@ async def test_wrong_metadata_of_ours_is_refused(metadata: dict[str, Any], reaso
 def test_a_reservation_is_preset() -> None:
     spec = {"items": [{"sku": "TEA", "quantity": 1}], "expiresAt": "2030-01-01T00:00:00Z"}
     additions = review_reservation({"metadata": {}, "spec": spec}, shard="5", traceparent=TRACEPARENT)
-    assert additions == Additions(
+    assert additions == MissingDefaults(
         ["orderplane.dev/release-stock"], {SHARD_LABEL: "5"}, {TRACEPARENT_ANNOTATION: TRACEPARENT}
     )
     with pytest.raises(Denied, match="expiresAt"):
