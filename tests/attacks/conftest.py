@@ -10,7 +10,7 @@ import pytest
 
 from orderplane.gateway.principal import Role
 
-from ..conftest import Caller, Merchant
+from ..support.plane import Caller, Merchant
 
 
 @dataclass(frozen=True, slots=True)

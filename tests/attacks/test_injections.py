@@ -15,7 +15,7 @@ from orderplane.gateway.http.cursors import VERSION
 from orderplane.gateway.principal import Role
 from orderplane.ledgers.postgres.session import session
 
-from ..conftest import ORDER, PASSWORD
+from ..support.plane import ORDER, PASSWORD
 from .conftest import Target, code_of
 
 pytestmark = pytest.mark.integration

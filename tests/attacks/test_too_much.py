@@ -9,7 +9,7 @@ import pytest
 
 from orderplane.gateway.http.request_limits import BODY_SECONDS, HEADER_SECONDS, MAX_BODY
 
-from ..conftest import ORDER
+from ..support.plane import ORDER
 from .conftest import Target, code_of
 
 pytestmark = pytest.mark.integration

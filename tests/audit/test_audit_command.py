@@ -18,7 +18,7 @@ from orderplane.dev.localplane.plane import Plane, Wish, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.ledgers.postgres.session import session
 
-from ..conftest import TEMPO
+from ..support.plane import TEMPO
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 

@@ -11,7 +11,7 @@ import pytest
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.postgres.session import session
 
-from ..conftest import Merchant
+from ..support.plane import Merchant
 from .terminal import orderplane
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ from orderplane.dev.demo.catalogue import seed
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.user_store import UserStore, new_client_id
 
-from ..conftest import ORDER, PASSWORD, Merchant
+from ..support.plane import ORDER, PASSWORD, Merchant
 from .terminal import Answer, orderplane
 
 pytestmark = pytest.mark.integration

@@ -12,7 +12,7 @@ import pytest
 
 from orderplane.gateway.principal import Role
 
-from ..conftest import Caller, Merchant
+from ..support.plane import Caller, Merchant
 
 pytestmark = pytest.mark.integration
 

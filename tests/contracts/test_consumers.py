@@ -7,7 +7,7 @@ from pact import match
 
 from orderplane.client.accounts import Login, Password
 
-from ..conftest import ORDER
+from ..support.plane import ORDER
 from .pacts import Wanted, logged_in, problem, refused, tell
 
 ADA = Password("ada@example.test", "correct horse battery")

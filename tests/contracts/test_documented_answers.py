@@ -8,7 +8,7 @@ import pytest
 
 from orderplane.gateway.principal import Role
 
-from ..conftest import Merchant
+from ..support.plane import Merchant
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

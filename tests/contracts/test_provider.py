@@ -19,7 +19,7 @@ from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import Item
 from orderplane.gateway.principal import Role
 
-from ..conftest import ORDER, Merchant
+from ..support.plane import ORDER, Merchant
 from .pacts import FOLDER, FRONT_DOOR, kept, listening
 
 pytestmark = pytest.mark.integration

@@ -20,7 +20,7 @@ from orderplane.crds.order import child_name
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.postgres.session import Pool, session
 
-from ..conftest import Merchant
+from ..support.plane import Merchant
 
 PATIENCE = 60.0
 """Seconds for what usually takes less than five: the machine may be busy."""

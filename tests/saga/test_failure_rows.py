@@ -12,7 +12,7 @@ from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import settle_refund_by_hand
 
-from ..conftest import TEMPO
+from ..support.plane import TEMPO
 from .conftest import MUG, OPENING, POT, TEA, Desk, conditions_of, phase_is, undone_steps
 
 pytestmark = pytest.mark.integration

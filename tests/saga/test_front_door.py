@@ -14,7 +14,7 @@ from orderplane.dev.demo.catalogue import MERCHANT, seed
 from orderplane.dev.demo.customers import arrive
 from orderplane.dev.localplane.plane import Plane
 
-from ..conftest import ORDER
+from ..support.plane import ORDER
 from .conftest import MUG, Desk, conditions_of, phase_is
 from .proofs import balance, moved
 

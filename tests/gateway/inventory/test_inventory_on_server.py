@@ -20,7 +20,7 @@ from orderplane.gateway.http.cursors import write_cursor
 from orderplane.gateway.idempotency import reservation_name
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
 
-from ...conftest import make_namespace
+from ...support.plane import make_namespace
 from ..conftest import Behind, Gateway, new_key, order_of
 from ..documented import check
 from ..shops import Shop, code_of, open_shop

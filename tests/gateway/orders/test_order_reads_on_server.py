@@ -13,7 +13,7 @@ from orderplane.dev.localplane.plane import Plane
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
-from ...conftest import Merchant
+from ...support.plane import Merchant
 from ..conftest import Gateway, new_key, order_of, running_gateway, token_of, until
 from ..documented import check
 

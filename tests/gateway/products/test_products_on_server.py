@@ -7,7 +7,7 @@ import pytest
 
 from orderplane.crds.meta import Kind
 
-from ...conftest import make_namespace
+from ...support.plane import make_namespace
 from ..conftest import Behind, Gateway, new_key, order_of
 from ..documented import check
 from ..shops import Shop, code_of, open_shop, product_of

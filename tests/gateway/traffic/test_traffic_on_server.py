@@ -16,7 +16,7 @@ from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
 from ...adapters.limits.redis_server import RedisServer, running_redis
-from ...conftest import TEMPO, Merchant
+from ...support.plane import TEMPO, Merchant
 from ..conftest import Gateway, new_key, order_of, running_gateway, token_of, until
 
 pytestmark = pytest.mark.integration
