@@ -1,4 +1,4 @@
-"""Work that goes on beside the requests, for as long as the front door is open."""
+"""Background work of the gateway, beside the requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -12,8 +12,8 @@ log = structlog.get_logger(__name__)
 
 @asynccontextmanager
 async def running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Have `work` done while the block runs; then it is cancelled, and its end waited for."""
-    task = asyncio.create_task(_told(name, work), name=name)
+    """Run `work` as a task until the end of the block; then cancel it and wait for its end."""
+    task = asyncio.create_task(_run(name, work), name=name)
     try:
         yield
     finally:
@@ -22,9 +22,9 @@ async def running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[N
             await task
 
 
-async def _told(name: str, work: Coroutine[Any, Any, None]) -> None:
-    """Nobody waits for it, so nobody else would see it fail."""
+async def _run(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """Log a failure: nothing awaits the task before the block ends."""
     try:
         await work
     except Exception:
-        log.exception("background work has ended", work=name)
+        log.exception("background work failed", work=name)

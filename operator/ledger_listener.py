@@ -2,22 +2,22 @@
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TypedDict
 
 import asyncpg
 import orjson
 import structlog
 
+from orderplane.adapters.dependencies import NO_DATABASE
+from orderplane.adapters.retry import retry
 from orderplane.crds.meta import Kind
 from orderplane.operator.wiring import CHILD_KINDS, Operator
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = "ledger"
-
-_LOST = (
-    OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError,
-)  # fmt: skip
+LONGEST_PAUSE = 1.0
 
 
 class _Notification(TypedDict):
@@ -30,24 +30,25 @@ class _Notification(TypedDict):
 
 async def listen_to_ledgers(dsn: str, operator: Operator) -> None:
     """LISTEN until cancelled; what is missed while disconnected is found by the resync."""
-    while True:
-        try:
-            connection = await asyncpg.connect(dsn, timeout=10)
-        except _LOST as problem:
-            log.warning("cannot listen to the ledgers", why=str(problem))
-            await asyncio.sleep(1)
-            continue
-        gone = asyncio.Event()
-        connection.add_termination_listener(lambda *_: gone.set())  # noqa: B023
-        try:
-            await connection.add_listener(CHANNEL, lambda *args: _on_notify(operator, args[3]))
-            await gone.wait()
-        except _LOST as problem:
-            log.warning("lost the connection that listens to the ledgers", why=str(problem))
-            await asyncio.sleep(1)
-        finally:
-            with contextlib.suppress(Exception):
-                await connection.close(timeout=2)
+    await retry(
+        partial(_listen, dsn, operator),
+        on=NO_DATABASE,
+        on_failure=lambda problem: log.warning("cannot listen to the ledgers; retrying", why=str(problem)),
+        longest_pause=LONGEST_PAUSE,
+    )
+
+
+async def _listen(dsn: str, operator: Operator) -> None:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    closed = asyncio.Event()
+    connection.add_termination_listener(lambda *_: closed.set())
+    try:
+        await connection.add_listener(CHANNEL, lambda *args: _on_notify(operator, args[3]))
+        await closed.wait()
+    finally:
+        with contextlib.suppress(Exception):
+            await connection.close(timeout=2)
+    raise ConnectionError("PostgreSQL has closed the connection")
 
 
 def _on_notify(operator: Operator, payload: str) -> None:

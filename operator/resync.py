@@ -7,6 +7,7 @@ from collections import deque
 import structlog
 
 from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.retry import wait_for_event
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.api_errors import ApiError, Gone
 from orderplane.crds.meta import Kind
@@ -65,7 +66,8 @@ class Resync:
             due = loop.time() + SECONDS * random.uniform(0.8, 1.2)
             while not self._requested.is_set() and loop.time() < due:
                 self.enqueue_unchanged(round(UNCHANGED_PER_SECOND * _TICK_SECONDS))
-                await self._pause(_TICK_SECONDS if self._unchanged else due - loop.time())
+                pause = _TICK_SECONDS if self._unchanged else due - loop.time()
+                await wait_for_event(self._requested, pause)
             if self._requested.is_set():
                 await asyncio.sleep(1)
             self._requested.clear()
@@ -102,13 +104,6 @@ class Resync:
         """Enqueue a few more of the objects that the last list did not change."""
         for _ in range(min(most, len(self._unchanged))):
             self._operator.enqueue(*self._unchanged.popleft(), is_urgent=False)
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._requested.wait()
-        except TimeoutError:
-            pass
 
     async def _list(self, kind: Kind) -> None:
         cache = self._operator.cluster.cache(kind)

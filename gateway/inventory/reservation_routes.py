@@ -17,6 +17,7 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Request
 from starlette.responses import Response
 
+from orderplane.adapters.retry import pauses
 from orderplane.adapters.telemetry.traces import current_traceparent
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.defaults import draw_shard, reservation_manifest
@@ -192,13 +193,12 @@ async def _poll(
     is_done: Callable[[ReservationRecord | None], bool],
 ) -> ReservationRecord | None:
     """Read with growing pauses until it is done or `DECISION_SECONDS` are over; gives the last record."""
-    deadline, pause = time.monotonic() + DECISION_SECONDS, _FIRST_PAUSE
+    deadline, delays = time.monotonic() + DECISION_SECONDS, pauses(_FIRST_PAUSE, _MAX_PAUSE)
     while True:
-        record = await read()
+        record, pause = await read(), next(delays)
         if is_done(record) or time.monotonic() + pause > deadline:
             return record
         await asyncio.sleep(pause)
-        pause = min(_MAX_PAUSE, pause * 2)
 
 
 async def _find(
