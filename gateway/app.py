@@ -1,4 +1,4 @@
-"""The front door as an ASGI application: routes, errors and limits put together, without any process."""
+"""The ASGI application of the gateway: its routes, exception handlers and middleware."""
 
 from fastapi import FastAPI
 
@@ -22,14 +22,14 @@ def create_app(
     rate_limits: Quotas | None = None,
     trusted_proxies: Networks = (),
 ) -> FastAPI:
-    """Build the application. Without services it can describe itself, and answer nothing."""
+    """Build the application. Without services it can only describe itself as OpenAPI."""
     app = FastAPI(
         **openapi.ABOUT,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        # One span per request is enough, and ours is the cheaper one.
+        # `TelemetryMiddleware` makes the one span per request, at less cost.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = services

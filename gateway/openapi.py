@@ -31,16 +31,16 @@ ABOUT: dict[str, Any] = {
     "version": "v1alpha1",
     "summary": "Sell products, keep stock, place orders, follow them, cancel them.",
     "description": (
-        "Send an access token from `POST /api/auth/login` as `Authorization: Bearer`. A token is good for "
-        "one merchant; nothing of another one can be seen or changed with it."
+        "Send an access token from `POST /api/auth/login` as `Authorization: Bearer`. A token is valid for "
+        "one merchant and gives no access to any other."
         "\n\n"
         "Amounts are integers in minor units of their currency. Errors are `application/problem+json` "
-        "(RFC 9457): decide by `code`, show `detail`, look up `errors` for the places. They never repeat a "
-        "value that was sent. Every answer of 429 and 503 has a `Retry-After`."
+        "(RFC 9457): decide by `code`, show `detail`; `errors` has the wrong places. They never repeat a "
+        "value of the request. Every 429 and 503 response has a `Retry-After`."
         "\n\n"
         "Requests are limited by user and by address, for each class of routes: logins, new orders, other "
         "writes, reads. `RateLimit-Policy` says how many are allowed in how many seconds, `RateLimit` how "
-        "many are left and in how many seconds there are more (draft-ietf-httpapi-ratelimit-headers)."
+        "many are left and in how many seconds there will be more (draft-ietf-httpapi-ratelimit-headers)."
     ),
 }
 
@@ -49,14 +49,14 @@ _BODIES = (
     ProductRequest, DetailsRequest,
     ReserveRequest, ReleaseRequest, AdjustmentRequest, RecountRequest,
 )  # fmt: skip
-"""Their routes read them themselves, so the framework does not know them."""
+"""Models of bodies that the routes read themselves, so that FastAPI does not see them."""
 
 _REF_PREFIX = "#/components/schemas/"
 _REF = _REF_PREFIX + "{model}"
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The document of `app`, built once."""
+    """The OpenAPI document of `app`, built once."""
     if not app.openapi_schema:
         schema = get_openapi(**ABOUT, openapi_version="3.1.0", routes=app.routes)
         schemas = schema["components"]["schemas"]
@@ -67,7 +67,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             schemas.update(model.pop("$defs", {}))
             schemas[model["title"]] = model
         _drop_foreign_errors(schema)
-        # As examples and not as an enum: that a code is added breaks nobody who decides by status then.
+        # Examples instead of an enum: then a new code is a compatible change.
         schemas["ProblemView"]["properties"]["code"]["examples"] = list(PROBLEM_TYPES)
         for content in contents_of(schema):
             with suppress(NoExample):  # a test asks for them
@@ -78,7 +78,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def contents_of(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The content of each body and of each answer that is no problem."""
+    """The content of each request body and of each successful response."""
     for path in document["paths"].values():
         for operation in path.values():
             answers = (answer for status, answer in operation["responses"].items() if int(status) < 400)
@@ -87,7 +87,7 @@ def contents_of(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _drop_foreign_errors(schema: dict[str, Any]) -> None:
-    """The framework documents an error format of its own, which this API never sends."""
+    """Remove FastAPI's own error format, which this API never sends."""
     for name in ("HTTPValidationError", "ValidationError"):
         schema["components"]["schemas"].pop(name, None)
     for path in schema["paths"].values():
@@ -98,7 +98,7 @@ def _drop_foreign_errors(schema: dict[str, Any]) -> None:
 
 
 def rendered() -> bytes:
-    """The document as it is kept in docs/openapi.json."""
+    """The document as in docs/openapi.json."""
     from orderplane.gateway.app import create_app  # noqa: PLC0415 - the app needs this module first
 
     return orjson.dumps(document(create_app()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -108,14 +108,14 @@ Json = dict[str, Any]
 
 
 class NoExample(Exception):  # noqa: N818
-    """A field says neither by an example nor by its type what it looks like; the message is its place."""
+    """A field has neither an example nor a type that gives one; the message is its place."""
 
 
 def example_of(schema: Json, schemas: Mapping[str, Json], place: str = "#") -> Any:
-    """One document that fits `schema`.
+    """A document that fits `schema`, made of the examples of its fields. Pure.
 
-    An example of the whole comes before those of its parts. Members that may be missing, and for which there
-    is no example, are missing.
+    An example of a whole object comes before those of its members. Optional members without an example are
+    left out.
 
     Raises:
         NoExample: a required field has none.

@@ -29,69 +29,69 @@ class ProblemType:
 
 
 _TYPES = (
-    ProblemType("invalid_json", 400, "The body is not JSON that can be read"),
+    ProblemType("invalid_json", 400, "The body is not valid JSON"),
     ProblemType("idempotency_key_missing", 400, "The Idempotency-Key header is missing"),
     ProblemType("idempotency_key_invalid", 400, "The Idempotency-Key header is malformed"),
-    ProblemType("invalid_cursor", 400, "The cursor is not one that this list gave out"),
+    ProblemType("invalid_cursor", 400, "The cursor is not valid for this list"),
     ProblemType("invalid_request", 400, "The form lacks a field"),
-    ProblemType("invalid_grant", 400, "No token is given for this"),
-    ProblemType("unsupported_grant_type", 400, "There is no such grant"),
-    ProblemType("invalid_client", 401, "The client is not known"),
-    ProblemType("unauthenticated", 401, "An access token is needed"),
-    ProblemType("invalid_token", 401, "The access token is not taken"),
+    ProblemType("invalid_grant", 400, "The credentials or the refresh token are not valid"),
+    ProblemType("unsupported_grant_type", 400, "The grant type is not supported"),
+    ProblemType("invalid_client", 401, "The client is unknown or its secret is wrong"),
+    ProblemType("unauthenticated", 401, "An access token is required"),
+    ProblemType("invalid_token", 401, "The access token is not valid"),
     ProblemType("wrong_password", 403, "The current password is wrong"),
-    ProblemType("insufficient_scope", 403, "The token is not good for this"),
-    ProblemType("order_not_found", 404, "There is no such order"),
-    ProblemType("user_not_found", 404, "There is no such user"),
-    ProblemType("product_not_found", 404, "There is no such product"),
-    ProblemType("stock_not_found", 404, "The product was never counted"),
-    ProblemType("reservation_not_found", 404, "There is no such reservation"),
-    ProblemType("route_not_found", 404, "There is nothing at this address"),
-    ProblemType("method_not_allowed", 405, "This address does not take that method"),
+    ProblemType("insufficient_scope", 403, "The access token lacks a scope"),
+    ProblemType("order_not_found", 404, "The order does not exist"),
+    ProblemType("user_not_found", 404, "The user does not exist"),
+    ProblemType("product_not_found", 404, "The product does not exist"),
+    ProblemType("stock_not_found", 404, "The product has no stock record"),
+    ProblemType("reservation_not_found", 404, "The reservation does not exist"),
+    ProblemType("route_not_found", 404, "The address does not exist"),
+    ProblemType("method_not_allowed", 405, "The address does not support the method"),
     ProblemType("request_timeout", 408, "The body did not arrive in time"),
-    ProblemType("price_changed", 409, "The total is not the expected one"),
+    ProblemType("price_changed", 409, "The total differs from the expected one"),
     ProblemType("request_in_progress", 409, "The first request with this key is still running"),
     ProblemType("too_late_to_cancel", 409, "The carrier has the parcel"),
-    ProblemType("already_finished", 409, "The order is over already"),
-    ProblemType("order_name_taken", 409, "Another order holds the name that belongs to this key"),
-    ProblemType("email_taken", 409, "The address belongs to another user"),
-    ProblemType("write_conflict", 409, "It was changed at the same moment"),
-    ProblemType("sku_taken", 409, "There is a product with this SKU"),
-    ProblemType("stock_reserved", 409, "The stock is kept for somebody"),
-    ProblemType("stock_raced", 409, "Orders came and went faster than could be counted"),
-    ProblemType("out_of_stock", 409, "There is not enough left"),
-    ProblemType("reservation_name_taken", 409, "Another reservation holds the name that belongs to this key"),
+    ProblemType("already_finished", 409, "The order is finished"),
+    ProblemType("order_name_taken", 409, "Another order has the name of this key"),
+    ProblemType("email_taken", 409, "Another user has this e-mail address"),
+    ProblemType("write_conflict", 409, "It was changed at the same time"),
+    ProblemType("sku_taken", 409, "A product with this SKU exists"),
+    ProblemType("stock_reserved", 409, "The stock is reserved"),
+    ProblemType("stock_raced", 409, "Orders changed the stock during the recount"),
+    ProblemType("out_of_stock", 409, "There is not enough stock"),
+    ProblemType("reservation_name_taken", 409, "Another reservation has the name of this key"),
     ProblemType("reservation_of_order", 409, "The reservation belongs to an order"),
-    ProblemType("cursor_expired", 410, "The list was left for too long"),
-    ProblemType("precondition_failed", 412, "It is not the version that was expected any more"),
+    ProblemType("cursor_expired", 410, "The cursor has expired"),
+    ProblemType("precondition_failed", 412, "The version is not the expected one"),
     ProblemType("body_too_large", 413, "The body is too large"),
-    ProblemType("unsupported_media_type", 415, "The body is not of a media type that is taken here"),
-    ProblemType("validation_failed", 422, "Some fields are wrong"),
+    ProblemType("unsupported_media_type", 415, "The media type is not supported"),
+    ProblemType("validation_failed", 422, "Some fields are not valid"),
     ProblemType("idempotency_key_reused", 422, "The Idempotency-Key belongs to another request"),
-    ProblemType("order_refused", 422, "The order breaks a rule of the cluster"),
-    ProblemType("reservation_refused", 422, "The reservation breaks a rule of the cluster"),
-    ProblemType("unknown_sku", 422, "There is no such product"),
-    ProblemType("inactive_sku", 422, "The product is not sold any more"),
+    ProblemType("order_refused", 422, "The order violates a rule of the cluster"),
+    ProblemType("reservation_refused", 422, "The reservation violates a rule of the cluster"),
+    ProblemType("unknown_sku", 422, "The product does not exist"),
+    ProblemType("inactive_sku", 422, "The product is not for sale"),
     ProblemType("duplicate_sku", 422, "A product is listed twice"),
     ProblemType("mixed_currency", 422, "The products are priced in different currencies"),
-    ProblemType("no_price_in_currency", 422, "A product is not sold in the currency"),
-    ProblemType("unsupported_currency", 422, "Orders cannot be placed in this currency"),
-    ProblemType("too_many_items", 422, "The order has too many lines"),
+    ProblemType("no_price_in_currency", 422, "A product has no price in the currency"),
+    ProblemType("unsupported_currency", 422, "The currency is not supported"),
+    ProblemType("too_many_items", 422, "The order has too many items"),
     ProblemType("too_heavy", 422, "The order is too heavy to ship"),
-    ProblemType("amount_too_large", 422, "The order costs more than one order may"),
-    ProblemType("rate_limited", 429, "There were too many requests"),
-    ProblemType("too_many_logins", 429, "Too many logins failed"),
-    ProblemType("bad_request", 400, "The request cannot be understood"),
-    ProblemType("internal_error", 500, "Something went wrong on our side"),
-    ProblemType("overloaded", 503, "There is too much to do at the moment"),
-    ProblemType("unavailable", 503, "A part of the system cannot be reached"),
+    ProblemType("amount_too_large", 422, "The total exceeds the limit"),
+    ProblemType("rate_limited", 429, "Too many requests"),
+    ProblemType("too_many_logins", 429, "Too many failed logins"),
+    ProblemType("bad_request", 400, "The request is malformed"),
+    ProblemType("internal_error", 500, "Internal error"),
+    ProblemType("overloaded", 503, "The service is overloaded"),
+    ProblemType("unavailable", 503, "A dependency is not available"),
 )
 
 PROBLEM_TYPES: Mapping[str, ProblemType] = {kind.code: kind for kind in _TYPES}
 
 
 class PlaceView(TypedDict, total=False):
-    """One place that is wrong: `pointer` in the body (RFC 6901, as a URI fragment), else `parameter`."""
+    """One wrong place: a `pointer` into the body (RFC 6901, as a URI fragment), or a `parameter`."""
 
     pointer: Annotated[str, Field(examples=["#/items/0/quantity"])]
     parameter: str
@@ -99,21 +99,21 @@ class PlaceView(TypedDict, total=False):
 
 
 class ProblemView(TypedDict):
-    """RFC 9457. Some problems have more members, which `detail` speaks of: `price_changed` the `total`."""
+    """A problem document (RFC 9457). Some types have further members, as `price_changed` has `total`."""
 
     type: Annotated[str, Field(examples=["https://orderplane.dev/problems/validation_failed"])]
     title: Annotated[str, Field(description="The same for every problem of this type.")]
-    status: Annotated[int, Field(description="That of the answer.", examples=[422])]
-    detail: Annotated[str, Field(description="What happened, to what, and what to do; for people.")]
+    status: Annotated[int, Field(description="The HTTP status.", examples=[422])]
+    detail: Annotated[str, Field(description="What happened, to what, and what to do; text for display.")]
     code: Annotated[
         str,
         Field(
-            description="The last part of `type`, which never changes. New ones may come: decide by `status` "
-            "where you do not know it."
+            description="The last part of `type`; it never changes. New codes may be added: decide by "
+            "`status` if the code is unknown."
         ),
     ]
-    errors: NotRequired[Annotated[list[PlaceView], Field(description="Places, never values.")]]
-    traceId: NotRequired[Annotated[str, Field(description="To quote when asking about a failure of ours.")]]
+    errors: NotRequired[Annotated[list[PlaceView], Field(description="Wrong places, without values.")]]
+    traceId: NotRequired[Annotated[str, Field(description="Quote it when you report the failure.")]]
     error: NotRequired[Annotated[str, Field(description="Of the token endpoint (RFC 6749, 5.2).")]]
     error_description: NotRequired[Annotated[str, Field(description="The same as `detail`, beside `error`.")]]
 

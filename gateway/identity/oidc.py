@@ -83,7 +83,7 @@ class OidcIssuer:
             if str(document["issuer"]).rstrip("/") != self._issuer:
                 raise ValueError("the discovery document is another issuer's")
             keys = (await _json(http, str(document["jwks_uri"])))["keys"][:_MAX_KEYS]
-        return {key["kid"]: made for key in keys if (made := _import_key(key)) is not None}
+        return {key["kid"]: imported for key in keys if (imported := _import_key(key)) is not None}
 
 
 async def _json(http: aiohttp.ClientSession, url: str) -> Any:

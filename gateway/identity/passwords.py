@@ -63,7 +63,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], T]) -> T:
         if self._pending >= _MAX_PENDING:
-            raise unavailable("Too many people log in at this moment. Repeat the request.", code="overloaded")
+            raise unavailable("Too many logins at this moment. Repeat the request.", code="overloaded")
         self._pending += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)

@@ -142,7 +142,7 @@ async def release(request: Request, caller: _Writer, services: ServicesDep) -> R
     resource, record = await _find(services, caller.merchant, name)
     view = _view(resource, record)
     if view["order"] is not None:
-        raise Problem("reservation_of_order", "The stock is kept for an order. Cancel the order instead.")
+        raise Problem("reservation_of_order", "The stock is held for an order. Cancel the order instead.")
     if resource is not None:
         uid = resource.metadata.uid
         with suppress(NotFound):  # deleted by another request
@@ -159,7 +159,9 @@ def response_for(manifest: Manifest, record: ReservationRecord | None) -> Stored
         view = views.pending_view(manifest["metadata"]["name"], spec)
         return StoredResponse(202, orjson.dumps(view).decode())
     if record.state is ReservationState.REJECTED:
-        problem = Problem("out_of_stock", f"Nothing is kept: {record.message}. Ask for less, with a new key.")
+        problem = Problem(
+            "out_of_stock", f"Nothing was reserved: {record.message}. Request less, with a new key."
+        )
         return StoredResponse(409, render(problem)[0].decode())
     return StoredResponse(201, orjson.dumps(views.reservation_view(record)).decode())
 

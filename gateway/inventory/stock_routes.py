@@ -147,7 +147,7 @@ async def adjust_stock(request: Request, sku: str, caller: _Writer, services: Se
         except StockReserved as refusal:
             raise Problem(
                 "stock_reserved",
-                f"Only {refusal.free} are free, the rest is kept for orders and reservations. Where that is "
+                f"Only {refusal.free} are free, the rest is held for orders and reservations. If that is "
                 "gone too, recount.",
             ) from None
         return _count_response(sku, count)

@@ -91,7 +91,7 @@ class ReservationView(TypedDict):
         str,
         Field(
             description="Pending: not decided yet. Held, Committed (the goods have left). Rejected, Expired, "
-            "Lost (by a recount), Released: nothing is kept any more.",
+            "Lost (by a recount), Released: nothing is held any more.",
             examples=["Held"],
         ),
     ]

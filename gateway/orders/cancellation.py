@@ -32,7 +32,7 @@ def cancel_action(order: OrderDocument, gate: Gate | None) -> CancelAction:
     if outcome is Outcome.CANCELLED or phase == OrderPhase.CANCELLED:
         return CancelAction.ALREADY_CANCELLED
     if outcome is Outcome.FAILED or phase == OrderPhase.FAILED:
-        raise Problem("already_finished", "The order failed and is undone; there is nothing to cancel.")
+        raise Problem("already_finished", "The order failed and was compensated; there is nothing to cancel.")
     if outcome is not None or phase == OrderPhase.DELIVERED or (gate is not None and _is_in_transit(gate)):
         raise Problem(
             "too_late_to_cancel",

@@ -77,7 +77,9 @@ class ConditionView(TypedDict):
     type: Annotated[str, Field(examples=["Shipped"])]
     status: Annotated[str, Field(description="True, False or Unknown.", examples=["True"])]
     reason: Annotated[str, Field(description="One word, for programs.", examples=["LabelBought"])]
-    message: Annotated[str, Field(description="For people.", examples=["SandboxPost carries it as SBX35."])]
+    message: Annotated[
+        str, Field(description="Text for display.", examples=["SandboxPost carries it as SBX35."])
+    ]
     lastTransitionTime: Time
 
 

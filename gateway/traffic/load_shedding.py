@@ -127,7 +127,10 @@ class OrderTokenBucket:
         return self._tokens >= 1
 
     def take(self) -> None:
-        """Take a token. The count stays at zero if there is none: with shedding off nobody asks first."""
+        """Take a token.
+
+        The count stays at zero if there is none: with shedding off, `check` admits all orders.
+        """
         self._tokens = max(0.0, self._tokens - 1)
 
     def give_back(self) -> None:
