@@ -11,7 +11,7 @@ from typing import Protocol
 from orderplane.crds.order import Compensation, Order
 from orderplane.ledgers.states import (
     LABEL_POSSIBLE,
-    RESERVING,
+    RELEASABLE,
     GateState,
     Outcome,
     PaymentState,
@@ -69,7 +69,7 @@ class Gate:
         return (
             self.is_shipment_settled
             and self.payment in (None, PaymentState.CANCELLED, PaymentState.REFUNDED)
-            and self.reservation not in (*RESERVING, ReservationState.COMMITTED)
+            and self.reservation not in RELEASABLE
         )
 
 

@@ -99,6 +99,9 @@ RESERVATION_TRANSITIONS: Transitions[ReservationState] = {
 RESERVING = frozenset({ReservationState.HELD, ReservationState.PINNED})
 """The states in which a reservation's quantities count into `stock.reserved`."""
 
+RELEASABLE = RESERVING | {ReservationState.COMMITTED}
+"""The states in which stock is taken for an order, and is given back where the order is compensated."""
+
 
 class StockMovementKind(StrEnum):
     """Why a quantity of the stock changed."""

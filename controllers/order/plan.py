@@ -14,7 +14,14 @@ from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
 from orderplane.crds.reasons import Reason, deleted
 from orderplane.ledgers.gate import Gate
-from orderplane.ledgers.states import GateState, Outcome, PaymentState, ReservationState, ShipmentState
+from orderplane.ledgers.states import (
+    RELEASABLE,
+    GateState,
+    Outcome,
+    PaymentState,
+    ReservationState,
+    ShipmentState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +100,7 @@ SAGA = (
     Stage(
         Kind.RESERVATION,
         lambda gate: gate.reservation is not None,
-        lambda gate: (
-            gate.reservation in (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
-        ),
+        lambda gate: gate.reservation in RELEASABLE,
     ),
     Stage(
         Kind.PAYMENT,
@@ -197,10 +202,6 @@ def _delete(children: tuple[tuple[Kind, Child], ...]) -> Step:
 
 def _unsettled(gate: Gate) -> tuple[Kind, ...]:
     is_payment_open = gate.payment in (PaymentState.INTENDED, PaymentState.CAPTURED, PaymentState.DECLINED)
-    is_stock_kept = gate.reservation in (
-        ReservationState.HELD,
-        ReservationState.PINNED,
-        ReservationState.COMMITTED,
-    )
+    is_stock_kept = gate.reservation in RELEASABLE
     kinds = ((Kind.PAYMENT, is_payment_open), (Kind.RESERVATION, is_stock_kept))
     return tuple(kind for kind, is_open in kinds if is_open)

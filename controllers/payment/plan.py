@@ -134,8 +134,8 @@ def plan(
         return done
     is_key_spent = tries >= SAME_KEY_TRIES
     if gate.state is GateState.COMPENSATING:
-        undo = compensate(gate, entry, is_key_spent=is_key_spent, is_retry_requested=is_retry_requested)
-        return undo or done
+        step = compensate(gate, entry, is_key_spent=is_key_spent, is_retry_requested=is_retry_requested)
+        return step or done
     if is_deleting:
         return CompensateOrder()
     if payment is None:

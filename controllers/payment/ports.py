@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.payments import ProviderRefundState
 
 
@@ -20,12 +21,12 @@ class IntentState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One payment intent as the provider tells it.
+    """One payment intent as the provider shows it.
 
     Args:
         received: Minor units that were really taken.
         reference: The Order's uid that `create_intent` was given.
-        reason: Why it was refused, CamelCase (`CardDeclined`, `AuthenticationRequired`); None otherwise.
+        reason: Why it was refused; None otherwise.
         message: The same, as a sentence that a customer may read.
     """
 
@@ -35,13 +36,13 @@ class Intent:
     currency: str
     received: int
     reference: str
-    reason: str | None = None
+    reason: Reason | None = None
     message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """One refund as the provider tells it; `reference` is the ledger's id of it."""
+    """One refund as the provider shows it; `reference` is the ledger's id of it."""
 
     id: str
     intent_id: str
@@ -56,7 +57,7 @@ class PaymentProvider(Protocol):
     """A payment provider with two-step charging.
 
     Every method raises `Transient` (not carried out: refused connection, 429, open breaker),
-    `Unclear` (time-out, dropped connection, 5xx: look before repeating) or `Refused`.
+    `Unclear` (timeout, dropped connection, 5xx: ask before repeating) or `Refused`.
     A decline is an answer, an `Intent` that is REFUSED, not an exception.
     """
 

@@ -1,4 +1,4 @@
-"""What a Payment's status says. Pure: told from its ledger entry alone."""
+"""What a Payment's status says. Pure: it follows from the ledger entry alone."""
 
 from datetime import datetime
 

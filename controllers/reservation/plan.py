@@ -6,13 +6,11 @@ from datetime import datetime, timedelta
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
 from orderplane.crds.reservation import Reservation
 from orderplane.ledgers.gate import Gate
-from orderplane.ledgers.states import GateState, ReservationState
+from orderplane.ledgers.states import RELEASABLE, GateState, ReservationState
 from orderplane.ledgers.stock import ReservationEntry
 
 RETAIN = timedelta(hours=1)
 """How long a Reservation without an order stays readable when it holds nothing any more."""
-
-_KEPT = (ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def plan(
 ) -> Step:
     """Decide the next step; `reservation` is None where only the ledger is left of it."""
     is_deleting = reservation is not None and reservation.is_deleting
-    is_kept = entry is not None and entry.state in _KEPT
+    is_kept = entry is not None and entry.state in RELEASABLE
     done: Step = ReleaseFinalizer() if is_deleting else Wait()
     if reservation is not None and reservation.spec.order_ref is None:
         if is_deleting:

@@ -1,4 +1,4 @@
-"""What a Reservation's status says. Pure: told from its ledger entry alone."""
+"""What a Reservation's status says. Pure: it follows from the ledger entry alone."""
 
 from datetime import datetime
 

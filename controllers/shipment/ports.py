@@ -58,11 +58,11 @@ class Carrier(Protocol):
         ...
 
     async def create_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> str:
-        """Make one collection for several bought shipments that nobody comes for yet; answers its id."""
+        """Create one pickup for several bought shipments that have none yet; answers its id."""
         ...
 
     async def book_pickup(self, pickup_id: str) -> str:
-        """Book it and answer its confirmation; looks first, so it may be repeated after any answer."""
+        """Book it and answer its confirmation; it checks first, so it may be repeated after any answer."""
         ...
 
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:

@@ -1,4 +1,4 @@
-"""PostgreSQL restarts under load: whoever asks it is told that it may be asked again, nothing else."""
+"""PostgreSQL restarts under load: every caller gets a Transient, nothing else."""
 
 import asyncio
 from collections import Counter

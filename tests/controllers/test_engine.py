@@ -139,7 +139,7 @@ class OneOrder:
 
 @pytest.mark.parametrize("answer", ["get_live", "create", "delete"])
 async def test_a_change_by_others_that_an_answer_shows_is_passed_on(answer: str) -> None:
-    """The event that tells the same comes too late to be news: a cancel was lost that way for a minute."""
+    """The watch event comes too late to be newer: a cancel was lost that way for a minute."""
     heard: list[Any] = []
     cluster = Cluster(OneOrder(), Clock(), lambda kind, order: heard.append((kind, order.key)))  # type: ignore[arg-type]
     cluster.orders.store(document(6))
@@ -268,8 +268,8 @@ def test_a_young_failure_is_not_shown_but_takes_nothing_back() -> None:
     young = FailureState("Down", "x", since=10.0, tries=1)
     assert young.as_shown_at(11.0).is_quiet
     assert child_conditions(before, [], "Captured", young.as_shown_at(11.0), 1, NOW) == before
-    told = child_conditions(before, [], "Captured", young.as_shown_at(20.0), 1, NOW)
-    assert find(told, "Captured") is not None
+    shown = child_conditions(before, [], "Captured", young.as_shown_at(20.0), 1, NOW)
+    assert find(shown, "Captured") is not None
     assert find(child_conditions(before, [], "Captured", None, 1, NOW), "Stalled") is None
 
 
@@ -283,11 +283,11 @@ def test_pauses_grow_to_a_bound(tries: int, seed: int) -> None:
 def test_a_condition_moves_its_time_only_with_its_status() -> None:
     once = with_facts((), [Fact("Paid", "False", "Down", "a")], 1, NOW)
     later = NOW + timedelta(seconds=9)
-    told_again = with_facts(once, [Fact("Paid", "False", "Slow", "b")], 1, later)
-    found = find(told_again, "Paid")
+    changed = with_facts(once, [Fact("Paid", "False", "Slow", "b")], 1, later)
+    found = find(changed, "Paid")
     assert found is not None
     assert (found.reason, found.last_transition_time) == ("Slow", NOW)
-    turned = find(with_facts(told_again, [Fact("Paid", "True", "Done")], 1, later), "Paid")
+    turned = find(with_facts(changed, [Fact("Paid", "True", "Done")], 1, later), "Paid")
     assert turned is not None
     assert turned.last_transition_time == later
 

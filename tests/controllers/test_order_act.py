@@ -61,7 +61,7 @@ async def test_an_open_order_goes_by_the_gate_that_it_is_handed_and_hands_it_on(
     assert enqueued == [(Kind.SHIPMENT, PAID)]
 
 
-async def test_who_knows_that_it_is_undone_reads_for_itself() -> None:
+async def test_an_order_that_is_known_to_be_compensated_reads_its_gate() -> None:
     """Else its phase would go back, from Compensating to Paid."""
     gates, enqueued = Gates(a_gate(reservation=ReservationState.HELD)), []
     order = an_order_with_payment(gates, enqueued)

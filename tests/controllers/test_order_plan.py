@@ -150,7 +150,7 @@ COMPENSATE = [
         children=children(R, P),
     ),
     Case(
-        "undone, but children are still going: wait",
+        "compensated, but children are still going: wait",
         a_gate(COMPENSATING, reservation=ReservationState.RELEASED, payment=PaymentState.REFUNDED),
         Wait(),
         children=children(deleting=(R, P)),

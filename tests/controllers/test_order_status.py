@@ -251,5 +251,5 @@ def with_condition(type_: str, status: Any, reason: str = Reason.PAYMENTS_UNCLEA
     """An order whose Payment says so."""
     payment = a_child(Kind.PAYMENT)
     conditions = with_facts((), [Fact(type_, status, reason, "x")], 1, NOW)
-    told = payment.status.model_copy(update={"conditions": conditions})
-    return Children(a_child(Kind.RESERVATION), payment.model_copy(update={"status": told}))
+    status_ = payment.status.model_copy(update={"conditions": conditions})
+    return Children(a_child(Kind.RESERVATION), payment.model_copy(update={"status": status_}))

@@ -63,7 +63,7 @@ def conditions_of(resource: Json) -> dict[str, tuple[str, str]]:
     return {c["type"]: (c["status"], c["reason"]) for c in resource.get("status", {}).get("conditions", ())}
 
 
-def undone_steps(order: Json) -> list[str]:
+def compensation_steps(order: Json) -> list[str]:
     """What the compensation list tells, sorted: money and stock go back side by side."""
     return sorted(entry["step"] for entry in order["status"].get("compensation", ()))
 
@@ -263,7 +263,7 @@ async def _nothing_is_lost(running: Plane) -> AsyncIterator[None]:
 
 
 async def settled_verdict(plane: Plane) -> Verdict:
-    """The audit once everything has come to its end and is told."""
+    """The audit once every order is over and every event is published."""
     async with open_world(plane.env("admin")) as world:
         # Where that never comes, the verdict says what is open.
         with contextlib.suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""What every order that was undone must show, and the address that leaves time to undo it."""
+"""What every compensated order must show, and the address that leaves time to compensate it."""
 
 from orderplane.adapters.kubernetes.client import Json
 
@@ -16,15 +16,15 @@ async def balance(desk: Desk, order: Json) -> int:
     return taken - back
 
 
-async def is_undone_once(desk: Desk, order: Json) -> None:
+async def is_compensated_once(desk: Desk, order: Json) -> None:
     """Nothing is kept, and each step back was taken at most once."""
     assert await balance(desk, order) == 0
     assert len(await desk.refunds(order)) <= 1
-    told = await desk.history(order)
+    events = await desk.history(order)
     for type_ in ("inventory.released", "payment.refunded", "payment.cancelled", "shipment.cancelled"):
-        assert told.count(type_) <= 1
-    assert told.count("inventory.released") == told.count("inventory.reserved")
-    assert told[-1] in ("order.cancelled", "order.failed")
+        assert events.count(type_) <= 1
+    assert events.count("inventory.released") == events.count("inventory.reserved")
+    assert events[-1] in ("order.cancelled", "order.failed")
 
 
 async def moved(desk: Desk) -> tuple[int, int, int]:

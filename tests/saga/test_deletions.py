@@ -1,4 +1,4 @@
-"""Deletions: a running order is undone once, a finished one is cleaned up without a trace."""
+"""Deletions: a running order is compensated once, a finished one is cleaned up without a trace."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from orderplane.crds.meta import (
 )
 
 from .conftest import MUG, OPENING, POT, TEA, Desk, phase_is
-from .proofs import SLOW_ADDRESS, balance, is_undone_once, moved
+from .proofs import SLOW_ADDRESS, balance, is_compensated_once, moved
 
 pytestmark = pytest.mark.integration
 
@@ -52,7 +52,7 @@ async def test_finished_orders_and_their_namespace_are_cleaned_up_without_a_trac
     assert (await moved(desk), await desk.stock(TEA)) == (before, shelf)
 
 
-async def test_a_running_order_deleted_in_the_foreground_is_undone_once(desk: Desk) -> None:
+async def test_a_running_order_deleted_in_the_foreground_is_compensated_once(desk: Desk) -> None:
     order = await desk.place([(MUG, 1)])
     await desk.until(order, phase_is("Shipped"))
     await desk.officially(
@@ -63,13 +63,13 @@ async def test_a_running_order_deleted_in_the_foreground_is_undone_once(desk: De
     await desk.until_gone(order)
     gate = await desk.until_sealed(order)
     assert gate["outcome"] == "Cancelled"
-    await is_undone_once(desk, order)
+    await is_compensated_once(desk, order)
     assert "shipment.cancelled" in await desk.history(order)
     assert await desk.stock(MUG) == (OPENING, 0)
 
 
 @pytest.mark.timeout(200)
-async def test_a_namespace_with_running_orders_is_undone_once(desk: Desk) -> None:
+async def test_a_namespace_with_running_orders_is_compensated_once(desk: Desk) -> None:
     paid = [await desk.place([(MUG, 1)], line1=SLOW_ADDRESS) for _ in range(3)]
     for order in paid:
         await desk.until(order, phase_is("Paid"))
@@ -79,7 +79,7 @@ async def test_a_namespace_with_running_orders_is_undone_once(desk: Desk) -> Non
     for order in (*paid, *fresh):
         gate = await desk.until_sealed(order)
         if gate["outcome"] in ("Failed", "Cancelled"):
-            await is_undone_once(desk, order)
+            await is_compensated_once(desk, order)
         else:
             assert order in fresh
     for order in paid:
@@ -95,10 +95,10 @@ async def test_an_order_made_again_under_the_same_name_shares_nothing(desk: Desk
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     ended = await desk.until(second, phase_is("Delivered"))
     assert "compensation" not in ended["status"] or ended["status"]["compensation"] == []
-    await is_undone_once(desk, first)
+    await is_compensated_once(desk, first)
     assert await balance(desk, second) == second["spec"]["quote"]["amounts"]["total"]
     assert (await desk.history(second))[0] == "order.created"
-    # Events are told apart by uid, so that a description of the second shows nothing of the first.
+    # Kubernetes Events are matched by uid, so that a description of the second shows nothing of the first.
     assert not {"Compensating", "RefundPaymentDone"} & await desk.events(second)
     assert await desk.stock(MUG) == (OPENING, 0)
     assert await desk.stock(POT) == (OPENING - 1, 0)

@@ -1,4 +1,4 @@
-"""Each way in which an order can fail, all parts real: it is undone, and says so."""
+"""Each way in which an order can fail, all parts real: it is compensated, and says so."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import settle_refund_by_hand
 
 from ..support.plane import TEMPO
-from .conftest import MUG, OPENING, POT, TEA, Desk, conditions_of, phase_is, undone_steps
+from .conftest import MUG, OPENING, POT, TEA, Desk, compensation_steps, conditions_of, phase_is
 
 pytestmark = pytest.mark.integration
 
@@ -37,8 +37,8 @@ async def test_out_of_stock(desk: Desk) -> None:
     assert conditions["Undone"] == ("True", "OutOfStock")
     assert conditions["Reserved"] == ("False", "OutOfStock")
     assert f"{SCARCE}: 4 wanted, 3 left" in str(ended["status"]["conditions"])
-    assert undone_steps(ended) == []
-    # Undoing nothing takes no time; whether it is told on its own is a matter of load.
+    assert compensation_steps(ended) == []
+    # Compensating nothing takes no time: whether it gets a status write of its own depends on the load.
     assert {"Failed"} <= await desk.events(order) <= {"Compensating", "Failed"}
     assert await desk.history(order) == ["order.created", "order.failed"]
     assert await desk.intents(order) == []
@@ -63,12 +63,12 @@ async def test_a_refused_card_gives_the_stock_back(
     assert conditions["Failed"] == ("True", reason)
     assert conditions["Paid"] == ("False", reason)
     assert conditions["Reserved"][0] == "False"
-    assert undone_steps(ended) == ["CancelPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["CancelPayment", "ReleaseStock"]
     assert {"Failed", "CancelPaymentDone", "ReleaseStockDone"} <= await desk.events(order)
-    told = await desk.history(order)
-    assert told[:3] == ["order.created", "inventory.reserved", "payment.failed"]
-    assert sorted(told[3:5]) == ["inventory.released", "payment.cancelled"]
-    assert told[5:] == ["order.failed"]
+    events = await desk.history(order)
+    assert events[:3] == ["order.created", "inventory.reserved", "payment.failed"]
+    assert sorted(events[3:5]) == ["inventory.released", "payment.cancelled"]
+    assert events[5:] == ["order.failed"]
     # An intent that wants the customer to act could still take money: it has to be cancelled.
     (intent,) = await desk.intents(order)
     assert (intent.state, intent.received) == (IntentState.CANCELLED, 0)
@@ -88,12 +88,12 @@ async def test_a_carrier_that_refuses_brings_money_and_stock_back(
     assert conditions["Failed"] == ("True", reason)
     assert conditions["Shipped"] == ("False", reason)
     assert conditions["Paid"] == ("False", "Refunded")
-    assert undone_steps(ended) == ["RefundPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["RefundPayment", "ReleaseStock"]
     assert {"Failed", "RefundPaymentDone", "ReleaseStockDone"} <= await desk.events(order)
-    told = await desk.history(order)
-    assert told[:3] == ["order.created", "inventory.reserved", "payment.success"]
-    assert sorted(told[3:5]) == ["inventory.released", "payment.refunded"]
-    assert told[5:] == ["order.failed"]
+    events = await desk.history(order)
+    assert events[:3] == ["order.created", "inventory.reserved", "payment.success"]
+    assert sorted(events[3:5]) == ["inventory.released", "payment.refunded"]
+    assert events[5:] == ["order.failed"]
     await refunded_once(desk, order)
     assert await desk.labels(order) == []
     assert await desk.stock(POT) == (OPENING, 0)
@@ -160,7 +160,7 @@ async def test_a_hold_of_an_order_expires_before_it_pays(desk: Desk) -> None:
     assert await desk.history(order) == [
         "order.created", "inventory.reserved", "inventory.released", "order.failed",
     ]  # fmt: skip
-    assert undone_steps(ended) == ["ReleaseStock"]
+    assert compensation_steps(ended) == ["ReleaseStock"]
     assert await desk.stock(MUG) == (OPENING, 0)
 
 
@@ -174,7 +174,7 @@ async def test_stock_that_a_recount_finds_missing_after_payment_is_refunded(desk
     conditions = conditions_of(ended)
     assert conditions["Reserved"] == ("False", "StockLost")
     assert conditions["Paid"] == ("False", "Refunded")
-    assert undone_steps(ended) == ["RefundPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["RefundPayment", "ReleaseStock"]
     assert await desk.history(order) == [
         "order.created", "inventory.reserved", "payment.success", "inventory.released", "payment.refunded",
         "order.failed",
@@ -202,7 +202,7 @@ async def test_a_customer_cancels_while_stock_is_held(desk: Desk) -> None:
     )
     await desk.cancel(order)
     ended = await desk.until(order, phase_is("Cancelled"))
-    assert undone_steps(ended) == ["CancelPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["CancelPayment", "ReleaseStock"]
     (intent,) = await desk.intents(order)
     assert (intent.state, intent.received) == (IntentState.CANCELLED, 0)
     assert await desk.refunds(order) == []
@@ -215,7 +215,7 @@ async def test_a_customer_cancels_after_payment(desk: Desk) -> None:
     await desk.cancel(order)
     await desk.until(order, phase_is("Compensating"))
     ended = await desk.until(order, phase_is("Cancelled"))
-    assert undone_steps(ended) == ["RefundPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["RefundPayment", "ReleaseStock"]
     await refunded_once(desk, order)
     assert await desk.labels(order) == []
     assert await desk.stock(MUG) == (OPENING, 0)
@@ -228,15 +228,15 @@ async def test_a_customer_cancels_with_the_label_bought(desk: Desk, line1: str) 
     assert await desk.stock(MUG) == (OPENING - 2, 0)
     await desk.cancel(order)
     ended = await desk.until(order, phase_is("Cancelled"))
-    assert undone_steps(ended) == ["CancelShipment", "RefundPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["CancelShipment", "RefundPayment", "ReleaseStock"]
     conditions = conditions_of(ended)
     assert conditions["Shipped"] == ("False", "LabelVoided")
     assert conditions["Paid"] == ("False", "Refunded")
-    told = await desk.history(order)
-    assert told[:4] == ["order.created", "inventory.reserved", "payment.success", "order.shipped"]
-    assert told[4] == "shipment.cancelled"
-    assert sorted(told[5:7]) == ["inventory.released", "payment.refunded"]
-    assert told[7:] == ["order.cancelled"]
+    events = await desk.history(order)
+    assert events[:4] == ["order.created", "inventory.reserved", "payment.success", "order.shipped"]
+    assert events[4] == "shipment.cancelled"
+    assert sorted(events[5:7]) == ["inventory.released", "payment.refunded"]
+    assert events[7:] == ["order.cancelled"]
     await refunded_once(desk, order)
     assert len(await desk.labels(order)) == 1
     assert await desk.stock(MUG) == (OPENING, 0)
@@ -260,8 +260,8 @@ async def test_an_unclear_charge_is_cleared_up_and_taken_once(desk: Desk, method
     assert sum(received) == order["spec"]["quote"]["amounts"]["total"]
     assert sum(amount > 0 for amount in received) == 1
     assert await desk.refunds(order) == []
-    told = await desk.history(order)
-    assert told[:4] == ["order.created", "inventory.reserved", "payment.success", "order.shipped"]
+    events = await desk.history(order)
+    assert events[:4] == ["order.created", "inventory.reserved", "payment.success", "order.shipped"]
 
 
 async def test_a_refund_that_takes_its_time_is_waited_for(desk: Desk) -> None:
@@ -272,7 +272,7 @@ async def test_a_refund_that_takes_its_time_is_waited_for(desk: Desk) -> None:
     )
     assert "order.failed" not in await desk.history(order)
     ended = await desk.until(order, phase_is("Failed"))
-    assert undone_steps(ended) == ["RefundPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["RefundPayment", "ReleaseStock"]
     await refunded_once(desk, order)
 
 
@@ -298,7 +298,7 @@ async def test_a_refund_that_failed_is_settled_by_hand(desk: Desk) -> None:
     assert said == f"{total // 100}.{total % 100:02} EUR"
     ended = await desk.until(order, phase_is("Failed"))
     assert "Stalled" not in conditions_of(ended) or conditions_of(ended)["Stalled"][0] == "False"
-    assert undone_steps(ended) == ["RefundPayment", "ReleaseStock"]
+    assert compensation_steps(ended) == ["RefundPayment", "ReleaseStock"]
     (row,) = await desk.rows(
         "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2", order["metadata"]["uid"]
     )

@@ -19,7 +19,7 @@ from orderplane.crds.order import child_name
 from orderplane.ledgers.states import VoidState
 
 from .conftest import MUG, OPENING, Desk, conditions_of, phase_is
-from .proofs import SLOW_ADDRESS, is_undone_once
+from .proofs import SLOW_ADDRESS, is_compensated_once
 
 pytestmark = pytest.mark.integration
 
@@ -67,7 +67,7 @@ async def test_a_child_of_somebody_else_stalls_the_order_until_it_is_cancelled(d
     order, stranger = await stalled_by_a_stranger(desk)
     await desk.cancel(order)
     await desk.until(order, phase_is("Cancelled"))
-    await is_undone_once(desk, order)
+    await is_compensated_once(desk, order)
     assert await desk.labels(order) == []
     still_there = await desk.api.get(Kind.SHIPMENT, desk.name, stranger["metadata"]["name"])
     assert still_there["metadata"]["uid"] == stranger["metadata"]["uid"]
@@ -127,9 +127,9 @@ async def test_a_forged_capture_buys_no_label(desk: Desk) -> None:
     ended = await desk.until(order, phase_is("Failed"))
     assert ended["status"]["reason"] == "AuthenticationRequired"
     assert await desk.labels(order) == []
-    told = await desk.history(order)
-    assert "payment.success" not in told
-    assert "order.shipped" not in told
+    events = await desk.history(order)
+    assert "payment.success" not in events
+    assert "order.shipped" not in events
     assert [s async for s in desk.world.carrier.shipments() if s.reference == order["metadata"]["uid"]] == []
     assert await desk.stock(MUG) == (OPENING, 0)
 
@@ -145,7 +145,7 @@ async def tear_off(api: ApiClient, kind: Kind, namespace: str, name: str) -> Non
 
 
 @pytest.mark.parametrize("kind", [Kind.RESERVATION, Kind.PAYMENT])
-async def test_a_child_torn_out_is_undone_once(desk: Desk, kind: Kind) -> None:
+async def test_a_child_torn_out_is_compensated_once(desk: Desk, kind: Kind) -> None:
     """Its finalizer goes with the operator's rights, then it is deleted: its controller never sees it go."""
     order = await desk.place([(MUG, 1)], line1=SLOW_ADDRESS)
     await desk.until(order, phase_is("Paid"))
@@ -156,13 +156,13 @@ async def test_a_child_torn_out_is_undone_once(desk: Desk, kind: Kind) -> None:
         await forger.delete(kind, desk.name, name)
     ended = await desk.until(order, phase_is("Failed"))
     assert ended["status"]["reason"] in (f"{kind.value}Missing", f"{kind.value}Deleted")
-    await is_undone_once(desk, order)
+    await is_compensated_once(desk, order)
     # The carrier may have carried out a buy whose caller was killed; such a label is dead, too.
     assert VoidState.NONE not in {parcel.void for parcel in await desk.labels(order)}
     assert await desk.stock(MUG) == (OPENING, 0)
 
 
-async def test_an_order_torn_out_is_undone_once(desk: Desk) -> None:
+async def test_an_order_torn_out_is_compensated_once(desk: Desk) -> None:
     order = await desk.place([(MUG, 1)], line1=SLOW_ADDRESS)
     await desk.until(order, phase_is("Paid"))
     async with await as_operator(desk) as forger:
@@ -170,6 +170,6 @@ async def test_an_order_torn_out_is_undone_once(desk: Desk) -> None:
         await forger.delete(Kind.ORDER, desk.name, order["metadata"]["name"])
     gate = await desk.until_sealed(order)
     assert gate["outcome"] in ("Failed", "Cancelled")
-    await is_undone_once(desk, order)
+    await is_compensated_once(desk, order)
     await desk.until_gone(order)
     assert await desk.stock(MUG) == (OPENING, 0)

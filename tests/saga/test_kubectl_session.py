@@ -52,13 +52,13 @@ async def test_failed_orders_are_found_by_their_phase_and_tell_their_story(desk:
     names = {poor["metadata"]["name"], declined["metadata"]["name"]}
     assert set(failed.split()) == {f"order.orderplane.dev/{name}" for name in names}
     story = await typed(desk, "describe", "order", declined["metadata"]["name"])
-    _, told = story.split("Events:")
-    reasons = [line.split()[1] for line in told.splitlines()[3:] if line.strip()]
+    _, events = story.split("Events:")
+    reasons = [line.split()[1] for line in events.splitlines()[3:] if line.strip()]
     assert {"Reserved", "CancelPaymentDone", "ReleaseStockDone", "Failed"} <= set(reasons)
-    assert "CardDeclined" in told
+    assert "CardDeclined" in events
     story = await typed(desk, "describe", "order", good["metadata"]["name"])
-    _, told = story.split("Events:")
-    reasons = [line.split()[1] for line in told.splitlines()[3:] if line.strip()]
+    _, events = story.split("Events:")
+    reasons = [line.split()[1] for line in events.splitlines()[3:] if line.strip()]
     assert set(reasons) == {"Reserved", "Paid", "Shipped", "Delivered"}
 
 

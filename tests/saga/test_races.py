@@ -14,8 +14,8 @@ from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
 from orderplane.ledgers.states import ReservationState
 
-from .conftest import MUG, OPENING, POT, TEA, Desk, phase_is, undone_steps
-from .proofs import SLOW_ADDRESS, balance, is_undone_once
+from .conftest import MUG, OPENING, POT, TEA, Desk, compensation_steps, phase_is
+from .proofs import SLOW_ADDRESS, balance, is_compensated_once
 
 pytestmark = pytest.mark.integration
 
@@ -38,7 +38,7 @@ async def test_cancel_against_charge(desk: Desk) -> None:
     for order in orders:
         ended = await desk.until(order, phase_is("Cancelled"))
         assert ended["status"]["reason"] == "CancelRequested"
-        await is_undone_once(desk, order)
+        await is_compensated_once(desk, order)
         assert await desk.labels(order) == []
     assert await desk.stock(MUG) == (OPENING, 0)
 
@@ -58,7 +58,7 @@ async def test_cancel_against_label(desk: Desk) -> None:
     await asyncio.gather(*(cancel_at(number, order) for number, order in enumerate(orders)))
     for order in orders:
         await desk.until(order, phase_is("Cancelled"))
-        await is_undone_once(desk, order)
+        await is_compensated_once(desk, order)
         # Whatever label was bought is dead: the carrier was asked to take it back.
         for parcel in await desk.labels(order):
             assert parcel.void != "None"
@@ -90,14 +90,14 @@ async def test_expiry_against_charge(desk: Desk) -> None:
     await asyncio.gather(*(expire(order) for order in orders))
     for order in orders:
         ended = await desk.until(order, phase_is("Delivered", "Failed"))
-        told = await desk.history(order)
+        events = await desk.history(order)
         if ended["status"]["phase"] == "Failed":
             assert ended["status"]["reason"] == "ReservationExpired"
             assert await balance(desk, order) == 0
-            assert "order.shipped" not in told
+            assert "order.shipped" not in events
         else:
             assert await balance(desk, order) == order["spec"]["quote"]["amounts"]["total"]
-            assert "inventory.released" not in told
+            assert "inventory.released" not in events
 
 
 async def test_delete_right_after_create(desk: Desk) -> None:
@@ -110,7 +110,7 @@ async def test_delete_right_after_create(desk: Desk) -> None:
         await desk.until_gone(order)
         gate = await desk.until_sealed(order)
         assert (gate["outcome"], gate["reason"]) == ("Cancelled", "Deleted")
-        await is_undone_once(desk, order)
+        await is_compensated_once(desk, order)
     assert await desk.stock(MUG) == (OPENING, 0)
 
 
@@ -126,8 +126,8 @@ async def test_a_charge_that_lands_after_the_undo_began_is_given_back(desk: Desk
         order["metadata"]["uid"],
     )
     ended = await desk.until(order, phase_is("Cancelled"))
-    assert "RefundPayment" in undone_steps(ended) or "CancelPayment" in undone_steps(ended)
-    await is_undone_once(desk, order)
+    assert "RefundPayment" in compensation_steps(ended) or "CancelPayment" in compensation_steps(ended)
+    await is_compensated_once(desk, order)
     for intent in await desk.intents(order):
         assert intent.state in (IntentState.CAPTURED, IntentState.CANCELLED)
 
@@ -142,7 +142,7 @@ async def test_a_charge_that_lands_while_nobody_is_there_is_given_back(desk: Des
     await desk.delete(order)
     await desk.until_gone(order)
     await desk.until_sealed(order)
-    await is_undone_once(desk, order)
+    await is_compensated_once(desk, order)
 
 
 async def test_retry_after_the_provider_pruned_its_keys(desk: Desk) -> None:

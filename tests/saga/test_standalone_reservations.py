@@ -63,7 +63,7 @@ async def held(shop: Shop, *items: tuple[str, int], ttl: int = 900) -> httpx.Res
     return answer
 
 
-async def told(desk: Desk, uid: str) -> list[tuple[str, str, int]]:
+async def events(desk: Desk, uid: str) -> list[tuple[str, str, int]]:
     """The messages about one reservation, once both are in their topics."""
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -91,7 +91,7 @@ async def test_held_seen_and_released(desk: Desk, shop: Shop) -> None:
     await until_gone(desk, name)
     assert (await shop.release(name)).status_code == 200
     assert await desk.stock(TEA) == await desk.stock(POT) == (OPENING, 0)
-    assert await told(desk, uid) == [("inventory.reserved", name, 1), ("inventory.released", name, 2)]
+    assert await events(desk, uid) == [("inventory.reserved", name, 1), ("inventory.released", name, 2)]
 
 
 async def test_given_back_when_its_time_is_over(desk: Desk, shop: Shop) -> None:
@@ -101,7 +101,7 @@ async def test_given_back_when_its_time_is_over(desk: Desk, shop: Shop) -> None:
     found = await until_phase(desk, name, "Expired")
     assert conditions_of(found)["Held"] == ("False", "StockExpired")
     assert await desk.stock(TEA) == (OPENING, 0)
-    assert await told(desk, found["metadata"]["uid"]) == [
+    assert await events(desk, found["metadata"]["uid"]) == [
         ("inventory.reserved", name, 1), ("inventory.released", name, 2),
     ]  # fmt: skip
     # Releasing what is over cleans it up.
@@ -144,7 +144,7 @@ async def test_lost_by_a_recount(desk: Desk, shop: Shop) -> None:
     assert conditions_of(found)["Held"] == ("False", "StockLost")
     assert (await until_state(shop, name, "Lost"))["id"] == name
     assert await desk.stock(POT) == (3, 0)
-    assert await told(desk, found["metadata"]["uid"]) == [
+    assert await events(desk, found["metadata"]["uid"]) == [
         ("inventory.reserved", name, 1), ("inventory.released", name, 2),
     ]  # fmt: skip
 

@@ -34,12 +34,12 @@ def cost(before: Counter[str], after: Counter[str]) -> Counter[str]:
 
 
 async def test_one_happy_order_keeps_to_the_budget(desk: Desk) -> None:
-    # What is told without hurry of earlier orders is not this one's.
+    # Status writes of earlier orders that are still waiting are not this one's.
     await start_afresh(desk)
     await all_committed(desk)
     before = await settled_count(desk.api)
     order = await desk.place([(TEA, 2), (MUG, 1)])
-    # Between the label and the first scan the carrier takes seconds: time enough for every report.
+    # Between the label and the first scan the carrier takes seconds: time enough for every status write.
     await desk.until(order, phase_is("Shipped"))
     shipped = cost(before, await settled_count(desk.api))
     seen = await desk.order(order)
@@ -49,8 +49,8 @@ async def test_one_happy_order_keeps_to_the_budget(desk: Desk) -> None:
     await desk.until(order, phase_is("Delivered"))
     delivered = cost(before, await settled_count(desk.api))
     # That the reservation is committed is told with the next resync, whenever that is: it counts too.
-    told = 1 if (await desk.child(Kind.RESERVATION, order))["status"]["phase"] == "Committed" else 0
-    assert delivered.total() + 1 - told <= TO_DELIVERED, dict(sorted(delivered.items()))
+    events = 1 if (await desk.child(Kind.RESERVATION, order))["status"]["phase"] == "Committed" else 0
+    assert delivered.total() + 1 - events <= TO_DELIVERED, dict(sorted(delivered.items()))
     # The counting itself is right: what has to be there was seen.
     assert delivered["POST orders"] == 1
     assert delivered["POST reservations"] == delivered["POST payments"] == delivered["POST shipments"] == 1
@@ -64,11 +64,11 @@ async def test_a_finished_order_costs_nothing_more(desk: Desk) -> None:
     await start_afresh(desk)
     # What nobody was in a hurry to tell is told: that the goods have left the stock.
     await all_committed(desk)
-    told = await settled_count(desk.api)
-    assert set(cost(before, told)) <= {"PUT reservations/status"}
+    events = await settled_count(desk.api)
+    assert set(cost(before, events)) <= {"PUT reservations/status"}
     # Another new process reads everything anew, and finds nothing to say.
     await start_afresh(desk)
-    assert cost(told, await settled_count(desk.api)) == {}
+    assert cost(events, await settled_count(desk.api)) == {}
 
 
 async def start_afresh(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""The front door against the running saga."""
+"""The gateway against the running saga."""
 
 import asyncio
 import secrets
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture
 async def customer(running: Plane) -> AsyncIterator[Client]:
-    """One of the demo merchant's: the front door serves them without being told whose they are."""
+    """One of the demo merchant's: the gateway serves them without a hint whose they are."""
     async with open_world(running.env("admin")) as world:
         await seed(world.pool, MERCHANT)
     async with connect(running.url("gateway")) as transport:
@@ -46,7 +46,7 @@ async def test_an_order_is_followed_to_its_end(customer: Client) -> None:
         seen = [order async for order in customer.orders.watch(accepted["id"], every=0.05)]
     assert seen[-1]["phase"] == "Delivered"
     assert seen[-1]["tracking"] is not None
-    assert all(one != other for one, other in pairwise(seen)), "nothing is told twice"
+    assert all(one != other for one, other in pairwise(seen)), "nothing is sent twice"
 
 
 async def test_too_late_to_cancel(desk: Desk, customer: Client) -> None:
@@ -62,10 +62,10 @@ async def test_too_late_to_cancel(desk: Desk, customer: Client) -> None:
     await desk.until(order, phase_is("Delivered"))
     before = await moved(desk)
     await desk.cancel(order)
-    told = await desk.until(
+    delivered = await desk.until(
         order, lambda o: conditions_of(o).get("Cancelled") == ("False", "AlreadyInTransit")
     )
-    assert told["status"]["phase"] == "Delivered"
+    assert delivered["status"]["phase"] == "Delivered"
     assert "TooLateToCancel" in await desk.events(order)
     assert await moved(desk) == before
     assert await balance(desk, order) == order["spec"]["quote"]["amounts"]["total"]
