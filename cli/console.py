@@ -50,7 +50,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         sys.exit(130)
 
 
-# Imported when something has failed: half of the time of a command that speaks to the front door alone.
+# Imported when something has failed: half of the time of a command that speaks to the gateway alone.
 
 
 def _without_cluster() -> type[Exception]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orderplane.cli import front_door
+from orderplane.cli import gateway
 from orderplane.cli.console import console, fail
 from orderplane.cli.token_file import TokenFile
 from orderplane.client.accounts import ClientSecret, Password, get_profile
@@ -17,10 +17,10 @@ _SECRET = "ORDERPLANE_CLIENT_SECRET"  # noqa: S105 - the name of a variable
 
 def login(
     email: Annotated[str | None, typer.Argument(help="Your address; asked for without it.")] = None,
-    url: Annotated[str | None, typer.Option(envvar="ORDERPLANE_GATEWAY", help="The front door.")] = None,
+    url: Annotated[str | None, typer.Option(envvar="ORDERPLANE_GATEWAY", help="The gateway.")] = None,
     merchant: Annotated[
         str | None,
-        typer.Option(envvar="ORDERPLANE_MERCHANT", help="Whose account; the front door's own without it."),
+        typer.Option(envvar="ORDERPLANE_MERCHANT", help="Whose account; the gateway's own without it."),
     ] = None,
     client_id: Annotated[
         str | None,
@@ -42,33 +42,33 @@ def login(
         orderplane login --client-id c-3k9x2m7qpl5v8r4t
     """
     if not url:
-        fail("Which front door? Give --url, or set ORDERPLANE_GATEWAY.", code=front_door.WRONG_USAGE)
+        fail("Which gateway? Give --url, or set ORDERPLANE_GATEWAY.", code=gateway.WRONG_USAGE)
     credentials: Password | ClientSecret
     if client_id:
         if email:
-            fail("Either a person or a service: leave out one of them.", code=front_door.WRONG_USAGE)
+            fail("Either a person or a service: leave out one of them.", code=gateway.WRONG_USAGE)
         secret = os.environ.get(_SECRET) or _secret("Secret")
         credentials = ClientSecret(client_id, secret, merchant)
     else:
         address = email or typer.prompt("E-mail", err=True)
         credentials = Password(address, _secret("Password"), merchant)
-    who = front_door.ask(_login(url, credentials))
+    who = gateway.ask(_login(url, credentials))
     console.print(f"Logged in at {url} as {who}.", markup=False, soft_wrap=True)
 
 
 def logout() -> None:
-    """Log out, and have the login forgotten by the front door too.
+    """Log out, and have the login forgotten by the gateway too.
 
     Example:
 
         orderplane logout
     """
-    front_door.ask(_logout(front_door.address()))
+    gateway.ask(_logout(gateway.address()))
     console.print("Logged out.")
 
 
 async def _login(url: str, credentials: Password | ClientSecret) -> str:
-    keep = TokenFile(front_door.token_path(), url)
+    keep = TokenFile(gateway.token_path(), url)
     async with open_client(url, credentials, token_store=keep) as client:
         await client.login.log_in()
         if isinstance(credentials, ClientSecret):
@@ -78,7 +78,7 @@ async def _login(url: str, credentials: Password | ClientSecret) -> str:
 
 
 async def _logout(url: str) -> None:
-    async with open_client(url, token_store=TokenFile(front_door.token_path(), url)) as client:
+    async with open_client(url, token_store=TokenFile(gateway.token_path(), url)) as client:
         await client.login.log_out()
 
 

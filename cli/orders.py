@@ -1,4 +1,4 @@
-"""`orderplane orders`: place, read, list, follow and cancel orders at the front door."""
+"""`orderplane orders`: place, read, list, follow and cancel orders at the gateway."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from orderplane.cli import front_door
+from orderplane.cli import gateway
 from orderplane.cli.console import console, errors, fail
 from orderplane.client.client import Client, open_client
 from orderplane.client.orders import FINISHED
@@ -20,7 +20,7 @@ from orderplane.client.responses import Accepted, Compensation, Order, OrderPage
 from orderplane.client.transport import ApiProblem
 from orderplane.crds.money import format_minor
 
-app = typer.Typer(help=f"Orders, at the front door. {front_door.EXIT_CODES}", no_args_is_help=True)
+app = typer.Typer(help=f"Orders, at the gateway. {gateway.EXIT_CODES}", no_args_is_help=True)
 
 OrderId = Annotated[str, typer.Argument(help="The order's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
@@ -50,7 +50,7 @@ def create(
     """
     order = _read(file)
     key = key or str(uuid.uuid4())
-    accepted = front_door.ask(_create(order, key))
+    accepted = gateway.ask(_create(order, key))
     if as_json:
         typer.echo(json.dumps(accepted, indent=2))
     else:
@@ -66,7 +66,7 @@ def get(order_id: OrderId, as_json: AsJson = False) -> None:
 
         orderplane orders get o-27y3acfv3jrkz3vg7wleb37hey
     """
-    order = front_door.ask(_get(order_id))
+    order = gateway.ask(_get(order_id))
     if as_json:
         typer.echo(json.dumps(order, indent=2))
     else:
@@ -100,7 +100,7 @@ def list_command(
 
         orderplane orders list --json | jq -r '.items[].id'
     """
-    page = front_door.ask(
+    page = gateway.ask(
         _list(
             phase=phase,
             sku=sku,
@@ -135,7 +135,7 @@ def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
 
         orderplane orders timeline o-27y3acfv3jrkz3vg7wleb37hey --json | jq -r '.events[].type'
     """
-    past = front_door.ask(_timeline(order_id))
+    past = gateway.ask(_timeline(order_id))
     if as_json:
         typer.echo(json.dumps(past, indent=2))
         return
@@ -158,7 +158,7 @@ def cancel(order_id: OrderId, as_json: AsJson = False) -> None:
 
         orderplane orders cancel o-27y3acfv3jrkz3vg7wleb37hey
     """
-    order = front_door.ask(_cancel(order_id))
+    order = gateway.ask(_cancel(order_id))
     if as_json:
         typer.echo(json.dumps(order, indent=2))
     elif order["phase"] == "Cancelled":
@@ -187,10 +187,10 @@ def watch(
 
         orderplane orders watch o-27y3acfv3jrkz3vg7wleb37hey --seconds 60 --json
     """
-    phase = front_door.ask(_watch(order_id, seconds, as_json))
+    phase = gateway.ask(_watch(order_id, seconds, as_json))
     if phase not in FINISHED:
-        fail(f"{order_id} is {phase} still; the time is over.", code=front_door.TRY_LATER)
-    raise typer.Exit(0 if phase == "Delivered" else front_door.REFUSED)
+        fail(f"{order_id} is {phase} still; the time is over.", code=gateway.TRY_LATER)
+    raise typer.Exit(0 if phase == "Delivered" else gateway.REFUSED)
 
 
 async def _create(order: Mapping[str, Any], key: str) -> Accepted:
@@ -198,7 +198,7 @@ async def _create(order: Mapping[str, Any], key: str) -> Accepted:
         try:
             return await client.orders.create(order, key=key)
         except ApiProblem as problem:
-            if front_door.exit_code_of(problem) == front_door.TRY_LATER:
+            if gateway.exit_code_of(problem) == gateway.TRY_LATER:
                 errors.print(f"Try it again with --key {key}: there will be one order.", markup=False)
             raise
 
@@ -239,8 +239,8 @@ async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
 
 
 def _client() -> AbstractAsyncContextManager[Client]:
-    url = front_door.address()
-    return open_client(url, front_door.service(), token_store=front_door.keep(url))
+    url = gateway.address()
+    return open_client(url, gateway.service(), token_store=gateway.keep(url))
 
 
 def _read(file: typer.FileText) -> Mapping[str, Any]:
@@ -249,7 +249,7 @@ def _read(file: typer.FileText) -> Mapping[str, Any]:
     except ValueError:
         order = None
     if not isinstance(order, dict):
-        fail(f"{file.name} is no order: it has to be a JSON object.", code=front_door.WRONG_USAGE)
+        fail(f"{file.name} is no order: it has to be a JSON object.", code=gateway.WRONG_USAGE)
     return order
 
 

@@ -20,7 +20,7 @@ class TokenFile:
     """Implements `client.accounts.TokenStore` for commands that may run side by side.
 
     Args:
-        url: The front door that the tokens are good for; those of another are not given out.
+        url: The gateway that the tokens are good for; those of another are not given out.
     """
 
     def __init__(self, path: Path, url: str) -> None:
@@ -54,7 +54,7 @@ class TokenFile:
 
 
 def url_in(path: Path) -> str | None:
-    """The front door where somebody is logged in."""
+    """The gateway where somebody is logged in."""
     url: str | None = _document(path).get("url")
     return url
 

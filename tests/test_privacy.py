@@ -49,7 +49,7 @@ def leaks(text: str) -> list[str]:
 
 
 async def refused(plane: Plane, body: Json) -> str:
-    """What the front door answers to an order that it does not take."""
+    """What the gateway answers to an order that it does not take."""
     async with connect(plane.url("gateway")) as transport:
         (customer,) = await arrive(transport, 1)
         with pytest.raises(ApiProblem) as refusal:

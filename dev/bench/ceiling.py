@@ -41,19 +41,19 @@ class Pattern:
 
 
 async def bare_writes_per_second(
-    front_door: ApiClient, operator: ApiClient, pattern: Pattern, sagas: int
+    gateway: ApiClient, operator: ApiClient, pattern: Pattern, sagas: int
 ) -> float:
     """Make every write of `sagas` orders, as a saga does, as fast as the server takes them.
 
     Args:
-        front_door: May create orders.
+        gateway: May create orders.
         operator: May do the rest.
     """
     numbers = iter(range(sagas))
 
     async def work() -> None:
         for _ in numbers:
-            await _one(front_door, operator, pattern)
+            await _one(gateway, operator, pattern)
 
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -62,12 +62,12 @@ async def bare_writes_per_second(
     return sagas * pattern.writes / (time.monotonic() - started)
 
 
-async def _one(front_door: ApiClient, api: ApiClient, pattern: Pattern) -> None:
+async def _one(gateway: ApiClient, api: ApiClient, pattern: Pattern) -> None:
     namespace = pattern.manifest["metadata"]["namespace"]
     name = f"bare-{uuid4().hex[:12]}"
     # The operator of the plane is stopped meanwhile, so nobody answers these.
     metadata = {**pattern.manifest["metadata"], "name": name}
-    made = await front_door.create(Kind.ORDER, namespace, {**pattern.manifest, "metadata": metadata})
+    made = await gateway.create(Kind.ORDER, namespace, {**pattern.manifest, "metadata": metadata})
     order = Order.model_validate(made)
     version = order.metadata.resource_version
     for kind, status in pattern.child_statuses.items():

@@ -86,7 +86,7 @@ def mixed_command(
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of new orders among them.")] = 0.05,
     as_json: AsJson = False,
 ) -> None:
-    """Steady traffic of 500 people at the front door (k6): reads, and a share of new orders.
+    """Steady traffic of 500 people at the gateway (k6): reads, and a share of new orders.
 
     Ends with 1 where anything was refused, was late, or did not come to its end.
 

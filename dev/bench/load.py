@@ -1,4 +1,4 @@
-"""Traffic on the front door as k6 makes it, with every part behind it real."""
+"""Traffic on the gateway as k6 makes it, with every part behind it real."""
 
 import asyncio
 import contextlib

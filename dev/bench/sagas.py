@@ -170,9 +170,9 @@ async def _bare_writes(plane: Plane, api: ApiClient, counts: Mapping[str, float]
     """Bare writes a second, with the operator down, so that nobody does anything about the bare orders."""
     pattern = await _pattern(api, counts)
     await plane.supervisor.stop("operator")
-    async with _client(plane, "gateway") as front_door, _client(plane, "operator") as bare:
-        await bare_writes_per_second(front_door, bare, pattern, 20)
-        return await bare_writes_per_second(front_door, bare, pattern, sagas)
+    async with _client(plane, "gateway") as gateway, _client(plane, "operator") as bare:
+        await bare_writes_per_second(gateway, bare, pattern, 20)
+        return await bare_writes_per_second(gateway, bare, pattern, sagas)
 
 
 async def _pattern(api: ApiClient, counts: Mapping[str, float]) -> Pattern:

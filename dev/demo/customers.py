@@ -24,7 +24,7 @@ class Customer:
     keep: MemoryTokenStore = field(default_factory=MemoryTokenStore)
 
     def client(self, transport: Transport) -> Client:
-        """The front door as they use it."""
+        """The gateway as they use it."""
         return Client(transport, self.credentials, token_store=self.keep)
 
 
@@ -32,7 +32,7 @@ async def arrive(transport: Transport, count: int = COUNT) -> list[Customer]:
     """Have `count` customers register, and log in. Who has an account already just logs in.
 
     Raises:
-        ApiProblem: the front door does not let one in.
+        ApiProblem: the gateway does not let one in.
     """
     return list(await asyncio.gather(*(_arrive(transport, number) for number in range(1, count + 1))))
 

@@ -71,8 +71,8 @@ class Shop:
     """The customers of one run.
 
     Args:
-        gateway: The front door's address.
-        rate: Orders a second; None places them as fast as the front door takes them.
+        gateway: The gateway's address.
+        rate: Orders a second; None places them as fast as the gateway takes them.
     """
 
     def __init__(self, gateway: str, api: ApiClient, pool: Pool, *, rate: float | None = 20.0) -> None:

@@ -168,7 +168,7 @@ def print_next_steps(state: Path) -> None:
         console.print(f"  export PATH={Path(known['kubectl']).parent}:$PATH", soft_wrap=True)
     console.print(f"  export KUBECONFIG={kubeconfig}", soft_wrap=True)
     console.print("  kubectl get orders -w")
-    console.print(f"  curl -s {known['gateway']}/openapi.json  # the front door", soft_wrap=True)
+    console.print(f"  curl -s {known['gateway']}/openapi.json  # the gateway", soft_wrap=True)
     console.print('  eval "$(orderplane dev env)" && orderplane audit')
 
 

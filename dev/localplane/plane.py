@@ -88,7 +88,7 @@ class Plane:
 
     @property
     def signing_keys(self) -> Path:
-        """The folder of the keys that the front door signs with."""
+        """The folder of the keys that the gateway signs with."""
         return self.state / "signing-keys"
 
     def url(self, process_name: str) -> str:

@@ -1,4 +1,4 @@
-"""The front door of the running plane, as somebody who means no good sees it."""
+"""The gateway of the running plane, as somebody who means no good sees it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from ..support.plane import Caller, Merchant
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A merchant's front door, and a customer and somebody of the shop to attack it as."""
+    """A merchant's gateway, and a customer and somebody of the shop to attack it as."""
 
     merchant: Merchant
     customer: Caller

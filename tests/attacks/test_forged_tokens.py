@@ -1,4 +1,4 @@
-"""Tokens that are not ours, at the real front door; tests/identity has every way in detail."""
+"""Tokens that are not ours, at the real gateway; tests/identity has every way in detail."""
 
 import base64
 import hashlib

@@ -14,7 +14,7 @@ from orderplane import __version__
 from orderplane.audit.snapshot import Violation
 from orderplane.audit.verdict import Verdict
 from orderplane.cli import audit as audit_module
-from orderplane.cli.front_door import exit_code_of
+from orderplane.cli.gateway import exit_code_of
 from orderplane.cli.main import app
 from orderplane.client.transport import NO_ANSWER, ApiProblem
 from orderplane.dev.localplane.command import environment

@@ -145,7 +145,7 @@ async def test_refusals_have_their_codes(ada: Shell) -> None:
     assert (await ada.run("orders", "timeline", "o-none")).code == 4
     assert (await ada.run("orders", "list", "--created-after", "yesterday")).code == 2
     nobody_there = await ada.run("orders", "list", ORDERPLANE_GATEWAY="http://127.0.0.1:9")
-    assert nobody_there.code == 3, "its tokens are of another front door"
+    assert nobody_there.code == 3, "its tokens are of another gateway"
     order_id = (await ada.json("orders", "create", "-", typed=json.dumps(ORDER)))["id"]
     assert (await ada.run("orders", "watch", order_id, "--seconds", "0")).code == 5
 

@@ -21,7 +21,7 @@ def test_it_is_its_owners_alone(tmp_path: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == ["login.json"]
 
 
-def test_another_front_door_gets_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
+def test_another_gateway_gets_nothing_and_takes_nothing_away(tmp_path: Path) -> None:
     file = tmp_path / "login.json"
     TokenFile(file, URL).write(ADA)
     other = TokenFile(file, "http://evil.example")

@@ -1,4 +1,4 @@
-"""A front door that answers by a script, over a real socket."""
+"""A gateway that answers by a script, over a real socket."""
 
 from collections import deque
 from collections.abc import AsyncIterator

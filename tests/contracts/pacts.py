@@ -21,7 +21,7 @@ from orderplane.client.client import Client
 from orderplane.client.transport import ApiProblem, Transport, connect
 
 FOLDER = Path(__file__).parent / "pacts"
-FRONT_DOOR, TOPICS = "front-door", "topics"
+GATEWAY, TOPICS = "gateway", "topics"
 """The providers."""
 
 _TOKEN = "eyJ.e30.c2ln"
@@ -33,7 +33,7 @@ class Wanted:
     """One thing that a consumer relies on.
 
     Args:
-        state: What has to be so at the front door, and with what it is told (see `test_provider.STATES`).
+        state: What has to be so at the gateway, and with what it is told (see `test_provider.STATES`).
         ask: Sends the request, by the client's own code.
         body: JSON, or a form as text.
         answer: What the consumer needs of the answer; its types count, and of a problem its code.
@@ -55,7 +55,7 @@ class Wanted:
 
 async def tell(consumer: str, wanted: Sequence[Wanted]) -> None:
     """Ask a stand-in for all that is wanted, and see that the committed pact says the same."""
-    pact = Pact(consumer, FRONT_DOOR).with_specification("V4")
+    pact = Pact(consumer, GATEWAY).with_specification("V4")
     for one in wanted:
         _describe(pact, one)
     with pact.serve("127.0.0.1", raises=True) as server:

@@ -101,7 +101,7 @@ class Ask:
 
 
 class Door:
-    """The front door of a merchant, and who makes there what is asked for."""
+    """The gateway of a merchant, and who makes there what is asked for."""
 
     def __init__(self, merchant: Merchant, seller: Caller, http: httpx.AsyncClient) -> None:
         self.merchant = merchant

@@ -1,4 +1,4 @@
-"""The consumers: what clients of orders, of products and of stock rely on at the front door."""
+"""The consumers: what clients of orders, of products and of stock rely on at the gateway."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""The front door keeps the pacts of its consumers, with everything behind it real."""
+"""The gateway keeps the pacts of its consumers, with everything behind it real."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from orderplane.crds.order import Item
 from orderplane.gateway.principal import Role
 
 from ..support.plane import ORDER, Merchant
-from .pacts import FOLDER, FRONT_DOOR, kept, listening
+from .pacts import FOLDER, GATEWAY, kept, listening
 
 pytestmark = pytest.mark.integration
 
@@ -93,7 +93,7 @@ def supposed(consumer: str, state: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS)
-async def test_the_front_door_keeps_the_pact(merchant: Merchant, consumer: str) -> None:
+async def test_the_gateway_keeps_the_pact(merchant: Merchant, consumer: str) -> None:
     caller = await merchant.caller(CONSUMERS[consumer])
     world = World(merchant, caller.id)
 
@@ -108,7 +108,7 @@ async def test_the_front_door_keeps_the_pact(merchant: Merchant, consumer: str) 
     for parameters in supposed(consumer, "an order was delivered"):
         await world.delivered(**parameters)
     async with listening(make_so) as port:
-        verifier = Verifier(FRONT_DOOR, host="127.0.0.1")
+        verifier = Verifier(GATEWAY, host="127.0.0.1")
         verifier.add_transport(url=merchant.plane.url("gateway"))
         verifier.add_source(FOLDER / f"{consumer}.json")
         verifier.add_custom_header("Authorization", caller.headers["Authorization"])
@@ -116,5 +116,5 @@ async def test_the_front_door_keeps_the_pact(merchant: Merchant, consumer: str) 
         await kept(verifier)
 
 
-def test_every_consumer_of_the_front_door_is_heard() -> None:
+def test_every_consumer_of_the_gateway_is_heard() -> None:
     assert {file.stem for file in FOLDER.glob("*-client.json")} == set(CONSUMERS)

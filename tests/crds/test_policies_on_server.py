@@ -155,6 +155,6 @@ async def test_the_webhook_sees_no_order(as_: As, namespace: str) -> None:
         await as_("webhook").list_page(Kind.ORDER, namespace)
 
 
-async def test_the_front_door_does_not_delete(as_: As, namespace: str, make: Make) -> None:
+async def test_the_gateway_does_not_delete(as_: As, namespace: str, make: Make) -> None:
     with pytest.raises(Forbidden):
         await as_("gateway").delete(Kind.ORDER, namespace, await make(Kind.ORDER))

@@ -1,4 +1,4 @@
-"""The front door as its own process, on the real API server and PostgreSQL."""
+"""The gateway as its own process, on the real API server and PostgreSQL."""
 
 import asyncio
 import json
@@ -29,9 +29,9 @@ from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.session import Pool
 
-MERCHANT = "front-door"
+MERCHANT = "gateway-shop"
 SELLER = "u-seller"
-ISSUER = "http://front-door.test"
+ISSUER = "http://gateway.test"
 EARL, MUG, OLD, YEN, HEAVY = "TEA-EARL", "MUG-BLUE", "TEA-OLD", "TEA-YEN", "ANVIL"
 PRODUCTS = [
     (EARL, "EUR", 895, 120, True),
@@ -72,7 +72,7 @@ def new_key() -> str:
 
 @dataclass
 class Gateway:
-    """One process of the front door."""
+    """One process of the gateway."""
 
     url: str
     metrics_url: str
@@ -88,7 +88,7 @@ class Gateway:
 
 @dataclass
 class Behind:
-    """What is behind the front door: the real systems, as their other users see them."""
+    """What is behind the gateway: the real systems, as their other users see them."""
 
     plane: Plane
     admin: ApiClient
@@ -233,7 +233,7 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
         async with httpx.AsyncClient(base_url=url, timeout=30, headers=headers) as http:
             async with asyncio.timeout(30):
                 while not await _is_ready(http, metrics_url):
-                    assert process.returncode is None, "the front door ended at its start"
+                    assert process.returncode is None, "the gateway ended at its start"
                     await asyncio.sleep(0.05)
             yield Gateway(url, metrics_url, http, process)
     finally:
@@ -243,7 +243,7 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
 
 
 def token_of(plane: Plane, caller: Principal, **changes: Any) -> str:
-    """A token that the front doors of these tests take, as if its caller had logged in."""
+    """A token that the gateways of these tests take, as if its caller had logged in."""
     rules = TokenRules(**{"issuer": ISSUER, "audience": "orderplane", **changes})
     return issue(KeyRing(plane.signing_keys), rules, caller, client_id="tests", now=int(time.time())).token
 

@@ -1,4 +1,4 @@
-"""Merchants of a test's own, with somebody of each role, in front of one front door."""
+"""Merchants of a test's own, with somebody of each role, in front of one gateway."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

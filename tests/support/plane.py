@@ -52,7 +52,7 @@ ORDER: dict[str, Any] = json.loads(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who is logged in at the front door."""
+    """Somebody who is logged in at the gateway."""
 
     id: str
     token: str

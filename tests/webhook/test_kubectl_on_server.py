@@ -336,12 +336,12 @@ async def test_with_the_webhook_down_only_new_orders_by_hand_wait(
         assert (await kubectl("delete", "--wait=false", "order", "tea-and-a-mug")).code == 0
         let_go = ("patch", "order", "tea-and-a-mug", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
         assert (await kubectl(*let_go, identity="operator")).code == 0
-        # The front door quotes and presets by itself.
+        # The gateway quotes and presets by itself.
         spec = an_order()["spec"]
         products = {"TEA-EARL-GREY-100": Product("TEA-EARL-GREY-100", "", "EUR", 650, 120)}
         spec["items"] = [{"sku": "TEA-EARL-GREY-100", "quantity": 2}]
         priced = quote([Item.model_validate(item) for item in spec["items"]], products, PriceRule())
-        manifest = order_manifest(namespace, "by-the-front-door", spec, priced, None, "3")
+        manifest = order_manifest(namespace, "by-the-gateway", spec, priced, None, "3")
         assert (await kubectl("create", "-f", "-", stdin=manifest, identity="gateway")).code == 0
     finally:
         await plane.supervisor.start("webhook")

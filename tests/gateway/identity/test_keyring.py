@@ -53,25 +53,25 @@ def test_a_key_is_its_owners_alone(tmp_path: Path) -> None:
 
 def test_a_rotation_logs_nobody_out(tmp_path: Path, clock: Clock) -> None:
     old_file = new_key(tmp_path)
-    front_doors = [KeyRing(tmp_path, clock), KeyRing(tmp_path, clock)]
-    old = token(front_doors[0])
+    gateways = [KeyRing(tmp_path, clock), KeyRing(tmp_path, clock)]
+    old = token(gateways[0])
     new_key(tmp_path)
     clock.now += RELOAD_SECONDS
-    for door in front_doors:
+    for door in gateways:
         # Published at once, and not used before those who keep the key set have it.
         assert len(door.public()["keys"]) == 2
         assert token(door).split(".")[0] == old.split(".")[0]
     clock.now += PUBLISH_SECONDS
-    new = token(front_doors[0])
+    new = token(gateways[0])
     assert new.split(".")[0] != old.split(".")[0]
-    assert all(is_taken(door, text) for door in front_doors for text in (old, new))
+    assert all(is_taken(door, text) for door in gateways for text in (old, new))
     old_file.unlink()
     clock.now += RELOAD_SECONDS
-    assert not any(is_taken(door, old) for door in front_doors)
-    assert all(is_taken(door, new) for door in front_doors)
+    assert not any(is_taken(door, old) for door in gateways)
+    assert all(is_taken(door, new) for door in gateways)
 
 
-def test_a_key_that_another_front_door_had_first_is_looked_for_at_once(tmp_path: Path, clock: Clock) -> None:
+def test_a_key_that_another_gateway_had_first_is_looked_for_at_once(tmp_path: Path, clock: Clock) -> None:
     new_key(tmp_path)
     slow = KeyRing(tmp_path, clock)
     clock.now += 2

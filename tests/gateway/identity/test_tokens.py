@@ -59,7 +59,7 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def sign(ring: KeyRing, what: dict[str, Any], **header: Any) -> str:
-    """As our own front door would, but for what is changed."""
+    """As our own gateway would, but for what is changed."""
     full = {"alg": "ES256", "kid": ring.signing.thumbprint(), "typ": "at+jwt"} | header
     return jwt.encode({k: v for k, v in full.items() if v is not ...}, what, ring.signing, default_type=None)
 

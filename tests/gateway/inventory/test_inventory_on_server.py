@@ -1,4 +1,4 @@
-"""Stock as merchants see and correct it: the front door, PostgreSQL and the API server are real.
+"""Stock as merchants see and correct it: the gateway, PostgreSQL and the API server are real.
 
 No operator runs here, so nothing is decided but what a test decides through the ledger.
 """
@@ -44,7 +44,7 @@ async def shop(behind: Behind, gateway: Gateway, namespace: str) -> AsyncIterato
 
 @pytest.fixture
 async def neighbour(behind: Behind, gateway: Gateway) -> AsyncIterator[Shop]:
-    """Another merchant behind the same front door, with three of the same SKU and a reservation."""
+    """Another merchant behind the same gateway, with three of the same SKU and a reservation."""
     name = await make_namespace(behind.plane)
     async with open_shop(behind.plane, behind.pool, gateway.url, name) as shop:
         await shop.sell("TEA")
@@ -71,7 +71,7 @@ async def reservations(behind: Behind, shop: Shop) -> list[Any]:
 
 
 async def reserve_held(behind: Behind, shop: Shop, quantity: int) -> httpx.Response:
-    """Have stock of TEA kept while the controller does its part: the front door waits in vain for nobody."""
+    """Have stock of TEA kept while the controller does its part: the gateway waits in vain for nobody."""
 
     async def decide() -> None:
         while True:
@@ -524,9 +524,7 @@ async def test_a_release_names_one_reservation_or_none(shop: Shop, behind: Behin
     assert "deletionTimestamp" not in left["metadata"]
 
 
-async def test_the_front_door_may_do_no_more_with_reservations_than_it_does(
-    shop: Shop, behind: Behind
-) -> None:
+async def test_the_gateway_may_do_no_more_with_reservations_than_it_does(shop: Shop, behind: Behind) -> None:
     kubeconfig = str(behind.plane.kubeconfig("gateway"))
     await reserve_held(behind, shop, 1)
     (one,) = await reservations(behind, shop)

@@ -1,4 +1,4 @@
-"""One key, one order: replays, races, crashes and deletions, with everything behind the front door real."""
+"""One key, one order: replays, races, crashes and deletions, with everything behind the gateway real."""
 
 import asyncio
 import json

@@ -68,7 +68,7 @@ class Caller:
 
 
 class Town:
-    """One front door, and who stands before it."""
+    """One gateway, and who stands before it."""
 
     def __init__(self, merchant: Merchant, gateway: Gateway) -> None:
         self.merchant = merchant
@@ -85,14 +85,14 @@ class Town:
 
 
 @pytest.fixture(scope="module")
-async def front_door(running: Plane) -> AsyncIterator[Gateway]:
+async def own_gateway(running: Plane) -> AsyncIterator[Gateway]:
     async with running_gateway(running) as gateway:
         yield gateway
 
 
 @pytest.fixture
-def town(merchant: Merchant, front_door: Gateway) -> Town:
-    return Town(merchant, front_door)
+def town(merchant: Merchant, own_gateway: Gateway) -> Town:
+    return Town(merchant, own_gateway)
 
 
 async def test_the_timeline_of_an_order_that_was_delivered(town: Town) -> None:

@@ -1,4 +1,4 @@
-"""Placing, reading, listing and cancelling, with everything behind the front door real."""
+"""Placing, reading, listing and cancelling, with everything behind the gateway real."""
 
 import asyncio
 import base64

@@ -1,4 +1,4 @@
-"""The catalogue as merchants and customers use it: the front door, PostgreSQL and the API server are real."""
+"""The catalogue as merchants and customers use it: the gateway, PostgreSQL and the API server are real."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,7 +25,7 @@ async def shop(behind: Behind, gateway: Gateway, namespace: str) -> AsyncIterato
 
 @pytest.fixture
 async def neighbour(behind: Behind, gateway: Gateway) -> AsyncIterator[Shop]:
-    """Another merchant behind the same front door."""
+    """Another merchant behind the same gateway."""
     name = await make_namespace(behind.plane)
     async with open_shop(behind.plane, behind.pool, gateway.url, name) as shop:
         yield shop

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 class Books:
-    """Rows as the front door and the operator write them, of a merchant of this test's own."""
+    """Rows as the gateway and the operator write them, of a merchant of this test's own."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool

@@ -102,7 +102,7 @@ class NoOrders:
 
 
 class Door:
-    """The front door with a proxy before it, and nothing behind."""
+    """The gateway with a proxy before it, and nothing behind."""
 
     def __init__(self, quotas: Quotas | None) -> None:
         services: Any = SimpleNamespace(

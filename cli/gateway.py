@@ -1,4 +1,4 @@
-"""What the commands for people share: the front door, who is logged in there, and what an exit code means.
+"""What the commands for people share: the gateway, who is logged in there, and what an exit code means.
 
 0 done, 1 refused, 2 wrong usage, 3 log in first, 4 not found, 5 try again later.
 """
@@ -30,10 +30,10 @@ def token_path() -> Path:
 
 
 def address() -> str:
-    """The front door to talk to: `ORDERPLANE_GATEWAY`, else where somebody is logged in."""
+    """The gateway to talk to: `ORDERPLANE_GATEWAY`, else where somebody is logged in."""
     url = os.environ.get("ORDERPLANE_GATEWAY") or url_in(token_path())
     if not url:
-        fail("No front door to talk to. Log in first: orderplane login --url URL", code=LOG_IN_FIRST)
+        fail("No gateway to talk to. Log in first: orderplane login --url URL", code=LOG_IN_FIRST)
     return url
 
 
@@ -45,7 +45,7 @@ def service() -> ClientSecret | None:
 
 
 def merchant() -> str | None:
-    """Whose shop it is, where it is not the front door's own."""
+    """Whose shop it is, where it is not the gateway's own."""
     return os.environ.get("ORDERPLANE_MERCHANT") or None
 
 
@@ -67,7 +67,7 @@ def ask(work: Coroutine[Any, Any, T]) -> T:
 
 
 def refuse(problem: ApiProblem) -> NoReturn:
-    """Say what the front door said, and end."""
+    """Say what the gateway said, and end."""
     places = (f"  {e.get('pointer') or e.get('parameter')}: {e['detail']}" for e in problem.errors)
     hint = "\nLog in: orderplane login" if exit_code_of(problem) == LOG_IN_FIRST else ""
     fail("\n".join([str(problem), *places]) + hint, code=exit_code_of(problem))
