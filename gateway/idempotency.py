@@ -24,6 +24,9 @@ _QUOTED = re.compile(r'"((?:[!#-\[\]-~]|\\["\\])*)"')
 _ESCAPE = re.compile(r'\\(["\\])')
 _ADVICE = f"Send one key of 1 to {MAX_KEY} visible ASCII characters, quoted or bare; a UUID is good."
 
+CLEANUP_SECONDS = 600.0
+log = structlog.get_logger(__name__)
+
 
 def parse_key(headers: Sequence[str]) -> str:
     """Parse the `Idempotency-Key` headers of a request; `"a"` and `a` are the same key.
@@ -74,11 +77,6 @@ def fingerprint(document: Any) -> bytes:
     Requests have no floats, so every scalar has exactly one form.
     """
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-CLEANUP_SECONDS = 600.0
-
-log = structlog.get_logger(__name__)
 
 
 async def delete_expired_keys(store: PostgresIdempotencyStore) -> None:

@@ -54,6 +54,8 @@ _BODIES = (
 _REF_PREFIX = "#/components/schemas/"
 _REF = _REF_PREFIX + "{model}"
 
+Json = dict[str, Any]
+
 
 def document(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of `app`, built once."""
@@ -102,9 +104,6 @@ def rendered() -> bytes:
     from orderplane.gateway.app import create_app  # noqa: PLC0415 - the app needs this module first
 
     return orjson.dumps(document(create_app()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
-Json = dict[str, Any]
 
 
 class NoExample(Exception):  # noqa: N818

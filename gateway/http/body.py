@@ -21,6 +21,14 @@ _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 Loc = tuple[str | int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
+_MESSAGES = {
+    "extra_forbidden": "There is no such field here. Take it out.",
+    "missing": "This field is required.",
+}
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SKU = re.compile(SKU_PATTERN)
+_CONTROL_EXCEPT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+
 
 def check_media_type(content_type: str | None, *more: str) -> None:
     """Require a JSON body in UTF-8.
@@ -140,17 +148,6 @@ def json_pointer(loc: Loc) -> str:
 def _place(loc: Loc, kind: str, message: str) -> dict[str, str]:
     detail = _MESSAGES.get(kind, message).removeprefix("Value error, ")
     return {"pointer": json_pointer(loc), "detail": detail}
-
-
-_MESSAGES = {
-    "extra_forbidden": "There is no such field here. Take it out.",
-    "missing": "This field is required.",
-}
-
-
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SKU = re.compile(SKU_PATTERN)
-_CONTROL_EXCEPT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def _one_line(text: str) -> str:

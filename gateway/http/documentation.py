@@ -38,6 +38,9 @@ BODY_PROBLEMS = (
 """Problems that every route with a JSON body can answer with."""
 KEY_PROBLEMS = ("idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_reused")
 
+_ALWAYS = ("rate_limited", "overloaded", "unavailable", "internal_error")
+_WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
+
 
 def body_doc(model: str, *media_types: str) -> dict[str, Any]:
     """OpenAPI extras for a route that reads its body itself, so that FastAPI does not see the model."""
@@ -49,10 +52,6 @@ def body_doc(model: str, *media_types: str) -> dict[str, Any]:
 def keyed_doc(model: str) -> dict[str, Any]:
     """As `body_doc`, for a route that needs an Idempotency-Key."""
     return {**body_doc(model), "parameters": [_IDEMPOTENCY_KEY]}
-
-
-_ALWAYS = ("rate_limited", "overloaded", "unavailable", "internal_error")
-_WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
 
 
 def problem_docs(*codes: str) -> dict[int | str, dict[str, Any]]:

@@ -18,6 +18,15 @@ from orderplane.ledgers.errors import Transient
 
 _MAX_TOKENS = 4096
 
+REFRESH_SECONDS = 0.5
+MAX_STALENESS_SECONDS = 2.0
+"""A cached role is not used if the last refresh is older than this. So a deleted user's token stops working
+within this time."""
+_MAX_AGE_SECONDS = 300.0
+_MAX_ACCOUNTS = 20_000
+Name = tuple[str, str]
+"""Merchant, and the id of a user or service."""
+
 
 class Accounts(Protocol):
     """Roles of accounts, as `AccountCache` has them."""
@@ -64,18 +73,6 @@ class OwnTokens:
         if len(self._verified) > _MAX_TOKENS:
             self._verified.popitem(last=False)
         return verified
-
-
-REFRESH_SECONDS = 0.5
-MAX_STALENESS_SECONDS = 2.0
-"""A cached role is not used if the last refresh is older than this. So a deleted user's token stops working
-within this time."""
-
-_MAX_AGE_SECONDS = 300.0
-_MAX_ACCOUNTS = 20_000
-
-Name = tuple[str, str]
-"""Merchant, and the id of a user or service."""
 
 
 class AccountSource(Protocol):

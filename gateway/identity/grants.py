@@ -22,6 +22,10 @@ from orderplane.gateway.principal import Principal, Role
 FIRST_PARTY = "orderplane"
 """The `client_id` of users' tokens: users log in through one application, which is ours."""
 
+# Exact: with an estimated window an attacker would get extra attempts now and then.
+ACCOUNT_LIMIT = Limit(10, 300, is_exact=True)
+ADDRESS_LIMIT = Limit(100, 300, is_exact=True)
+
 
 class GrantRefused(Exception):  # noqa: N818
     """The grant is refused; `error` is a code of RFC 6749, 5.2."""
@@ -38,11 +42,6 @@ class GrantedTokens:
 
     access: AccessToken
     refresh: str | None
-
-
-# Exact: with an estimated window an attacker would get extra attempts now and then.
-ACCOUNT_LIMIT = Limit(10, 300, is_exact=True)
-ADDRESS_LIMIT = Limit(100, 300, is_exact=True)
 
 
 class LoginThrottle:

@@ -1,4 +1,4 @@
-"""Rate limits: how many requests one user and one address may send."""
+"""Rate limits: how many requests one user and one address may send, by class of route."""
 
 import math
 import re
@@ -16,6 +16,15 @@ from orderplane.gateway.http.client_address import Networks, client_address
 from orderplane.gateway.http.problems import Problem, problem_response
 
 WINDOW_SECONDS = 60
+
+_OVERRIDE = re.compile(r"(?P<name>[a-z]+)=(?P<user>[1-9][0-9]{0,8})/(?P<address>[1-9][0-9]{0,8})")
+LIMITED = Counter(
+    "orderplane_http_rate_limited_total",
+    "Requests that were refused because of a quota.",
+    ["route_class", "by"],
+)
+_SCOPE_KEY = "orderplane.rate_limit"
+RawHeaders = list[tuple[bytes, bytes]]
 
 
 class RouteClass(StrEnum):
@@ -58,8 +67,6 @@ _RULES = (
 )
 """Methods, path and class; the first match counts, and a request without a match is a write."""
 
-_OVERRIDE = re.compile(r"(?P<name>[a-z]+)=(?P<user>[1-9][0-9]{0,8})/(?P<address>[1-9][0-9]{0,8})")
-
 
 def class_of(method: str, path: str) -> RouteClass:
     """The class of a request."""
@@ -86,17 +93,6 @@ def quotas_from(text: str) -> Quotas | None:
             raise ValueError(f"{part!r} is no quota")
         quotas[RouteClass(override["name"])] = Quota(int(override["user"]), int(override["address"]))
     return quotas
-
-
-LIMITED = Counter(
-    "orderplane_http_rate_limited_total",
-    "Requests that were refused because of a quota.",
-    ["route_class", "by"],
-)
-
-_SCOPE_KEY = "orderplane.rate_limit"
-
-RawHeaders = list[tuple[bytes, bytes]]
 
 
 class RateLimitMiddleware:

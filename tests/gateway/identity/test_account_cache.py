@@ -1,4 +1,4 @@
-"""Who is there: kept while changes are heard of, and no longer."""
+"""Roles of accounts are cached while changes are read, and no longer."""
 
 from collections.abc import Sequence
 
