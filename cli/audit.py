@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from orderplane.audit.verdict import Verdict, audit
+from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, need, run
-from orderplane.cli.world import open_world
 
 _VARIABLES = (
     "ORDERPLANE_POSTGRES_DSN", "ORDERPLANE_PAYMENTS_URL", "ORDERPLANE_PAYMENTS_KEY",
@@ -66,5 +66,5 @@ def show(verdict: Verdict) -> None:
 
 
 async def _audit() -> Verdict:
-    async with open_world(dict(os.environ)) as world:
-        return await audit(world.snapshot)
+    async with open_backends(dict(os.environ)) as backends:
+        return await audit(backends.snapshot)

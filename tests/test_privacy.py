@@ -12,12 +12,12 @@ from kubernetes import client, config
 
 from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.kubernetes.client import Json
-from orderplane.cli.world import open_world
+from orderplane.cli.backends import open_backends
 from orderplane.client.transport import ApiProblem, connect
 from orderplane.crds.meta import Kind
-from orderplane.dev.demo.catalogue import MERCHANT, seed
 from orderplane.dev.demo.customers import arrive
 from orderplane.dev.demo.mix import Case, Story, mix
+from orderplane.dev.demo.products import MERCHANT, seed
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.postgres.session import session
@@ -75,9 +75,9 @@ def logged(folder: Path) -> dict[str, str]:
 
 
 async def test_nobody_tells_who_the_customer_is(running: Plane) -> None:
-    async with open_world(running.env("admin")) as world:
-        await seed(world.pool)
-        shop = Shop(running.url("gateway"), world.api, world.pool)
+    async with open_backends(running.env("admin")) as backends:
+        await seed(backends.pool)
+        shop = Shop(running.url("gateway"), backends.api, backends.pool)
         cases = [with_planted(case) for case in mix(len(STORIES), 11, stories=STORIES)]
         async with asyncio.TaskGroup() as group:
             group.create_task(shop.place_all(cases))
@@ -91,7 +91,7 @@ async def test_nobody_tells_who_the_customer_is(running: Plane) -> None:
         assert leaks(await refused(running, wrong)) == []
 
         # The search can find something: the Orders themselves do have it.
-        orders = await world.api.list_page(Kind.ORDER, MERCHANT)
+        orders = await backends.api.list_page(Kind.ORDER, MERCHANT)
         assert NAME in json.dumps(orders.items)
 
         subjects = {placed.order["metadata"]["uid"] for placed in shop.placed}
@@ -101,7 +101,7 @@ async def test_nobody_tells_who_the_customer_is(running: Plane) -> None:
         for record in records:
             assert leaks(f"{record.key!r} {record.value!r} {record.headers!r}") == [], record.topic
 
-        async with session(world.pool) as connection:
+        async with session(backends.pool) as connection:
             history = await connection.fetch("SELECT * FROM history WHERE merchant = $1", MERCHANT)
         assert leaks(repr([dict(row) for row in history])) == []
 

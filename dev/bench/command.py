@@ -13,16 +13,15 @@ import typer
 from rich.table import Table
 
 from orderplane.audit.verdict import audit
+from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, fail, run
-from orderplane.cli.world import open_world
 from orderplane.dev.bench import load, sagas
 from orderplane.dev.demo.command import TEMPO as DEMO_TEMPO
-from orderplane.dev.localplane.k6 import find_k6
-from orderplane.dev.localplane.plane import Plane, Wish, remove
-from orderplane.dev.localplane.processes import UNLIMITED
+from orderplane.dev.localplane.components import UNLIMITED
+from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import StartFailed
-from orderplane.dev.localplane.tools import ToolMissing
+from orderplane.dev.localplane.tools import ToolMissing, find_k6
 
 app = typer.Typer(help="Benchmarks.", no_args_is_help=True)
 
@@ -72,7 +71,7 @@ def sagas_command(
     async def measure(plane: Plane, say: Callable[[str], None]) -> sagas.Result:
         return await asyncio.wait_for(sagas.measure(plane, orders, rate, say), 900)
 
-    result = _on_a_plane(Wish(env=TEMPO), f"Measuring {orders} orders", measure)
+    result = _on_a_plane(PlaneSpec(env=TEMPO), f"Measuring {orders} orders", measure)
     if as_json:
         typer.echo(json.dumps(result.as_document(), indent=2))
     else:
@@ -119,10 +118,12 @@ def burst_command(
 def _load(wanted: load.Wanted, as_json: bool) -> None:
     async def measure(plane: Plane, say: Callable[[str], None]) -> load.Shown:
         k6 = await find_k6(ConsoleProgress())
-        async with open_world(plane.env("admin")) as world:
-            return await load.measure(plane, k6, wanted, world.pool, partial(audit, world.snapshot), say)
+        async with open_backends(plane.env("admin")) as backends:
+            return await load.measure(
+                plane, k6, wanted, backends.pool, partial(audit, backends.snapshot), say
+            )
 
-    shown = _on_a_plane(Wish(env=LOAD_TEMPO), f"Running load/{wanted.script}.js", measure)
+    shown = _on_a_plane(PlaneSpec(env=LOAD_TEMPO), f"Running load/{wanted.script}.js", measure)
     if as_json:
         typer.echo(json.dumps(shown.as_document(), indent=2))
     else:
@@ -132,7 +133,7 @@ def _load(wanted: load.Wanted, as_json: bool) -> None:
 
 
 def _on_a_plane(
-    wish: Wish, text: str, measure: Callable[[Plane, Callable[[str], None]], Awaitable[Shown]]
+    wish: PlaneSpec, text: str, measure: Callable[[Plane, Callable[[str], None]], Awaitable[Shown]]
 ) -> Shown:
     """Measure on a plane of its own, and leave nothing behind."""
     state = Path(tempfile.mkdtemp(prefix="orderplane-bench-"))

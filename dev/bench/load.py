@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from orderplane.audit.verdict import Verdict
-from orderplane.dev.bench.people import write_people
-from orderplane.dev.demo.catalogue import seed
-from orderplane.dev.localplane.places import project_root
+from orderplane.dev.demo.products import MERCHANT, seed
+from orderplane.dev.localplane.paths import project_root
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.tools import ToolMissing, tail_of
+from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.tokens import TokenRules, issue
+from orderplane.gateway.identity.user_store import EmailTaken, UserStore
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.session import Pool, session
 
 PEOPLE = 500
@@ -94,7 +97,7 @@ async def prepare(plane: Plane, pool: Pool) -> Path:
     """Stock the shelves and let the people in; answers the file that k6 reads them from."""
     await seed(pool)
     file = plane.state / "people.json"
-    await write_people(plane, pool, PEOPLE, file)
+    await write_users(plane, pool, PEOPLE, file)
     return file
 
 
@@ -147,7 +150,7 @@ async def _run(plane: Plane, k6: Path, wanted: Wanted, people: Path) -> dict[str
     env = {
         **os.environ,
         "ORDERPLANE_GATEWAY": plane.url("gateway"),
-        "ORDERPLANE_PEOPLE": str(people),
+        "ORDERPLANE_USERS": str(people),
         "LOAD_PER_MINUTE": str(wanted.per_minute),
         "LOAD_SECONDS": str(wanted.seconds),
         "LOAD_ORDER_SHARE": str(wanted.share),
@@ -241,3 +244,30 @@ def _cpu(plane: Plane) -> dict[str, float]:
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = {name: plane.supervisor.cpu_seconds(name) for name in plane.supervisor.names}
     return {**seconds, "k6": ended.ru_utime + ended.ru_stime}
+
+
+STAFF_EVERY = 10
+"""One in so many runs the shop."""
+
+
+async def write_users(plane: Plane, pool: Pool, count: int, file: Path) -> None:
+    """Make `count` accounts and write them down for k6: token, address and role of each.
+
+    Nobody can log in as one of them: hashing hundreds of passwords would cost a minute and show nothing
+    here. The tokens are the front door's own, good for a quarter of an hour.
+    """
+    people = UserStore(pool)
+    ring, rules = KeyRing(plane.signing_keys), TokenRules(plane.url("gateway"), "orderplane")
+    written = []
+    for number in range(count):
+        role = Role.CUSTOMER if number % STAFF_EVERY else Role.MERCHANT
+        caller = Principal(MERCHANT, f"u-load-{number}", role, SCOPES_OF[role])
+        # A run before this one may have made them.
+        with contextlib.suppress(EmailTaken):
+            await people.add(
+                MERCHANT, caller.name, email=f"load-{number}@example.test", password_hash="", role=role.value
+            )
+        token = issue(ring, rules, caller, client_id="load", now=int(time.time())).token
+        address = f"198.18.{number // 250}.{number % 250 + 1}"
+        written.append({"token": token, "address": address, "role": role.value})
+    await asyncio.to_thread(file.write_text, json.dumps(written))

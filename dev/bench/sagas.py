@@ -11,10 +11,9 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
-from orderplane.dev.bench.ceiling import Pattern, bare_writes_per_second
-from orderplane.dev.bench.server_metrics import count_writes
-from orderplane.dev.demo.catalogue import MERCHANT, seed
+from orderplane.dev.bench.api_writes import Pattern, bare_writes_per_second, count_writes
 from orderplane.dev.demo.mix import Story, mix
+from orderplane.dev.demo.products import MERCHANT, seed
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.demo.summary import percentile
 from orderplane.dev.localplane.plane import Plane

@@ -15,15 +15,15 @@ from rich.table import Table
 
 from orderplane.audit.verdict import Verdict, audit
 from orderplane.cli.audit import as_document, show
+from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, fail, run
-from orderplane.cli.world import open_world
-from orderplane.dev.demo.catalogue import seed as seed_catalogue
 from orderplane.dev.demo.messages import Messages, collect_messages
 from orderplane.dev.demo.mix import mix
+from orderplane.dev.demo.products import seed as seed_catalogue
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.demo.summary import Summary, summarise, to_record
 from orderplane.dev.localplane.command import check_is_free, is_up, place_of, print_next_steps
-from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import StartFailed
 from orderplane.dev.localplane.tools import ToolMissing
@@ -90,10 +90,12 @@ async def _demo(
 ) -> bool:
     started = time.monotonic()
     async with AsyncExitStack() as stack:
-        plane = await stack.enter_async_context(Plane.start(state, Wish(env=TEMPO), ConsoleProgress(console)))
-        world = await stack.enter_async_context(open_world(plane.env("admin")))
-        await seed_catalogue(world.pool)
-        shop = Shop(plane.url("gateway"), world.api, world.pool)
+        plane = await stack.enter_async_context(
+            Plane.start(state, PlaneSpec(env=TEMPO), ConsoleProgress(console))
+        )
+        backends = await stack.enter_async_context(open_backends(plane.env("admin")))
+        await seed_catalogue(backends.pool)
+        shop = Shop(plane.url("gateway"), backends.api, backends.pool)
         cases = mix(orders, seed)
         console.print(f"Placing {len(cases)} orders (seed {seed}).")
         with Live(_table(shop, started), console=console, refresh_per_second=4, transient=True) as live:
@@ -103,9 +105,9 @@ async def _demo(
                 if not is_over:
                     placing.cancel()
         console.print(_table(shop, started))
-        messages = await collect_messages(world.pool, world.channels if plane.kafka_bootstrap else {})
-        verdict = await audit(world.snapshot)
-        summary = await summarise(shop.placed, world.pool, plane.kafka_bootstrap)
+        messages = await collect_messages(backends.pool, backends.channels if plane.kafka_bootstrap else {})
+        verdict = await audit(backends.snapshot)
+        summary = await summarise(shop.placed, backends.pool, plane.kafka_bootstrap)
         took = time.monotonic() - started
         _print(summary, messages, verdict, took)
         if json_file is not None:

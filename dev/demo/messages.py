@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orderplane.dev.demo.catalogue import MERCHANT
+from orderplane.dev.demo.products import MERCHANT
 from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from orderplane.dev.demo.catalogue import COMMON, RECOUNTED, SCARCE
+from orderplane.dev.demo.products import COMMON, RECOUNTED, SCARCE
 
 
 class Story(StrEnum):

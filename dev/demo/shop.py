@@ -14,9 +14,9 @@ from orderplane.client.transport import ApiProblem, Transport, connect
 from orderplane.crds.api_errors import ApiError
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import FINISHED
-from orderplane.dev.demo.catalogue import MERCHANT, RECOUNTED
 from orderplane.dev.demo.customers import Customer, arrive
 from orderplane.dev.demo.mix import Case, Story
+from orderplane.dev.demo.products import MERCHANT, RECOUNTED
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.session import Pool, session
 

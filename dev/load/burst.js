@@ -1,11 +1,11 @@
 // A burst: nothing but new orders, more than can be carried out. What is refused has to be refused fast.
 //
-//   ORDERPLANE_GATEWAY, ORDERPLANE_PEOPLE   where, and who (a JSON list of token, address, role)
+//   ORDERPLANE_GATEWAY, ORDERPLANE_USERS   where, and who (a JSON list of token, address, role)
 //   LOAD_PER_MINUTE, LOAD_SECONDS           how many new orders, for how long
 //   LOAD_SUMMARY                            where the summary goes
 import http from 'k6/http';
 import { Counter, Trend } from 'k6/metrics';
-import { PEOPLE, me, placeOrder, skusOf, summaryTo } from './people.js';
+import { PEOPLE, me, placeOrder, skusOf, summaryTo } from './users.js';
 
 export const options = {
   scenarios: {

@@ -1,13 +1,13 @@
 // Steady traffic: so many requests a minute, a share of them new orders, the rest reads.
 //
-//   ORDERPLANE_GATEWAY, ORDERPLANE_PEOPLE   where, and who (a JSON list of token, address, role)
+//   ORDERPLANE_GATEWAY, ORDERPLANE_USERS   where, and who (a JSON list of token, address, role)
 //   LOAD_PER_MINUTE, LOAD_SECONDS           how much, how long
 //   LOAD_ORDER_SHARE                        0.05: one request in twenty is a new order
 //   LOAD_SUMMARY                            where the summary goes
 import { check } from 'k6';
 import http from 'k6/http';
 import { Counter } from 'k6/metrics';
-import { BASE, PEOPLE, headersOf, me, placeOrder, skusOf, summaryTo } from './people.js';
+import { BASE, PEOPLE, headersOf, me, placeOrder, skusOf, summaryTo } from './users.js';
 
 const PER_MINUTE = Number(__ENV.LOAD_PER_MINUTE || 10000);
 const SHARE = Number(__ENV.LOAD_ORDER_SHARE || 0.05);

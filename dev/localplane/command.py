@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 
 from orderplane.cli.console import console, fail
-from orderplane.dev.localplane.places import default_state_dir
+from orderplane.dev.localplane.paths import default_state_dir
 from orderplane.dev.localplane.plane import remove
 
 app = typer.Typer(help="A whole Orderplane on this machine, without Docker.", no_args_is_help=True)

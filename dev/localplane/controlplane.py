@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orderplane.dev.localplane.envtest import CONTENT, ArchiveUnavailable, fetch_envtest
-from orderplane.dev.localplane.go_build import Program, build, pins
-from orderplane.dev.localplane.places import cache_dir, only_one
+from orderplane.dev.localplane.paths import cache_dir, only_one
 from orderplane.dev.localplane.progress import Progress
+from orderplane.dev.localplane.tools import Program, build, pins
 
 KUBERNETES = "1.36.2"
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")

@@ -8,13 +8,13 @@ import signal
 import sys
 from pathlib import Path
 
-from orderplane.dev.localplane.plane import ALL, Plane, Wish, remove
+from orderplane.dev.localplane.plane import ALL, Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import StartFailed
 from orderplane.dev.localplane.tools import ToolMissing
 
 
-async def host(state: Path, wish: Wish) -> None:
+async def host(state: Path, wish: PlaneSpec) -> None:
     """Keep a plane up until SIGTERM, which also ends one that is still starting or building."""
     loop = asyncio.get_running_loop()
     work = asyncio.create_task(_keep_up(state, wish))
@@ -25,7 +25,7 @@ async def host(state: Path, wish: Wish) -> None:
         await work
 
 
-async def _keep_up(state: Path, wish: Wish) -> None:
+async def _keep_up(state: Path, wish: PlaneSpec) -> None:
     async with Plane.start(state, wish, ConsoleProgress()) as plane:
         _leave_the_terminal(plane.state / "logs" / "host.log")
         await asyncio.Event().wait()
@@ -46,7 +46,7 @@ def main() -> int:
     parser.add_argument("--no-kafka", action="store_true")
     parser.add_argument("--dsn")
     given = parser.parse_args()
-    wish = Wish(
+    wish = PlaneSpec(
         processes=ALL,
         kafka=given.kafka or not given.no_kafka,
         dsn=given.dsn,

@@ -15,17 +15,21 @@ import psutil
 
 from orderplane.adapters.kubernetes.install import WebhookTarget, install, shipped_manifests
 from orderplane.adapters.postgres.migrate import migrate
-from orderplane.dev.localplane import infrastructure
-from orderplane.dev.localplane.broker import Program, kafka, kafka_program
-from orderplane.dev.localplane.certificates import Authority, write_private
+from orderplane.dev.localplane import components
+from orderplane.dev.localplane.components import MODULES, process
 from orderplane.dev.localplane.controlplane import Binaries, control_plane_binaries
-from orderplane.dev.localplane.identities import IDENTITIES, draw_tokens, token_file
+from orderplane.dev.localplane.credentials import (
+    IDENTITIES,
+    Authority,
+    draw_tokens,
+    token_file,
+    write_private,
+)
+from orderplane.dev.localplane.kafka import Program, kafka, kafka_program
 from orderplane.dev.localplane.ports import free_port
-from orderplane.dev.localplane.processes import MODULES, process
 from orderplane.dev.localplane.progress import Progress
-from orderplane.dev.localplane.supervisor import Supervisor
+from orderplane.dev.localplane.supervisor import Supervisor, use_batch_scheduling
 from orderplane.dev.localplane.tools import ToolMissing
-from orderplane.dev.localplane.turns import take_turns
 from orderplane.gateway.identity.keyring import new_key
 
 _PORTS = (
@@ -49,7 +53,7 @@ ALL = tuple(MODULES)
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PlaneSpec:
     """What a plane is to be made of.
 
     Args:
@@ -134,15 +138,15 @@ class Plane:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, state: Path, wish: Wish, progress: Progress) -> AsyncIterator["Plane"]:
+    async def start(cls, state: Path, wish: PlaneSpec, progress: Progress) -> AsyncIterator["Plane"]:
         """Start everything that is wished for; the end of the block stops it.
 
-        This process, and all that are started from here on, take turns: see `take_turns`.
+        This process, and all that are started from here on, take turns: see `use_batch_scheduling`.
 
         Raises:
             ToolMissing, StartFailed: something cannot be had or does not start; the message says what.
         """
-        take_turns()
+        use_batch_scheduling()
         await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
         plane = cls(state, _ports(state))
         # Before anything that takes long, so that `dev down` finds whom to stop.
@@ -151,7 +155,7 @@ class Plane:
             await plane._start(wish, progress)
             yield plane
 
-    async def _start(self, wish: Wish, progress: Progress) -> None:
+    async def _start(self, wish: PlaneSpec, progress: Progress) -> None:
         self._keys = _keys(self.state)
         if not self.signing_keys.exists():
             new_key(self.signing_keys)
@@ -215,33 +219,29 @@ class Plane:
             self.postgres_dsn = dsn
             return
         component, self.postgres_dsn = await asyncio.to_thread(
-            infrastructure.postgres, self.state, self._ports["postgres"]
+            components.postgres, self.state, self._ports["postgres"]
         )
         await self.supervisor.start(component)
 
-    async def _start_control_plane(self, binaries: Binaries, authority: Authority, wish: Wish) -> None:
+    async def _start_control_plane(self, binaries: Binaries, authority: Authority, wish: PlaneSpec) -> None:
         ports = self._ports
-        await self.supervisor.start(
-            infrastructure.etcd(binaries, self.state, ports["etcd"], ports["etcd-peer"])
-        )
+        await self.supervisor.start(components.etcd(binaries, self.state, ports["etcd"], ports["etcd-peer"]))
         tokens, known = draw_tokens(), self.state / "tokens.csv"
         write_private(known, token_file(tokens).encode())
         for identity, token in tokens.items():
             self._write_kubeconfig(authority.ca, identity, token)
         await self.supervisor.start(
-            infrastructure.kube_apiserver(
+            components.kube_apiserver(
                 binaries, self.state, authority, known, ports["apiserver"], ports["etcd"]
             )
         )
         if wish.with_garbage_collection:
             kubeconfig = self.kubeconfig("controller-manager")
             await self.supervisor.start(
-                infrastructure.controller_manager(
-                    binaries, kubeconfig, ports["controller-manager"], authority
-                )
+                components.controller_manager(binaries, kubeconfig, ports["controller-manager"], authority)
             )
 
-    async def _install(self, authority: Authority, wish: Wish) -> None:
+    async def _install(self, authority: Authority, wish: PlaneSpec) -> None:
         target = WebhookTarget(
             url=f"https://127.0.0.1:{self._ports['webhook-http']}",
             ca_bundle=base64.b64encode(authority.ca.read_bytes()).decode(),
@@ -303,7 +303,7 @@ async def _all_of(*starts: Awaitable[None]) -> None:
 
 def remove(state: Path) -> None:
     """Remove everything that a plane, which has stopped, has left."""
-    infrastructure.remove_postgres(state)
+    components.remove_postgres(state)
     shutil.rmtree(state, ignore_errors=True)
 
 

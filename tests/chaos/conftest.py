@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from orderplane.audit.verdict import Verdict, audit
-from orderplane.cli.world import open_world
+from orderplane.cli.backends import open_backends
 from orderplane.dev.demo.command import TEMPO
 from orderplane.dev.demo.shop import Placed
 from orderplane.dev.demo.summary import describe
-from orderplane.dev.localplane.plane import Plane, Wish, remove
-from orderplane.dev.localplane.processes import SANDBOXES
+from orderplane.dev.localplane.components import SANDBOXES
+from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.ledgers.postgres.session import session
 
@@ -37,7 +37,7 @@ async def own_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[P
     """Everything, at the demo's tempo."""
     state = tmp_path_factory.mktemp("chaos")
     try:
-        async with Plane.start(state, Wish(env=TEMPO), ConsoleProgress()) as started:
+        async with Plane.start(state, PlaneSpec(env=TEMPO), ConsoleProgress()) as started:
             yield started
     finally:
         remove(state)
@@ -45,17 +45,17 @@ async def own_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[P
 
 async def verdict_of(plane: Plane) -> Verdict:
     """The audit, once the outbox is empty."""
-    async with open_world(plane.env("admin")) as world:
+    async with open_backends(plane.env("admin")) as backends:
         async with asyncio.timeout(60):
             while True:
-                async with session(world.pool) as connection:
+                async with session(backends.pool) as connection:
                     unsaid = await connection.fetchval(
                         "SELECT count(*) FROM history WHERE published_at IS NULL"
                     )
                 if not unsaid:
                     break
                 await asyncio.sleep(0.3)
-        return await audit(world.snapshot)
+        return await audit(backends.snapshot)
 
 
 def alarms_of(plane: Plane) -> list[str]:

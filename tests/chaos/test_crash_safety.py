@@ -9,9 +9,9 @@ from functools import partial
 import aiohttp
 import pytest
 
-from orderplane.cli.world import open_world
-from orderplane.dev.demo.catalogue import MERCHANT, RECOUNTED, seed
+from orderplane.cli.backends import open_backends
 from orderplane.dev.demo.mix import Case, Story, mix
+from orderplane.dev.demo.products import MERCHANT, RECOUNTED, seed
 from orderplane.dev.demo.shop import Placed, Shop
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.errors import Transient
@@ -89,10 +89,10 @@ class Mischief:
         self.done.append("stop kafka for 20 s")
 
     async def _count_the_shelf(self) -> None:
-        async with open_world(self.plane.env("admin")) as world:
+        async with open_backends(self.plane.env("admin")) as backends:
             for _ in range(50):
                 try:
-                    await recount(world.pool, MERCHANT, RECOUNTED, 1, note="one is left")
+                    await recount(backends.pool, MERCHANT, RECOUNTED, 1, note="one is left")
                     break
                 except (Transient, StockConflict):
                     await asyncio.sleep(0.2)
@@ -142,9 +142,9 @@ def is_right(placed: Placed) -> bool:
 @pytest.mark.timeout(600)
 async def test_every_order_ends_as_its_input_calls_for(own_plane: Plane, chaos_seed: int) -> None:
     mischief = Mischief(own_plane, random.Random(chaos_seed))
-    async with open_world(own_plane.env("admin")) as world:
-        await seed(world.pool)
-        shop = Shop(own_plane.url("gateway"), world.api, world.pool, rate=RATE)
+    async with open_backends(own_plane.env("admin")) as backends:
+        await seed(backends.pool)
+        shop = Shop(own_plane.url("gateway"), backends.api, backends.pool, rate=RATE)
         async with asyncio.TaskGroup() as group:
             group.create_task(shop.place_all(cases_of(chaos_seed)))
             trouble = group.create_task(mischief.run())

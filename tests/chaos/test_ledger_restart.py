@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.dev.localplane.plane import Plane, Wish, remove
+from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.session import session, transaction
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 async def bare_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
     state = tmp_path_factory.mktemp("ledger")
     try:
-        async with Plane.start(state, Wish(processes=(), kafka=False), ConsoleProgress()) as started:
+        async with Plane.start(state, PlaneSpec(processes=(), kafka=False), ConsoleProgress()) as started:
             yield started
     finally:
         remove(state)

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from orderplane.cli.world import open_world
-from orderplane.dev.demo.catalogue import seed
+from orderplane.cli.backends import open_backends
 from orderplane.dev.demo.command import TEMPO
 from orderplane.dev.demo.mix import Story, mix
+from orderplane.dev.demo.products import seed
 from orderplane.dev.demo.shop import Shop
+from orderplane.dev.localplane.components import process
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.ports import free_port
-from orderplane.dev.localplane.processes import process
 
 from .conftest import alarms_of, story_of, verdict_of
 
@@ -36,9 +36,9 @@ async def test_two_operators_do_everything_once(own_plane: Plane, chaos_seed: in
     shares = {story: 1 for story in Story if story is not Story.RECOUNTED}
     shares[Story.GOOD] = 8
     shares[Story.CANCELLED] = 4
-    async with open_world(own_plane.env("admin")) as world:
-        await seed(world.pool)
-        shop = Shop(own_plane.url("gateway"), world.api, world.pool, rate=10.0)
+    async with open_backends(own_plane.env("admin")) as backends:
+        await seed(backends.pool)
+        shop = Shop(own_plane.url("gateway"), backends.api, backends.pool, rate=10.0)
         async with asyncio.TaskGroup() as group:
             group.create_task(shop.place_all(mix(ORDERS, chaos_seed, stories=shares)))
             # One is replaced by the other, again and again, with no moment at which only one is at work.

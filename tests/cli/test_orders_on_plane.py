@@ -12,7 +12,7 @@ import pytest
 
 from orderplane.client.accounts import register
 from orderplane.client.transport import connect
-from orderplane.dev.demo.catalogue import seed
+from orderplane.dev.demo.products import seed
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.user_store import UserStore, new_client_id
 

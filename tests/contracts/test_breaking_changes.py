@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orderplane.dev.localplane.oasdiff import find_oasdiff
 from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.localplane.tools import find_oasdiff
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

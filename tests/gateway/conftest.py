@@ -20,9 +20,9 @@ from orderplane.adapters.kubernetes.install import install
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
+from orderplane.dev.localplane.components import UNLIMITED
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.ports import free_port
-from orderplane.dev.localplane.processes import UNLIMITED
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import TokenRules, issue
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role

@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 
 from orderplane.adapters.settings import ProcessSettings
+from orderplane.dev.localplane.components import MODULES
 from orderplane.dev.localplane.ports import free_port
-from orderplane.dev.localplane.processes import MODULES
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.operator.settings import OperatorSettings
 from orderplane.webhook.settings import WebhookSettings

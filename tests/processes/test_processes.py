@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orderplane.adapters.settings import variables_of
-from orderplane.dev.localplane import infrastructure
+from orderplane.dev.localplane import components
 from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.supervisor import Supervisor
 from orderplane.gateway.identity.keyring import new_key
@@ -50,12 +50,12 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[tuple[str, Supervisor, infrastructure.Component]]:
+async def database(tmp_path: Path) -> AsyncIterator[tuple[str, Supervisor, components.Component]]:
     """A PostgreSQL that is not started yet."""
-    component, dsn = await asyncio.to_thread(infrastructure.postgres, tmp_path, free_port())
+    component, dsn = await asyncio.to_thread(components.postgres, tmp_path, free_port())
     async with Supervisor(tmp_path / "logs") as supervisor:
         yield dsn, supervisor, component
-    infrastructure.remove_postgres(tmp_path)
+    components.remove_postgres(tmp_path)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -91,7 +91,7 @@ async def test_it_waits_for_postgresql_and_ends_when_it_is_told_to(name: str, en
 
 
 async def test_who_needs_the_api_server_waits_for_it(
-    env: dict[str, str], database: tuple[str, Supervisor, infrastructure.Component]
+    env: dict[str, str], database: tuple[str, Supervisor, components.Component]
 ) -> None:
     dsn, supervisor, component = database
     await supervisor.start(component)
@@ -106,7 +106,7 @@ async def test_who_needs_the_api_server_waits_for_it(
 
 
 async def test_it_serves_once_postgresql_is_there(
-    env: dict[str, str], database: tuple[str, Supervisor, infrastructure.Component]
+    env: dict[str, str], database: tuple[str, Supervisor, components.Component]
 ) -> None:
     dsn, supervisor, component = database
     async with running("relay", {**env, "ORDERPLANE_POSTGRES_DSN": dsn}) as relay:
@@ -119,7 +119,7 @@ async def test_it_serves_once_postgresql_is_there(
 
 @pytest.mark.parametrize("name", ["gateway", "operator", "webhook"])
 async def test_without_a_kubeconfig_it_cannot_start(
-    name: str, env: dict[str, str], database: tuple[str, Supervisor, infrastructure.Component]
+    name: str, env: dict[str, str], database: tuple[str, Supervisor, components.Component]
 ) -> None:
     dsn, supervisor, component = database
     await supervisor.start(component)

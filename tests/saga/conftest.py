@@ -13,7 +13,7 @@ from kubernetes import client, config
 
 from orderplane.adapters.kubernetes.client import ApiClient, Json
 from orderplane.audit.verdict import Verdict, audit
-from orderplane.cli.world import World, open_world
+from orderplane.cli.backends import Backends, open_backends
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import child_name
@@ -91,8 +91,8 @@ class Desk:
         return self.merchant.plane
 
     @property
-    def world(self) -> World:
-        return self.merchant.world
+    def backends(self) -> Backends:
+        return self.merchant.backends
 
     async def place(self, items: Items = ((TEA, 2),), *, name: str | None = None, **more: Any) -> Json:
         """Create an Order; answers it as it was stored."""
@@ -180,17 +180,19 @@ class Desk:
 
     async def intents(self, order: Json) -> list[Any]:
         """What the payment provider knows of an order."""
-        found = [intent async for intent in self.world.payment_provider.intents()]
+        found = [intent async for intent in self.backends.payment_provider.intents()]
         return [intent for intent in found if intent.reference == order["metadata"]["uid"]]
 
     async def refunds(self, order: Json) -> list[Any]:
         """What the payment provider has given back of an order, failed ones too."""
         ids = {intent.id for intent in await self.intents(order)}
-        return [refund async for refund in self.world.payment_provider.refunds() if refund.intent_id in ids]
+        return [
+            refund async for refund in self.backends.payment_provider.refunds() if refund.intent_id in ids
+        ]
 
     async def labels(self, order: Json) -> list[Any]:
         """The parcels of an order that have a label, voided ones too."""
-        found = [parcel async for parcel in self.world.carrier.shipments()]
+        found = [parcel async for parcel in self.backends.carrier.shipments()]
         return [p for p in found if p.reference == order["metadata"]["uid"] and p.label is not None]
 
     async def cancel(self, order: Json) -> None:
@@ -264,13 +266,13 @@ async def _nothing_is_lost(running: Plane) -> AsyncIterator[None]:
 
 async def settled_verdict(plane: Plane) -> Verdict:
     """The audit once every order is over and every event is published."""
-    async with open_world(plane.env("admin")) as world:
+    async with open_backends(plane.env("admin")) as backends:
         # Where that never comes, the verdict says what is open.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                while await _is_busy(world.pool):  # noqa: ASYNC110 - nothing tells of it
+                while await _is_busy(backends.pool):  # noqa: ASYNC110 - nothing tells of it
                     await asyncio.sleep(0.3)
-        return await audit(world.snapshot)
+        return await audit(backends.snapshot)
 
 
 async def _is_busy(pool: Pool) -> bool:

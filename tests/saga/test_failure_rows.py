@@ -7,7 +7,7 @@ import pytest
 
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
-from orderplane.dev.demo.catalogue import RECOUNTED, SCARCE
+from orderplane.dev.demo.products import RECOUNTED, SCARCE
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import settle_refund_by_hand

@@ -130,7 +130,9 @@ async def test_a_forged_capture_buys_no_label(desk: Desk) -> None:
     events = await desk.history(order)
     assert "payment.success" not in events
     assert "order.shipped" not in events
-    assert [s async for s in desk.world.carrier.shipments() if s.reference == order["metadata"]["uid"]] == []
+    assert [
+        s async for s in desk.backends.carrier.shipments() if s.reference == order["metadata"]["uid"]
+    ] == []
     assert await desk.stock(MUG) == (OPENING, 0)
 
 

@@ -7,11 +7,11 @@ from itertools import pairwise
 
 import pytest
 
-from orderplane.cli.world import open_world
+from orderplane.cli.backends import open_backends
 from orderplane.client.client import Client
 from orderplane.client.transport import ApiProblem, connect
-from orderplane.dev.demo.catalogue import MERCHANT, seed
 from orderplane.dev.demo.customers import arrive
+from orderplane.dev.demo.products import MERCHANT, seed
 from orderplane.dev.localplane.plane import Plane
 
 from ..support.plane import ORDER
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 async def customer(running: Plane) -> AsyncIterator[Client]:
     """One of the demo merchant's: the gateway serves them without a hint whose they are."""
-    async with open_world(running.env("admin")) as world:
-        await seed(world.pool, MERCHANT)
+    async with open_backends(running.env("admin")) as backends:
+        await seed(backends.pool, MERCHANT)
     async with connect(running.url("gateway")) as transport:
         (arrived,) = await arrive(transport, 1)
         yield arrived.client(transport)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orderplane.dev.demo.catalogue import SCARCE
-from orderplane.dev.localplane.places import project_root
+from orderplane.dev.demo.products import SCARCE
+from orderplane.dev.localplane.paths import project_root
 
 from .conftest import MUG, OPENING, Desk, phase_is
 

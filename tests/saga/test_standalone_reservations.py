@@ -68,7 +68,7 @@ async def events(desk: Desk, uid: str) -> list[tuple[str, str, int]]:
     async with asyncio.timeout(PATIENCE):
         while True:
             found = []
-            async for record in read_all(desk.world.kafka):
+            async for record in read_all(desk.backends.kafka):
                 if (record.key or b"").decode() == uid:
                     headers = {name: value.decode() for name, value in record.headers}
                     found.append((record.topic, headers["ce_subject"], int(headers["ce_sequence"])))

@@ -8,7 +8,7 @@ import pytest
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.crds.meta import Kind
-from orderplane.dev.bench.server_metrics import count_writes
+from orderplane.dev.bench.api_writes import count_writes
 
 from .conftest import MUG, PATIENCE, TEA, Desk, phase_is
 

@@ -17,11 +17,11 @@ from argon2 import PasswordHasher
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install
-from orderplane.cli.world import World, open_world
+from orderplane.cli.backends import Backends, open_backends
 from orderplane.dev.demo import command as demo
-from orderplane.dev.demo.catalogue import seed
-from orderplane.dev.localplane.plane import Plane, Wish, remove
-from orderplane.dev.localplane.processes import UNLIMITED
+from orderplane.dev.demo.products import seed
+from orderplane.dev.localplane.components import UNLIMITED
+from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import TokenRules, issue
@@ -68,7 +68,7 @@ class Merchant:
 
     name: str
     plane: Plane
-    world: World
+    backends: Backends
 
     @property
     def from_own_address(self) -> dict[str, str]:
@@ -79,12 +79,12 @@ class Merchant:
     @property
     def api(self) -> ApiClient:
         """As the administrator."""
-        return self.world.api
+        return self.backends.api
 
     @property
     def pool(self) -> Pool:
         """The ledgers."""
-        return self.world.pool
+        return self.backends.pool
 
     async def caller(self, role: Role, *, of: str | None = None) -> Caller:
         """Somebody new, of this merchant or another, whose password is `PASSWORD`."""
@@ -105,15 +105,15 @@ class Merchant:
 async def merchant_on(plane: Plane) -> AsyncIterator[Merchant]:
     """A new merchant with products and stock."""
     name = await make_namespace(plane)
-    async with open_world(plane.env("admin")) as world:
-        await seed(world.pool, name)
-        yield Merchant(name, plane, world)
+    async with open_backends(plane.env("admin")) as backends:
+        await seed(backends.pool, name)
+        yield Merchant(name, plane, backends)
 
 
 @asynccontextmanager
 async def bare_plane(state: Path) -> AsyncIterator[Plane]:
     """etcd, kube-apiserver and PostgreSQL with everything installed, and no process of the product."""
-    async with _started(state, Wish(processes=(), kafka=False)) as plane:
+    async with _started(state, PlaneSpec(processes=(), kafka=False)) as plane:
         yield plane
 
 
@@ -122,12 +122,12 @@ async def whole_plane(state: Path) -> AsyncIterator[Plane]:
     """Every process, Kafka and garbage collection, with the settings of `TEMPO`."""
     gateway = {**UNLIMITED, "ORDERPLANE_TRUSTED_PROXIES": "127.0.0.0/8"}
     env: Mapping[str, Mapping[str, str]] = {**TEMPO, "gateway": gateway}
-    async with _started(state, Wish(env=env, with_garbage_collection=True)) as plane:
+    async with _started(state, PlaneSpec(env=env, with_garbage_collection=True)) as plane:
         yield plane
 
 
 @asynccontextmanager
-async def _started(state: Path, spec: Wish) -> AsyncIterator[Plane]:
+async def _started(state: Path, spec: PlaneSpec) -> AsyncIterator[Plane]:
     try:
         async with Plane.start(state, spec, ConsoleProgress()) as plane:
             yield plane

@@ -15,7 +15,7 @@ import yaml
 
 from orderplane.crds.defaults import customer_hash, order_manifest
 from orderplane.crds.order import Item
-from orderplane.dev.localplane.places import project_root
+from orderplane.dev.localplane.paths import project_root
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.pricing import PriceRule, Product, quote
 

@@ -3,7 +3,7 @@
 import sys
 
 from orderplane.dev.sandbox.carrier.app import build
-from orderplane.dev.sandbox.carrier.parcels import Pace
+from orderplane.dev.sandbox.carrier.shipments import Pace
 from orderplane.dev.sandbox.exchange import Surface
 from orderplane.dev.sandbox.process import run, seconds
 from orderplane.dev.sandbox.store import Store

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import web
 
-from orderplane.dev.sandbox.carrier import parcels, pickups
-from orderplane.dev.sandbox.carrier.parcels import No, Pace, Shipment, Tracked
-from orderplane.dev.sandbox.carrier.pickups import Batch, Pickup
+from orderplane.dev.sandbox.carrier import shipments
+from orderplane.dev.sandbox.carrier.shipments import Batch, No, Pace, Pickup, Shipment, Tracked
 from orderplane.dev.sandbox.carrier.wire import (
     Dialect,
     answer,
@@ -41,9 +40,9 @@ class Carrier:
 
     def __init__(self, store: Store, pace: Pace) -> None:
         self._pace = pace
-        self._shipments = store.table("shipment", parcels.read_shipment)
-        self._batches = store.table("batch", pickups.read_batch)
-        self._pickups = store.table("pickup", pickups.read_pickup)
+        self._shipments = store.table("shipment", shipments.read_shipment)
+        self._batches = store.table("batch", shipments.read_batch)
+        self._pickups = store.table("pickup", shipments.read_pickup)
         self._stumbles = store.table("stumble", dict)
         self._by_code = {s.tracking_code: s.id for s in self._shipments.values()}
         self._by_tracker = {s.tracker_id: s.id for s in self._shipments.values()}
@@ -64,7 +63,7 @@ class Carrier:
             parcel=parcel,
             options=given.get("options") or {},
         )
-        parcels.check_address(shipment.street)
+        shipments.check_address(shipment.street)
         if "Bottle" in shipment.street and self._stumbles_at(shipment.reference or ""):
             return Dialect().broken()
         self._by_code[shipment.tracking_code] = self._by_tracker[shipment.tracker_id] = shipment.id
@@ -76,16 +75,16 @@ class Carrier:
         rate = _object(_document(body), "rate")
         is_first = shipment.buys == 0
         if "Fog" in shipment.street and is_first:
-            self._shipments.put(shipment.id, parcels.touched(shipment))
+            self._shipments.put(shipment.id, shipments.touched(shipment))
             return SILENT
-        reply = self._told(parcels.buy(shipment, str(rate.get("id")), time.time()))
+        reply = self._told(shipments.buy(shipment, str(rate.get("id")), time.time()))
         if "Ferry" in shipment.street and is_first:
             return Reply(reply.status, reply.body, is_silent=True)
         return reply
 
     async def void(self, request: web.Request, _: bytes) -> Reply:
         """POST /v2/shipments/{id}/refund"""
-        return self._told(parcels.void(_found(self._shipments, request), time.time(), self._pace))
+        return self._told(shipments.void(_found(self._shipments, request), time.time(), self._pace))
 
     async def shipment(self, request: web.Request, _: bytes) -> Reply:
         """GET /v2/shipments/{id}"""
@@ -165,7 +164,7 @@ class Carrier:
     async def buy_pickup(self, request: web.Request, body: bytes) -> Reply:
         """POST /v2/pickups/{id}/buy"""
         given = _document(body)
-        booked = pickups.book(
+        booked = shipments.book(
             _found(self._pickups, request), _text(given, "carrier"), _text(given, "service")
         )
         return answer(pickup_document(self._pickups.put(booked.id, booked)))
@@ -185,7 +184,7 @@ class Carrier:
         if shipment is None:
             raise LookupError("no label has this tracking_code")
         now = time.time()
-        shipment = parcels.scan(shipment, Tracked(_text(given, "status")), now)
+        shipment = shipments.scan(shipment, Tracked(_text(given, "status")), now)
         return tracker_document(self._shipments.put(shipment.id, shipment), now, self._pace)
 
     def _told(self, shipment: Shipment, status: int = 200) -> Reply:

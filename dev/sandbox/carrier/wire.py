@@ -8,8 +8,13 @@ from typing import Any
 
 import orjson
 
-from orderplane.dev.sandbox.carrier.parcels import (
+from orderplane.dev.sandbox.carrier.shipments import (
+    CARRIER,
+    CENTS,
+    SERVICE,
+    Batch,
     Pace,
+    Pickup,
     Rate,
     Shipment,
     history,
@@ -17,7 +22,6 @@ from orderplane.dev.sandbox.carrier.parcels import (
     tracked,
     void_status,
 )
-from orderplane.dev.sandbox.carrier.pickups import CARRIER, CENTS, SERVICE, Batch, Pickup
 from orderplane.dev.sandbox.exchange import Reply
 
 

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from orderplane.dev.sandbox.exchange import Exchange, Reply, Surface
 from orderplane.dev.sandbox.faults import read_faults
-from orderplane.dev.sandbox.mail.letters import document_of, summary_of
 from orderplane.dev.sandbox.mail.server import Line, Postbox, Trouble
+from orderplane.dev.sandbox.mail.wire import document_of, summary_of
 from orderplane.dev.sandbox.store import Store
 
 

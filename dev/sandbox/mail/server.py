@@ -11,7 +11,7 @@ from enum import StrEnum
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from orderplane.dev.sandbox.faults import Faults
-from orderplane.dev.sandbox.mail.letters import Mail
+from orderplane.dev.sandbox.mail.wire import Mail
 from orderplane.dev.sandbox.store import Store
 
 BOUNCED, GREYLISTED, CUT_OFF = "bounced", "greylisted", "cut-off"

@@ -10,10 +10,18 @@ import orjson
 from aiohttp import web
 
 from orderplane.dev.sandbox.exchange import SILENT, Exchange, Handler, Operation, Perform, Reply, Surface
-from orderplane.dev.sandbox.payments import money
-from orderplane.dev.sandbox.payments.keys import Keys
-from orderplane.dev.sandbox.payments.magic import METHODS, Method, Quirk
-from orderplane.dev.sandbox.payments.money import Intent, Refund, Status, TooMuch, WrongState
+from orderplane.dev.sandbox.payments import intents
+from orderplane.dev.sandbox.payments.idempotency import Keys
+from orderplane.dev.sandbox.payments.intents import (
+    METHODS,
+    Intent,
+    Method,
+    Quirk,
+    Refund,
+    Status,
+    TooMuch,
+    WrongState,
+)
 from orderplane.dev.sandbox.payments.wire import (
     Dialect,
     Form,
@@ -38,8 +46,8 @@ class Payments:
     """
 
     def __init__(self, store: Store, *, slow_seconds: float, keep: float) -> None:
-        self._intents = store.table("intent", money.read_intent)
-        self._refunds = store.table("refund", money.read_refund)
+        self._intents = store.table("intent", intents.read_intent)
+        self._refunds = store.table("refund", intents.read_refund)
         self._stumbles = store.table("stumble", dict)
         self._keys = Keys(store, keep)
         self._slow_seconds = slow_seconds
@@ -91,7 +99,7 @@ class Payments:
     async def cancel(self, request: web.Request, _: bytes) -> Reply:
         """POST /v1/payment_intents/{id}/cancel"""
         try:
-            return self._told(money.cancel(self._intent(request.match_info["id"]), time.time()))
+            return self._told(intents.cancel(self._intent(request.match_info["id"]), time.time()))
         except WrongState as problem:
             raise _unexpected_state(problem) from problem
 
@@ -115,7 +123,7 @@ class Payments:
         earlier = self._refunds_of.setdefault(intent.id, [])
         now = time.time()
         try:
-            refund = money.refund(
+            refund = intents.refund(
                 f"re_{secrets.token_hex(12)}",
                 intent,
                 _behaviour(intent.method),
@@ -160,11 +168,11 @@ class Payments:
             await asyncio.sleep(self._slow_seconds)
             intent = self._intent(intent.id)
         if method.quirk is Quirk.SILENT_BEFORE_CHARGE and is_first:
-            self._intents.put(intent.id, money.touched(intent))
+            self._intents.put(intent.id, intents.touched(intent))
             return SILENT
         now = time.time()
         try:
-            intent = self._intents.put(intent.id, money.confirm(intent, method, now))
+            intent = self._intents.put(intent.id, intents.confirm(intent, method, now))
         except WrongState as problem:
             raise _unexpected_state(problem) from problem
         if intent.failure:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from orderplane.dev.sandbox.exchange import Reply
-from orderplane.dev.sandbox.payments.money import Intent, Refund, RefundStatus, Status, seen
+from orderplane.dev.sandbox.payments.intents import Intent, Refund, RefundStatus, Status, seen
 
 T = TypeVar("T")
 

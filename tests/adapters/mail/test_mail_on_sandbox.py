@@ -12,7 +12,7 @@ from aiosmtpd.smtp import AuthResult
 
 from orderplane.adapters.mail.mailpit import MailpitReader
 from orderplane.adapters.mail.smtp import SmtpServer
-from orderplane.dev.localplane.certificates import Authority
+from orderplane.dev.localplane.credentials import Authority
 from orderplane.dev.localplane.ports import free_port
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 

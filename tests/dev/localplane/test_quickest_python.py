@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from orderplane.dev.localplane.places import project_root
+from orderplane.dev.localplane.paths import project_root
 
 
 @pytest.fixture(scope="module")

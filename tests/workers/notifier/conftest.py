@@ -22,10 +22,10 @@ from orderplane.adapters.sms.twilio import TwilioSms
 from orderplane.audit import notifications
 from orderplane.audit.collect import TABLES, read_tables
 from orderplane.audit.snapshot import Snapshot, Violation
-from orderplane.dev.localplane import infrastructure
-from orderplane.dev.localplane.broker import kafka, kafka_program
+from orderplane.dev.localplane import components
+from orderplane.dev.localplane.components import process
+from orderplane.dev.localplane.kafka import kafka, kafka_program
 from orderplane.dev.localplane.ports import free_port
-from orderplane.dev.localplane.processes import process
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import Supervisor
 from orderplane.events.notifications import Channel, message_reference
@@ -230,7 +230,7 @@ async def _opened(state: Path) -> AsyncIterator[House]:
     }
     program = await kafka_program(ConsoleProgress())
     broker = kafka(program, state, ports["kafka"], ports["controller"])
-    database, dsn = infrastructure.postgres(state, ports["postgres"])
+    database, dsn = components.postgres(state, ports["postgres"])
     env = {
         "ORDERPLANE_POSTGRES_DSN": dsn,
         "ORDERPLANE_KAFKA": f"127.0.0.1:{ports['kafka']}",
@@ -264,7 +264,7 @@ async def kept_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     state = tmp_path_factory.mktemp("notifier")
     async with _opened(state) as house:
         yield house
-    infrastructure.remove_postgres(state)
+    components.remove_postgres(state)
 
 
 @pytest.fixture

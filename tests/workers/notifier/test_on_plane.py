@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from orderplane.audit.verdict import audit
-from orderplane.cli.world import open_world
-from orderplane.dev.demo.catalogue import seed
+from orderplane.cli.backends import open_backends
 from orderplane.dev.demo.messages import collect_messages
 from orderplane.dev.demo.mix import Story, mix
+from orderplane.dev.demo.products import seed
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.localplane.plane import Plane
 
@@ -18,9 +18,9 @@ STORIES = {Story.GOOD: 4, Story.DECLINED: 1, Story.ADDRESS_REFUSED: 1, Story.CAN
 
 
 async def test_orders_complete_while_no_message_can_be_sent(running: Plane) -> None:
-    async with open_world(running.env("admin")) as world:
-        await seed(world.pool)
-        shop = Shop(running.url("gateway"), world.api, world.pool)
+    async with open_backends(running.env("admin")) as backends:
+        await seed(backends.pool)
+        shop = Shop(running.url("gateway"), backends.api, backends.pool)
         await shop.open()
         await running.supervisor.stop("mail")
         await running.supervisor.stop("sms")
@@ -32,9 +32,9 @@ async def test_orders_complete_while_no_message_can_be_sent(running: Plane) -> N
         finally:
             await running.supervisor.start("mail")
             await running.supervisor.start("sms")
-        messages = await collect_messages(world.pool, world.channels, seconds=60)
+        messages = await collect_messages(backends.pool, backends.channels, seconds=60)
         assert (messages.missing, messages.repeated) == ((), ())
         assert messages.arrived["email"]["order.created"] > 0
         assert messages.arrived["sms"]["order.shipped"] > 0
-        verdict = await audit(world.snapshot)
+        verdict = await audit(backends.snapshot)
         assert verdict.is_clean, verdict.violations

@@ -18,10 +18,10 @@ import pytest
 
 from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.postgres.migrate import migrate
-from orderplane.dev.localplane import infrastructure
-from orderplane.dev.localplane.broker import kafka, kafka_program
+from orderplane.dev.localplane import components
+from orderplane.dev.localplane.components import process
+from orderplane.dev.localplane.kafka import kafka, kafka_program
 from orderplane.dev.localplane.ports import free_port
-from orderplane.dev.localplane.processes import process
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import Component, Supervisor
 from orderplane.events.types import EventType
@@ -171,12 +171,12 @@ async def kept_stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
     state = tmp_path_factory.mktemp("relay")
     port = free_port()
     broker = kafka(await kafka_program(ConsoleProgress()), state, port, free_port())
-    database, dsn = infrastructure.postgres(state, free_port())
+    database, dsn = components.postgres(state, free_port())
     async with Supervisor(state / "logs") as supervisor:
         await supervisor.start(database)
         await supervisor.start(broker)
         yield Stage(supervisor, state, dsn, dsn, f"127.0.0.1:{port}")
-    infrastructure.remove_postgres(state)
+    components.remove_postgres(state)
 
 
 @pytest.fixture

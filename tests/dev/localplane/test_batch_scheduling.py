@@ -8,8 +8,8 @@ import pytest
 ASK = "import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
 START = f"""
 import subprocess, sys
-from orderplane.dev.localplane.turns import take_turns
-take_turns()
+from orderplane.dev.localplane.supervisor import use_batch_scheduling
+use_batch_scheduling()
 subprocess.run([sys.executable, "-c", {ASK!r}], check=True)
 """
 

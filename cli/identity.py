@@ -1,6 +1,7 @@
-"""`orderplane users` and `orderplane clients`: the first accounts of a merchant."""
+"""`orderplane users`, `clients` and `keys`: accounts of a merchant, and the keys that sign access tokens."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, fail, need, run
 from orderplane.gateway.identity.grants import new_secret
+from orderplane.gateway.identity.keyring import new_key
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.requests import Email, Merchant, Password
 from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_client_id, new_user_id
@@ -16,6 +18,8 @@ from orderplane.gateway.principal import Role
 
 users = typer.Typer(help="People who run a shop.", no_args_is_help=True)
 clients = typer.Typer(help="Services that call on their own behalf.", no_args_is_help=True)
+
+keys = typer.Typer(help="The keys that sign access tokens.", no_args_is_help=True)
 
 MerchantOption = Annotated[str, typer.Option(help="Whose account it is: a namespace.")]
 
@@ -105,3 +109,30 @@ def _check(kind: Any, value: str, what: str) -> None:
         TypeAdapter(kind).validate_python(value)
     except ValidationError as problem:
         fail(f"Wrong: {what}. {problem.errors()[0]['msg']}.", code=2)
+
+
+@keys.callback()
+def _keys() -> None:
+    """The keys that sign access tokens."""
+
+
+@keys.command()
+def new(
+    folder: Annotated[
+        Path, typer.Argument(help="ORDERPLANE_SIGNING_KEYS, or where its Secret is made from.")
+    ],
+) -> None:
+    """Make a P-256 key in a file of its own, readable by its owner alone.
+
+    To rotate: make one, wait until every front door has it and a quarter of an hour more, then remove the
+    old file.
+
+    Example:
+
+        orderplane keys new ./signing-keys
+    """
+    try:
+        made = new_key(folder)
+    except OSError as problem:
+        fail(f"No key was made: {problem}")
+    console.print(f"{made} signs in a minute, wherever it is mounted.", soft_wrap=True)

@@ -1,11 +1,14 @@
-"""The raw write ceiling: the writes of a saga by a bare client, with nothing behind them."""
+"""Writes to the API server: counted by its own metrics, and repeated by a bare client to find the ceiling."""
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.controllers.order.children import manifest_of
@@ -107,3 +110,21 @@ def _event(order: Order, reason: str) -> dict[str, Any]:
         "note": "As long as a real one is, more or less.",
         "type": "Normal",
     }
+
+
+WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_RESOURCES = frozenset({"orders", "reservations", "payments", "shipments", "events"})
+
+
+async def count_writes(api: ApiClient) -> Counter[str]:
+    """How many writes of each kind the server has answered so far, as `verb resource[/subresource]`."""
+    text = await api.metrics()
+    counts: Counter[str] = Counter()
+    wanted = (line for line in text.splitlines() if line.startswith("apiserver_request_total"))
+    for family in text_string_to_metric_families("\n".join(wanted) + "\n"):
+        for sample in family.samples:
+            labels = sample.labels
+            if labels["verb"] in WRITES and labels["resource"] in _RESOURCES:
+                sub = f"/{labels['subresource']}" if labels["subresource"] else ""
+                counts[f"{labels['verb']} {labels['resource']}{sub}"] += int(sample.value)
+    return counts

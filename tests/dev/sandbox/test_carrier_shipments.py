@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from orderplane.dev.sandbox.carrier import parcels, pickups
-from orderplane.dev.sandbox.carrier.parcels import No, Pace, Shipment, Tracked, Void
+from orderplane.dev.sandbox.carrier import shipments
+from orderplane.dev.sandbox.carrier.shipments import No, Pace, Shipment, Tracked, Void
 
 NOW = 1_000.0
 PACE = Pace(transit=10, delivery=5, refund=3)
@@ -17,27 +17,27 @@ def shipment(street="Main Street 1"):
 
 def bought(street="Main Street 1"):
     made = shipment(street)
-    return parcels.buy(made, parcels.rates(made)[0].id, NOW)
+    return shipments.buy(made, shipments.rates(made)[0].id, NOW)
 
 
 def test_rates_are_stable_and_grow_with_the_weight():
     made = shipment()
-    assert parcels.rates(made) == parcels.rates(made)
+    assert shipments.rates(made) == shipments.rates(made)
     heavy = replace(made, parcel={"weight": 80.0})
-    assert all(h.cents > m.cents for h, m in zip(parcels.rates(heavy), parcels.rates(made), strict=True))
+    assert all(h.cents > m.cents for h, m in zip(shipments.rates(heavy), shipments.rates(made), strict=True))
 
 
 @pytest.mark.parametrize(
     ("made", "rate", "code"),
     [
-        (bought(), parcels.rates(shipment())[0].id, "SHIPMENT.POSTAGE.EXISTS"),
+        (bought(), shipments.rates(shipment())[0].id, "SHIPMENT.POSTAGE.EXISTS"),
         (shipment(), "rate_of_another", "SHIPMENT.RATE.UNAVAILABLE"),
-        (shipment("Island 1"), parcels.rates(shipment())[0].id, "SHIPMENT.POSTAGE.FAILURE"),
+        (shipment("Island 1"), shipments.rates(shipment())[0].id, "SHIPMENT.POSTAGE.FAILURE"),
     ],
 )
 def test_a_label_is_refused(made, rate, code):
     with pytest.raises(No) as no:
-        parcels.buy(made, rate, NOW)
+        shipments.buy(made, rate, NOW)
     assert no.value.code == code
 
 
@@ -53,8 +53,8 @@ def test_a_label_is_refused(made, rate, code):
     ],
 )
 def test_a_parcel_moves_by_the_clock(after, where):
-    assert parcels.tracked(bought(), NOW + after, PACE) is where
-    assert parcels.tracked(shipment(), NOW + after, PACE) is Tracked.UNKNOWN
+    assert shipments.tracked(bought(), NOW + after, PACE) is where
+    assert shipments.tracked(shipment(), NOW + after, PACE) is Tracked.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -68,35 +68,35 @@ def test_a_parcel_moves_by_the_clock(after, where):
     ],
 )
 def test_a_void_is_answered_and_a_dead_label_never_moves(street, after, answer, later):
-    voided = parcels.void(bought(street), NOW + after, PACE)
+    voided = shipments.void(bought(street), NOW + after, PACE)
     assert voided.void is answer
-    assert parcels.tracked(voided, NOW + 9999, PACE) is later
+    assert shipments.tracked(voided, NOW + 9999, PACE) is later
 
 
 def test_a_submitted_void_is_refunded_later_and_stays():
-    voided = parcels.void(bought(), NOW, PACE)
-    assert parcels.void_status(voided, NOW + 2.9, PACE) is Void.SUBMITTED
-    assert parcels.void_status(voided, NOW + 3, PACE) is Void.REFUNDED
-    assert parcels.void(voided, NOW + 50, PACE) == voided
+    voided = shipments.void(bought(), NOW, PACE)
+    assert shipments.void_status(voided, NOW + 2.9, PACE) is Void.SUBMITTED
+    assert shipments.void_status(voided, NOW + 3, PACE) is Void.REFUNDED
+    assert shipments.void(voided, NOW + 50, PACE) == voided
 
 
 def test_there_is_nothing_to_void_without_a_label():
     with pytest.raises(No):
-        parcels.void(shipment(), NOW, PACE)
+        shipments.void(shipment(), NOW, PACE)
 
 
 def test_a_forced_scan_wins_over_the_clock_from_then_on():
-    forced = parcels.scan(bought(), Tracked.RETURN_TO_SENDER, NOW + 12)
-    assert parcels.tracked(forced, NOW + 11, PACE) is Tracked.IN_TRANSIT
-    assert parcels.tracked(forced, NOW + 9999, PACE) is Tracked.RETURN_TO_SENDER
+    forced = shipments.scan(bought(), Tracked.RETURN_TO_SENDER, NOW + 12)
+    assert shipments.tracked(forced, NOW + 11, PACE) is Tracked.IN_TRANSIT
+    assert shipments.tracked(forced, NOW + 9999, PACE) is Tracked.RETURN_TO_SENDER
     with pytest.raises(No):
-        parcels.scan(shipment(), Tracked.IN_TRANSIT, NOW)
+        shipments.scan(shipment(), Tracked.IN_TRANSIT, NOW)
 
 
 def test_a_pickup_is_booked_once():
-    pickup = pickups.Pickup("pickup_0123456789abcdef", NOW, "b-1", ("shp_1",), ("a", "b"))
-    booked = pickups.book(pickup, pickups.CARRIER, pickups.SERVICE)
+    pickup = shipments.Pickup("pickup_0123456789abcdef", NOW, "b-1", ("shp_1",), ("a", "b"))
+    booked = shipments.book(pickup, shipments.CARRIER, shipments.SERVICE)
     assert booked.confirmation
-    for again, carrier in ((booked, pickups.CARRIER), (pickup, "Another")):
+    for again, carrier in ((booked, shipments.CARRIER), (pickup, "Another")):
         with pytest.raises(No):
-            pickups.book(again, carrier, pickups.SERVICE)
+            shipments.book(again, carrier, shipments.SERVICE)

@@ -1,21 +1,22 @@
-"""`orderplane crds`: the resource definitions and policies of a cluster."""
+"""`orderplane crds` and `orderplane migrate`: what a cluster and a database need before a process starts."""
 
 from typing import Annotated
 
 import typer
 
 from orderplane.adapters.kubernetes.install import install, shipped_manifests
-from orderplane.cli.console import console, run
+from orderplane.adapters.postgres.migrate import migrate as migrate_database
+from orderplane.cli.console import console, need, run
 
-app = typer.Typer(help="Resource definitions.", no_args_is_help=True)
+crds = typer.Typer(help="Resource definitions.", no_args_is_help=True)
 
 
-@app.callback()
+@crds.callback()
 def _group() -> None:
     """Resource definitions."""
 
 
-@app.command("install")
+@crds.command("install")
 def install_command(
     context: Annotated[str | None, typer.Option(help="A context of your kubeconfig.")] = None,
     with_policies: Annotated[
@@ -31,3 +32,14 @@ def install_command(
     files = shipped_manifests(with_policies=with_policies)
     for name in run(install(files, kubeconfig=None, context=context)):
         console.print(name, markup=False, soft_wrap=True)
+
+
+def migrate() -> None:
+    """Bring the database of `ORDERPLANE_POSTGRES_DSN` up to the newest schema.
+
+    Example:
+
+        eval "$(orderplane dev env)" && orderplane migrate
+    """
+    applied = run(migrate_database(need("ORDERPLANE_POSTGRES_DSN")))
+    console.print(f"{applied} migrations applied." if applied else "Up to date.")

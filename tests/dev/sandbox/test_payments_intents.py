@@ -5,9 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from orderplane.dev.sandbox.payments import money
-from orderplane.dev.sandbox.payments.magic import METHODS, Method, Refunding
-from orderplane.dev.sandbox.payments.money import Intent, RefundStatus, Status, TooMuch, WrongState
+from orderplane.dev.sandbox.payments import intents
+from orderplane.dev.sandbox.payments.intents import (
+    METHODS,
+    Intent,
+    Method,
+    Refunding,
+    RefundStatus,
+    Status,
+    TooMuch,
+    WrongState,
+)
 
 NOW = 1_000.0
 INTENT = Intent("pi_1", 500, "eur", "pm_card_visa", 900)
@@ -27,46 +35,46 @@ def standing(status, **changes):
     ],
 )
 def test_a_confirm_does_what_its_method_says(method, status, received):
-    confirmed = money.confirm(INTENT, method, NOW)
+    confirmed = intents.confirm(INTENT, method, NOW)
     assert (confirmed.status, confirmed.received, confirmed.confirms) == (status, received, 1)
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELED, Status.REQUIRES_PAYMENT_METHOD])
 def test_an_intent_takes_money_at_most_once(status):
     with pytest.raises(WrongState):
-        money.confirm(standing(status), Method(), NOW)
+        intents.confirm(standing(status), Method(), NOW)
 
 
-@pytest.mark.parametrize("again", [NOW, NOW + money.PENDING_SECONDS])
+@pytest.mark.parametrize("again", [NOW, NOW + intents.PENDING_SECONDS])
 def test_what_is_processing_cannot_be_confirmed_or_cancelled(again):
-    processing = money.confirm(INTENT, Method(is_processing=True), NOW)
+    processing = intents.confirm(INTENT, Method(is_processing=True), NOW)
     with pytest.raises(WrongState):
-        money.confirm(processing, Method(), again)
+        intents.confirm(processing, Method(), again)
     with pytest.raises(WrongState):
-        money.cancel(processing, again)
+        intents.cancel(processing, again)
 
 
 def test_processing_succeeds_by_the_clock():
-    processing = money.confirm(INTENT, Method(is_processing=True), NOW)
-    assert money.seen(processing, NOW + money.PENDING_SECONDS - 0.01).received == 0
-    assert money.seen(processing, NOW + money.PENDING_SECONDS).received == 500
+    processing = intents.confirm(INTENT, Method(is_processing=True), NOW)
+    assert intents.seen(processing, NOW + intents.PENDING_SECONDS - 0.01).received == 0
+    assert intents.seen(processing, NOW + intents.PENDING_SECONDS).received == 500
 
 
 @pytest.mark.parametrize(
     "status", [Status.REQUIRES_CONFIRMATION, Status.REQUIRES_PAYMENT_METHOD, Status.REQUIRES_ACTION]
 )
 def test_what_took_no_money_can_be_cancelled(status):
-    assert money.cancel(standing(status), NOW).status is Status.CANCELED
+    assert intents.cancel(standing(status), NOW).status is Status.CANCELED
 
 
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELED])
 def test_what_is_over_cannot_be_cancelled(status):
     with pytest.raises(WrongState):
-        money.cancel(standing(status), NOW)
+        intents.cancel(standing(status), NOW)
 
 
 def refund(intent=None, earlier=(), amount=None, refunding=Refunding.AT_ONCE, now=NOW):
-    return money.refund(
+    return intents.refund(
         "re_1", intent or standing(Status.SUCCEEDED), Method(refunding=refunding), earlier,
         amount=amount, metadata={}, now=now,
     )  # fmt: skip
@@ -89,7 +97,7 @@ def test_only_taken_money_is_given_back(status):
 def test_a_refund_settles_by_the_clock(refunding, at_first, later):
     given = refund(refunding=refunding)
     assert given.status(NOW) is at_first
-    assert given.status(NOW + money.PENDING_SECONDS) is later
+    assert given.status(NOW + intents.PENDING_SECONDS) is later
 
 
 def test_no_more_is_given_back_than_was_taken():
@@ -106,7 +114,7 @@ def test_a_pending_refund_holds_its_amount_and_a_failed_one_does_not():
     failing = refund(refunding=Refunding.FAILS)
     with pytest.raises(TooMuch):
         refund(earlier=[failing])
-    assert refund(earlier=[failing], now=NOW + money.PENDING_SECONDS).amount == 500
+    assert refund(earlier=[failing], now=NOW + intents.PENDING_SECONDS).amount == 500
 
 
 def test_every_magic_method_is_a_token_the_contract_admits():

@@ -18,7 +18,7 @@ from orderplane.workers.notifier.channels import Outgoing
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Backends:
     """Open connections to all that Orderplane touches.
 
     Args:
@@ -40,7 +40,7 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(env: dict[str, str]) -> AsyncIterator[World]:
+async def open_backends(env: dict[str, str]) -> AsyncIterator[Backends]:
     """Connect to what `env` (`ORDERPLANE_*`, and the usual `KUBECONFIG`) names.
 
     `ORDERPLANE_MAILBOX_URL` and `_KEY` (`user:password`) are those of a mail sink, `ORDERPLANE_SMS_KEY` and
@@ -63,7 +63,7 @@ async def open_world(env: dict[str, str]) -> AsyncIterator[World]:
             AsyncExitStack() as stack,
         ):
             channels = await _channels(env, stack)
-            yield World(api, pool, payment_provider, carrier, env.get("ORDERPLANE_KAFKA", ""), channels)
+            yield Backends(api, pool, payment_provider, carrier, env.get("ORDERPLANE_KAFKA", ""), channels)
     finally:
         await pool.close()
 

@@ -1,6 +1,8 @@
-"""A certificate authority for one plane, and the certificates that its servers show."""
+"""Credentials of one plane: a certificate authority, serving certificates, and the tokens of its users."""
 
 import ipaddress
+import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -92,3 +94,32 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+IDENTITIES: dict[str, tuple[str, str | None]] = {
+    # The kubeconfig's name: the user's name, and its group.
+    "admin": ("admin", "system:masters"),
+    "operator": ("orderplane:operator", None),
+    "gateway": ("orderplane:gateway", None),
+    "webhook": ("orderplane:webhook", None),
+    "audit": ("orderplane:audit", None),
+    "merchant": ("merchant-demo", "orderplane:merchants"),
+    "controller-manager": ("system:kube-controller-manager", None),
+}
+
+
+def draw_tokens() -> dict[str, str]:
+    """A new token for each identity."""
+    return {identity: secrets.token_urlsafe(32) for identity in IDENTITIES}
+
+
+def token_file(tokens: Mapping[str, str]) -> str:
+    """What the API server reads: token, user, uid and group of each.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#static-token-file
+    """
+    lines = []
+    for identity, token in tokens.items():
+        user, group = IDENTITIES[identity]
+        lines.append(",".join([token, user, identity, *([group] if group else [])]))
+    return "\n".join(lines) + "\n"

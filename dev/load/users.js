@@ -4,7 +4,7 @@ import http from 'k6/http';
 import { SharedArray } from 'k6/data';
 
 export const BASE = __ENV.ORDERPLANE_GATEWAY;
-export const PEOPLE = new SharedArray('people', () => JSON.parse(open(__ENV.ORDERPLANE_PEOPLE)));
+export const PEOPLE = new SharedArray('people', () => JSON.parse(open(__ENV.ORDERPLANE_USERS)));
 
 // Everybody is somebody else at another address, as seen past the proxy that k6 plays.
 export function me() {
