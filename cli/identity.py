@@ -124,7 +124,7 @@ def new(
 ) -> None:
     """Make a P-256 key in a file of its own, readable by its owner alone.
 
-    To rotate: make one, wait until every front door has it and a quarter of an hour more, then remove the
+    To rotate: make one, wait until every gateway has it and a quarter of an hour more, then remove the
     old file.
 
     Example:

@@ -254,7 +254,7 @@ async def write_users(plane: Plane, pool: Pool, count: int, file: Path) -> None:
     """Make `count` accounts and write them down for k6: token, address and role of each.
 
     Nobody can log in as one of them: hashing hundreds of passwords would cost a minute and show nothing
-    here. The tokens are the front door's own, good for a quarter of an hour.
+    here. The tokens are the gateway's own, good for a quarter of an hour.
     """
     people = UserStore(pool)
     ring, rules = KeyRing(plane.signing_keys), TokenRules(plane.url("gateway"), "orderplane")

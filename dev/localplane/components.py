@@ -212,7 +212,7 @@ MODULES = {
 """In the order in which they are started."""
 
 UNLIMITED = {"ORDERPLANE_RATE_LIMITS": "off", "ORDERPLANE_SHED_AFTER_SECONDS": "off"}
-"""For a front door where not the front door is what is measured or tested."""
+"""For a gateway where not the gateway is what is measured or tested."""
 
 SANDBOXES = frozenset({"payments", "carrier", "mail", "sms"})
 
