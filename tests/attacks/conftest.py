@@ -1,4 +1,4 @@
-"""The gateway of the running plane, as somebody who means no good sees it."""
+"""The gateway of the running plane, as an attacker sees it."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Tokens that are not ours, at the real gateway; tests/identity has every way in detail."""
+"""Forged tokens at the real gateway; tests/gateway/identity has every case in detail."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What is sent is data: not SQL, not a path, not a log line, not a role, not a price."""
+"""Input is only data: never SQL, a path, a log line, a role or a price."""
 
 import base64
 import hashlib

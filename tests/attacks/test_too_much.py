@@ -1,4 +1,4 @@
-"""Too large, too deep, too slow: refused while everybody else is served."""
+"""Too large, too deep, too slow: refused while other requests are served."""
 
 import asyncio
 import time

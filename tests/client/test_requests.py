@@ -1,4 +1,4 @@
-"""What is asked for, and how."""
+"""Paths and parameters of requests."""
 
 from datetime import datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""What is sent again, what is not, and what a refusal becomes."""
+"""Which requests are retried, which are not, and how refusals are raised."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every route, by everybody: who may, who may not, and whose things nobody else gets to see."""
+"""Every route with every role: who may call it, and that nobody sees the resources of others."""
 
 import json
 import uuid

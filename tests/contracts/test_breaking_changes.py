@@ -1,4 +1,4 @@
-"""Nothing that clients rely on is taken from them: docs/openapi.json against what was released last."""
+"""docs/openapi.json breaks no client of the released document."""
 
 import asyncio
 import copy

@@ -1,4 +1,4 @@
-"""What docs/openapi.json shows: examples that are true, and every problem there is."""
+"""Examples in docs/openapi.json are valid, and every problem is documented."""
 
 import json
 from collections.abc import Iterator

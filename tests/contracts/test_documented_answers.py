@@ -1,4 +1,4 @@
-"""schemathesis: whatever is sent to any route, by anybody, is answered as docs/openapi.json says."""
+"""schemathesis: every response to any request of any role is as docs/openapi.json says."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""Message pacts: what a consumer of the topics relies on, and that the real ledgers' events have it."""
+"""Message pacts: what a consumer of the topics relies on, checked against the events of the real ledgers."""
 
 import base64
 import json

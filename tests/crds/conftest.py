@@ -1,4 +1,4 @@
-"""Speak to the API server as any of the plane's identities."""
+"""Clients of the API server for each identity of the plane."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""What an Order carries from birth."""
+"""Defaults that an Order gets at its creation."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The hand-written YAML and the models that read it say the same, or this names the difference."""
+"""The YAML of the CRDs and the models agree; a failure names the difference."""
 
 import copy
 import re

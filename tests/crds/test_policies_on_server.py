@@ -1,4 +1,4 @@
-"""Who may do what, asked of the real API server: every identity against every deed."""
+"""RBAC and admission policies on the real API server: every identity with every action."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The schemas as the real API server understands them: bounds, sums, and what may never change."""
+"""The CRD schemas on the real API server: limits, sums and immutable fields."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Merchants of a test's own, with somebody of each role, in front of one gateway."""
+"""Merchants for a test, with a token for each role, at one gateway."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager

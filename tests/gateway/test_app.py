@@ -1,4 +1,4 @@
-"""The application without its servers: every error is a problem document, limits hold, the docs are true."""
+"""The application without its servers: every error is a problem document, and limits hold."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

@@ -1,3 +1,5 @@
+"""Parsing of idempotency keys, the names made from them, and fingerprints."""
+
 import string
 
 import orjson

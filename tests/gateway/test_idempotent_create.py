@@ -1,4 +1,4 @@
-"""At most one order per key, whatever happens: decisions as a table, and the flow in a small world."""
+"""At most one order per key: the decision as a table, and the flow in a model with crashes and races."""
 
 import asyncio
 from collections.abc import Callable

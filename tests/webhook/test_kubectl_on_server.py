@@ -1,4 +1,4 @@
-"""What a person sees who works with kubectl: the real kubectl, API server, webhook process and PostgreSQL."""
+"""Orders by kubectl: the real kubectl, API server, webhook process and PostgreSQL."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a review adds and what it refuses, without Kopf or a server."""
+"""Defaults that a review adds and objects that it refuses, without Kopf or a server."""
 
 from collections.abc import Sequence
 from typing import Any

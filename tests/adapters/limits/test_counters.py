@@ -1,4 +1,4 @@
-"""What is counted, how exactly, and how much of it is kept."""
+"""What is counted, how exactly, and the bound on memory."""
 
 import time
 

@@ -1,3 +1,5 @@
+"""Cursors are opaque and checked; entity tags are compared weakly."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

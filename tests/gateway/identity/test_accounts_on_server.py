@@ -1,4 +1,4 @@
-"""Accounts, as people and services use them: the gateway and PostgreSQL are real."""
+"""Accounts of users and services; the gateway and PostgreSQL are real."""
 
 import asyncio
 import base64

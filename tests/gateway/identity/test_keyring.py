@@ -1,4 +1,4 @@
-"""Signing keys: rotated while tokens are out, without anybody being logged out."""
+"""Signing keys are rotated without logging anybody out."""
 
 import stat
 from pathlib import Path

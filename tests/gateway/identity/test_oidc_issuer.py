@@ -1,4 +1,4 @@
-"""Tokens of an outside issuer, by its discovery document from a server of our own."""
+"""Tokens of an OpenID Connect issuer, found by the discovery document of a test server."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Access tokens: what is taken, and every known way to smuggle one in."""
+"""Access tokens: accepted ones, and every known way to forge one."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What is said of a reservation, by what the ledger says of it."""
+"""The response to a reservation, by the state in the ledger."""
 
 from datetime import UTC, datetime
 from typing import Any

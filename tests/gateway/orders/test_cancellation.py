@@ -1,3 +1,5 @@
+"""Whether an order can still be cancelled."""
+
 from typing import Any
 
 import pytest

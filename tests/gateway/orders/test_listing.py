@@ -1,4 +1,4 @@
-"""A filtered filtered_page shows every order that is asked for, once, whatever the sizes of its pages."""
+"""A filtered list shows every matching order once, for all sizes of pages and chunks."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

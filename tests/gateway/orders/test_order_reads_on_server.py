@@ -1,4 +1,4 @@
-"""Lists with filters, timelines and links, on orders that really went their way."""
+"""Lists with filters, timelines and links, on orders that went through the saga."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass

@@ -1,3 +1,5 @@
+"""The body of a new order: valid and invalid ones, and its manifest."""
+
 import copy
 from functools import partial
 from typing import Any

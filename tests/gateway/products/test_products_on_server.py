@@ -1,4 +1,4 @@
-"""The catalogue as merchants and customers use it: the gateway, PostgreSQL and the API server are real."""
+"""Products as merchants and customers use them: the gateway, PostgreSQL and the API server are real."""
 
 from collections.abc import AsyncIterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the database says of the backlog: who waits in it, who came, and who has been waiting for too long."""
+"""The backlog read from PostgreSQL: waiting orders, new orders, age of the oldest untouched one."""
 
 import json
 import secrets

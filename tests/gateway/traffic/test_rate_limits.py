@@ -1,4 +1,4 @@
-"""Nobody may ask too often: the classes of routes, the quotas, and the answers."""
+"""Rate limits: the classes of routes, the quotas, and the responses."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Limits and shedding with everything real: Redis, the database, an operator that stops and comes back."""
+"""Rate limits and load shedding with real Redis, PostgreSQL, and an operator that stops and comes back."""
 
 import asyncio
 import itertools

@@ -1,4 +1,4 @@
-"""Tokens: asked for once however many want one, renewed in time, and never sent twice."""
+"""Access tokens are requested once for concurrent requests and renewed in time; refresh tokens are used once."""
 
 import asyncio
 from typing import Any
