@@ -1,4 +1,4 @@
-"""Access tokens are requested once for concurrent requests and renewed in time; refresh tokens are used once."""
+"""Access tokens: one request for concurrent callers, renewal in time, refresh tokens used once."""
 
 import asyncio
 from typing import Any
