@@ -14,8 +14,12 @@ import pytest
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.order import Item, Order
 from orderplane.dev.localplane.plane import Plane
-from orderplane.ledgers import model as simulated
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
+from orderplane.ledgers.model.gate import InMemoryGateLedger
+from orderplane.ledgers.model.payments import InMemoryPaymentLedger
+from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
+from orderplane.ledgers.model.stock import InMemoryStockLedger
+from orderplane.ledgers.model.tables import Tables
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.inventory import recount
@@ -216,14 +220,17 @@ class Side:
 
 class Simulated(Side):
     def __init__(self) -> None:
-        self.books = simulated.Books(now=lambda: NOW, pause=no_pause)
-        for table in (self.books.on_hand, self.books.opening):
+        self.tables = Tables(now=lambda: NOW, pause=no_pause)
+        for table in (self.tables.on_hand, self.tables.opening):
             table["TEA"] = OPENING
-        for table in (self.books.reserved, self.books.moved):
+        for table in (self.tables.reserved, self.tables.moved):
             table["TEA"] = 0
-        super().__init__(*(kind(self.books) for kind in (
-            simulated.Gates, simulated.Stock, simulated.Payments, simulated.Parcels
-        )))  # fmt: skip
+        super().__init__(
+            InMemoryGateLedger(self.tables),
+            InMemoryStockLedger(self.tables),
+            InMemoryPaymentLedger(self.tables),
+            InMemoryShipmentLedger(self.tables),
+        )
 
     async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Go through without a stop where the scheduler of a simulated run would have its say."""
@@ -234,13 +241,13 @@ class Simulated(Side):
             return end.value
 
     async def recount(self, count: int) -> Any:
-        return [f"order-{uid[:8]}-{uid[-8:]}" for uid in self.books.recount("TEA", count)]
+        return [f"order-{uid[:8]}-{uid[-8:]}" for uid in self.stock.recount("TEA", count)]
 
     async def shelf(self) -> tuple[int, int]:
-        return self.books.on_hand["TEA"], self.books.reserved["TEA"]
+        return self.tables.on_hand["TEA"], self.tables.reserved["TEA"]
 
     async def told(self, uid: str) -> list[str]:
-        return [type_ for type_, _ in self.books.history.get(uid, [])]
+        return [type_ for type_, _ in self.tables.history.get(uid, [])]
 
 
 class Real(Side):
@@ -302,12 +309,12 @@ async def opened(pool: Pool) -> Real:
 
 def is_sensible(fake: Simulated, step: str, uid: str) -> bool:
     """Whether any caller could get here: what needs an entry is never asked for without one."""
-    payment = fake.books.payments.get(uid)
+    payment = fake.tables.payments.get(uid)
     return (
-        (step in ("open", "recount") or uid in fake.books.gates)
+        (step in ("open", "recount") or uid in fake.tables.gates)
         and (step not in NEEDS_PAYMENT or payment is not None)
         and (step not in NEEDS_REFUND or (payment is not None and payment.refunds != ()))
-        and (step not in NEEDS_PARCEL or uid in fake.books.parcels)
+        and (step not in NEEDS_PARCEL or uid in fake.tables.shipments)
     )
 
 

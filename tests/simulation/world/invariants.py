@@ -1,10 +1,9 @@
-"""What has to hold when a run has come to rest: the audit's promises, on the simulated books."""
+"""What has to hold when a run has come to rest: the audit's promises, on the simulated tables."""
 
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.model import KEPT
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.states import GateState, Outcome, ReservationState, VoidState
+from orderplane.ledgers.states import RESERVING, GateState, Outcome, ReservationState, VoidState
 
 from .run import World
 
@@ -24,15 +23,19 @@ def check(world: World) -> None:
 
 
 def stock_balances(world: World) -> None:
-    books = world.books
-    for sku in books.on_hand:
-        assert books.on_hand[sku] == books.opening[sku] + books.moved[sku], f"{sku} does not balance"
-        kept = sum(books.lines[uid].get(sku, 0) for uid, entry in books.stock.items() if entry.state in KEPT)
-        assert books.reserved[sku] == kept, f"{sku}: {books.reserved[sku]} reserved, {kept} kept"
+    tables = world.tables
+    for sku in tables.on_hand:
+        assert tables.on_hand[sku] == tables.opening[sku] + tables.moved[sku], f"{sku} does not balance"
+        kept = sum(
+            tables.lines[uid].get(sku, 0)
+            for uid, entry in tables.reservations.items()
+            if entry.state in RESERVING
+        )
+        assert tables.reserved[sku] == kept, f"{sku}: {tables.reserved[sku]} reserved, {kept} kept"
 
 
 def ends_as_it_should(world: World, uid: str) -> None:
-    gate = world.books.gates.get(uid)
+    gate = world.tables.gates.get(uid)
     if gate is None:
         # Its resource was torn off before anybody saw it: then nothing was promised to anybody.
         assert uid in world.disturbed, f"{uid} was never opened"
@@ -45,14 +48,14 @@ def ends_as_it_should(world: World, uid: str) -> None:
         uid in world.payment_provider.declined
         or uid in world.carrier.refused_at_create
         or uid in world.carrier.refused_at_buy
-        or world.books.stock[uid].state is ReservationState.REJECTED
+        or world.tables.reservations[uid].state is ReservationState.REJECTED
     )
     expected = Outcome.FAILED if is_refused else Outcome.DELIVERED
     assert gate.outcome is expected, f"{uid} ended {gate.outcome} ({gate.reason}), not {expected}"
 
 
 def money_is_exact(world: World, uid: str) -> None:
-    gate = world.books.gates.get(uid)
+    gate = world.tables.gates.get(uid)
     intents = [i for i in world.payment_provider.intents_by_id.values() if i.reference == uid]
     taken = sum(intent.received for intent in intents)
     ids = {intent.id for intent in intents}
@@ -61,9 +64,9 @@ def money_is_exact(world: World, uid: str) -> None:
         for r in world.payment_provider.refunds_by_id.values()
         if r.intent_id in ids and r.state is ProviderRefundState.SUCCEEDED
     )
-    owed = world.books.totals[uid][0] if gate and gate.outcome in GONE_OUT else 0
+    owed = world.tables.totals[uid][0] if gate and gate.outcome in GONE_OUT else 0
     assert taken - back == owed, f"{uid}: {taken} taken, {back} given back, {owed} owed"
-    payment = world.books.payments.get(uid)
+    payment = world.tables.payments.get(uid)
     known = payment.intent_id if payment else None
     answers_get_lost = world.has_crashed or len(world.processes) > 1
     for intent in intents:
@@ -78,7 +81,7 @@ def money_is_exact(world: World, uid: str) -> None:
 
 
 def goods_are_where_they_should(world: World, uid: str) -> None:
-    gate = world.books.gates.get(uid)
+    gate = world.tables.gates.get(uid)
     live = [
         s
         for s in world.carrier.by_id.values()
@@ -86,18 +89,20 @@ def goods_are_where_they_should(world: World, uid: str) -> None:
     ]
     has_left = gate is not None and gate.outcome in GONE_OUT
     assert len(live) == int(has_left), f"{uid}: {len(live)} live labels"
-    entry = world.books.stock.get(uid)
+    entry = world.tables.reservations.get(uid)
     state = entry.state if entry else None
     if has_left:
         assert state is ReservationState.COMMITTED, f"{uid} has left, but its stock is {state}"
     else:
-        assert state not in (*KEPT, ReservationState.COMMITTED), f"{uid} is undone, but its stock is {state}"
+        assert state not in (*RESERVING, ReservationState.COMMITTED), (
+            f"{uid} is undone, but its stock is {state}"
+        )
 
 
 def story_is_told_once(world: World, uid: str) -> None:
-    types = [type_ for type_, _ in world.books.history.get(uid, [])]
+    types = [type_ for type_, _ in world.tables.history.get(uid, [])]
     assert len(types) == len(set(types)), f"{uid} was told {types}"
-    gate = world.books.gates.get(uid)
+    gate = world.tables.gates.get(uid)
     if gate is not None and gate.outcome is not None:
         last = {Outcome.DELIVERED: "order.delivered", Outcome.FAILED: "order.failed",
                 Outcome.CANCELLED: "order.cancelled"}[gate.outcome]  # fmt: skip
@@ -112,7 +117,7 @@ def nothing_is_left_hanging(world: World) -> None:
         for owner in metadata.get("ownerReferences", ()):
             assert owner["uid"] in alive, f"{kind} {name} outlived its order"
         if kind is Kind.ORDER:
-            outcome = world.books.gates[metadata["uid"]].outcome
+            outcome = world.tables.gates[metadata["uid"]].outcome
             phase = document["status"]["phase"]
             assert outcome is not None
             assert phase == outcome.value, f"Order {name} ended {outcome} but shows {phase}"

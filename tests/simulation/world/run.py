@@ -24,7 +24,11 @@ from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import COMPENSATE_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
 from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import Gate
-from orderplane.ledgers.model import Books, Gates, Parcels, Payments, Stock
+from orderplane.ledgers.model.gate import InMemoryGateLedger
+from orderplane.ledgers.model.payments import InMemoryPaymentLedger
+from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
+from orderplane.ledgers.model.stock import InMemoryStockLedger
+from orderplane.ledgers.model.tables import Tables
 from orderplane.operator.resync import Resync
 from orderplane.operator.watch import Watch
 from orderplane.operator.wiring import Operator
@@ -83,26 +87,27 @@ class Process:
         self.streams: dict[Kind, deque[tuple[str, Json]]] = {kind: deque() for kind in Kind}
         self.tasks: dict[tuple[str, Kind, Key], Coroutine[Any, Any, Any]] = {}
         cluster = Cluster(world.api, world.monotonic, lambda kind, found: operator.on_change(kind, found))  # noqa: PLW0108
-        gates = Gates(world.books)
+        gates = InMemoryGateLedger(world.tables)
         queues = {kind: Keys(self, kind) for kind in Kind}
 
         def enqueue(kind: Kind, key: Key, hint: Gate | None = None) -> None:
             queues[kind].enqueue(key, hint=hint)
 
-        stock, tick = Stock(world.books), timedelta(seconds=1)
+        stock, tick = InMemoryStockLedger(world.tables), timedelta(seconds=1)
         self.reconcilers: dict[Kind, Reconciler[Gate]] = {
             Kind.ORDER: OrderReconciler(cluster, gates, enqueue, world.now),
             Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, enqueue, world.now),
             Kind.PAYMENT: PaymentReconciler(
-                cluster, gates, Payments(world.books), world.payment_provider, enqueue, world.now
+                cluster, gates, InMemoryPaymentLedger(world.tables), world.payment_provider, enqueue,
+                world.now,
             ),
             Kind.SHIPMENT: ShipmentReconciler(
-                cluster, gates, Parcels(world.books), world.carrier, enqueue, world.now,
+                cluster, gates, InMemoryShipmentLedger(world.tables), world.carrier, enqueue, world.now,
                 settle=SETTLE, first_poll=tick,
             ),
         }  # fmt: skip
         self.parcels = TrackingPoller(
-            Parcels(world.books), world.carrier, enqueue, world.now, first=tick, longest=tick
+            InMemoryShipmentLedger(world.tables), world.carrier, enqueue, world.now, first=tick, longest=tick
         )
         operator = Operator(cluster, gates, stock, queues, {})  # type: ignore[arg-type]
         self.resync = Resync(operator, Lister(world.api))  # type: ignore[arg-type]
@@ -205,7 +210,7 @@ class World:
         self.rng = Random(self.seed)
         self._now = START
         self.api = ApiServer(self.rng, self.now)
-        self.books = Books(self.now, pause=point)
+        self.tables = Tables(self.now, pause=point)
         self.manners = Manners(self.rng, self.now)
         self.payment_provider = PaymentProvider(self.manners)
         self.carrier = Carrier(self.manners)
@@ -329,11 +334,11 @@ class World:
                 if key in self.api.objects:
                     self.api.strip_finalizers(key)
             case "recount":
-                sku = self.rng.choice(list(self.books.on_hand))
-                for uid in self.books.recount(sku, self.rng.randrange(4)):
+                sku = self.rng.choice(list(self.tables.on_hand))
+                for uid in InMemoryStockLedger(self.tables).recount(sku, self.rng.randrange(4)):
                     self.disturbed.add(uid)
                     for process in self.processes:
-                        process.ready[Kind.ORDER, (NAMESPACE, self.books.gates[uid].name)] = None
+                        process.ready[Kind.ORDER, (NAMESPACE, self.tables.gates[uid].name)] = None
             case "retry" if live:
                 self.api.annotate(self.rng.choice(live), RETRY_ANNOTATION, str(self.rng.random()))
             case "expire":
@@ -356,8 +361,8 @@ def play(world: World) -> None:
     """Run a world to its end; AssertionErrors tell what was broken, `World.trace` how."""
     rng = world.rng
     for sku, count in (("A", 5), ("B", 2)):
-        world.books.on_hand[sku] = world.books.opening[sku] = count
-        world.books.reserved[sku] = world.books.moved[sku] = 0
+        world.tables.on_hand[sku] = world.tables.opening[sku] = count
+        world.tables.reserved[sku] = world.tables.moved[sku] = 0
     world.processes = [Process(world) for _ in range(rng.choice((1, 1, 2)))]
     world.manners.share = rng.choice((0.0, 0.1, 0.3))
     for number in range(rng.choice((1, 1, 2, 3))):
@@ -426,7 +431,7 @@ def settle(world: World) -> None:
 
 def is_at_rest(world: World) -> bool:
     """Nothing is left to be done but to look again."""
-    gates = world.books.gates
+    gates = world.tables.gates
     is_over = all(uid in gates and gates[uid].finished_at is not None for uid in world.orders)
     is_idle = not any(p.ready or p.tasks or p.status_writes for p in world.processes)
     leaving = any(d["metadata"].get("deletionTimestamp") for d in world.api.objects.values())

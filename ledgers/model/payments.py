@@ -1,0 +1,179 @@
+"""The payment ledger in memory."""
+
+from dataclasses import replace
+
+from orderplane.crds.reasons import Reason
+from orderplane.events.types import EventType
+from orderplane.ledgers.errors import GateClosed, Refused, Transient
+from orderplane.ledgers.model.tables import Ledger, query, transaction
+from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry
+from orderplane.ledgers.states import (
+    PAID_BACK,
+    PAYMENT_TRANSITIONS,
+    REFUND_TRANSITIONS,
+    RESERVING,
+    GateState,
+    PaymentState,
+    RefundState,
+    ReservationState,
+    change,
+)
+
+
+class InMemoryPaymentLedger(Ledger):
+    """Implements `ledgers.payments.PaymentLedger`."""
+
+    @query
+    def uid_of(self, merchant: str, name: str) -> str | None:
+        """The order's uid of the newest entry of that name."""
+        return self._tables.names.get(name)
+
+    @query
+    def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
+        """The entry."""
+        return self._tables.payments.get(order_uid)
+
+    @transaction
+    def intend(
+        self, merchant: str, order_uid: str, *, name: str, amount: int, currency: str, method: str
+    ) -> PaymentEntry:
+        """A payment is begun for exactly the order's total, while its stock is held; then the stock is
+        pinned."""
+        tables = self._tables
+        tables.gate(order_uid, GateState.OPEN)
+        if (amount, currency) != tables.totals[order_uid]:
+            raise Refused(Reason.AMOUNT_MISMATCH, "another amount than the order's total")
+        reservation = tables.reservations.get(order_uid)
+        if reservation is None or reservation.state not in RESERVING:
+            raise Transient(Reason.STOCK_NOT_HELD, "no stock is held")
+        tables.set_reservation(order_uid, ReservationState.PINNED)
+        if order_uid not in tables.payments:
+            tables.names[name] = order_uid
+            self._save(
+                PaymentEntry(
+                    order_uid, amount, currency, method, PaymentState.INTENDED, None, 1, 0, 0, None, None
+                )
+            )
+        return tables.payments[order_uid]
+
+    @transaction
+    def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
+        """Another create key is used only while no intent is known, and each key is given up once."""
+        entry = self._entry(order_uid, GateState.OPEN)
+        if entry.create_attempt == attempt and entry.intent_id is None:
+            entry = self._save(replace(entry, create_attempt=attempt + 1))
+        return entry
+
+    @transaction
+    def begin_confirm(self, merchant: str, order_uid: str, intent_id: str, attempt: int) -> PaymentEntry:
+        """A confirm is written down before it is sent, for one intent, each attempt once."""
+        entry = self._entry(order_uid, GateState.OPEN)
+        is_same = entry.intent_id in (None, intent_id)
+        if entry.state is not PaymentState.INTENDED or not is_same or entry.confirm_attempt >= attempt:
+            raise GateClosed(f"confirm {attempt} of order {order_uid} is not admitted any more")
+        return self._save(replace(entry, intent_id=intent_id, confirm_attempt=attempt))
+
+    @transaction
+    def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
+        """An intent that was created is known, so that it can be cancelled."""
+        entry = self._entry(order_uid, GateState.OPEN, GateState.COMPENSATING)
+        if entry.state is PaymentState.INTENDED and entry.intent_id is None:
+            entry = self._save(replace(entry, intent_id=intent_id))
+        return entry
+
+    @transaction
+    def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
+        """Money that was taken is recorded, also while compensating and after a decline."""
+        entry = self._entry(order_uid, GateState.OPEN, GateState.COMPENSATING)
+        if entry.state in (PaymentState.INTENDED, PaymentState.DECLINED):
+            entry = self._set(replace(entry, captured=received), PaymentState.CAPTURED)
+            self._tables.append_event(order_uid, EventType.PAYMENT_SUCCESS)
+        return entry
+
+    @transaction
+    def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
+        """A payment is declined once, and never after money was taken."""
+        entry = self._entry(order_uid, GateState.OPEN, GateState.COMPENSATING)
+        if entry.state is PaymentState.INTENDED:
+            entry = self._set(replace(entry, reason=reason, message=message), PaymentState.DECLINED)
+            self._tables.append_event(order_uid, EventType.PAYMENT_FAILED)
+        return entry
+
+    @transaction
+    def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
+        """Only a payment that took no money can be cancelled."""
+        entry = self._entry(order_uid, GateState.COMPENSATING)
+        if entry.state in (PaymentState.INTENDED, PaymentState.DECLINED):
+            entry = self._set(entry, PaymentState.CANCELLED)
+            self._tables.append_event(order_uid, EventType.PAYMENT_CANCELLED)
+        return entry
+
+    @transaction
+    def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
+        """A refund gives back all that was captured, once, and not while a label may be valid."""
+        entry = self._entry(order_uid, GateState.COMPENSATING)
+        self._tables.refuse_while_label_possible(order_uid)
+        if entry.state is PaymentState.CAPTURED and entry.captured == 0:
+            return self._set(entry, PaymentState.REFUNDED)
+        if entry.state is PaymentState.CAPTURED and not entry.refunds:
+            refund = RefundEntry(f"refund-{order_uid}", entry.captured, RefundState.REQUESTED, None, 1, None)
+            entry = self._save(replace(entry, refunds=(refund,)))
+        return entry
+
+    @transaction
+    def record_refund(
+        self,
+        merchant: str,
+        order_uid: str,
+        refund_id: str,
+        *,
+        provider_id: str,
+        state: ProviderRefundState,
+        reason: str | None,
+    ) -> PaymentEntry:
+        """What the provider says of a refund holds until its money is back."""
+        entry = self._entry(order_uid, GateState.COMPENSATING)
+        (refund,) = entry.refunds
+        if refund.state in (RefundState.REQUESTED, RefundState.PENDING, RefundState.FAILED):
+            refund = replace(refund, provider_id=provider_id, reason=reason)
+            entry = self._set_refund(entry, refund, RefundState(state.value))
+        return entry
+
+    @transaction
+    def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
+        """A refund that failed, or that the provider does not have, is requested under another key."""
+        entry = self._entry(order_uid, GateState.COMPENSATING)
+        (refund,) = entry.refunds
+        if refund.state in (RefundState.REQUESTED, RefundState.FAILED):
+            refund = replace(refund, attempt=refund.attempt + 1, provider_id=None)
+            entry = self._set_refund(entry, refund, RefundState.REQUESTED)
+        return entry
+
+    def settle_refund_by_hand(self, order_uid: str) -> PaymentEntry:
+        """A person pays back what the provider has failed to."""
+        entry = self._entry(order_uid, GateState.COMPENSATING)
+        refund = next((refund for refund in entry.refunds if refund.state is RefundState.FAILED), None)
+        if refund is None:
+            raise ValueError(f"order {order_uid} has no refund that failed")
+        return self._set_refund(entry, refund, RefundState.SETTLED_BY_HAND)
+
+    def _entry(self, order_uid: str, *states: GateState) -> PaymentEntry:
+        self._tables.gate(order_uid, *states)
+        if order_uid not in self._tables.payments:
+            raise GateClosed(f"order {order_uid} has no payment")
+        return self._tables.payments[order_uid]
+
+    def _save(self, entry: PaymentEntry) -> PaymentEntry:
+        self._tables.payments[entry.order_uid] = entry
+        return entry
+
+    def _set(self, entry: PaymentEntry, state: PaymentState) -> PaymentEntry:
+        return self._save(replace(entry, state=change(PAYMENT_TRANSITIONS, entry.state, state)))
+
+    def _set_refund(self, entry: PaymentEntry, refund: RefundEntry, state: RefundState) -> PaymentEntry:
+        refund = replace(refund, state=change(REFUND_TRANSITIONS, refund.state, state))
+        entry = self._save(replace(entry, refunds=(refund,)))
+        if state in PAID_BACK:
+            entry = self._set(entry, PaymentState.REFUNDED)
+            self._tables.append_event(entry.order_uid, EventType.PAYMENT_REFUNDED)
+        return entry
