@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.kubernetes.client import ApiClient, Json
-from orderplane.audit.snapshot import Message, Row, Snapshot
+from orderplane.audit.snapshot import Message, Snapshot, Tables
 from orderplane.controllers.payment.ports import PaymentProvider
 from orderplane.controllers.shipment.ports import Carrier
 from orderplane.crds.meta import Kind
@@ -17,12 +17,25 @@ from orderplane.workers.notifier.channels import Outgoing
 
 T = TypeVar("T")
 
-TABLES = (
-    "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
-    "shipments", "history", "idempotency", "notifications", "users",
-)  # fmt: skip
-_COLUMNS = {"users": "merchant, id, preferences, updated_at, deleted_at"}
-"""Of the others everything; of people not who they are."""
+# The columns of the rows in `audit.snapshot`. Of users nothing is read that identifies a person.
+STATEMENTS: Mapping[str, str] = {
+    "orders": "SELECT merchant, uid, name, state, outcome, seq, currency, total, sealed_at FROM orders",
+    "stock": "SELECT merchant, sku, opening, on_hand, reserved FROM stock",
+    "reservations": "SELECT merchant, holder, order_uid, name, state, expires_at FROM reservations",
+    "reservation_lines": "SELECT merchant, holder, sku, quantity FROM reservation_lines",
+    "stock_movements": "SELECT merchant, sku, on_hand_delta, reserved_delta, kind, holder, note, at "
+    "FROM stock_movements",
+    "payments": "SELECT merchant, order_uid, name, amount, currency, state, intent_id, captured, reason "
+    "FROM payments",
+    "refunds": "SELECT id, order_uid, amount, state, provider_id FROM refunds",
+    "shipments": "SELECT merchant, order_uid, name, state, provider_id, tracking_code, is_shipped "
+    "FROM shipments",
+    "history": "SELECT event_id, merchant, subject, name, seq, type, data, at, published_at FROM history",
+    "idempotency": "SELECT merchant, kind, name, status FROM idempotency",
+    "notifications": "SELECT merchant, event_id, channel, order_uid, seq, type, customer, state, reason, "
+    "unknown_attempts, is_forced, ended_at FROM notifications",
+    "users": "SELECT merchant, id, preferences, updated_at, deleted_at FROM users",
+}
 
 
 async def collect(
@@ -33,11 +46,11 @@ async def collect(
     kafka: str,
     channels: Mapping[Channel, Outgoing],
 ) -> Snapshot:
-    """Take a snapshot. The systems are read one after another, so what is in flight may look torn.
+    """Take a snapshot. The systems are read one after another, so what is under way may look inconsistent.
 
     Args:
         kafka: Bootstrap servers; empty leaves the topics out.
-        channels: Those that can be looked into: a mail server, say, cannot.
+        channels: Those whose messages can be listed; a mail server cannot.
 
     Raises:
         ApiError, Transient, Unclear, KafkaError: one of the systems cannot be read.
@@ -53,22 +66,17 @@ async def collect(
     return Snapshot(taken_at, tables, resources, intents, refunds, parcels, messages, outgoing)
 
 
-async def read_tables(pool: Pool) -> dict[str, list[Row]]:
-    """All rows of all ledgers, as they stood at one moment."""
+async def read_tables(pool: Pool) -> Tables:
+    """The rows of all ledgers, as they were at one moment."""
     async with (
         session(pool) as connection,
         connection.transaction(isolation="repeatable_read", readonly=True),
     ):
-        return {
-            table: [
-                dict(row)
-                for row in await connection.fetch(
-                    f"SELECT {_COLUMNS.get(table, '*')} FROM {table}",  # noqa: S608
-                    timeout=60,
-                )
-            ]
-            for table in TABLES
+        rows = {
+            table: [dict(row) for row in await connection.fetch(statement, timeout=60)]
+            for table, statement in STATEMENTS.items()
         }
+    return cast("Tables", rows)
 
 
 async def _resources(api: ApiClient, kind: Kind) -> list[Json]:
@@ -87,7 +95,7 @@ async def _all(items: AsyncIterator[T]) -> list[T]:
 
 
 def _message(record: Any) -> Message:
-    # Anybody may have written it: what cannot be read is told as it is, and judged.
+    # Anybody may have written it: what cannot be parsed is kept as it is, and judged.
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     sequence = headers.get("ce_sequence", "")
     return Message(

@@ -1,4 +1,4 @@
-"""Events: each effect is told once, in order, and reaches its topic."""
+"""Events: each effect has one event, in order, and it reaches its topic."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -9,20 +9,29 @@ from uuid import UUID
 
 import orjson
 
-from orderplane.audit.snapshot import Message, Row, Snapshot, Violation
+from orderplane.audit.snapshot import EventRow, Message, Snapshot, Violation
 from orderplane.events.types import EventType, event_id
+from orderplane.ledgers.states import (
+    EVER_CAPTURED,
+    PAID_BACK,
+    Outcome,
+    PaymentState,
+    ReservationState,
+    ShipmentState,
+)
 
-KEPT = timedelta(days=6)
-"""Topics forget after seven days; near that, a message may or may not be there."""
+TOPICS_KEEP = timedelta(days=6)
+"""Topics are kept for seven days; near that, a message may or may not be there."""
 
+_RELEASED = (ReservationState.EXPIRED, ReservationState.LOST, ReservationState.RELEASED)
 _ENDS = {EventType.ORDER_FAILED, EventType.ORDER_CANCELLED, EventType.ORDER_DELIVERED}
 
 
 def sequences_are_dense(snapshot: Snapshot) -> Iterator[Violation]:
-    """1, 2, 3... per order, up to the number that its gate has given."""
+    """1, 2, 3... per order, up to the last number that its row has given."""
     given: dict[str, list[int]] = defaultdict(list)
-    for row in snapshot.tables["history"]:
-        given[str(row["subject"])].append(row["seq"])
+    for event in snapshot.tables["history"]:
+        given[str(event["subject"])].append(event["seq"])
     newest = {str(row["uid"]): row["seq"] for row in snapshot.tables["orders"]}
     for subject in given.keys() | newest.keys():
         numbers = sorted(given[subject])
@@ -31,49 +40,49 @@ def sequences_are_dense(snapshot: Snapshot) -> Iterator[Violation]:
             yield Violation("sequence-dense", subject, f"has {numbers}, expected 1 to {len(expected)}")
 
 
-def every_effect_is_told(snapshot: Snapshot) -> Iterator[Violation]:
-    """Each row of a ledger has just the history rows that its state calls for."""
-    told = Counter(str(row["event_id"]) for row in snapshot.tables["history"])
+def every_effect_has_its_event(snapshot: Snapshot) -> Iterator[Violation]:
+    """Each row of a ledger has exactly the events that its state says."""
+    events = Counter(str(row["event_id"]) for row in snapshot.tables["history"])
     for effect, type_, is_due, what in _effects(snapshot):
-        count = told.pop(str(event_id(effect, type_)), 0)
+        count = events.pop(str(event_id(effect, type_)), 0)
         if count != int(is_due):
-            yield Violation("effect-told", what, f"{type_} was told {count} times, should be {int(is_due)}")
-    for stray in told:
-        yield Violation("effect-stray", stray, "is in the history, but no ledger row calls for it")
+            yield Violation("event-count", what, f"{type_} is there {count} times, should be {int(is_due)}")
+    for stray in events:
+        yield Violation("event-unknown", stray, "is in the history, but no ledger row has this effect")
 
 
 def nothing_happens_after_the_end(snapshot: Snapshot) -> Iterator[Violation]:
     """An order's end is its last event."""
-    last: dict[str, Row] = {}
-    for row in snapshot.tables["history"]:
-        known = last.get(str(row["subject"]))
-        if known is None or row["seq"] > known["seq"]:
-            last[str(row["subject"])] = row
-    for row in snapshot.tables["history"]:
-        end = last[str(row["subject"])]
-        if row["type"] in _ENDS and end["seq"] != row["seq"]:
+    last: dict[str, EventRow] = {}
+    for event in snapshot.tables["history"]:
+        known = last.get(str(event["subject"]))
+        if known is None or event["seq"] > known["seq"]:
+            last[str(event["subject"])] = event
+    for event_row in snapshot.tables["history"]:
+        end = last[str(event_row["subject"])]
+        if event_row["type"] in _ENDS and end["seq"] != event_row["seq"]:
             yield Violation(
                 "event-after-end",
-                f"{row['merchant']}/{row['name']}",
-                f"{end['type']} came after {row['type']}",
+                f"{event_row['merchant']}/{event_row['name']}",
+                f"{end['type']} came after {event_row['type']}",
             )
 
 
 def nothing_is_done_after_the_seal(snapshot: Snapshot) -> Iterator[Violation]:
-    """Once the gate is sealed nothing is held, captured, bought or undone; only the end is still told."""
+    """After the seal there is no effect; only the event of the end may follow."""
     sealed = {row["uid"]: row["sealed_at"] for row in snapshot.tables["orders"] if row["sealed_at"]}
-    for row in snapshot.tables["history"]:
-        at = sealed.get(row["subject"])
-        if at is not None and row["type"] not in _ENDS and row["at"] > at:
+    for event in snapshot.tables["history"]:
+        at = sealed.get(event["subject"])
+        if at is not None and event["type"] not in _ENDS and event["at"] > at:
             yield Violation(
                 "effect-after-seal",
-                f"{row['merchant']}/{row['name']}",
-                f"{row['type']} at {row['at']}, sealed at {at}",
+                f"{event['merchant']}/{event['name']}",
+                f"{event['type']} at {event['at']}, sealed at {at}",
             )
 
 
 def history_is_in_the_topics(snapshot: Snapshot) -> Iterator[Violation]:
-    """Every row is in its topic, with its content, for as long as topics keep it; nothing else is there."""
+    """Every event is in its topic, with its content, as long as topics are kept; nothing else is there."""
     if snapshot.messages is None:
         return
     rows = {str(row["event_id"]): row for row in snapshot.tables["history"]}
@@ -82,7 +91,7 @@ def history_is_in_the_topics(snapshot: Snapshot) -> Iterator[Violation]:
         by_id[message.event_id].append(message)
     for id_, row in rows.items():
         found = by_id.get(id_, [])
-        is_kept = snapshot.taken_at - row["at"] < KEPT
+        is_kept = snapshot.taken_at - row["at"] < TOPICS_KEEP
         if is_kept and not any(message.topic == row["type"] for message in found):
             yield Violation(
                 "not-in-topic", id_, f"{row['type']} of {row['merchant']}/{row['name']} is not in its topic"
@@ -97,8 +106,8 @@ def history_is_in_the_topics(snapshot: Snapshot) -> Iterator[Violation]:
         yield Violation("message-unknown", id_, f"is in {by_id[id_][0].topic}, but not in the history")
 
 
-def first_messages_rise(snapshot: Snapshot) -> Iterator[Violation]:
-    """Per order, each event is first seen by the broker after the one before it."""
+def first_messages_are_in_order(snapshot: Snapshot) -> Iterator[Violation]:
+    """Per order, each event reached the broker for the first time after the one before it."""
     first: dict[str, Message] = {}
     for message in snapshot.messages or ():
         known = first.get(message.event_id)
@@ -127,33 +136,43 @@ def _read(value: bytes) -> Any:
 
 
 def _effects(snapshot: Snapshot) -> Iterator[tuple[UUID, EventType, bool, str]]:
-    """Each effect that may have been told: its id, the event, whether it is due, and what it is about."""
-    for row in snapshot.tables["orders"]:
-        what = f"{row['merchant']}/{row['name']}"
-        yield row["uid"], EventType.ORDER_CREATED, True, what
-        yield row["uid"], EventType.ORDER_DELIVERED, row["outcome"] == "Delivered", what
-        yield row["uid"], EventType.ORDER_FAILED, row["outcome"] == "Failed", what
-        yield row["uid"], EventType.ORDER_CANCELLED, row["outcome"] == "Cancelled", what
+    """Each effect that may have an event: its id, the event, whether it is due, and what it is about."""
+    for order in snapshot.tables["orders"]:
+        what = f"{order['merchant']}/{order['name']}"
+        yield order["uid"], EventType.ORDER_CREATED, True, what
+        yield order["uid"], EventType.ORDER_DELIVERED, order["outcome"] == Outcome.DELIVERED, what
+        yield order["uid"], EventType.ORDER_FAILED, order["outcome"] == Outcome.FAILED, what
+        yield order["uid"], EventType.ORDER_CANCELLED, order["outcome"] == Outcome.CANCELLED, what
     lost = snapshot.lost()
-    for row in snapshot.tables["reservations"]:
-        what = f"{row['merchant']}/{row['name']}"
-        yield row["holder"], EventType.INVENTORY_RESERVED, row["state"] != "Rejected", what
-        # Goods that a recount took, but that were on their way already, were told as released all the same.
-        is_released = row["state"] in ("Expired", "Lost", "Released") or row["holder"] in lost
-        yield row["holder"], EventType.INVENTORY_RELEASED, is_released, what
-    for row in snapshot.tables["payments"]:
-        what = f"{row['merchant']}/{row['name']}"
-        is_captured = row["state"] in ("Captured", "Refunded")
-        yield row["order_uid"], EventType.PAYMENT_SUCCESS, is_captured, what
-        yield row["order_uid"], EventType.PAYMENT_CANCELLED, row["state"] == "Cancelled", what
-        is_declined = row["reason"] is not None or row["state"] == "Declined"
-        yield row["order_uid"], EventType.PAYMENT_FAILED, is_declined, what
-    for row in snapshot.tables["refunds"]:
-        is_back = row["state"] in ("Succeeded", "SettledByHand")
-        yield row["id"], EventType.PAYMENT_REFUNDED, is_back, f"refund {row['id']}"
-    for row in snapshot.tables["shipments"]:
-        what = f"{row['merchant']}/{row['name']}"
-        is_void = row["state"] == "Voided"
-        yield row["order_uid"], EventType.SHIPMENT_CANCELLED, is_void, what
-        # A label that was noted only when the order was being undone never shipped anything.
-        yield row["order_uid"], EventType.ORDER_SHIPPED, row["is_shipped"], what
+    for reservation in snapshot.tables["reservations"]:
+        what = f"{reservation['merchant']}/{reservation['name']}"
+        yield (
+            reservation["holder"],
+            EventType.INVENTORY_RESERVED,
+            reservation["state"] != ReservationState.REJECTED,
+            what,
+        )
+        # Goods that a recount took were released, also where they turned out to have left.
+        is_released = reservation["state"] in _RELEASED or reservation["holder"] in lost
+        yield reservation["holder"], EventType.INVENTORY_RELEASED, is_released, what
+    for payment in snapshot.tables["payments"]:
+        what = f"{payment['merchant']}/{payment['name']}"
+        is_captured = payment["state"] in EVER_CAPTURED
+        yield payment["order_uid"], EventType.PAYMENT_SUCCESS, is_captured, what
+        yield (
+            payment["order_uid"],
+            EventType.PAYMENT_CANCELLED,
+            payment["state"] == PaymentState.CANCELLED,
+            what,
+        )
+        is_declined = payment["reason"] is not None or payment["state"] == PaymentState.DECLINED
+        yield payment["order_uid"], EventType.PAYMENT_FAILED, is_declined, what
+    for refund_row in snapshot.tables["refunds"]:
+        is_back = refund_row["state"] in PAID_BACK
+        yield refund_row["id"], EventType.PAYMENT_REFUNDED, is_back, f"refund {refund_row['id']}"
+    for shipment in snapshot.tables["shipments"]:
+        what = f"{shipment['merchant']}/{shipment['name']}"
+        is_void = shipment["state"] == ShipmentState.VOIDED
+        yield shipment["order_uid"], EventType.SHIPMENT_CANCELLED, is_void, what
+        # A label that was recorded while the order was compensated has shipped nothing.
+        yield shipment["order_uid"], EventType.ORDER_SHIPPED, shipment["is_shipped"], what

@@ -1,52 +1,54 @@
-"""Notifications: whoever is to be told is told, in order, and nobody is told what did not happen."""
+"""Notifications: every due message was sent once, in order, and no other message was sent."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 
-from orderplane.audit.events import KEPT
-from orderplane.audit.snapshot import Row, Snapshot, Violation
+from orderplane.audit.events import TOPICS_KEEP
+from orderplane.audit.snapshot import NotificationRow, Snapshot, UserRow, Violation
 from orderplane.events.notifications import Channel, message_reference
 from orderplane.events.types import EventType
-from orderplane.workers.notifier.plan import CHANNELS
+from orderplane.workers.notifier.plan import CHANNELS, State
 
 SETTLING = timedelta(seconds=20)
-"""A notifier that was just started again needs so long to read on."""
+"""How long a notifier that was restarted needs until it reads the topics again."""
 
-_TELLING = {type_.value: channels for type_, channels in CHANNELS.items()}
+_CHANNELS_OF = {type_.value: channels for type_, channels in CHANNELS.items()}
 
 
-def every_due_message_is_noted(snapshot: Snapshot) -> Iterator[Violation]:
-    """Each event in the topics that calls for a message to a customer with an account has its row."""
-    noted = {(row["event_id"], row["channel"]) for row in snapshot.tables["notifications"]}
-    people = _people(snapshot)
+def every_due_message_has_a_row(snapshot: Snapshot) -> Iterator[Violation]:
+    """Each event in the topics that calls for a message has its row, where the customer has an account."""
+    rows = {(row["event_id"], row["channel"]) for row in snapshot.tables["notifications"]}
+    users = _users(snapshot)
     customers = {
         row["subject"]: (row["merchant"], row["data"].get("customer"))
         for row in snapshot.tables["history"]
         if row["type"] == EventType.ORDER_CREATED
     }
-    for row in snapshot.tables["history"]:
-        since = row["published_at"]
-        if since is None or not SETTLING <= snapshot.taken_at - since < KEPT:
+    for event in snapshot.tables["history"]:
+        since = event["published_at"]
+        if since is None or not SETTLING <= snapshot.taken_at - since < TOPICS_KEEP:
             continue
-        if customers.get(row["subject"]) not in people:
+        if customers.get(event["subject"]) not in users:
             continue
-        for channel in _TELLING.get(row["type"], ()):
-            if (row["event_id"], channel) not in noted:
+        for channel in _CHANNELS_OF.get(event["type"], ()):
+            if (event["event_id"], channel) not in rows:
                 yield Violation(
-                    "notification-missing", str(row["event_id"]), f"{row['type']} calls for {channel}: no row"
+                    "notification-missing",
+                    str(event["event_id"]),
+                    f"{event['type']} calls for {channel}: no event",
                 )
 
 
 def nothing_wanted_is_withheld(snapshot: Snapshot) -> Iterator[Violation]:
     """What was skipped as not wanted was not wanted, as far as the profile has not changed since."""
-    people = _people(snapshot)
+    users = _users(snapshot)
     for row in snapshot.tables["notifications"]:
-        person = people.get((row["merchant"], row["customer"]))
-        if row["reason"] != "NotWanted" or person is None or person["updated_at"] > row["ended_at"]:
+        user, ended_at = users.get((row["merchant"], row["customer"])), row["ended_at"]
+        if row["reason"] != "NotWanted" or user is None or ended_at is None or user["updated_at"] > ended_at:
             continue
-        if person["preferences"].get(row["channel"]):
+        if user["preferences"].get(row["channel"]):
             yield Violation("notification-withheld", str(row["event_id"]), f"{row['channel']} is wanted")
 
 
@@ -58,16 +60,18 @@ def messages_go_out_once(snapshot: Snapshot) -> Iterator[Violation]:
     """
     for channel, references in snapshot.outgoing.items():
         copies = Counter(references)
-        for row in snapshot.tables["notifications"]:
-            if row["channel"] == channel:
-                yield from _copies(row, copies.pop(message_reference(row["event_id"], channel), 0))
+        for notification in snapshot.tables["notifications"]:
+            if notification["channel"] == channel:
+                yield from _copies(
+                    notification, copies.pop(message_reference(notification["event_id"], channel), 0)
+                )
         for stray in copies:
             yield Violation("message-stray", stray, f"went out by {channel}, but no row calls for it")
 
 
-def _copies(row: Row, count: int) -> Iterator[Violation]:
+def _copies(row: NotificationRow, count: int) -> Iterator[Violation]:
     subject, channel = str(row["event_id"]), row["channel"]
-    is_sent = row["state"] == "Sent"
+    is_sent = row["state"] == State.SENT
     if is_sent and count == 0:
         yield Violation("message-lost", subject, f"Sent by {channel}, but the provider does not have it")
     doubtful = (
@@ -84,24 +88,24 @@ def _copies(row: Row, count: int) -> Iterator[Violation]:
 
 
 def messages_keep_their_order(snapshot: Snapshot) -> Iterator[Violation]:
-    """Of an order, what happened later is told later, unless it was forced."""
-    sent: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    """The messages of an order are sent in the order of its events, unless one was forced."""
+    sent: dict[tuple[str, str], list[tuple[datetime, NotificationRow]]] = defaultdict(list)
     for row in snapshot.tables["notifications"]:
-        if row["state"] == "Sent" and not row["is_forced"]:
-            sent[str(row["order_uid"]), row["channel"]].append(row)
-    for rows in sent.values():
-        rows.sort(key=lambda row: row["seq"])
-        for before, after in pairwise(rows):
-            if after["ended_at"] < before["ended_at"]:
+        if row["state"] == State.SENT and row["ended_at"] is not None and not row["is_forced"]:
+            sent[str(row["order_uid"]), row["channel"]].append((row["ended_at"], row))
+    for messages in sent.values():
+        messages.sort(key=lambda message: message[1]["seq"])
+        for (earlier, before), (later, after) in pairwise(messages):
+            if later < earlier:
                 yield Violation(
                     "notification-order",
                     str(after["event_id"]),
-                    f"{after['type']} was told before {before['type']}",
+                    f"{after['type']} was sent before {before['type']}",
                 )
 
 
-def _people(snapshot: Snapshot) -> dict[tuple[str, str], Row]:
-    """Everybody who has an account now."""
+def _users(snapshot: Snapshot) -> dict[tuple[str, str], UserRow]:
+    """All users who are not deleted."""
     return {
         (row["merchant"], row["id"]): row for row in snapshot.tables["users"] if row["deleted_at"] is None
     }

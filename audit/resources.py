@@ -1,4 +1,4 @@
-"""Resources: every accepted order is somewhere, and nothing is left hanging."""
+"""Resources: every accepted order exists or has ended, and no resource is left behind."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
@@ -6,33 +6,42 @@ from typing import Any
 
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.crds.meta import Kind
+from orderplane.crds.order import OrderPhase
+from orderplane.ledgers.states import Outcome
 
 PATIENCE = timedelta(seconds=120)
-"""How long a deletion may take without a word."""
+"""How long a deletion may take without a condition that says what it waits for."""
 
 _OURS = "orderplane.dev/"
 _CHILDREN = (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT)
-_OUTCOME_PHASES = {"Shipped": {"Shipped", "Paid"}, "Delivered": {"Delivered"}, "Failed": {"Failed"},
-                   "Cancelled": {"Cancelled"}}  # fmt: skip
+_OUTCOME_PHASES = {
+    # The status follows the seal after a moment.
+    Outcome.SHIPPED: {OrderPhase.SHIPPED, OrderPhase.PAID},
+    Outcome.DELIVERED: {OrderPhase.DELIVERED},
+    Outcome.FAILED: {OrderPhase.FAILED},
+    Outcome.CANCELLED: {OrderPhase.CANCELLED},
+}
 
 
 def accepted_orders_exist(snapshot: Snapshot) -> Iterator[Violation]:
-    """Every stored 202 has a live Order, or one that came to an end."""
+    """Every stored 202 has a live Order, or one that has ended."""
     live = {_name(order) for order in snapshot.resources[Kind.ORDER]}
     ended = {(row["merchant"], row["name"]) for row in snapshot.tables["orders"] if row["outcome"]}
-    for row in snapshot.tables["idempotency"]:
-        key = row["merchant"], row["name"]
-        if row["kind"] == Kind.ORDER and row["status"] == 202 and key not in live and key not in ended:
-            yield Violation("accepted-lost", "/".join(key), "answered 202, but no Order and no outcome")
+    for key in snapshot.tables["idempotency"]:
+        name = key["merchant"], key["name"] or ""
+        if key["kind"] == Kind.ORDER and key["status"] == 202 and name not in live and name not in ended:
+            yield Violation("accepted-lost", "/".join(name), "answered 202, but no Order and no outcome")
 
 
 def gates_have_an_order_or_an_end(snapshot: Snapshot) -> Iterator[Violation]:
-    """Every row of the gate has its live Order, or an outcome."""
+    """Every order in the ledger has its live Order resource, or an outcome."""
     live = {order["metadata"]["uid"] for order in snapshot.resources[Kind.ORDER]}
-    for row in snapshot.tables["orders"]:
-        if row["outcome"] is None and str(row["uid"]) not in live:
+    for order in snapshot.tables["orders"]:
+        if order["outcome"] is None and str(order["uid"]) not in live:
             yield Violation(
-                "gate-orphan", f"{row['merchant']}/{row['name']}", f"{row['state']}, but its Order is gone"
+                "gate-orphan",
+                f"{order['merchant']}/{order['name']}",
+                f"{order['state']}, but its Order is gone",
             )
 
 
@@ -49,7 +58,7 @@ def children_have_their_order(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def finalizers_say_why(snapshot: Snapshot) -> Iterator[Violation]:
-    """What is being deleted for long has a condition that says what it waits for."""
+    """A resource that has been deleted for long has a condition that says what it waits for."""
     for kind in Kind:
         for resource in snapshot.resources[kind]:
             metadata = resource["metadata"]
@@ -66,18 +75,21 @@ def finalizers_say_why(snapshot: Snapshot) -> Iterator[Violation]:
                 )
 
 
-def phases_tell_the_outcome(snapshot: Snapshot) -> Iterator[Violation]:
-    """What people see of a finished order is how it ended."""
+def phases_show_the_outcome(snapshot: Snapshot) -> Iterator[Violation]:
+    """The phase of an order that has ended is its outcome."""
     phases = {
         order["metadata"]["uid"]: (order.get("status") or {}).get("phase", "Pending")
         for order in snapshot.resources[Kind.ORDER]
     }
-    for row in snapshot.tables["orders"]:
-        phase = phases.get(str(row["uid"]))
-        allowed = _OUTCOME_PHASES.get(row["outcome"] or "")
-        if phase is not None and allowed is not None and phase not in allowed:
+    for order in snapshot.tables["orders"]:
+        phase = phases.get(str(order["uid"]))
+        if order["outcome"] is None or phase is None:
+            continue
+        if phase not in _OUTCOME_PHASES[Outcome(order["outcome"])]:
             yield Violation(
-                "phase-outcome", f"{row['merchant']}/{row['name']}", f"{row['outcome']}, but shown as {phase}"
+                "phase-outcome",
+                f"{order['merchant']}/{order['name']}",
+                f"{order['outcome']}, but shown as {phase}",
             )
 
 

@@ -1,18 +1,176 @@
-"""What the audit looks at: everything that every system says, as plain values."""
+"""What the audit compares: everything that every system says, as plain values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from orderplane.controllers.payment.ports import Intent, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
+from orderplane.ledgers.states import GateState, StockMovementKind
 
-Row = Mapping[str, Any]
-"""One row of a table, by column."""
+
+class OrderRow(TypedDict):
+    """Of a row of `orders`; states are the values of the enums in `ledgers.states`."""
+
+    merchant: str
+    uid: UUID
+    name: str
+    state: str
+    outcome: str | None
+    seq: int
+    currency: str
+    total: int
+    sealed_at: datetime | None
+
+
+class StockRow(TypedDict):
+    """Of a row of `stock`."""
+
+    merchant: str
+    sku: str
+    opening: int
+    on_hand: int
+    reserved: int
+
+
+class ReservationRow(TypedDict):
+    """Of a row of `reservations`."""
+
+    merchant: str
+    holder: UUID
+    order_uid: UUID | None
+    name: str
+    state: str
+    expires_at: datetime
+
+
+class ReservationLineRow(TypedDict):
+    """A row of `reservation_lines`."""
+
+    merchant: str
+    holder: UUID
+    sku: str
+    quantity: int
+
+
+class StockMovementRow(TypedDict):
+    """Of a row of `stock_movements`."""
+
+    merchant: str
+    sku: str
+    on_hand_delta: int
+    reserved_delta: int
+    kind: str
+    holder: UUID | None
+    note: str | None
+    at: datetime
+
+
+class PaymentRow(TypedDict):
+    """Of a row of `payments`."""
+
+    merchant: str
+    order_uid: UUID
+    name: str
+    amount: int
+    currency: str
+    state: str
+    intent_id: str | None
+    captured: int
+    reason: str | None
+
+
+class RefundRow(TypedDict):
+    """Of a row of `refunds`."""
+
+    id: UUID
+    order_uid: UUID
+    amount: int
+    state: str
+    provider_id: str | None
+
+
+class ShipmentRow(TypedDict):
+    """Of a row of `shipments`."""
+
+    merchant: str
+    order_uid: UUID
+    name: str
+    state: str
+    provider_id: str | None
+    tracking_code: str | None
+    is_shipped: bool
+
+
+class EventRow(TypedDict):
+    """Of a row of `history`."""
+
+    event_id: UUID
+    merchant: str
+    subject: UUID
+    name: str
+    seq: int
+    type: str
+    data: dict[str, Any]
+    at: datetime
+    published_at: datetime | None
+
+
+class IdempotencyRow(TypedDict):
+    """Of a row of `idempotency`."""
+
+    merchant: str
+    kind: str | None
+    name: str | None
+    status: int | None
+
+
+class NotificationRow(TypedDict):
+    """Of a row of `notifications`."""
+
+    merchant: str
+    event_id: UUID
+    channel: str
+    order_uid: UUID
+    seq: int
+    type: str
+    customer: str
+    state: str
+    reason: str | None
+    unknown_attempts: int
+    is_forced: bool
+    ended_at: datetime | None
+
+
+class UserRow(TypedDict):
+    """Of a row of `users`, nothing that identifies a person."""
+
+    merchant: str
+    id: str
+    preferences: dict[str, bool]
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class Tables(TypedDict):
+    """The rows of each table that the audit compares."""
+
+    orders: Sequence[OrderRow]
+    stock: Sequence[StockRow]
+    reservations: Sequence[ReservationRow]
+    reservation_lines: Sequence[ReservationLineRow]
+    stock_movements: Sequence[StockMovementRow]
+    payments: Sequence[PaymentRow]
+    refunds: Sequence[RefundRow]
+    shipments: Sequence[ShipmentRow]
+    history: Sequence[EventRow]
+    idempotency: Sequence[IdempotencyRow]
+    notifications: Sequence[NotificationRow]
+    users: Sequence[UserRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +189,46 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Read from both ends: what was promised and what was done.
+    """Read from both ends: what the ledgers say and what the other systems have.
 
     Args:
-        taken_at: When the reading began.
-        tables: Rows of each ledger table, by the table's name, read in one transaction.
-        resources: Live objects of each kind, as the API server tells them.
-        intents, refunds, parcels: All that the providers know.
-        messages: All that is in the topics; None where there is no Kafka to look into.
-        outgoing: The reference of every message that went out through a channel, once for each copy; without
-            the channels that cannot be looked into.
+        taken_at: When the reading began. tables: The rows of the ledgers, read in one transaction. resources:
+        The live objects of each kind. intents, refunds, parcels: All that the providers have. messages: All
+        that is in the topics; None where no Kafka is read. outgoing: The reference of every message that was
+        sent through a channel, once for each copy; without the channels that cannot be read.
     """
 
     taken_at: datetime
-    tables: Mapping[str, Sequence[Row]]
+    tables: Tables
     resources: Mapping[Kind, Sequence[Mapping[str, Any]]]
     intents: Sequence[Intent]
     refunds: Sequence[Refund]
     parcels: Sequence[CarrierShipment]
     messages: Sequence[Message] | None = None
     outgoing: Mapping[Channel, Sequence[str]] = field(default_factory=dict)
-    _by_order: dict[str, dict[str, Row]] = field(default_factory=dict, compare=False)
-    _open: set[str] = field(default_factory=set, compare=False)
+    _unsealed: set[str] = field(default_factory=set, compare=False)
 
     def __post_init__(self) -> None:
-        self._open.update(str(row["uid"]) for row in self.tables["orders"] if row["state"] != "Sealed")
+        self._unsealed.update(
+            str(row["uid"]) for row in self.tables["orders"] if row["state"] != GateState.SEALED
+        )
 
-    def is_open(self, order_uid: str) -> bool:
+    def is_unsealed(self, order_uid: str) -> bool:
         """Whether an order is still under way, so that the ledger may be a step behind a provider."""
-        return order_uid in self._open
-
-    def of_order(self, table: str, column: str) -> Mapping[str, Row]:
-        """The one row of `table` per order, by the order's uid in `column`."""
-        known = self._by_order.get(table)
-        if known is None:
-            known = {str(row[column]): row for row in self.tables[table] if row[column] is not None}
-            self._by_order[table] = known
-        return known
+        return order_uid in self._unsealed
 
     def lost(self) -> frozenset[UUID]:
         """The holders whose stock a recount has taken."""
-        return frozenset(row["holder"] for row in self.tables["stock_movements"] if row["kind"] == "Lose")
+        return frozenset(
+            row["holder"]
+            for row in self.tables["stock_movements"]
+            if row["kind"] == StockMovementKind.LOSE and row["holder"] is not None
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Violation:
-    """One promise that is not kept: which, about what, and how it looks."""
+    """One invariant that does not hold: which one, for what, and what is there instead."""
 
     invariant: str
     subject: str

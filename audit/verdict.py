@@ -1,12 +1,14 @@
-"""Put the invariants together, and tell what is wrong from what is only under way."""
+"""All invariants, and the difference between what is wrong and what is only under way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
-from orderplane.audit import events, money, notifications, parcels, reservations, resources, stock
+from orderplane.audit import events, notifications, payments, resources, shipments, stock
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.crds.meta import Kind
+from orderplane.ledgers.states import GateState
+from orderplane.workers.notifier.plan import State
 
 Invariant = Callable[[Snapshot], Iterator[Violation]]
 
@@ -14,31 +16,31 @@ INVARIANTS: tuple[Invariant, ...] = (
     stock.stock_balances,
     stock.reservations_match_stock,
     stock.movements_match_reservations,
-    stock.corrections_move_the_shelf_alone,
+    stock.corrections_change_on_hand_alone,
     stock.orders_have_their_stock,
-    stock.no_hold_outlives_its_time,
+    stock.no_hold_outlives_its_expiry,
     stock.nothing_moves_after_the_end,
-    money.orders_are_paid_exactly,
-    money.intents_match_the_ledger,
-    money.no_order_is_charged_twice,
-    money.refunds_match_the_ledger,
-    parcels.labels_match_the_ledger,
-    parcels.orders_have_one_label,
-    reservations.reservations_are_as_answered,
-    reservations.holds_have_their_reservation,
-    reservations.reservations_show_the_ledger,
+    payments.orders_are_paid_exactly,
+    payments.intents_match_the_ledger,
+    payments.no_order_is_charged_twice,
+    payments.refunds_match_the_ledger,
+    shipments.labels_match_the_ledger,
+    shipments.orders_have_one_label,
+    stock.reservations_are_as_answered,
+    stock.holds_have_their_reservation,
+    stock.reservations_show_the_ledger,
     resources.accepted_orders_exist,
     resources.gates_have_an_order_or_an_end,
     resources.children_have_their_order,
     resources.finalizers_say_why,
-    resources.phases_tell_the_outcome,
+    resources.phases_show_the_outcome,
     events.sequences_are_dense,
-    events.every_effect_is_told,
+    events.every_effect_has_its_event,
     events.nothing_happens_after_the_end,
     events.nothing_is_done_after_the_seal,
     events.history_is_in_the_topics,
-    events.first_messages_rise,
-    notifications.every_due_message_is_noted,
+    events.first_messages_are_in_order,
+    notifications.every_due_message_has_a_row,
     notifications.nothing_wanted_is_withheld,
     notifications.messages_go_out_once,
     notifications.messages_keep_their_order,
@@ -50,7 +52,7 @@ class Verdict:
     """What an audit found.
 
     Args:
-        open: Orders that are still under way, as `namespace/name`; nothing is said about them yet.
+        open: Orders that are still under way, as `namespace/name`; they are not judged yet.
         counts: How much was looked at.
     """
 
@@ -60,7 +62,7 @@ class Verdict:
 
     @property
     def is_clean(self) -> bool:
-        """Every promise is kept, as far as can be told now."""
+        """No invariant is violated by what can be judged now."""
         return not self.violations
 
 
@@ -77,7 +79,7 @@ def judge(snapshot: Snapshot) -> Verdict:
             "refunds": len(snapshot.refunds),
             "labels": sum(parcel.label is not None for parcel in snapshot.parcels),
             "messages": len(snapshot.messages or ()),
-            "notifications": sum(row["state"] == "Sent" for row in snapshot.tables["notifications"]),
+            "notifications": sum(row["state"] == State.SENT for row in snapshot.tables["notifications"]),
         },
     )
 
@@ -86,7 +88,7 @@ def _unfinished(snapshot: Snapshot) -> Iterator[str]:
     """Orders whose gate is not sealed, and those so young that they have none yet."""
     gates = {str(row["uid"]) for row in snapshot.tables["orders"]}
     for row in snapshot.tables["orders"]:
-        if row["state"] != "Sealed":
+        if row["state"] != GateState.SEALED:
             yield f"{row['merchant']}/{row['name']}"
     for order in snapshot.resources[Kind.ORDER]:
         metadata = order["metadata"]
@@ -97,9 +99,9 @@ def _unfinished(snapshot: Snapshot) -> Iterator[str]:
 async def audit(
     take: Callable[[], Awaitable[Snapshot]], *, passes: int = 4, pause_seconds: float = 1.0
 ) -> Verdict:
-    """Judge until it is clean, or until the same violations are seen again and again.
+    """Judge up to `passes` snapshots, until one of them is clean.
 
-    What changes between two looks is under way; only what stays through every look is a violation.
+    What differs between two snapshots is under way; only what is in every snapshot is a violation.
     """
     verdict = judge(await take())
     lasting = set(verdict.violations)

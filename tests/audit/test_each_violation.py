@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from orderplane.audit import events, money, notifications, parcels, reservations, resources, stock, verdict
+from orderplane.audit import events, notifications, payments, resources, shipments, stock, verdict
 from orderplane.audit.verdict import INVARIANTS, Invariant, judge
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import Kind
@@ -83,18 +83,18 @@ def _a_movement_without_a_reservation(books: Books) -> None:
     books.tables["stock_movements"].append({**books.tables["stock_movements"][-1], "holder": LOST})
 
 
-@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
+@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_change_on_hand_alone)
 def _an_adjustment_without_a_reason(books: Books) -> None:
     books.tables["stock_movements"][0]["note"] = None
 
 
-@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
+@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_change_on_hand_alone)
 def _an_adjustment_of_what_is_kept(books: Books) -> None:
     (adjusted,) = (row for row in books.tables["stock_movements"] if row["kind"] == "Adjust")
     adjusted["reserved_delta"] = 1
 
 
-@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_move_the_shelf_alone)
+@plants("stock-correction", f"{SHOP}/{TEA}", stock.corrections_change_on_hand_alone)
 def _a_hold_for_nobody(books: Books) -> None:
     books.tables["stock_movements"].append({**books.tables["stock_movements"][-1], "holder": None})
 
@@ -109,7 +109,7 @@ def _undone_but_pinned(books: Books) -> None:
     books.row("reservations", "refunded")["state"] = "Pinned"
 
 
-@plants("hold-expired", f"{SHOP}/alone", stock.no_hold_outlives_its_time)
+@plants("hold-expired", f"{SHOP}/alone", stock.no_hold_outlives_its_expiry)
 def _a_hold_for_ever(books: Books) -> None:
     (row,) = (row for row in books.tables["reservations"] if row["name"] == "alone")
     row["expires_at"] = NOW - timedelta(hours=1)
@@ -121,134 +121,134 @@ def _stock_moves_late(books: Books) -> None:
     row["at"] = NOW
 
 
-@plants("money-kept", f"{SHOP}/refunded", money.orders_are_paid_exactly)
+@plants("payment-total", f"{SHOP}/refunded", payments.orders_are_paid_exactly)
 def _a_refund_never_came(books: Books) -> None:
     books.row("refunds", "refunded")["state"] = "Failed"
 
 
-@plants("money-kept", f"{SHOP}/delivered", money.orders_are_paid_exactly)
+@plants("payment-total", f"{SHOP}/delivered", payments.orders_are_paid_exactly)
 def _a_cent_too_little(books: Books) -> None:
     books.row("payments", "delivered")["captured"] -= 1
 
 
-@plants("money-currency", f"{SHOP}/shipped", money.orders_are_paid_exactly)
+@plants("payment-currency", f"{SHOP}/shipped", payments.orders_are_paid_exactly)
 def _paid_in_yen(books: Books) -> None:
     books.row("payments", "shipped")["currency"] = "JPY"
 
 
-@plants("intent-unknown", "pi_stray", money.intents_match_the_ledger)
+@plants("intent-unknown", "pi_stray", payments.intents_match_the_ledger)
 def _a_stray_charge(books: Books) -> None:
     books.intents["pi_stray"] = replace(books.intents["pi_delivered"], id="pi_stray", reference="nobody")
 
 
-@plants("intent-order", "pi_delivered", money.intents_match_the_ledger)
+@plants("intent-order", "pi_delivered", payments.intents_match_the_ledger)
 def _somebody_elses_charge(books: Books) -> None:
     books.intents["pi_delivered"] = replace(books.intents["pi_delivered"], reference=str(uid_of("declined")))
 
 
-@plants("intent-captured", "pi_delivered", money.intents_match_the_ledger)
+@plants("intent-captured", "pi_delivered", payments.intents_match_the_ledger)
 def _the_provider_took_more(books: Books) -> None:
     books.intents["pi_delivered"] = replace(books.intents["pi_delivered"], received=TOTAL + 1)
 
 
-@plants("intent-captured", "pi_shipped", money.intents_match_the_ledger)
+@plants("intent-captured", "pi_shipped", payments.intents_match_the_ledger)
 def _the_provider_took_nothing(books: Books) -> None:
     books.intents["pi_shipped"] = replace(
         books.intents["pi_shipped"], state=IntentState.UNCONFIRMED, received=0
     )
 
 
-@plants("intent-cancelled", "pi_declined", money.intents_match_the_ledger)
+@plants("intent-cancelled", "pi_declined", payments.intents_match_the_ledger)
 def _an_intent_that_can_still_take_money(books: Books) -> None:
     books.intents["pi_declined"] = replace(books.intents["pi_declined"], state=IntentState.REFUSED)
 
 
-@plants("intent-amount", "pi_delivered", money.intents_match_the_ledger)
+@plants("intent-amount", "pi_delivered", payments.intents_match_the_ledger)
 def _another_amount(books: Books) -> None:
     books.intents["pi_delivered"] = replace(books.intents["pi_delivered"], amount=1)
 
 
-@plants("intent-missing", "pi_shipped", money.intents_match_the_ledger)
+@plants("intent-missing", "pi_shipped", payments.intents_match_the_ledger)
 def _the_provider_knows_nothing(books: Books) -> None:
     del books.intents["pi_shipped"]
 
 
-@plants("charged-twice", str(uid_of("delivered")), money.no_order_is_charged_twice)
+@plants("charged-twice", str(uid_of("delivered")), payments.no_order_is_charged_twice)
 def _two_charges(books: Books) -> None:
     books.intents["pi_again"] = replace(books.intents["pi_delivered"], id="pi_again")
 
 
-@plants("refund-unknown", "re_stray", money.refunds_match_the_ledger)
+@plants("refund-unknown", "re_stray", payments.refunds_match_the_ledger)
 def _a_stray_refund(books: Books) -> None:
     books.refunds["re_stray"] = replace(books.refunds["re_voided"], id="re_stray", reference="nobody")
 
 
-@plants("refunded-twice", str(refund_of("voided")), money.refunds_match_the_ledger)
+@plants("refunded-twice", str(refund_of("voided")), payments.refunds_match_the_ledger)
 def _two_refunds(books: Books) -> None:
     books.refunds["re_again"] = replace(books.refunds["re_voided"], id="re_again")
 
 
-@plants("refund-amount", "re_voided", money.refunds_match_the_ledger)
+@plants("refund-amount", "re_voided", payments.refunds_match_the_ledger)
 def _half_a_refund(books: Books) -> None:
     books.refunds["re_voided"] = replace(books.refunds["re_voided"], amount=1)
 
 
-@plants("refund-payment", "re_voided", money.refunds_match_the_ledger)
+@plants("refund-payment", "re_voided", payments.refunds_match_the_ledger)
 def _a_refund_of_another_charge(books: Books) -> None:
     books.refunds["re_voided"] = replace(books.refunds["re_voided"], intent_id="pi_delivered")
 
 
-@plants("refund-state", "re_voided", money.refunds_match_the_ledger)
+@plants("refund-state", "re_voided", payments.refunds_match_the_ledger)
 def _a_refund_that_bounced(books: Books) -> None:
     books.refunds["re_voided"] = replace(books.refunds["re_voided"], state=ProviderRefundState.FAILED)
 
 
-@plants("refund-state", "re_refunded", money.refunds_match_the_ledger)
+@plants("refund-state", "re_refunded", payments.refunds_match_the_ledger)
 def _paid_back_by_hand_and_by_the_provider(books: Books) -> None:
     books.row("refunds", "refunded")["state"] = "SettledByHand"
 
 
-@plants("refund-missing", str(refund_of("refunded")), money.refunds_match_the_ledger)
+@plants("refund-missing", str(refund_of("refunded")), payments.refunds_match_the_ledger)
 def _the_provider_knows_no_refund(books: Books) -> None:
     del books.refunds["re_refunded"]
 
 
-@plants("label-unknown", "shp_stray", parcels.labels_match_the_ledger)
+@plants("label-unknown", "shp_stray", shipments.labels_match_the_ledger)
 def _a_stray_label(books: Books) -> None:
     books.parcels["shp_stray"] = replace(books.parcels["shp_delivered"], id="shp_stray", reference="nobody")
 
 
-@plants("label-unknown", "shp_shipped", parcels.labels_match_the_ledger)
+@plants("label-unknown", "shp_shipped", shipments.labels_match_the_ledger)
 def _a_label_forgotten_after_the_end(books: Books) -> None:
     books.row("shipments", "shipped")["tracking_code"] = None
 
 
-@plants("label-order", "shp_shipped", parcels.labels_match_the_ledger)
+@plants("label-order", "shp_shipped", shipments.labels_match_the_ledger)
 def _somebody_elses_label(books: Books) -> None:
     books.parcels["shp_shipped"] = replace(books.parcels["shp_shipped"], reference=str(uid_of("declined")))
 
 
-@plants("label-code", "shp_delivered", parcels.labels_match_the_ledger)
+@plants("label-code", "shp_delivered", shipments.labels_match_the_ledger)
 def _another_tracking_code(books: Books) -> None:
     books.row("shipments", "delivered")["tracking_code"] = "TRK-other"
 
 
-@plants("label-missing", "shp_delivered", parcels.labels_match_the_ledger)
+@plants("label-missing", "shp_delivered", shipments.labels_match_the_ledger)
 def _the_carrier_knows_no_label(books: Books) -> None:
     books.parcels["shp_delivered"] = replace(books.parcels["shp_delivered"], label=None)
 
 
-@plants("label-void", "shp_voided", parcels.labels_match_the_ledger)
+@plants("label-void", "shp_voided", shipments.labels_match_the_ledger)
 def _a_void_never_arrived(books: Books) -> None:
     books.parcels["shp_voided"] = replace(books.parcels["shp_voided"], void=VoidState.NONE)
 
 
-@plants("one-label", f"{SHOP}/delivered", parcels.orders_have_one_label)
+@plants("one-label", f"{SHOP}/delivered", shipments.orders_have_one_label)
 def _two_labels(books: Books) -> None:
     books.parcels["shp_again"] = replace(books.parcels["shp_delivered"], id="shp_again")
 
 
-@plants("no-label", f"{SHOP}/declined", parcels.orders_have_one_label)
+@plants("no-label", f"{SHOP}/declined", shipments.orders_have_one_label)
 def _a_label_for_nothing(books: Books) -> None:
     books.parcels["shp_free"] = replace(
         books.parcels["shp_delivered"], id="shp_free", reference=str(uid_of("declined"))
@@ -260,29 +260,29 @@ def _an_accepted_order_vanishes(books: Books) -> None:
     books.tables["idempotency"].append({"merchant": SHOP, "kind": "Order", "name": "promised", "status": 202})
 
 
-@plants("reservation-answer", f"{SHOP}/alone", reservations.reservations_are_as_answered)
+@plants("reservation-answer", f"{SHOP}/alone", stock.reservations_are_as_answered)
 def _a_promised_reservation_was_never_made(books: Books) -> None:
     books.forget("reservations", books.row("reservations", "alone"))
     books.forget("reservation_lines", books.row("reservation_lines", "alone"))
 
 
-@plants("reservation-answer", f"{SHOP}/alone", reservations.reservations_are_as_answered)
+@plants("reservation-answer", f"{SHOP}/alone", stock.reservations_are_as_answered)
 def _a_refused_reservation_was_made(books: Books) -> None:
     (answer,) = (row for row in books.tables["idempotency"] if row["name"] == "alone")
     answer["status"] = 409
 
 
-@plants("hold-orphan", f"{SHOP}/alone", reservations.holds_have_their_reservation)
+@plants("hold-orphan", f"{SHOP}/alone", stock.holds_have_their_reservation)
 def _a_reservation_is_torn_away(books: Books) -> None:
     books.resources[Kind.RESERVATION].remove(books.live(Kind.RESERVATION, "alone"))
 
 
-@plants("reservation-phase", f"{SHOP}/alone", reservations.reservations_show_the_ledger)
+@plants("reservation-phase", f"{SHOP}/alone", stock.reservations_show_the_ledger)
 def _a_reservation_lies(books: Books) -> None:
     books.live(Kind.RESERVATION, "alone")["status"]["phase"] = "Released"
 
 
-@plants("reservation-phase", f"{SHOP}/forged", reservations.reservations_show_the_ledger)
+@plants("reservation-phase", f"{SHOP}/forged", stock.reservations_show_the_ledger)
 def _a_reservation_is_held_by_its_own_word(books: Books) -> None:
     (one,) = (r for r in books.resources[Kind.RESERVATION] if r["metadata"]["name"] == "alone")
     metadata = {**one["metadata"], "name": "forged", "uid": str(LOST)}
@@ -306,7 +306,7 @@ def _a_deletion_hangs(books: Books) -> None:
     }  # fmt: skip
 
 
-@plants("phase-outcome", f"{SHOP}/refunded", resources.phases_tell_the_outcome)
+@plants("phase-outcome", f"{SHOP}/refunded", resources.phases_show_the_outcome)
 def _a_failure_shown_as_success(books: Books) -> None:
     books.live(Kind.ORDER, "refunded")["status"]["phase"] = "Delivered"
 
@@ -316,12 +316,12 @@ def _a_gap(books: Books) -> None:
     books.told("delivered", EventType.ORDER_DELIVERED)["seq"] += 1
 
 
-@plants("effect-told", f"{SHOP}/shipped", events.every_effect_is_told)
+@plants("event-count", f"{SHOP}/shipped", events.every_effect_has_its_event)
 def _an_effect_nobody_was_told_of(books: Books) -> None:
     books.forget("history", books.told("shipped", EventType.ORDER_SHIPPED))
 
 
-@plants("effect-stray", str(LOST), events.every_effect_is_told)
+@plants("event-unknown", str(LOST), events.every_effect_has_its_event)
 def _an_event_without_an_effect(books: Books) -> None:
     row = books.told("declined", EventType.PAYMENT_FAILED)
     books.tables["history"].append({**row, "event_id": LOST, "seq": 99})
@@ -357,7 +357,7 @@ def _a_forged_message(books: Books) -> None:
     books.messages.append(replace(books.messages[0], event_id=str(LOST), value=b"not even JSON"))
 
 
-@plants("message-order", str(uid_of("delivered")), events.first_messages_rise)
+@plants("message-order", str(uid_of("delivered")), events.first_messages_are_in_order)
 def _messages_swap(books: Books) -> None:
     number = books.message("delivered", EventType.ORDER_DELIVERED)
     books.messages[number] = replace(books.messages[number], appended_at=1)
@@ -369,7 +369,7 @@ def id_of(name: str, type_: EventType) -> str:
 
 
 @plants("notification-missing", id_of("shipped", EventType.ORDER_SHIPPED),
-        notifications.every_due_message_is_noted)  # fmt: skip
+        notifications.every_due_message_has_a_row)  # fmt: skip
 def _a_customer_is_forgotten(books: Books) -> None:
     row = books.notice("shipped", EventType.ORDER_SHIPPED, Channel.SMS)
     books.forget("notifications", row)
@@ -536,7 +536,7 @@ def test_goods_lost_in_a_recount_after_they_left_are_committed_once() -> None:
     )
     names = {violation.invariant for violation in judge(books.snapshot()).violations}
     # Only that the books of this test never told of the loss.
-    assert names == {"effect-told"}
+    assert names == {"event-count"}
 
 
 def test_topics_may_forget_what_is_old() -> None:

@@ -140,7 +140,7 @@ def test_exit_codes_mean_something(problem: ApiProblem, code: int) -> None:
 
 @pytest.mark.parametrize("is_clean", [True, False])
 def test_audit_answers_programs(is_clean: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    violations = () if is_clean else (Violation("money-kept", "shop/o-1", "Failed: 5 kept, 0 owed"),)
+    violations = () if is_clean else (Violation("payment-total", "shop/o-1", "Failed: 5 kept, 0 owed"),)
 
     async def verdict() -> Verdict:
         return Verdict(violations, ("shop/o-2",), {"orders": 2})

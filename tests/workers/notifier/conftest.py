@@ -20,7 +20,7 @@ from orderplane.adapters.postgres.migrate import migrate
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.sms.twilio import TwilioSms
 from orderplane.audit import notifications
-from orderplane.audit.collect import TABLES, read_tables
+from orderplane.audit.collect import STATEMENTS, read_tables
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.dev.localplane import components
 from orderplane.dev.localplane.components import process
@@ -197,7 +197,7 @@ class House:
 
     async def violations(self) -> list[Violation]:
         """What the audit finds about notifications, here where there are no resources to compare."""
-        tables: dict[str, Sequence[Any]] = {table: [] for table in TABLES}
+        tables: dict[str, Sequence[Any]] = {table: [] for table in STATEMENTS}
         tables |= {
             table: [row for row in rows if row.get("merchant") == self.merchant]
             for table, rows in (await read_tables(self.pool)).items()

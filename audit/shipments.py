@@ -1,10 +1,10 @@
-"""Parcels: one label where goods went out, none where they did not."""
+"""Shipments: one valid label where the goods have left, none where they have not."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 
 from orderplane.audit.snapshot import Snapshot, Violation
-from orderplane.ledgers.states import VoidState
+from orderplane.ledgers.states import GOODS_LEFT, ShipmentState, VoidState
 
 
 def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
@@ -21,8 +21,8 @@ def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                 parcel.id,
                 f"for order {parcel.reference} at the carrier, for {row['order_uid']} in the ledger",
             )
-        if row is not None and row["tracking_code"] is None and snapshot.is_open(str(row["order_uid"])):
-            # The answer to the buying was lost, and will be asked for again.
+        if row is not None and row["tracking_code"] is None and snapshot.is_unsealed(str(row["order_uid"])):
+            # The answer of the purchase was lost; the carrier will be asked again.
             continue
         if row is None or row["tracking_code"] is None:
             yield Violation(
@@ -38,17 +38,17 @@ def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                 f"{parcel.label.tracking_code} at the carrier, {row['tracking_code']} in the ledger",
             )
     for provider_id, row in by_provider.items():
-        if row["state"] not in ("Bought", "Voided"):
+        if row["state"] not in (ShipmentState.BOUGHT, ShipmentState.VOIDED):
             continue
         found = at_carrier.get(provider_id)
         if found is None or found.label is None:
             yield Violation("label-missing", provider_id, f"{row['state']} in the ledger, no label there")
-        elif row["state"] == "Voided" and found.void is VoidState.NONE:
+        elif row["state"] == ShipmentState.VOIDED and found.void is VoidState.NONE:
             yield Violation("label-void", provider_id, "Voided in the ledger, alive at the carrier")
 
 
 def orders_have_one_label(snapshot: Snapshot) -> Iterator[Violation]:
-    """Exactly one live label where the order went out, none where it was undone."""
+    """Exactly one valid label where the goods have left, none where the order was compensated."""
     live: dict[str, list[str]] = defaultdict(list)
     for parcel in snapshot.parcels:
         if parcel.label is not None and parcel.void is VoidState.NONE:
@@ -56,9 +56,9 @@ def orders_have_one_label(snapshot: Snapshot) -> Iterator[Violation]:
     for order in snapshot.tables["orders"]:
         codes = live[str(order["uid"])]
         subject = f"{order['merchant']}/{order['name']}"
-        if order["outcome"] in ("Shipped", "Delivered") and len(codes) != 1:
+        if order["outcome"] in GOODS_LEFT and len(codes) != 1:
             yield Violation(
                 "one-label", subject, f"{order['outcome']} with {len(codes)} live labels: {codes}"
             )
-        if order["outcome"] in ("Failed", "Cancelled") and codes:
+        if order["outcome"] is not None and order["outcome"] not in GOODS_LEFT and codes:
             yield Violation("no-label", subject, f"{order['outcome']} with live labels: {codes}")

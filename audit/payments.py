@@ -1,4 +1,4 @@
-"""Money: taken once or not at all, given back in full, and every cent known on both sides."""
+"""Payments: money is taken at most once and given back in full, and the provider and the ledger agree."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -6,29 +6,28 @@ from collections.abc import Iterator
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.ledgers.payments import ProviderRefundState
-
-_DONE = ("Succeeded", "SettledByHand")
+from orderplane.ledgers.states import GOODS_LEFT, PAID_BACK, PaymentState, RefundState
 
 
 def orders_are_paid_exactly(snapshot: Snapshot) -> Iterator[Violation]:
-    """captured - refunded = total where the goods went out, 0 where the order was undone."""
+    """captured - refunded = total where the goods have left, 0 where the order was compensated."""
     refunded: dict[str, int] = defaultdict(int)
-    for row in snapshot.tables["refunds"]:
-        if row["state"] in _DONE:
-            refunded[str(row["order_uid"])] += row["amount"]
-    payments = snapshot.of_order("payments", "order_uid")
+    for refund in snapshot.tables["refunds"]:
+        if refund["state"] in PAID_BACK:
+            refunded[str(refund["order_uid"])] += refund["amount"]
+    payments = {str(row["order_uid"]): row for row in snapshot.tables["payments"]}
     for order in snapshot.tables["orders"]:
         if order["outcome"] is None:
             continue
         payment = payments.get(str(order["uid"]))
         kept = (payment["captured"] if payment else 0) - refunded[str(order["uid"])]
-        owed = order["total"] if order["outcome"] in ("Shipped", "Delivered") else 0
+        owed = order["total"] if order["outcome"] in GOODS_LEFT else 0
         subject = f"{order['merchant']}/{order['name']}"
         if kept != owed:
-            yield Violation("money-kept", subject, f"{order['outcome']}: {kept} kept, {owed} owed")
+            yield Violation("payment-total", subject, f"{order['outcome']}: {kept} kept, {owed} owed")
         if payment and payment["currency"] != order["currency"]:
             yield Violation(
-                "money-currency", subject, f"paid in {payment['currency']}, priced in {order['currency']}"
+                "payment-currency", subject, f"paid in {payment['currency']}, priced in {order['currency']}"
             )
 
 
@@ -40,7 +39,7 @@ def intents_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
         row = by_intent.get(intent.id)
         seen.add(intent.id)
         if row is None:
-            # A create whose answer was lost leaves an intent that nobody can confirm any more.
+            # A create whose answer was lost leaves an intent that is never confirmed.
             if intent.state not in (IntentState.UNCONFIRMED, IntentState.CANCELLED):
                 yield Violation(
                     "intent-unknown",
@@ -54,8 +53,8 @@ def intents_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                 intent.id,
                 f"for order {intent.reference} at the provider, for {row['order_uid']} in the ledger",
             )
-        # An answer that was lost leaves the ledger behind until it is asked for again.
-        is_behind = not row["captured"] and snapshot.is_open(str(row["order_uid"]))
+        # The answer of a confirm was lost: the ledger is behind until the provider is asked again.
+        is_behind = not row["captured"] and snapshot.is_unsealed(str(row["order_uid"]))
         is_captured = intent.state is IntentState.CAPTURED
         if is_captured and intent.received != row["captured"] and not is_behind:
             yield Violation(
@@ -69,7 +68,7 @@ def intents_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                 intent.id,
                 f"{row['captured']} captured in the ledger, {intent.state} at the provider",
             )
-        if row["state"] == "Cancelled" and intent.state is not IntentState.CANCELLED:
+        if row["state"] == PaymentState.CANCELLED and intent.state is not IntentState.CANCELLED:
             yield Violation(
                 "intent-cancelled", intent.id, f"Cancelled in the ledger, {intent.state} at the provider"
             )
@@ -98,9 +97,9 @@ def no_order_is_charged_twice(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def refunds_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
-    """Every refund stands on both sides, of the same payment, with the same amount and the same end."""
+    """Every refund is on both sides, of the same payment, with the same amount and result."""
     ours = {str(row["id"]): row for row in snapshot.tables["refunds"]}
-    payments = snapshot.of_order("payments", "order_uid")
+    payments = {str(row["order_uid"]): row for row in snapshot.tables["payments"]}
     seen: dict[str, str] = {}
     for refund in snapshot.refunds:
         row = ours.get(refund.reference)
@@ -125,11 +124,14 @@ def refunds_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                 f"{refund.currency} of {refund.intent_id} at the provider, "
                 f"{payment['currency']} of {payment['intent_id']} in the ledger",
             )
-        is_settled = row["state"] == "Succeeded" and row["provider_id"] == refund.id
+        is_settled = row["state"] == RefundState.SUCCEEDED and row["provider_id"] == refund.id
         if is_settled and refund.state is not ProviderRefundState.SUCCEEDED:
             yield Violation("refund-state", refund.id, f"Succeeded in the ledger, {refund.state} there")
-        if refund.state is ProviderRefundState.SUCCEEDED and row["state"] in ("Failed", "SettledByHand"):
+        if refund.state is ProviderRefundState.SUCCEEDED and row["state"] in (
+            RefundState.FAILED,
+            RefundState.SETTLED_BY_HAND,
+        ):
             yield Violation("refund-state", refund.id, f"{row['state']} in the ledger, Succeeded there")
     for reference, row in ours.items():
-        if row["state"] == "Succeeded" and reference not in seen:
+        if row["state"] == RefundState.SUCCEEDED and reference not in seen:
             yield Violation("refund-missing", reference, "Succeeded in the ledger, not at the provider")
