@@ -103,6 +103,12 @@ class Plane:
         """Where a process tells its metrics and how it is."""
         return f"http://127.0.0.1:{self._ports[f'{process_name}-metrics']}"
 
+    @property
+    def webhook_target(self) -> WebhookTarget:
+        """Where the API server reaches the webhook of this plane."""
+        ca = (self.state / "pki" / "ca.crt").read_bytes()
+        return WebhookTarget(self.url("webhook").replace("http:", "https:"), base64.b64encode(ca).decode())
+
     def env(self, process_name: str) -> dict[str, str]:
         """The environment that configures one process; others (`audit`, `admin`) get the same of theirs."""
         identity = process_name if process_name in IDENTITIES else "operator"
@@ -174,7 +180,7 @@ class Plane:
                 self._start_kafka(broker),
             )
             step.update("installing the resources and the database schema")
-            await self._install(authority, wish)
+            await self._install(wish)
         if wish.processes:
             with progress.step(f"Starting {', '.join(wish.processes)}"):
                 # Whoever joins Kafka's group while the topics are being made may wait for the better part of
@@ -241,15 +247,11 @@ class Plane:
                 components.controller_manager(binaries, kubeconfig, ports["controller-manager"], authority)
             )
 
-    async def _install(self, authority: Authority, wish: PlaneSpec) -> None:
-        target = WebhookTarget(
-            url=f"https://127.0.0.1:{self._ports['webhook-http']}",
-            ca_bundle=base64.b64encode(authority.ca.read_bytes()).decode(),
-        )
+    async def _install(self, wish: PlaneSpec) -> None:
         await install(
             shipped_manifests(with_policies=True),
             kubeconfig=self.kubeconfig("admin"),
-            webhook=target,
+            webhook=self.webhook_target,
             namespaces=wish.namespaces,
         )
         await migrate(self.postgres_dsn)
