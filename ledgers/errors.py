@@ -1,20 +1,19 @@
-"""The two families of failure that a controller has to tell apart.
+"""The two kinds of failure that a controller has to distinguish: `Transient` and `Refused`.
 
-Adapters map their systems' exceptions to these, once, in one place; everything further in
-decides by these types alone.
+Adapters map the exceptions of their systems to these; controllers decide by these types alone.
 """
 
 from orderplane.crds.reasons import Reason
 
 
-class Transient(Exception):  # noqa: N818 - it is a verdict, not an error class
+class Transient(Exception):  # noqa: N818
     """The effect was not carried out; trying again later may work.
 
     Args:
         reason: For a condition, a log line or a metric.
         message: What happened, to what, and what will be done; ids only, never personal data.
-        retry_after: Seconds the other side asked us to wait, when it said so.
-        is_final: Only a person can help; park at once.
+        retry_after: Seconds that the other side asked to wait, None where it did not.
+        is_final: Only a person can help: the key is stalled at once.
     """
 
     def __init__(
@@ -28,14 +27,14 @@ class Transient(Exception):  # noqa: N818 - it is a verdict, not an error class
 
 
 class Unclear(Transient):
-    """Nobody knows whether the effect was carried out (a time-out, a lost connection, a 5xx).
+    """It is unknown whether the effect was carried out (a timeout, a lost connection, a 5xx).
 
-    Never repeat the call on this alone: look at the other side first.
+    Never repeat the call without asking the other side for its state first.
     """
 
 
 class Refused(Exception):  # noqa: N818
-    """The other side said no, for good; trying again cannot help.
+    """The other side refused for good; trying again cannot help.
 
     Args:
         reason: For conditions and events.
@@ -49,4 +48,4 @@ class Refused(Exception):  # noqa: N818
 
 
 class GateClosed(Exception):  # noqa: N818
-    """The order's row is not in a state that admits this effect; nothing was done."""
+    """The order's gate is not in a state that admits this effect; nothing was done."""

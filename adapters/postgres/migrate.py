@@ -4,7 +4,8 @@ from importlib import resources
 
 import asyncpg
 
-_LOCK = 0x6F72646572706C61  # "orderpla": two processes migrating at once wait for one another
+# "orderpla": the advisory lock by which two processes migrate one after the other.
+_LOCK = 0x6F72646572706C61
 
 
 async def migrate(dsn: str) -> int:

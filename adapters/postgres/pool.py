@@ -1,4 +1,4 @@
-"""The connection pool, with its limits in one place."""
+"""The connection pool and its limits."""
 
 import asyncpg
 import orjson
@@ -9,16 +9,16 @@ _PLANS_ONCE = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
 
 
 async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
-    """Open a pool; every statement is given 10 s, every wait for a connection 10 s.
+    """Open a pool. Each statement may take 10 s, and so may the wait for a connection.
 
-    jsonb columns read and write plain Python values.
+    jsonb columns are read and written as plain Python values.
 
     Args:
-        size: So many connections, from the start to the end. To open one takes both sides as long as a
-            hundred statements: a pool that grows when it gets busy makes a moment's rush a longer one.
-        plans_once: A connection plans each statement once, whatever its arguments, and as for tables that
-            are large: what is planned while one is nearly empty is still in use when it is not. Right where
-            rows are looked up by key; a search has to be planned for what is searched.
+        size: The number of connections, opened at once and kept. Opening one costs both sides as much as a
+            hundred statements: a pool that grows under load makes the load worse.
+        plans_once: Use generic plans (`plan_cache_mode`), and plan as for large tables (`enable_seqscan`): a
+            plan that was made while a table was nearly empty is still used when it is large. Right for
+            look-ups by key; a search has to be planned for its arguments.
 
     Raises:
         OSError, asyncpg.PostgresError: the database cannot be reached.
@@ -30,17 +30,18 @@ async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
         max_inactive_connection_lifetime=0,
         timeout=10,
         command_timeout=10,
-        init=_speak_json,
-        reset=_leave_as_is,
+        init=_set_json_codec,
+        reset=_keep_session,
         server_settings=_PLANS_ONCE if plans_once else {},
     )
 
 
-async def _leave_as_is(connection: asyncpg.Connection) -> None:
-    """Nobody here changes a session's settings or listens on a pooled one: no round trip to undo that."""
+async def _keep_session(connection: asyncpg.Connection) -> None:
+    """No session of the pool changes its settings or listens, so there is nothing that a round trip would
+    reset."""
 
 
-async def _speak_json(connection: asyncpg.Connection) -> None:
+async def _set_json_codec(connection: asyncpg.Connection) -> None:
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",

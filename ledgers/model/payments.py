@@ -150,12 +150,12 @@ class InMemoryPaymentLedger(Ledger):
         return entry
 
     def settle_refund_by_hand(self, order_uid: str) -> PaymentEntry:
-        """A person pays back what the provider has failed to."""
-        entry = self._entry(order_uid, GateState.COMPENSATING)
-        refund = next((refund for refund in entry.refunds if refund.state is RefundState.FAILED), None)
-        if refund is None:
-            raise ValueError(f"order {order_uid} has no refund that failed")
-        return self._set_refund(entry, refund, RefundState.SETTLED_BY_HAND)
+        """A person pays back what the provider has failed to, while the order is compensated."""
+        gate, entry = self._tables.gates.get(order_uid), self._tables.payments.get(order_uid)
+        failed = [refund for refund in entry.refunds if refund.state is RefundState.FAILED] if entry else []
+        if entry is None or gate is None or gate.state is not GateState.COMPENSATING or not failed:
+            raise ValueError(f"order {order_uid} has no refund that failed, so none can be settled by hand")
+        return self._set_refund(entry, failed[0], RefundState.SETTLED_BY_HAND)
 
     def _entry(self, order_uid: str, *states: GateState) -> PaymentEntry:
         self._tables.gate(order_uid, *states)

@@ -1,0 +1,260 @@
+"""The two implementations of the ledgers, driven by the same steps."""
+
+from collections.abc import Coroutine
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from orderplane.crds.order import Item, Order
+from orderplane.ledgers.errors import GateClosed, Refused, Transient
+from orderplane.ledgers.model.gate import InMemoryGateLedger
+from orderplane.ledgers.model.payments import InMemoryPaymentLedger
+from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
+from orderplane.ledgers.model.stock import InMemoryStockLedger
+from orderplane.ledgers.model.tables import Tables
+from orderplane.ledgers.payments import ProviderRefundState
+from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.inventory import recount
+from orderplane.ledgers.postgres.payments import PostgresPaymentLedger, settle_refund_by_hand
+from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
+from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.shipments import Label
+from orderplane.ledgers.states import TrackingStatus, VoidState
+
+OPENING = 5
+TOTAL = 1790
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LABEL = Label("94001000", "trk_1", "https://track.example/94001000", "USPS", "Priority", 490, "EUR")
+# Words for people, and the clock of the database, are each side's own.
+WORDS = (
+    "message",
+    "reservation_message",
+    "payment_message",
+    "shipment_message",
+    "finished_at",
+    "id",
+    "buy_begun_at",
+)
+
+
+def order_of(merchant: str, uid: str) -> Order:
+    return Order.model_validate(
+        {
+            "apiVersion": "orderplane.dev/v1alpha1",
+            "kind": "Order",
+            "metadata": {
+                "name": f"order-{uid[:8]}", "namespace": merchant, "uid": uid,
+                "resourceVersion": "1", "creationTimestamp": "2026-03-01T12:00:00Z",
+            },
+            "spec": {
+                "customer": "c-1001",
+                "items": [{"sku": "TEA", "quantity": 2}],
+                "quote": {
+                    "currency": "EUR",
+                    "lines": [{"sku": "TEA", "quantity": 2, "unitAmount": 650, "weightGrams": 120}],
+                    "amounts": {"items": 1300, "shipping": 490, "tax": 0, "discount": 0, "total": TOTAL},
+                },
+                "address": {
+                    "name": "A", "line1": "B", "city": "C", "postalCode": "10115", "country": "DE",
+                },
+                "paymentMethod": "pm_card_visa",
+                "cancel": False,
+            },
+        }
+    )  # fmt: skip
+
+
+async def no_pause(point: str) -> None:
+    """Nothing else runs here."""
+
+
+class Side:
+    """One of the two: its ledgers, and how to look at what they wrote."""
+
+    def __init__(self, gates: Any, stock: Any, payments: Any, parcels: Any) -> None:
+        self.gates, self.stock, self.payments, self.parcels = gates, stock, payments, parcels
+        self.merchant = ""
+
+    async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return await work
+
+    async def recount(self, count: int) -> Any: ...
+    async def settle_by_hand(self, uid: str) -> Any: ...
+    async def shelf(self) -> tuple[int, int]: ...
+    async def told(self, uid: str) -> list[str]: ...
+
+    async def do(self, step: str, uid: str, count: int) -> Any:
+        """Carry a step out and answer what a caller sees of it."""
+        try:
+            return seen(await self.settle(self._step(step, uid, count)))
+        except GateClosed:
+            return "GateClosed"
+        except ValueError:
+            return "ValueError"
+        except (Refused, Transient) as verdict:
+            return type(verdict).__name__, verdict.reason
+
+    async def _step(self, step: str, uid: str, count: int) -> Any:
+        m, payments, parcels = self.merchant, self.payments, self.parcels
+        match step:
+            case "open":
+                return await self.gates.open(order_of(m, uid))
+            case "compensate":
+                return await self.gates.compensate(
+                    m, uid, reason="OutOfStock", message="short", is_cancel=False
+                )
+            case "seal":
+                return await self.gates.seal(m, uid)
+            case "hold":
+                return await self.stock.hold(
+                    m, uid, order_uid=uid, name=f"order-{uid[:8]}-{uid[-8:]}",
+                    items=[Item(sku="TEA", quantity=2)], expires_at=NOW, traceparent=None,
+                )  # fmt: skip
+            case "expire_early":
+                return await self.stock.expire(m, uid, NOW - timedelta(seconds=1))
+            case "expire_late":
+                return await self.stock.expire(m, uid, NOW + timedelta(seconds=1))
+            case "release":
+                return await self.stock.release(m, uid)
+            case "recount":
+                return await self.recount(count)
+            case "intend_payment" | "wrong_amount":
+                amount = TOTAL if step == "intend_payment" else TOTAL - 1
+                name = f"order-{uid[:8]}-{uid[-8:]}"
+                return await payments.intend(
+                    m, uid, name=name, amount=amount, currency="EUR", method="pm_card_visa"
+                )
+            case "next_create_attempt":
+                return await payments.next_create_attempt(m, uid, 1)
+            case "record_intent":
+                return await payments.record_intent(m, uid, f"pi_{uid[:8]}")
+            case "begin_confirm":
+                return await payments.begin_confirm(m, uid, f"pi_{uid[:8]}", count + 1)
+            case "capture":
+                return await payments.capture(m, uid, TOTAL)
+            case "decline":
+                return await payments.decline(m, uid, "CardDeclined", "The card was declined.")
+            case "cancel_payment":
+                return await payments.cancel(m, uid)
+            case "request_refund":
+                return await payments.request_refund(m, uid)
+            case "refund_pending" | "refund_succeeded" | "refund_failed":
+                (refund,) = (await payments.read(m, uid)).refunds
+                state = ProviderRefundState(step.removeprefix("refund_").capitalize())
+                return await payments.record_refund(
+                    m, uid, refund.id, provider_id=f"re_{uid[:8]}", state=state, reason=None
+                )
+            case "next_refund":
+                (refund,) = (await payments.read(m, uid)).refunds
+                return await payments.next_refund_attempt(m, uid, refund.id)
+            case "intend_parcel":
+                return await parcels.intend(m, uid, name=f"order-{uid[:8]}-{uid[-8:]}")
+            case "begin_buy":
+                return await parcels.begin_buy(m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r", now=NOW)
+            case "record_label":
+                return await parcels.record_label(m, uid, LABEL, now=NOW, next_poll_at=NOW)
+            case "refuse_parcel":
+                return await parcels.refuse(m, uid, "AddressRejected", "No such street.")
+            case "cancel_parcel":
+                return await parcels.cancel(m, uid)
+            case "settle_by_hand":
+                return await self.settle_by_hand(uid)
+            case step if step.startswith("void_"):
+                return await parcels.record_void(m, uid, VoidState(step.removeprefix("void_")))
+            case "in_transit":
+                return await parcels.record_tracking_status(m, uid, TrackingStatus.IN_TRANSIT)
+            case "delivered":
+                return await parcels.record_tracking_status(m, uid, TrackingStatus.DELIVERED)
+            case "returned":
+                return await parcels.record_tracking_status(m, uid, TrackingStatus.RETURNED)
+        raise AssertionError(step)
+
+    async def look(self, uids: list[str]) -> Any:
+        """Everything that can be seen of some orders."""
+        return {
+            "shelf": await self.shelf(),
+            "orders": [
+                (seen(await self.settle(self.gates.read(self.merchant, uid))), await self.told(uid))
+                for uid in uids
+            ],
+        }
+
+
+class InMemory(Side):
+    def __init__(self) -> None:
+        self.tables = Tables(now=lambda: NOW, pause=no_pause)
+        for table in (self.tables.on_hand, self.tables.opening):
+            table["TEA"] = OPENING
+        for table in (self.tables.reserved, self.tables.moved):
+            table["TEA"] = 0
+        super().__init__(
+            InMemoryGateLedger(self.tables),
+            InMemoryStockLedger(self.tables),
+            InMemoryPaymentLedger(self.tables),
+            InMemoryShipmentLedger(self.tables),
+        )
+
+    async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Go through without a stop where the scheduler of a simulated run would have its say."""
+        try:
+            while True:
+                work.send(None)
+        except StopIteration as end:
+            return end.value
+
+    async def recount(self, count: int) -> Any:
+        return [f"order-{uid[:8]}-{uid[-8:]}" for uid in self.stock.recount("TEA", count)]
+
+    async def settle_by_hand(self, uid: str) -> Any:
+        self.payments.settle_refund_by_hand(uid)
+
+    async def shelf(self) -> tuple[int, int]:
+        return self.tables.on_hand["TEA"], self.tables.reserved["TEA"]
+
+    async def told(self, uid: str) -> list[str]:
+        return [type_ for type_, _ in self.tables.history.get(uid, [])]
+
+
+class Postgres(Side):
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(
+            PostgresGateLedger(pool),
+            PostgresStockLedger(pool),
+            PostgresPaymentLedger(pool),
+            PostgresShipmentLedger(pool),
+        )
+        self.pool = pool
+
+    async def recount(self, count: int) -> Any:
+        return list((await recount(self.pool, self.merchant, "TEA", count, note="counted")).lost)
+
+    async def settle_by_hand(self, uid: str) -> Any:
+        await settle_refund_by_hand(
+            self.pool, self.merchant, f"order-{uid[:8]}", reason="paid back", reference="A. Person"
+        )
+
+    async def shelf(self) -> tuple[int, int]:
+        async with session(self.pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT on_hand, reserved FROM stock WHERE merchant = $1", self.merchant
+            )
+        return row["on_hand"], row["reserved"]
+
+    async def told(self, uid: str) -> list[str]:
+        async with session(self.pool) as connection:
+            rows = await connection.fetch(
+                "SELECT type FROM history WHERE merchant = $1 AND subject = $2 ORDER BY seq",
+                self.merchant, uid,
+            )  # fmt: skip
+        return [row["type"] for row in rows]
+
+
+def seen(answer: Any) -> Any:
+    if is_dataclass(answer) and not isinstance(answer, type):
+        return seen(asdict(answer))
+    if isinstance(answer, dict):
+        return {name: seen(value) for name, value in answer.items() if name not in WORDS}
+    if isinstance(answer, (list, tuple)):
+        return [seen(value) for value in answer]
+    return answer
