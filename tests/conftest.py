@@ -19,7 +19,7 @@ SLOWEST_FILES = (
     "carriers/test_easypost_on_sandbox",
     "chaos/test_crash_safety",
     "contracts/test_documented_answers",
-    "notifier/test_trouble",
+    "notifier/test_outages",
     "notifier/test_giving_up",
     "chaos/test_two_operators",
     "cli/test_orders_on_plane",

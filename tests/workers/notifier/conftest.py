@@ -51,7 +51,7 @@ def example_of(type_: EventType) -> dict[str, Any]:
 
 
 @dataclass
-class House:
+class NotifierStage:
     """All that runs, and one merchant of a test's own."""
 
     supervisor: Supervisor
@@ -100,27 +100,30 @@ class House:
     async def customer(
         self, *, email: str | None = None, phone: str | None = None, sms: bool = False, mail: bool = True
     ) -> User:
-        people = UserStore(self.pool)
-        made = await people.add(
+        users = UserStore(self.pool)
+        made = await users.add(
             self.merchant, f"u-{secrets.token_hex(6)}", email=email or f"{secrets.token_hex(6)}@example.org",
             password_hash="none", role="customer", name="Ada",
             phone=phone or f"+4930{secrets.randbelow(10**8):08d}",
         )  # fmt: skip
         return await self.change(made, preferences={"email": mail, "sms": sms})
 
-    async def change(self, person: User, **changes: Any) -> User:
-        changed = await UserStore(self.pool).change(self.merchant, person.id, changes)
+    async def change(self, customer: User, **changes: Any) -> User:
+        changed = await UserStore(self.pool).change(self.merchant, customer.id, changes)
         assert changed is not None
         return changed
 
-    async def move(self, person: User, email: str) -> None:
+    async def move(self, customer: User, email: str) -> None:
         """The customer has another address."""
         async with session(self.pool) as connection:
             await connection.execute(
-                "UPDATE users SET email = $3 WHERE merchant = $1 AND id = $2", self.merchant, person.id, email
-            )
+                "UPDATE users SET email = $3 WHERE merchant = $1 AND id = $2",
+                self.merchant,
+                customer.id,
+                email,
+            )  # fmt: skip
 
-    async def tell(
+    async def record(
         self, customer: str, *types: EventType, order: UUID | None = None, after: int = 0, without: str = ""
     ) -> dict[EventType, UUID]:
         """Write an order's events as the ledgers do, one transaction each; answers their ids."""
@@ -224,7 +227,7 @@ class House:
 
 
 @asynccontextmanager
-async def _opened(state: Path) -> AsyncIterator[House]:
+async def _opened(state: Path) -> AsyncIterator[NotifierStage]:
     ports = {
         name: free_port() for name in ("kafka", "controller", "postgres", "mail", "smtp", "sms", "relay")
     }
@@ -255,22 +258,22 @@ async def _opened(state: Path) -> AsyncIterator[House]:
             MailpitReader(f"http://127.0.0.1:{ports['mail']}", MAILBOX_LOGIN) as mailbox,
             TwilioSms(SMS_LOGIN, SMS_SENDER, env["ORDERPLANE_SMS_URL"]) as sms,
         ):
-            yield House(supervisor, state, env, ports, pool, mailbox, sms)
+            yield NotifierStage(supervisor, state, env, ports, pool, mailbox, sms)
         await pool.close()
 
 
 @pytest.fixture(scope="session")
-async def kept_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+async def kept_stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NotifierStage]:
     state = tmp_path_factory.mktemp("notifier")
-    async with _opened(state) as house:
-        yield house
+    async with _opened(state) as stage:
+        yield stage
     components.remove_postgres(state)
 
 
 @pytest.fixture
-async def house(kept_house: House) -> AsyncIterator[House]:
+async def stage(kept_stage: NotifierStage) -> AsyncIterator[NotifierStage]:
     """A merchant of this test's own, and no notifier yet."""
-    own = replace(kept_house, merchant=f"shop-{secrets.token_hex(4)}", notifiers={})
+    own = replace(kept_stage, merchant=f"shop-{secrets.token_hex(4)}", notifiers={})
     yield own
     await own.trouble("ok")
     await own.faults("ok")

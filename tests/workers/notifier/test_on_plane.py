@@ -1,4 +1,4 @@
-"""On the whole plane: orders complete while nobody can be told, and everybody is told afterwards."""
+"""On the whole plane: orders complete while nothing can be sent, and all messages are sent afterwards."""
 
 import asyncio
 

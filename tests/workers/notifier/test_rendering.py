@@ -23,8 +23,8 @@ def examples(type_):
     return json.loads(file.read_text(encoding="utf-8"))["examples"]
 
 
-def notice(type_, data, channel=Channel.EMAIL, **person):
-    who = {"name": "Ada", "address": "ada@example.org", "is_wanting": True} | person
+def notice(type_, data, channel=Channel.EMAIL, **customer):
+    who = {"name": "Ada", "address": "ada@example.org", "is_wanting": True} | customer
     return Notification(
         merchant="demo", event_id=EVENT, channel=channel, type=type_, order=data["order"]["name"], data=data,
         traceparent=None, attempt=1, unknown_attempts=0, pending_since=datetime(2026, 3, 1, tzinfo=UTC),
@@ -102,18 +102,18 @@ def test_names_of_all_scripts_arrive():
     ["ada@example.org\nBcc: eve@example.org", "eve", "eve@", "@eve", "a@b.example, eve@example.org"],
 )
 def test_what_is_no_address_is_refused(address):
-    with pytest.raises(Refused, match="RecipientRefused") as told:
+    with pytest.raises(Refused, match="RecipientRefused") as events:
         mail_of(notice(*CREATED, address=address), SENDER)
-    assert "eve" not in str(told.value)
+    assert "eve" not in str(events.value)
 
 
 @pytest.mark.parametrize("missing", ["items", "total", "currency"])
 def test_what_a_template_needs_and_does_not_get_is_a_refusal(missing):
     type_, data = CREATED
     broken = {key: value for key, value in data.items() if key != missing}
-    with pytest.raises(Refused, match="TemplateFailed") as told:
+    with pytest.raises(Refused, match="TemplateFailed") as events:
         mail_of(notice(type_, broken), SENDER)
-    assert "order.created" in str(told.value)
+    assert "order.created" in str(events.value)
 
 
 @pytest.mark.parametrize(
