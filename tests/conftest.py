@@ -3,6 +3,7 @@
 Imports are inside the fixtures: a unit test loads this file too, and must not pay for a plane's modules.
 """
 
+import sys
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slowest files first, so that no worker of pytest-xdist is left with one at the end."""
     rank = {name: number for number, name in enumerate(SLOWEST_FILES)}
     items.sort(key=lambda item: rank.get(f"{item.path.parent.name}/{item.path.stem}", len(rank)))
+
+
+def pytest_collection_finish() -> None:
+    """A busy machine is no reason to fail: no test of Hypothesis is measured by the clock."""
+    if "hypothesis" in sys.modules:
+        from hypothesis import HealthCheck, settings
+
+        settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
