@@ -21,7 +21,7 @@ _PHASES = ("Reserved", "Paid", "Shipped")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a real saga has written, to be written again under other names.
+    """The writes of a real saga, to be repeated under other names.
 
     Args:
         manifest: The Order as it was created, without its name.
@@ -39,18 +39,18 @@ class Pattern:
 
     @property
     def writes(self) -> int:
-        """Of one saga."""
+        """API writes of one saga."""
         return 1 + 2 * len(self.child_statuses) + self.reports + self.events
 
 
 async def bare_writes_per_second(
     gateway: ApiClient, operator: ApiClient, pattern: Pattern, sagas: int
 ) -> float:
-    """Make every write of `sagas` orders, as a saga does, as fast as the server takes them.
+    """Make every write of `sagas` orders as fast as the server takes them.
 
     Args:
-        gateway: May create orders.
-        operator: May do the rest.
+        gateway: A client with the gateway's identity, which may create orders.
+        operator: One with the operator's, which may do the rest.
     """
     numbers = iter(range(sagas))
 
@@ -68,7 +68,7 @@ async def bare_writes_per_second(
 async def _one(gateway: ApiClient, api: ApiClient, pattern: Pattern) -> None:
     namespace = pattern.manifest["metadata"]["namespace"]
     name = f"bare-{uuid4().hex[:12]}"
-    # The operator of the plane is stopped meanwhile, so nobody answers these.
+    # The plane's operator is stopped meanwhile, so that nothing reconciles these.
     metadata = {**pattern.manifest["metadata"], "name": name}
     made = await gateway.create(Kind.ORDER, namespace, {**pattern.manifest, "metadata": metadata})
     order = Order.model_validate(made)
@@ -107,7 +107,7 @@ def _event(order: Order, reason: str) -> dict[str, Any]:
             "namespace": order.metadata.namespace,
             "uid": order.metadata.uid,
         },
-        "note": "As long as a real one is, more or less.",
+        "note": "About as long as the note of a real event.",
         "type": "Normal",
     }
 
@@ -117,7 +117,7 @@ _RESOURCES = frozenset({"orders", "reservations", "payments", "shipments", "even
 
 
 async def count_writes(api: ApiClient) -> Counter[str]:
-    """How many writes of each kind the server has answered so far, as `verb resource[/subresource]`."""
+    """Writes that the server has answered since it started, by `verb resource[/subresource]`."""
     text = await api.metrics()
     counts: Counter[str] = Counter()
     wanted = (line for line in text.splitlines() if line.startswith("apiserver_request_total"))

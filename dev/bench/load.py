@@ -1,4 +1,4 @@
-"""Traffic on the gateway as k6 makes it, with every part behind it real."""
+"""Load tests: k6 sends requests to the gateway of a complete local plane."""
 
 import asyncio
 import contextlib
@@ -22,21 +22,21 @@ from orderplane.gateway.identity.user_store import EmailTaken, UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.session import Pool, session
 
-PEOPLE = 500
+USERS = 500
 END_SECONDS = 600.0
-"""By then every order that was accepted has to have come to its end."""
+"""An accepted order that is not finished so long after the traffic counts as lost."""
 
 GRACE_SECONDS = 60.0
-_LOOK_SECONDS = 1.0
-_IS_WAITING = "SELECT EXISTS (SELECT FROM history WHERE published_at IS NULL)"
+_POLL_SECONDS = 1.0
+_HAS_UNPUBLISHED = "SELECT EXISTS (SELECT FROM history WHERE published_at IS NULL)"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One run of one of the scripts in load/.
+class LoadSpec:
+    """One run of one of the scripts in dev/load/.
 
     Args:
-        share: Of new orders among all requests; the burst has nothing else.
+        share: New orders among all requests, 0 to 1. The script `burst` sends nothing else.
     """
 
     script: str
@@ -46,36 +46,36 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Shown:
-    """What a run has shown; times in milliseconds, but `*_seconds`.
+class LoadResult:
+    """Figures of one run. Times are in milliseconds, those named `*_seconds` in seconds.
 
     Args:
         k6: The metrics of k6's summary, by name.
-        most_open: The most orders that were accepted and not at their end at one time.
-        end_seconds: From the end of the traffic until the last accepted order was at its end; None where
-            one never was.
-        cpu_cores: How many cores each process kept busy while the traffic lasted.
+        peak_open: The peak orders that were accepted and not at their end at one time.
+        end_seconds: From the end of the traffic until the last accepted order was finished; None if one
+            never was.
+        cpu_cores: Cores that each process used while the traffic lasted.
     """
 
-    wanted: Wanted
+    spec: LoadSpec
     k6: dict[str, dict[str, Any]]
     accepted: int
     ends: dict[str, int]
     saga_p50_seconds: float
     saga_p95_seconds: float
-    most_open: int
+    peak_open: int
     end_seconds: float | None
     cpu_cores: dict[str, float] = field(default_factory=dict)
     violations: tuple[str, ...] = ()
 
     def values(self, metric: str) -> dict[str, float]:
-        """The figures of one metric of k6; empty where it never was."""
+        """The values of one k6 metric; empty if k6 did not record it."""
         found: dict[str, float] = self.k6.get(metric, {}).get("values", {})
         return found
 
     @property
-    def is_kept(self) -> bool:
-        """Every threshold of the script, every accepted order at its end, and a clean audit."""
+    def is_passed(self) -> bool:
+        """All thresholds of the script hold, every accepted order is finished, and the audit is clean."""
         thresholds = (
             threshold["ok"]
             for metric in self.k6.values()
@@ -86,86 +86,86 @@ class Shown:
 
     def as_document(self) -> dict[str, Any]:
         """For programs."""
-        return {**asdict(self), "isKept": self.is_kept}
+        return {**asdict(self), "isPassed": self.is_passed}
 
 
-WARM_UP = Wanted("mixed", per_minute=1200, seconds=10, share=0.3)
-"""What has only just been started prepares its statements and compiles its rules with the first requests."""
+WARM_UP = LoadSpec("mixed", per_minute=1200, seconds=10, share=0.3)
+"""The first requests prepare SQL statements and compile admission policies; they are not measured."""
 
 
 async def prepare(plane: Plane, pool: Pool) -> Path:
-    """Stock the shelves and let the people in; answers the file that k6 reads them from."""
+    """Create products, stock and users; returns the file from which k6 reads the users."""
     await seed(pool)
-    file = plane.state / "people.json"
-    await write_users(plane, pool, PEOPLE, file)
+    file = plane.state / "users.json"
+    await write_users(plane, pool, USERS, file)
     return file
 
 
 async def measure(
     plane: Plane,
     k6: Path,
-    wanted: Wanted,
+    spec: LoadSpec,
     pool: Pool,
     audit: Callable[[], Awaitable[Verdict]],
-    say: Callable[[str], None],
-) -> Shown:
-    """Run one script, wait for what it has set going, and audit it.
+    report: Callable[[str], None],
+) -> LoadResult:
+    """Run one script, wait until its orders are finished, and audit them.
 
     Raises:
-        ToolMissing: k6 ended with an error that is not a missed threshold.
+        ToolMissing: k6 failed, and not because of a missed threshold.
     """
-    people = await prepare(plane, pool)
-    say("warming up")
-    await _run(plane, k6, WARM_UP, people)
-    await _all_ended(pool)
+    users = await prepare(plane, pool)
+    report("warming up")
+    await _run(plane, k6, WARM_UP, users)
+    await _wait_ended(pool)
     began, cpu_before = time.time(), _cpu(plane)
-    async with _most_open(pool) as most:
-        say(f"{wanted.per_minute} requests a minute for {wanted.seconds} s")
-        summary = await _run(plane, k6, wanted, people)
+    async with _peak_open(pool) as peak:
+        report(f"{spec.per_minute} requests a minute for {spec.seconds} s")
+        summary = await _run(plane, k6, spec, users)
         took = time.time() - began
         cpu = {name: (seconds - cpu_before.get(name, 0.0)) / took for name, seconds in _cpu(plane).items()}
-        say("waiting for the orders to come to their end")
-        end_seconds = await _all_ended(pool)
-    say("auditing")
-    await _all_published(pool)
+        report("waiting until the orders are finished")
+        end_seconds = await _wait_ended(pool)
+    report("auditing")
+    await _wait_published(pool)
     verdict = await audit()
     ends, p50, p95 = await _sagas(pool, began)
-    return Shown(
-        wanted=wanted,
+    return LoadResult(
+        spec=spec,
         k6=summary["metrics"],
         accepted=sum(ends.values()),
         ends=ends,
         saga_p50_seconds=p50,
         saga_p95_seconds=p95,
-        most_open=most[0],
+        peak_open=peak[0],
         end_seconds=end_seconds,
         cpu_cores=dict(sorted(cpu.items(), key=lambda item: -item[1])),
         violations=tuple(str(violation) for violation in verdict.violations),
     )
 
 
-async def _run(plane: Plane, k6: Path, wanted: Wanted, people: Path) -> dict[str, Any]:
+async def _run(plane: Plane, k6: Path, spec: LoadSpec, users: Path) -> dict[str, Any]:
     summary, log = plane.state / "k6.json", plane.state / "logs" / "k6.log"
     summary.unlink(missing_ok=True)
     env = {
         **os.environ,
         "ORDERPLANE_GATEWAY": plane.url("gateway"),
-        "ORDERPLANE_USERS": str(people),
-        "LOAD_PER_MINUTE": str(wanted.per_minute),
-        "LOAD_SECONDS": str(wanted.seconds),
-        "LOAD_ORDER_SHARE": str(wanted.share),
+        "ORDERPLANE_USERS": str(users),
+        "LOAD_PER_MINUTE": str(spec.per_minute),
+        "LOAD_SECONDS": str(spec.seconds),
+        "LOAD_ORDER_SHARE": str(spec.share),
         "LOAD_SUMMARY": str(summary),
         "K6_NO_USAGE_REPORT": "true",
         "GOMAXPROCS": "1",
     }
-    script = project_root() / "dev" / "load" / f"{wanted.script}.js"
+    script = project_root() / "dev" / "load" / f"{spec.script}.js"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(
             str(k6), "run", "--quiet", str(script),
             env=env, stdin=asyncio.subprocess.DEVNULL, stdout=file, stderr=file,
         )  # fmt: skip
         try:
-            await asyncio.wait_for(process.wait(), wanted.seconds + GRACE_SECONDS)
+            await asyncio.wait_for(process.wait(), spec.seconds + GRACE_SECONDS)
         finally:
             if process.returncode is None:
                 process.kill()
@@ -177,25 +177,25 @@ async def _run(plane: Plane, k6: Path, wanted: Wanted, people: Path) -> dict[str
 
 
 @contextlib.asynccontextmanager
-async def _most_open(pool: Pool) -> AsyncIterator[list[int]]:
-    most = [0]
+async def _peak_open(pool: Pool) -> AsyncIterator[list[int]]:
+    peak = [0]
 
-    async def look() -> None:
+    async def poll() -> None:
         while True:
-            most[0] = max(most[0], await _open(pool))
-            await asyncio.sleep(_LOOK_SECONDS)
+            peak[0] = max(peak[0], await _open(pool))
+            await asyncio.sleep(_POLL_SECONDS)
 
-    looking = asyncio.create_task(look())
+    polling = asyncio.create_task(poll())
     try:
-        yield most
+        yield peak
     finally:
-        looking.cancel()
+        polling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await looking
+            await polling
 
 
 async def _open(pool: Pool) -> int:
-    """Orders that were accepted and are not at their end."""
+    """Orders that were accepted and are not finished."""
     async with session(pool) as connection:
         count: int = await connection.fetchval(
             "SELECT (SELECT count(*) FROM idempotency WHERE kind = 'Order' AND status = 202) "
@@ -204,20 +204,20 @@ async def _open(pool: Pool) -> int:
     return count
 
 
-async def _all_ended(pool: Pool) -> float | None:
+async def _wait_ended(pool: Pool) -> float | None:
     began = time.monotonic()
     while (waited := time.monotonic() - began) <= END_SECONDS:
         if await _open(pool) <= 0:
             return waited
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
     return None
 
 
-async def _all_published(pool: Pool) -> None:
-    """The last events may still be on their way to the topics."""
+async def _wait_published(pool: Pool) -> None:
+    """The audit compares history and topics, so the outbox has to be empty first."""
     async with asyncio.timeout(GRACE_SECONDS), session(pool) as connection:
-        while await connection.fetchval(_IS_WAITING):  # noqa: ASYNC110 - nothing tells of it
-            await asyncio.sleep(_LOOK_SECONDS)
+        while await connection.fetchval(_HAS_UNPUBLISHED):  # noqa: ASYNC110 - no notification exists
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _sagas(pool: Pool, began: float) -> tuple[dict[str, int], float, float]:
@@ -240,31 +240,31 @@ async def _sagas(pool: Pool, began: float) -> tuple[dict[str, int], float, float
 
 
 def _cpu(plane: Plane) -> dict[str, float]:
-    """CPU seconds of each process so far; k6 is the only child that ends meanwhile."""
+    """CPU seconds of each process so far. RUSAGE_CHILDREN counts ended children: here that is k6 alone."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = {name: plane.supervisor.cpu_seconds(name) for name in plane.supervisor.names}
     return {**seconds, "k6": ended.ru_utime + ended.ru_stime}
 
 
 STAFF_EVERY = 10
-"""One in so many runs the shop."""
+"""One user in so many works for the merchant, the others are customers."""
 
 
 async def write_users(plane: Plane, pool: Pool, count: int, file: Path) -> None:
-    """Make `count` accounts and write them down for k6: token, address and role of each.
+    """Create `count` accounts and write them to `file` for k6: token, IP address and role of each.
 
-    Nobody can log in as one of them: hashing hundreds of passwords would cost a minute and show nothing
-    here. The tokens are the gateway's own, good for a quarter of an hour.
+    They have no password: hashing hundreds takes a minute and is not what is measured. The tokens are signed
+    with the gateway's key and are valid for 15 minutes.
     """
-    people = UserStore(pool)
+    users = UserStore(pool)
     ring, rules = KeyRing(plane.signing_keys), TokenRules(plane.url("gateway"), "orderplane")
     written = []
     for number in range(count):
         role = Role.CUSTOMER if number % STAFF_EVERY else Role.MERCHANT
         caller = Principal(MERCHANT, f"u-load-{number}", role, SCOPES_OF[role])
-        # A run before this one may have made them.
+        # An earlier run on the same plane may have created them.
         with contextlib.suppress(EmailTaken):
-            await people.add(
+            await users.add(
                 MERCHANT, caller.name, email=f"load-{number}@example.test", password_hash="", role=role.value
             )
         token = issue(ring, rules, caller, client_id="load", now=int(time.time())).token

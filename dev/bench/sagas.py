@@ -1,4 +1,4 @@
-"""Real orders through the real thing, beside the ceiling of the same run."""
+"""Throughput and latency of whole sagas, compared with bare writes to the same API server."""
 
 import asyncio
 import time
@@ -29,17 +29,17 @@ WHERE created.type = 'order.created' AND shipped.type = 'order.shipped' AND crea
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one run has shown.
+    """Figures of one run.
 
     Args:
         sagas_per_second: From the first request to the last Order that shows Shipped.
-        ceiling_per_second: So many sagas' writes, as counted in `writes`, are made by a bare client on the
-            same API server.
-        p50, p95: Seconds from the request's acceptance to the phase Shipped as a watcher sees it.
+        ceiling_per_second: Sagas whose `writes` a client can make without anything behind it, on the same
+            API server.
+        p50, p95: Seconds from the 202 to the moment at which a watcher sees the phase Shipped.
         writes: API writes per saga, by verb and resource, counted by the API server.
-        told_later: How many of them told, without hurry, that a reservation is committed: the budget to
-            Shipped does not have these, and a burst is over before the first of them.
-        cpu_ms: CPU milliseconds per saga of each process, user and system.
+        committed_later: How many of `writes` set a Reservation to Committed. The operator makes these after
+            Shipped, so they are not part of the budget up to Shipped.
+        cpu_ms: CPU milliseconds per saga of each process, user and system time.
     """
 
     orders: int
@@ -51,25 +51,25 @@ class Result:
     ledger_p50: float
     ledger_p95: float
     writes: dict[str, float]
-    told_later: float
+    committed_later: float
     cpu_ms: dict[str, float]
 
     @property
     def ratio(self) -> float:
-        """How much of the ceiling is reached."""
+        """Throughput as a share of the ceiling."""
         return self.sagas_per_second / self.ceiling_per_second
 
     @property
     def writes_per_saga(self) -> float:
         """The writes of one saga to Shipped."""
-        return sum(self.writes.values()) - self.told_later
+        return sum(self.writes.values()) - self.committed_later
 
     def as_document(self) -> dict[str, Any]:
         """For programs."""
         return {**asdict(self), "ratio": self.ratio, "writesPerSaga": self.writes_per_saga}
 
 
-async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[str], None]) -> Result:
+async def measure(plane: Plane, orders: int, rate: float | None, report: Callable[[str], None]) -> Result:
     """Warm up, run the orders, then the bare writes with the operator stopped.
 
     Raises:
@@ -79,26 +79,30 @@ async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[
     try:
         async with _client(plane, "admin") as api:
             await seed(pool)
-            say("warming up")
+            report("warming up")
             shop = Shop(plane.url("gateway"), api, pool, rate=rate)
-            # Logging in costs a password hash each: that is not what is measured.
+            # A login costs a password hash, which is not what is measured.
             await shop.open()
             await _run(Shop(plane.url("gateway"), api, pool, rate=None), api, _WARM_UP, seed_number=1)
-            writes_before, told_before, cpu_before = await count_writes(api), await _told(api), _cpu(plane)
+            writes_before, committed_before, cpu_before = (
+                await count_writes(api),
+                await _count_committed(api),
+                _cpu(plane),
+            )
             began = time.time()
-            say("orders")
+            report("orders")
             shipped_at, latencies = await _run(shop, api, orders, seed_number=2)
             cpu_after = _cpu(plane)
             writes = await count_writes(api)
             writes.subtract(writes_before)
-            told = await _told(api) - told_before
+            committed = await _count_committed(api) - committed_before
             async with session(pool) as connection:
                 ledger = sorted(row["seconds"] for row in await connection.fetch(_LATENCIES, began))
-            say("the ceiling")
+            report("the ceiling")
             counts = {name: count / orders for name, count in sorted(writes.items()) if count}
-            told_later = told / orders
+            committed_later = committed / orders
             per_second = await _bare_writes(plane, api, counts, min(2 * orders, 1200))
-            ceiling = per_second / (sum(counts.values()) - told_later)
+            ceiling = per_second / (sum(counts.values()) - committed_later)
     finally:
         await pool.close()
     return Result(
@@ -111,7 +115,7 @@ async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[
         ledger_p50=percentile(ledger, 50),
         ledger_p95=percentile(ledger, 95),
         writes=counts,
-        told_later=told_later,
+        committed_later=committed_later,
         cpu_ms={
             name: 1000 * (seconds - cpu_before.get(name, 0.0)) / orders for name, seconds in cpu_after.items()
         },
@@ -119,7 +123,7 @@ async def measure(plane: Plane, orders: int, rate: float | None, say: Callable[[
 
 
 async def _run(shop: Shop, api: ApiClient, orders: int, *, seed_number: int) -> tuple[float, list[float]]:
-    """Place good orders and wait until all are Shipped; answers the seconds, and each one's latency."""
+    """Place orders that succeed, wait until all are Shipped; returns the seconds and each latency, sorted."""
     cases = mix(orders, seed_number, stories={Story.GOOD: 1})
     await shop.open()
     started = time.monotonic()
@@ -134,9 +138,9 @@ async def _run(shop: Shop, api: ApiClient, orders: int, *, seed_number: int) -> 
 async def _watch(
     api: ApiClient, shipped: dict[str, float], orders: int, placing: "asyncio.Task[None]", shop: Shop
 ) -> None:
-    """Watch as `kubectl get orders -w` does, which costs the server little and us the truth.
+    """Note when each order is Shipped, from a watch as `kubectl get orders -w` opens it.
 
-    A server ends the streams of watchers that do not keep up, as kubectl would see it: begin anew then.
+    The API server ends the stream of a watcher that is too slow; a new one starts then.
     """
     while True:
         async for document in api.watch(Kind.ORDER, MERCHANT):
@@ -153,8 +157,8 @@ async def _watch(
                 return
 
 
-async def _told(api: ApiClient) -> int:
-    """How many reservations say that they are committed."""
+async def _count_committed(api: ApiClient) -> int:
+    """Reservations whose status says Committed."""
     count, token = 0, None
     while True:
         page = await api.list_page(
@@ -166,7 +170,7 @@ async def _told(api: ApiClient) -> int:
 
 
 async def _bare_writes(plane: Plane, api: ApiClient, counts: Mapping[str, float], sagas: int) -> float:
-    """Bare writes a second, with the operator down, so that nobody does anything about the bare orders."""
+    """Bare writes per second. The operator is stopped, so that it does not reconcile the bare orders."""
     pattern = await _pattern(api, counts)
     await plane.supervisor.stop("operator")
     async with _client(plane, "gateway") as gateway, _client(plane, "operator") as bare:
@@ -175,7 +179,7 @@ async def _bare_writes(plane: Plane, api: ApiClient, counts: Mapping[str, float]
 
 
 async def _pattern(api: ApiClient, counts: Mapping[str, float]) -> Pattern:
-    """What one of the orders has written."""
+    """The writes of one of the orders that were measured."""
     page = await api.list_page(Kind.ORDER, MERCHANT, field_selector="status.phase=Shipped", limit=1)
     if not page.items:
         page = await api.list_page(Kind.ORDER, MERCHANT, limit=1)

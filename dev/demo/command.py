@@ -1,4 +1,4 @@
-"""The whole of Orderplane, shown once: `scripts/demo`."""
+"""`orderplane demo`, also as `scripts/demo`: a complete run from start to audit."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from orderplane.dev.demo.mix import mix
 from orderplane.dev.demo.products import seed as seed_catalogue
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.demo.summary import Summary, summarise, to_record
-from orderplane.dev.localplane.command import check_is_free, is_up, place_of, print_next_steps
+from orderplane.dev.localplane.command import check_is_free, is_up, print_next_steps, state_dir_of
 from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.supervisor import StartFailed
@@ -31,7 +31,7 @@ from orderplane.dev.localplane.tools import ToolMissing
 PHASES = ("Pending", "Reserved", "Paid", "Shipped", "Delivered", "Compensating", "Failed", "Cancelled")
 
 TEMPO = {
-    # A carrier that takes seconds instead of days, and clients that give up before a spectator does.
+    # The carrier needs seconds instead of days, and requests that hang are given up soon.
     "operator": {
         "ORDERPLANE_PAYMENTS_SECONDS": "4",
         "ORDERPLANE_CARRIER_SECONDS": "6",
@@ -50,18 +50,19 @@ def demo(
     orders: Annotated[int, typer.Option(min=1, help="How many orders are placed.")] = 60,
     seed: Annotated[int, typer.Option(help="The same seed places the same orders.")] = 1,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave all of it up until Ctrl-C or `orderplane dev down`.")
+        bool, typer.Option("--keep", help="Leave everything running until Ctrl-C or `orderplane dev down`.")
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the summary there, one record per order.")
+        Path | None,
+        typer.Option("--json", help="Write the summary to this file, with a record of each order."),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="How long the orders may take altogether.")] = 300.0,
+    seconds: Annotated[float, typer.Option(help="How long all orders together may take.")] = 300.0,
     state_dir: Annotated[Path | None, typer.Option(help="Where the plane keeps its state.")] = None,
 ) -> None:
-    """Start everything, place orders of every kind, watch them to their end, and prove that nothing was lost.
+    """Start everything, place orders of every kind, follow them to their end, and audit the result.
 
-    Exit code 0 only if every order ended as its input calls for, every customer was told once what they want
-    to be told, and the audit is clean.
+    Exit code 0 only if every order ended as expected, every customer got each message once, and the audit is
+    clean.
 
     Examples:
 
@@ -71,7 +72,7 @@ def demo(
 
         orderplane demo --keep
     """
-    state = place_of(state_dir)
+    state = state_dir_of(state_dir)
     if is_up(state):
         fail("A plane is up already; end it with `orderplane dev down`, or give another --state-dir.", code=2)
     check_is_free(state)
@@ -129,8 +130,8 @@ async def _demo(
         if keep:
             print_next_steps(state)
             await _until_stopped()
-        is_told = not messages.missing and not messages.repeated
-        return is_over and not summary.unexpected and is_told and verdict.is_clean
+        is_notified = not messages.missing and not messages.repeated
+        return is_over and not summary.unexpected and is_notified and verdict.is_clean
 
 
 def _table(shop: Shop, started: float) -> Table:

@@ -1,4 +1,4 @@
-"""The customers of the demo: they register and log in like anybody."""
+"""The customers of the demo. They register and log in through the public API."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,30 +9,30 @@ from orderplane.client.transport import Transport
 
 COUNT = 12
 _PASSWORD = "a password for the demo only"  # noqa: S105
-_WISHES = (
+_PREFERENCES = (
     {"email": True, "sms": True}, {"email": True, "sms": False}, {"email": False, "sms": True},
     {"email": False, "sms": False},
 )  # fmt: skip
-"""How they want to be told; they take turns."""
+"""Notification preferences, given to the customers in turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """One who has an account, and stays logged in whatever connections they come by."""
+    """One customer, whose tokens are kept across connections."""
 
     credentials: Password
     keep: MemoryTokenStore = field(default_factory=MemoryTokenStore)
 
     def client(self, transport: Transport) -> Client:
-        """The gateway as they use it."""
+        """A client that acts as this customer."""
         return Client(transport, self.credentials, token_store=self.keep)
 
 
 async def arrive(transport: Transport, count: int = COUNT) -> list[Customer]:
-    """Have `count` customers register, and log in. Who has an account already just logs in.
+    """Register and log in `count` customers. One who has an account already is only logged in.
 
     Raises:
-        ApiProblem: the gateway does not let one in.
+        ApiProblem: the gateway refused a login.
     """
     return list(await asyncio.gather(*(_arrive(transport, number) for number in range(1, count + 1))))
 
@@ -44,5 +44,5 @@ async def _arrive(transport: Transport, number: int) -> Customer:
     await register(transport, email=email, password=password, name=name, phone=phone)
     client = customer.client(transport)
     await client.login.log_in()
-    await set_preferences(client.caller, **_WISHES[number % len(_WISHES)])
+    await set_preferences(client.caller, **_PREFERENCES[number % len(_PREFERENCES)])
     return customer

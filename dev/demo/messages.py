@@ -1,4 +1,4 @@
-"""What the customers were told: what is due by the history, against what has arrived."""
+"""Compare the messages that are due by the history with those that have arrived."""
 
 import asyncio
 import time
@@ -25,7 +25,7 @@ WHERE h.merchant = $1
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """What arrived, by channel and event; what is due and has not arrived; what arrived more than once."""
+    """Messages that arrived, by channel and event type; those that are missing; those that arrived twice."""
 
     arrived: Mapping[str, Mapping[str, int]]
     missing: tuple[str, ...]
@@ -35,7 +35,7 @@ class Messages:
 async def collect_messages(
     pool: Pool, channels: Mapping[Channel, Outgoing], *, seconds: float = 20.0
 ) -> Messages:
-    """Look at what arrived until nothing is missing, or until time has run out."""
+    """Read what arrived, again until nothing is missing or `seconds` have passed."""
     deadline = time.monotonic() + seconds
     while True:
         found = await _look(pool, channels)
@@ -55,11 +55,11 @@ async def _look(pool: Pool, channels: Mapping[Channel, Outgoing]) -> Messages:
 
 
 def compare(rows: Sequence[Mapping[str, Any]], outgoing: Mapping[Channel, Counter[str]]) -> Messages:
-    """Hold what has arrived against what is due.
+    """Compare what has arrived with what is due.
 
     Args:
         rows: Events of customers: event_id, type, and the customer's preferences.
-        outgoing: How often each reference went out, by channel.
+        outgoing: How often each reference was sent, by channel.
     """
     arrived: dict[str, Counter[str]] = {channel.value: Counter() for channel in outgoing}
     missing: list[str] = []

@@ -1,4 +1,4 @@
-"""A realistic mix of orders, and the end that each one's input calls for. Pure: a seed gives one mix."""
+"""A mix of orders, and the phase in which each must end. Pure: the same seed gives the same mix."""
 
 import random
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from orderplane.dev.demo.products import COMMON, RECOUNTED, SCARCE
 
 
 class Story(StrEnum):
-    """What happens to an order, by its input."""
+    """What happens to an order; its input decides that (see dev/sandbox/README.md)."""
 
     GOOD = "good"
     OUT_OF_STOCK = "out of stock"
@@ -29,10 +29,10 @@ class Case:
     """One order to be placed.
 
     Args:
-        body: What is POSTed.
-        end: The phase in which it has to end.
-        reason: Why, where it does not end well.
-        cancel_after: Seconds after which the customer cancels.
+        body: The request body.
+        end: The phase in which it must end.
+        reason: The reason in its status; None if it is delivered.
+        cancel_after: Seconds after the 202 until the customer cancels.
     """
 
     number: int
@@ -75,11 +75,11 @@ _SHARES = {
     Story.CANCELLED: 8,
     Story.RECOUNTED: 3,
 }
-"""In a hundred orders."""
+"""Orders of each kind among a hundred."""
 
 
 def mix(orders: int, seed: int, *, stories: dict[Story, int] | None = None) -> list[Case]:
-    """`orders` cases in the order in which they are placed; with enough of them every story is told."""
+    """`orders` cases in the order in which they are placed. Each story occurs if there are enough orders."""
     rng = random.Random(seed)
     shares = stories or _SHARES
     told = list(shares)[:orders] if orders < len(shares) else list(shares)

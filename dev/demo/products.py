@@ -1,4 +1,4 @@
-"""What the demo shop sells."""
+"""The products of the demo merchant."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,10 @@ class Good:
 
 
 SCARCE = "VASE-RAKU-ONE-OFF"
-"""There are fewer of these than anybody may ask for."""
+"""Less stock than any order for it asks for."""
 
 RECOUNTED = "KETTLE-COPPER"
-"""A recount finds none of these left, although some were paid for."""
+"""A recount sets its stock to 0 while orders have paid for it."""
 
 GOODS = (
     Good("TEA-EARL-GREY-100", "Earl Grey, 100 g", 890, 120, 1_000_000),
@@ -44,7 +44,7 @@ COMMON = tuple(good.sku for good in GOODS if good.currency == "EUR" and good.sku
 
 
 async def seed(pool: Pool, merchant: str = MERCHANT) -> None:
-    """Write the products, their price rules, and a first count of each that has none yet."""
+    """Write products and price rules, and a first stock count of each product that has none."""
     async with session(pool) as connection:
         await connection.executemany(
             "INSERT INTO products (merchant, sku, name, currency, unit_amount, weight_grams) "

@@ -1,4 +1,4 @@
-"""Place the orders as customers would, and watch them to their end."""
+"""Place orders as customers do, and follow them until they are finished."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ from orderplane.ledgers.postgres.session import Pool, session
 
 _SECONDS = 30.0
 _PATIENCE = 300.0
-"""Orders are placed while processes die and come back: each customer tries for this many seconds."""
+"""Seconds for which a request is retried: the chaos tests place orders while processes restart."""
 
 _HAS_PAID = """
 SELECT EXISTS (
@@ -36,7 +36,7 @@ SELECT EXISTS (
 
 @dataclass(slots=True)
 class Placed:
-    """One order that was placed, and what became of it."""
+    """One order with its current state."""
 
     case: Case
     name: str = ""
@@ -51,28 +51,28 @@ class Placed:
 
     @property
     def expected(self) -> str:
-        """The end that its input calls for; a cancel that came too late changes nothing."""
+        """The phase in which it must end; a cancellation that came too late changes nothing."""
         return "Delivered" if self.was_too_late else self.case.end
 
     @property
     def is_finished(self) -> bool:
-        """Nothing more will happen to it."""
+        """It is in a final phase, or was refused."""
         return self.phase in FINISHED or self.problem is not None
 
     @property
     def is_as_expected(self) -> bool:
-        """It ended as it should, for the reason that it should."""
+        """It ended in the expected phase for the expected reason."""
         if self.problem is not None or self.phase != self.expected:
             return False
         return self.was_too_late or self.case.reason is None or self.reason == self.case.reason
 
 
 class Shop:
-    """The customers of one run.
+    """The customers of one run and their orders.
 
     Args:
-        gateway: The gateway's address.
-        rate: Orders a second; None places them as fast as the gateway takes them.
+        gateway: The URL of the gateway.
+        rate: Orders per second; None places them as fast as the gateway takes them.
     """
 
     def __init__(self, gateway: str, api: ApiClient, pool: Pool, *, rate: float | None = 20.0) -> None:
@@ -85,25 +85,25 @@ class Shop:
 
     @property
     def is_finished(self) -> bool:
-        """Every order came to its end."""
+        """Every order is finished."""
         return all(placed.is_finished for placed in self.placed)
 
     def phases(self) -> Counter[str]:
-        """How many orders are where."""
+        """How many orders are in which phase."""
         return Counter("refused" if placed.problem else placed.phase for placed in self.placed)
 
     async def open(self) -> None:
-        """Let the customers in, once.
+        """Log the customers in, once.
 
         Raises:
-            ApiProblem: one is not let in.
+            ApiProblem: the gateway refused a login.
         """
         if not self._customers:
             async with self._connect() as transport:
                 self._customers = await arrive(transport)
 
     async def place_all(self, cases: Sequence[Case]) -> None:
-        """Place every order, cancel those whose customers change their mind, recount when it hurts."""
+        """Place every order, cancel those that are to be cancelled, and recount the stock of `RECOUNTED`."""
         await self.open()
         self.placed = [Placed(case) for case in cases]
         async with self._connect() as transport, asyncio.TaskGroup() as group:
@@ -117,13 +117,13 @@ class Shop:
                 group.create_task(self._place(transport, placed))
 
     async def watch(self, seconds: float, on_look: Callable[[], Awaitable[None] | None]) -> bool:
-        """Look again and again until every order is finished; answers False where time ran out."""
+        """Poll until every order is finished; returns False after `seconds`."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
                 await self.look()
             except ApiError:
-                # The API server may be restarting; that is nothing to give up for.
+                # The API server may be restarting.
                 await asyncio.sleep(1)
             on_look()
             if self.placed and self.is_finished:
@@ -132,7 +132,7 @@ class Shop:
         return False
 
     async def look(self) -> None:
-        """See where every order is now."""
+        """Read the status of every order."""
         by_name = {placed.name: placed for placed in self.placed if placed.name}
         token: str | None = None
         while True:
@@ -184,16 +184,16 @@ class Shop:
                 placed.problem = f"{problem.status} {problem}"
 
     async def _recount_each(self, transport: Transport, victims: Sequence[Placed]) -> None:
-        """One after the other: when an order has paid and waits for its label, the shelf is found empty.
+        """One after the other: when an order has paid and waits for its label, a recount finds no stock.
 
-        Only here is this product ordered, so that nobody else meets the empty shelf.
+        No other order has this product, so that no other order loses its stock.
         """
         for placed in victims:
             await self._place(transport, placed)
             while not placed.is_finished and not await self._has_paid():  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-            await recount(self._pool, MERCHANT, RECOUNTED, 0, note="the shelf is empty")
-            await recount(self._pool, MERCHANT, RECOUNTED, len(victims), note="a delivery came")
+            await recount(self._pool, MERCHANT, RECOUNTED, 0, note="nothing found")
+            await recount(self._pool, MERCHANT, RECOUNTED, len(victims), note="delivery")
 
     async def _has_paid(self) -> bool:
         async with session(self._pool) as connection:

@@ -1,4 +1,4 @@
-"""What a run has shown."""
+"""The figures of a run."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Summary:
 
 
 async def summarise(placed: Sequence[Placed], pool: Pool, kafka: str) -> Summary:
-    """Collect the figures from the ledger and the topics."""
+    """Read the figures from the history and the topics."""
     async with session(pool) as connection:
         seconds = sorted(row["seconds"] for row in await connection.fetch(_LATENCY))
     topics: Counter[str] = Counter()
@@ -47,21 +47,21 @@ async def summarise(placed: Sequence[Placed], pool: Pool, kafka: str) -> Summary
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:
-    """The percentile of sorted values; 0.0 where there are none."""
+    """A percentile of sorted values; 0.0 if there are none."""
     if len(ordered) < 2:
         return ordered[0] if ordered else 0.0
     return quantiles(ordered, n=100, method="inclusive")[percent - 1]
 
 
 def describe(placed: Placed) -> str:
-    """One order that did not end as it should."""
+    """One order that did not end as expected, as a line of text."""
     wanted = f"{placed.expected} ({placed.case.reason})" if placed.case.reason else placed.expected
     got = placed.problem or f"{placed.phase} ({placed.reason})"
     return f"#{placed.case.number} {placed.name} [{placed.case.story}]: expected {wanted}, got {got}"
 
 
 def to_record(placed: Placed) -> dict[str, Any]:
-    """One order for programs."""
+    """One order as JSON."""
     seconds = placed.ended_at - placed.placed_at if placed.ended_at is not None else None
     return {
         "name": placed.name,

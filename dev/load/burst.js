@@ -5,7 +5,7 @@
 //   LOAD_SUMMARY                            where the summary goes
 import http from 'k6/http';
 import { Counter, Trend } from 'k6/metrics';
-import { PEOPLE, me, placeOrder, skusOf, summaryTo } from './users.js';
+import { USERS, me, placeOrder, skusOf, summaryTo } from './users.js';
 
 export const options = {
   scenarios: {
@@ -14,8 +14,8 @@ export const options = {
       rate: Number(__ENV.LOAD_PER_MINUTE || 10000),
       timeUnit: '1m',
       duration: `${__ENV.LOAD_SECONDS || 60}s`,
-      preAllocatedVUs: PEOPLE.length,
-      maxVUs: PEOPLE.length,
+      preAllocatedVUs: USERS.length,
+      maxVUs: USERS.length,
     },
   },
   summaryTrendStats: ['avg', 'min', 'med', 'p(90)', 'p(95)', 'p(99)', 'max'],
@@ -37,7 +37,7 @@ const shed = new Counter('orders_shed');
 const unexpected = new Counter('unexpected');
 
 export function setup() {
-  return { skus: skusOf(PEOPLE[0]) };
+  return { skus: skusOf(USERS[0]) };
 }
 
 export default function (data) {

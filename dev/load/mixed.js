@@ -7,7 +7,7 @@
 import { check } from 'k6';
 import http from 'k6/http';
 import { Counter } from 'k6/metrics';
-import { BASE, PEOPLE, headersOf, me, placeOrder, skusOf, summaryTo } from './users.js';
+import { BASE, USERS, headersOf, me, placeOrder, skusOf, summaryTo } from './users.js';
 
 const PER_MINUTE = Number(__ENV.LOAD_PER_MINUTE || 10000);
 const SHARE = Number(__ENV.LOAD_ORDER_SHARE || 0.05);
@@ -23,8 +23,8 @@ export const options = {
       rate: PER_MINUTE,
       timeUnit: '1m',
       duration: `${__ENV.LOAD_SECONDS || 180}s`,
-      preAllocatedVUs: PEOPLE.length,
-      maxVUs: PEOPLE.length,
+      preAllocatedVUs: USERS.length,
+      maxVUs: USERS.length,
     },
   },
   summaryTrendStats: ['avg', 'min', 'med', 'p(90)', 'p(95)', 'p(99)', 'max'],
@@ -40,7 +40,7 @@ const refused = new Counter('refused');
 const mine = [];
 
 export function setup() {
-  return { skus: skusOf(PEOPLE[0]) };
+  return { skus: skusOf(USERS[0]) };
 }
 
 function draw(choices) {
@@ -52,12 +52,12 @@ function draw(choices) {
   return choices[0][0];
 }
 
-function read(person, kind, skus) {
-  const params = { headers: headersOf(person), tags: { kind } };
+function read(user, kind, skus) {
+  const params = { headers: headersOf(user), tags: { kind } };
   const sku = skus[Math.floor(Math.random() * skus.length)];
   switch (kind) {
     case 'order':
-      if (mine.length === 0) return read(person, 'orders', skus);
+      if (mine.length === 0) return read(user, 'orders', skus);
       return http.get(`${BASE}/api/orders/${mine[Math.floor(Math.random() * mine.length)]}`, params);
     case 'orders':
       return http.get(`${BASE}/api/orders?limit=20`, params);
@@ -73,17 +73,17 @@ function read(person, kind, skus) {
 }
 
 export default function (data) {
-  const person = me();
+  const user = me();
   let answer;
   if (Math.random() < SHARE) {
-    answer = placeOrder(person, data.skus, { tags: { kind: 'place' } });
+    answer = placeOrder(user, data.skus, { tags: { kind: 'place' } });
     if (answer.status === 202) {
       accepted.add(1);
       mine.push(answer.json('id'));
       if (mine.length > 20) mine.shift();
     }
   } else {
-    answer = read(person, draw(person.role === 'customer' ? CUSTOMER_READS : STAFF_READS), data.skus);
+    answer = read(user, draw(user.role === 'customer' ? CUSTOMER_READS : STAFF_READS), data.skus);
   }
   if (!check(answer, { answered: (a) => a.status >= 200 && a.status < 300 })) {
     refused.add(1, { code: String(answer.status) });

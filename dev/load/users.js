@@ -1,22 +1,22 @@
-// The people who shop in these runs, and what they order.
+// The users who shop in these runs, and what they order.
 import exec from 'k6/execution';
 import http from 'k6/http';
 import { SharedArray } from 'k6/data';
 
 export const BASE = __ENV.ORDERPLANE_GATEWAY;
-export const PEOPLE = new SharedArray('people', () => JSON.parse(open(__ENV.ORDERPLANE_USERS)));
+export const USERS = new SharedArray('users', () => JSON.parse(open(__ENV.ORDERPLANE_USERS)));
 
 // Everybody is somebody else at another address, as seen past the proxy that k6 plays.
 export function me() {
-  return PEOPLE[(exec.vu.idInTest - 1) % PEOPLE.length];
+  return USERS[(exec.vu.idInTest - 1) % USERS.length];
 }
 
-export function headersOf(person, more = {}) {
-  return { Authorization: `Bearer ${person.token}`, 'X-Forwarded-For': person.address, ...more };
+export function headersOf(user, more = {}) {
+  return { Authorization: `Bearer ${user.token}`, 'X-Forwarded-For': user.address, ...more };
 }
 
-export function skusOf(person) {
-  const answer = http.get(`${BASE}/api/products`, { headers: headersOf(person) });
+export function skusOf(user) {
+  const answer = http.get(`${BASE}/api/products`, { headers: headersOf(user) });
   return answer
     .json('items')
     .filter((product) => product.price.currency === 'EUR' && product.available > 1000000 / 2)
@@ -25,10 +25,10 @@ export function skusOf(person) {
 
 const BODY_HEADERS = { 'Content-Type': 'application/json' };
 
-export function placeOrder(person, skus, params) {
+export function placeOrder(user, skus, params) {
   const sku = skus[Math.floor(Math.random() * skus.length)];
   const body = {
-    ...(person.role === 'customer' ? {} : { customer: 'c-1001' }),
+    ...(user.role === 'customer' ? {} : { customer: 'c-1001' }),
     items: [{ sku, quantity: 1 + Math.floor(Math.random() * 3) }],
     address: {
       name: 'Load Test', line1: '1 Canal Street', city: 'Rotterdam', postalCode: '3011', country: 'NL',
@@ -36,7 +36,7 @@ export function placeOrder(person, skus, params) {
     paymentMethod: 'pm_card_visa',
   };
   const key = `${exec.vu.idInTest}-${exec.vu.iterationInInstance}-${Date.now()}-${Math.random()}`;
-  const headers = headersOf(person, { ...BODY_HEADERS, 'Idempotency-Key': `"${key}"` });
+  const headers = headersOf(user, { ...BODY_HEADERS, 'Idempotency-Key': `"${key}"` });
   return http.post(`${BASE}/api/orders`, JSON.stringify(body), { ...params, headers });
 }
 

@@ -1,4 +1,4 @@
-"""`orderplane dev`: a whole plane on this machine."""
+"""`orderplane dev`: a complete plane on this machine."""
 
 import contextlib
 import json
@@ -17,21 +17,23 @@ from orderplane.cli.console import console, fail
 from orderplane.dev.localplane.paths import default_state_dir
 from orderplane.dev.localplane.plane import remove
 
-app = typer.Typer(help="A whole Orderplane on this machine, without Docker.", no_args_is_help=True)
+app = typer.Typer(help="A complete Orderplane on this machine, without Docker.", no_args_is_help=True)
 
 StateDir = Annotated[Path | None, typer.Option(help="Where the plane keeps its state.")]
 
 _STOP_SECONDS = 60
 
 _MARK = "ports.json"
-"""The first file that every plane writes."""
+"""The first file that a plane writes."""
 
 
 @app.command()
 def up(
-    kafka: Annotated[str | None, typer.Option(help="Bootstrap servers to use instead of our own.")] = None,
-    no_kafka: Annotated[bool, typer.Option(help="Start none: events wait in the outbox.")] = False,
-    dsn: Annotated[str | None, typer.Option(help="A PostgreSQL to use instead of our own.")] = None,
+    kafka: Annotated[
+        str | None, typer.Option(help="Bootstrap servers to use instead of starting a broker.")
+    ] = None,
+    no_kafka: Annotated[bool, typer.Option(help="Start no broker: events wait in the outbox.")] = False,
+    dsn: Annotated[str | None, typer.Option(help="A PostgreSQL to use instead of starting one.")] = None,
     state_dir: StateDir = None,
 ) -> None:
     """Start etcd, kube-apiserver, PostgreSQL, Kafka and every process of Orderplane in the background.
@@ -42,7 +44,7 @@ def up(
 
         orderplane dev up --dsn postgresql://localhost/orders --kafka localhost:9092
     """
-    state = place_of(state_dir)
+    state = state_dir_of(state_dir)
     if is_up(state):
         console.print("It is up already.")
         return
@@ -66,11 +68,11 @@ def up(
                 return
             time.sleep(0.2)
     except KeyboardInterrupt:
-        # It has a session of its own, so the terminal's Ctrl-C has not reached it.
+        # The host has a session of its own, so the terminal's Ctrl-C does not reach it.
         host.terminate()
         host.wait(_STOP_SECONDS)
         fail("Stopped; nothing is left running.", code=130)
-    fail("It did not start; the reason stands above.")
+    fail("It did not start; see the reason above.")
 
 
 @app.command()
@@ -81,7 +83,7 @@ def down(state_dir: StateDir = None) -> None:
 
         orderplane dev down
     """
-    state = place_of(state_dir)
+    state = state_dir_of(state_dir)
     known = _state(state)
     if known is None:
         console.print("Nothing is up.")
@@ -93,7 +95,7 @@ def down(state_dir: StateDir = None) -> None:
             host.wait(_STOP_SECONDS)
         except psutil.TimeoutExpired:
             host.kill()
-    # A host that was killed may have left children; each is ended only if it is still the very same process.
+    # A host that was killed may have left children. The start time tells them from others that got their pid.
     for component in known["components"].values():
         left = _alive(component)
         if left is not None:
@@ -107,13 +109,13 @@ def down(state_dir: StateDir = None) -> None:
 def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False, state_dir: StateDir = None
 ) -> None:
-    """Say what runs; exit 1 where nothing does, or not all of it.
+    """List what runs; exit code 1 if nothing runs, or not all of it.
 
     Example:
 
         orderplane dev status --json
     """
-    known = _state(place_of(state_dir))
+    known = _state(state_dir_of(state_dir))
     components = known["components"] if known else {}
     running = {name: _alive(component) is not None for name, component in components.items()}
     if as_json:
@@ -128,38 +130,38 @@ def status(
 
 @app.command()
 def env(state_dir: StateDir = None) -> None:
-    """Print the environment of the plane for a shell.
+    """Print the environment variables of the plane, for a shell.
 
     Example:
 
         eval "$(orderplane dev env)"
     """
-    known = _state(place_of(state_dir))
+    known = _state(state_dir_of(state_dir))
     if known is None or not known["is_ready"]:
         fail("Nothing is up; start it with `orderplane dev up`.")
     for line in environment(known):
         typer.echo(line)
 
 
-def place_of(state_dir: Path | None) -> Path:
-    """Where a plane's state is, whatever folder its environment is used in later."""
+def state_dir_of(state_dir: Path | None) -> Path:
+    """The absolute path of the state folder: the printed variables are used in other folders, too."""
     return (state_dir or default_state_dir()).absolute()
 
 
 def check_is_free(state: Path) -> None:
-    """A plane removes its folder: end the command rather than take one that holds something else."""
+    """End the command if the folder holds something else: a plane removes its folder when it stops."""
     if state.is_dir() and any(state.iterdir()) and not (state / _MARK).exists():
         fail(f"{state} holds files that are not a plane's; give --state-dir an empty or new folder.", code=2)
 
 
 def is_up(state: Path) -> bool:
-    """Whether the process that hosts a plane is alive."""
+    """Whether the host process of a plane is alive."""
     known = _state(state)
     return known is not None and _alive(known["host"]) is not None
 
 
 def print_next_steps(state: Path) -> None:
-    """What a person would type next."""
+    """Print commands to try next."""
     known = _state(state)
     assert known is not None
     kubeconfig = state / "kubeconfigs" / "merchant.yaml"
@@ -173,7 +175,7 @@ def print_next_steps(state: Path) -> None:
 
 
 def environment(known: dict[str, Any]) -> list[str]:
-    """Shell lines that point every tool at the plane."""
+    """Shell commands that set the environment variables of the plane."""
     lines = [f"export {name}={quote(value)}" for name, value in known["env"].items()]
     lines.append(f"export ORDERPLANE_GATEWAY={quote(known['gateway'])}")
     if known["kubectl"]:

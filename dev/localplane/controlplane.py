@@ -1,13 +1,13 @@
-"""The control plane's programs: found, fetched, or built from pinned sources."""
+"""etcd and the Kubernetes control plane: found, downloaded, or built from pinned sources."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from orderplane.dev.localplane.envtest import CONTENT, ArchiveUnavailable, fetch_envtest
-from orderplane.dev.localplane.paths import cache_dir, only_one
+from orderplane.dev.localplane.paths import cache_dir, cache_lock
 from orderplane.dev.localplane.progress import Progress
-from orderplane.dev.localplane.tools import Program, build, pins
+from orderplane.dev.localplane.tools import GoProgram, build, pins
 
 KUBERNETES = "1.36.2"
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")
@@ -19,10 +19,10 @@ _STAMPS = tuple(
 _PROGRAMS = {
     program.name: program
     for program in (
-        Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", 0.5),
-        Program("kube-apiserver", "controlplane", "k8s.io/kubernetes/cmd/kube-apiserver", 5, _STAMPS),
-        Program("kubectl", "controlplane", "k8s.io/kubernetes/cmd/kubectl", 0.5, _STAMPS),
-        Program(
+        GoProgram("etcd", "etcd", "go.etcd.io/etcd/server/v3", 0.5),
+        GoProgram("kube-apiserver", "controlplane", "k8s.io/kubernetes/cmd/kube-apiserver", 5, _STAMPS),
+        GoProgram("kubectl", "controlplane", "k8s.io/kubernetes/cmd/kubectl", 0.5, _STAMPS),
+        GoProgram(
             "kube-controller-manager", "controlplane", "k8s.io/kubernetes/cmd/kube-controller-manager", 2,
             _STAMPS,
         ),
@@ -32,7 +32,7 @@ _PROGRAMS = {
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """Where the programs are."""
+    """The folder with the programs."""
 
     folder: Path
 
@@ -44,7 +44,7 @@ async def control_plane_binaries(progress: Progress, names: tuple[str, ...] = tu
     """Find `names`: in `$KUBEBUILDER_ASSETS`, in the cache, in the envtest archive, or build them.
 
     Raises:
-        ToolMissing: no Go is to be had, or a build failed; the message says why.
+        ToolMissing: there is no Go, or a build failed; the message says why.
     """
     given = os.environ.get("KUBEBUILDER_ASSETS")
     if given and all((Path(given) / name).exists() for name in names):
@@ -53,7 +53,7 @@ async def control_plane_binaries(progress: Progress, names: tuple[str, ...] = tu
     missing = [name for name in names if not (folder / name).exists()]
     if not missing:
         return Binaries(folder)
-    with only_one("controlplane"):
+    with cache_lock("controlplane"):
         folder.mkdir(parents=True, exist_ok=True)
         if not CONTENT.isdisjoint(name for name in names if not (folder / name).exists()):
             try:

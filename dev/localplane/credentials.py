@@ -15,7 +15,7 @@ _VALID = timedelta(days=365)
 
 
 class Authority:
-    """Signs for one plane; everything it makes lies in `folder`, readable by its owner alone."""
+    """The certificate authority of one plane. Its files are in `folder`, readable by their owner only."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -38,11 +38,11 @@ class Authority:
 
     @property
     def ca(self) -> Path:
-        """The authority's own certificate."""
+        """The CA certificate."""
         return self._folder / "ca.crt"
 
     def serving(self, name: str) -> tuple[Path, Path]:
-        """A certificate for servers on this machine; answers the paths of certificate and key."""
+        """A certificate for servers on loopback; returns the paths of certificate and key."""
         names = [
             x509.DNSName("localhost"),
             x509.DNSName("kubernetes.default.svc"),
@@ -70,7 +70,7 @@ class Authority:
         return paths
 
     def signing_key(self, name: str) -> tuple[Path, Path]:
-        """A key pair to sign service-account tokens with; answers the paths of private and public key."""
+        """A key pair for service-account tokens; returns the paths of private and public key."""
         key = ec.generate_private_key(ec.SECP256R1())
         private, public = self._folder / f"{name}.key", self._folder / f"{name}.pub"
         write_private(private, _pem(key))
@@ -84,7 +84,7 @@ class Authority:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, from the first byte on."""
+    """Write a file whose mode is 0600 before its content is written."""
     path.unlink(missing_ok=True)
     path.touch(mode=0o600, exist_ok=False)
     path.write_bytes(content)
@@ -109,12 +109,12 @@ IDENTITIES: dict[str, tuple[str, str | None]] = {
 
 
 def draw_tokens() -> dict[str, str]:
-    """A new token for each identity."""
+    """A random token for each identity."""
     return {identity: secrets.token_urlsafe(32) for identity in IDENTITIES}
 
 
 def token_file(tokens: Mapping[str, str]) -> str:
-    """What the API server reads: token, user, uid and group of each.
+    """The API server's token file: token, user, uid and group of each identity.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#static-token-file
     """

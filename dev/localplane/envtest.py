@@ -1,4 +1,4 @@
-"""The control plane's programs as the official envtest archive, where it can be had."""
+"""Download etcd and the control plane as the official envtest archive."""
 
 import asyncio
 import hashlib
@@ -14,7 +14,7 @@ import aiohttp
 from orderplane.dev.localplane.progress import Progress, Step
 
 CONTENT = frozenset({"etcd", "kube-apiserver", "kubectl"})
-"""What the archive holds."""
+"""The programs in the archive."""
 
 _VERSION = "1.36.2"
 _ADDRESS = "https://github.com/kubernetes-sigs/controller-tools/releases/download"
@@ -29,23 +29,23 @@ _DIGESTS = {
     "darwin-arm64": "9278f9e5af556b2f1f2d139769c1f0d717c7b4426917fdebdba898bcb725a916"
     "e4910d6160886194ff9be9589ea7c5c32c2b8ae0754703874b7c8ba8ddfc41ce",
 }
-# Whoever is cut off from it goes on to build, and shall not wait long to know.
+# Without network access the programs are built instead, so the connection timeout is short.
 _TIMEOUT = aiohttp.ClientTimeout(total=300, connect=4, sock_read=10)
 _MOST_BYTES = 400 * 2**20
 _MACHINES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 class ArchiveUnavailable(Exception):  # noqa: N818
-    """The archive cannot be had or is not the one that is pinned; the message says which."""
+    """The archive cannot be downloaded or has another hash; the message says which."""
 
 
 async def fetch_envtest(
     folder: Path, progress: Progress, address: str = _ADDRESS, digests: dict[str, str] = _DIGESTS
 ) -> None:
-    """Put `CONTENT` into `folder`, all of it or nothing.
+    """Put `CONTENT` into `folder`, atomically.
 
     Raises:
-        ArchiveUnavailable: no archive for this machine, no answer in time, or another content than pinned.
+        ArchiveUnavailable: no archive for this machine, no response in time, or another hash than pinned.
     """
     kind = f"{platform.system().lower()}-{_MACHINES.get(platform.machine().lower(), platform.machine())}"
     if kind not in digests:
@@ -90,7 +90,7 @@ def _unpack(file: IO[bytes], folder: Path) -> None:
         if missing := CONTENT - set(wanted):
             raise ArchiveUnavailable(f"the archive lacks {', '.join(sorted(missing))}")
         for name, member in wanted.items():
-            # Content alone: whatever else the archive says of its files is not wanted.
+            # Only the content is used: owner, mode and path in the archive are not trusted.
             with archive.extractfile(member) as source, (Path(unfinished) / name).open("wb") as target:  # type: ignore[union-attr]
                 shutil.copyfileobj(source, target)
         for name in CONTENT:

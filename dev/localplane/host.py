@@ -1,4 +1,4 @@
-"""The background process that a plane lives in: `python -m orderplane.dev.localplane.host`."""
+"""The background process that runs a plane: `python -m orderplane.dev.localplane.host`."""
 
 import argparse
 import asyncio
@@ -14,45 +14,45 @@ from orderplane.dev.localplane.supervisor import StartFailed
 from orderplane.dev.localplane.tools import ToolMissing
 
 
-async def host(state: Path, wish: PlaneSpec) -> None:
-    """Keep a plane up until SIGTERM, which also ends one that is still starting or building."""
+async def host(state: Path, spec: PlaneSpec) -> None:
+    """Run a plane until SIGTERM, which also ends one that is still starting."""
     loop = asyncio.get_running_loop()
-    work = asyncio.create_task(_keep_up(state, wish))
+    work = asyncio.create_task(_keep_up(state, spec))
     for number in (signal.SIGINT, signal.SIGTERM):
-        # A second one must not cut the stopping short.
+        # A second signal must not interrupt the shutdown.
         loop.add_signal_handler(number, lambda: work.cancelling() or work.cancel())
     with contextlib.suppress(asyncio.CancelledError):
         await work
 
 
-async def _keep_up(state: Path, wish: PlaneSpec) -> None:
-    async with Plane.start(state, wish, ConsoleProgress()) as plane:
-        _leave_the_terminal(plane.state / "logs" / "host.log")
+async def _keep_up(state: Path, spec: PlaneSpec) -> None:
+    async with Plane.start(state, spec, ConsoleProgress()) as plane:
+        _redirect_output(plane.state / "logs" / "host.log")
         await asyncio.Event().wait()
 
 
-def _leave_the_terminal(log: Path) -> None:
-    """Whoever started us goes on with other things."""
+def _redirect_output(log: Path) -> None:
+    """Write to a log file from now on: the terminal belongs to the command that started this process."""
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
 
 
 def main() -> int:
-    """Run a plane; 1 where it cannot be started."""
+    """Run a plane; returns 1 if it cannot be started."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("--kafka")
     parser.add_argument("--no-kafka", action="store_true")
     parser.add_argument("--dsn")
     given = parser.parse_args()
-    wish = PlaneSpec(
+    spec = PlaneSpec(
         processes=ALL,
         kafka=given.kafka or not given.no_kafka,
         dsn=given.dsn,
     )
     try:
-        asyncio.run(host(given.state_dir, wish))
+        asyncio.run(host(given.state_dir, spec))
     except (ToolMissing, StartFailed) as problem:
         sys.stderr.write(f"{problem}\n")
         return 1

@@ -9,31 +9,31 @@ import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from orderplane.dev.localplane.paths import cache_dir, only_one
+from orderplane.dev.localplane.paths import cache_dir, cache_lock
 from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.progress import Progress
 from orderplane.dev.localplane.supervisor import Component, Supervisor
 from orderplane.dev.localplane.tools import find_java, run_logged, wheel_tool
 
-Program = tuple[str, ...]
-"""A command that wants but the name of a class and its arguments."""
+KafkaCommand = tuple[str, ...]
+"""`java` with its options; a class name and arguments are appended."""
 
 _FASTER_START = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 
-async def kafka_program(progress: Progress) -> Program:
+async def kafka_program(progress: Progress) -> KafkaCommand:
     """Java with Kafka's classes.
 
     Raises:
-        ToolMissing: one of them is not here, and not to be had.
+        ToolMissing: one of them is missing and cannot be fetched.
     """
     java, classpath = await find_java(progress), await kafka_classpath(progress)
     archive = await _class_archive(java, classpath, progress)
     return (str(java), *_FASTER_START, f"-XX:SharedArchiveFile={archive}", "-cp", classpath)
 
 
-def kafka(program: Program, state: Path, port: int, controller_port: int) -> Component:
-    """One KRaft node, its storage prepared; topics are made on purpose, never by mistake."""
+def kafka(program: KafkaCommand, state: Path, port: int, controller_port: int) -> Component:
+    """One KRaft node with formatted storage. Topics are never created automatically."""
     folder = state / "kafka"
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "server.properties"
@@ -52,13 +52,13 @@ def kafka(program: Program, state: Path, port: int, controller_port: int) -> Com
         "transaction.state.log.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
         "log.segment.bytes": "16777216",
-        # Acknowledged means on disk, as on a broker whose replicas would otherwise vouch for it.
+        # There are no replicas, so an acknowledged record has to be on disk.
         "log.flush.interval.messages": "1",
     }
     config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
     id_file = folder / "cluster-id"
     if not id_file.exists():
-        # 16 bytes in base64; a leading dash would look like an option to Kafka's tool.
+        # 16 bytes in base64url. A leading dash would be parsed as an option.
         id_file.write_text("o" + secrets.token_urlsafe(16)[1:21] + "A")
     subprocess.run(
         [*program, "kafka.tools.StorageTool", "format", "--standalone", "-t", id_file.read_text(),
@@ -67,16 +67,16 @@ def kafka(program: Program, state: Path, port: int, controller_port: int) -> Com
     )  # fmt: skip
     log4j = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
     command = (program[0], "-Xms256m", "-Xmx512m", log4j, *program[1:], "kafka.Kafka", str(config))
-    return Component("kafka", command, lambda: _listens(port), grace=10, patience=90)
+    return Component("kafka", command, lambda: _listens(port), stop_timeout=10, start_timeout=90)
 
 
 async def _class_archive(java: Path, classpath: str, progress: Progress) -> Path:
-    """Kafka's classes as this Java has loaded them: with it a broker starts in half the time.
+    """A class data sharing (CDS) archive of Kafka's classes: with it a broker starts in half the time.
 
-    Java writes it when a broker ends, so one is run for it, once.
+    Java writes it when a program ends, so a broker is started and stopped for it, once.
     """
     archive = _archive_of(java, classpath)
-    with only_one("kafka-classes"):
+    with cache_lock("kafka-classes"):
         if not archive.exists():
             with (
                 progress.step("Making an archive of Kafka's classes (once, about 6 s)"),
@@ -87,14 +87,14 @@ async def _class_archive(java: Path, classpath: str, progress: Progress) -> Path
                 broker = await asyncio.to_thread(kafka, program, Path(folder), free_port(), free_port())
                 async with Supervisor(Path(folder) / "logs") as supervisor:
                     await supervisor.start(broker)
-                # A Java that writes none does without: to it, an empty one is none.
+                # A Java that cannot write archives ignores an empty one.
                 made.touch()
                 made.replace(archive)
     return archive
 
 
 def _archive_of(java: Path, classpath: str) -> Path:
-    """Another Java, or another Kafka, has another."""
+    """The name depends on the Java and the Kafka that the archive is valid for."""
     installed = java.resolve()
     known_by = f"{installed} {installed.stat().st_mtime_ns} {classpath}"
     return cache_dir() / f"kafka-classes-{hashlib.sha256(known_by.encode()).hexdigest()[:12]}.jsa"
@@ -121,13 +121,13 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 
 async def kafka_classpath(progress: Progress) -> str:
-    """Fetch the broker once; answers a Java class path.
+    """Fetch Kafka's jars once; returns a Java class path.
 
     Raises:
-        ToolMissing: neither way works; the message has the end of its log.
+        ToolMissing: neither Maven nor jgo could fetch them; the message holds the end of the log.
     """
     place = cache_dir() / f"kafka-{KAFKA}"
-    with only_one("kafka"):
+    with cache_lock("kafka"):
         if not (place / "complete").exists():
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)

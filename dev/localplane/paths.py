@@ -1,4 +1,4 @@
-"""Where things are kept: what can be made again, and what one plane is doing now."""
+"""Paths on disk: the cache of downloads and builds, the state of a plane, the checkout."""
 
 import fcntl
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """What took long to get: `$ORDERPLANE_CACHE`, else `orderplane` in the user's cache directory."""
+    """Downloads and builds: `$ORDERPLANE_CACHE`, else `orderplane` in the user's cache directory."""
     if given := os.environ.get("ORDERPLANE_CACHE"):
         path = Path(given)
     else:
@@ -18,18 +18,18 @@ def cache_dir() -> Path:
 
 
 def default_state_dir() -> Path:
-    """Where `orderplane dev up` lives: `$XDG_STATE_HOME/orderplane`, else `~/.local/state/orderplane`."""
+    """The state of `orderplane dev up`: `$XDG_STATE_HOME/orderplane`, else `~/.local/state/orderplane`."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "orderplane"
 
 
 def project_root() -> Path:
-    """The checkout, which holds the CRDs, the manifests and the pinned build inputs."""
+    """The root of the checkout."""
     return Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def only_one(name: str) -> Iterator[None]:
-    """Let one process at a time fetch or build the same thing; the others wait."""
+def cache_lock(name: str) -> Iterator[None]:
+    """A lock between processes, so that one downloads or builds `name` and the others wait."""
     with (cache_dir() / f"{name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -1,4 +1,4 @@
-"""A whole Orderplane on one machine."""
+"""A complete Orderplane on one machine: the local plane."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ from orderplane.dev.localplane.credentials import (
     token_file,
     write_private,
 )
-from orderplane.dev.localplane.kafka import Program, kafka, kafka_program
+from orderplane.dev.localplane.kafka import KafkaCommand, kafka, kafka_program
 from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.progress import Progress
 from orderplane.dev.localplane.supervisor import Supervisor, use_batch_scheduling
@@ -49,20 +49,20 @@ _WAREHOUSE = json.dumps(
 )
 
 ALL = tuple(MODULES)
-"""Every process of the product."""
+"""Every process of Orderplane, and the sandboxes."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlaneSpec:
-    """What a plane is to be made of.
+    """What a plane consists of.
 
     Args:
-        processes: Which of the product's processes run.
-        kafka: True for a broker of our own, False for none, or bootstrap servers.
-        dsn: A PostgreSQL to use instead of our own.
+        processes: The processes of Orderplane and the sandboxes that run.
+        kafka: True to start a broker, False for none, or bootstrap servers of another.
+        dsn: A PostgreSQL to use instead of starting one.
         with_garbage_collection: Run a kube-controller-manager too.
-        namespaces: Made where they are missing.
-        env: More environment for single processes, by name.
+        namespaces: Created if they are missing.
+        env: More environment variables, by process.
     """
 
     processes: tuple[str, ...] = ALL
@@ -74,7 +74,7 @@ class PlaneSpec:
 
 
 class Plane:
-    """What runs, and where to find it."""
+    """A running plane: its processes, URLs and credentials."""
 
     def __init__(self, state: Path, ports: Mapping[str, int]) -> None:
         self.state = state
@@ -87,20 +87,20 @@ class Plane:
         self._is_ready = False
 
     def kubeconfig(self, identity: str) -> Path:
-        """The kubeconfig of one of `identities.IDENTITIES`."""
+        """The kubeconfig of one of `credentials.IDENTITIES`."""
         return self.state / "kubeconfigs" / f"{identity}.yaml"
 
     @property
     def signing_keys(self) -> Path:
-        """The folder of the keys that the gateway signs with."""
+        """The folder of the keys that sign access tokens."""
         return self.state / "signing-keys"
 
     def url(self, process_name: str) -> str:
-        """Where a process serves."""
+        """The URL of a process."""
         return f"http://127.0.0.1:{self._ports[f'{process_name}-http']}"
 
     def metrics_url(self, process_name: str) -> str:
-        """Where a process tells its metrics and how it is."""
+        """The URL of the metrics and probes of a process."""
         return f"http://127.0.0.1:{self._ports[f'{process_name}-metrics']}"
 
     @property
@@ -110,7 +110,7 @@ class Plane:
         return WebhookTarget(self.url("webhook").replace("http:", "https:"), base64.b64encode(ca).decode())
 
     def env(self, process_name: str) -> dict[str, str]:
-        """The environment that configures one process; others (`audit`, `admin`) get the same of theirs."""
+        """The environment variables of a process, or of a client as another identity (`audit`, `admin`)."""
         identity = process_name if process_name in IDENTITIES else "operator"
         env = {
             "KUBECONFIG": str(self.kubeconfig(identity)),
@@ -144,54 +144,54 @@ class Plane:
 
     @classmethod
     @asynccontextmanager
-    async def start(cls, state: Path, wish: PlaneSpec, progress: Progress) -> AsyncIterator["Plane"]:
-        """Start everything that is wished for; the end of the block stops it.
+    async def start(cls, state: Path, spec: PlaneSpec, progress: Progress) -> AsyncIterator["Plane"]:
+        """Start a plane; the end of the block stops it.
 
-        This process, and all that are started from here on, take turns: see `use_batch_scheduling`.
+        Sets SCHED_BATCH for this process and its children: see `use_batch_scheduling`.
 
         Raises:
-            ToolMissing, StartFailed: something cannot be had or does not start; the message says what.
+            ToolMissing, StartFailed: a program is missing or does not start; the message says which.
         """
         use_batch_scheduling()
         await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
         plane = cls(state, _ports(state))
-        # Before anything that takes long, so that `dev down` finds whom to stop.
+        # Before the slow steps, so that `dev down` can stop a plane that still starts.
         await asyncio.to_thread(plane._write_state)
         async with plane.supervisor:
-            await plane._start(wish, progress)
+            await plane._start(spec, progress)
             yield plane
 
-    async def _start(self, wish: PlaneSpec, progress: Progress) -> None:
+    async def _start(self, spec: PlaneSpec, progress: Progress) -> None:
         self._keys = _keys(self.state)
         if not self.signing_keys.exists():
             new_key(self.signing_keys)
         names = ["etcd", "kube-apiserver", "kubectl"]
-        if wish.with_garbage_collection:
+        if spec.with_garbage_collection:
             names.append("kube-controller-manager")
         binaries = await control_plane_binaries(progress, tuple(names))
         self.kubectl = binaries["kubectl"]
-        broker = await self._find_kafka(wish.kafka, progress)
+        broker = await self._find_kafka(spec.kafka, progress)
         with progress.step("Starting etcd, kube-apiserver, PostgreSQL and Kafka") as step:
             authority = Authority(self.state / "pki")
             authority.serving("webhook")
             await _all_of(
-                self._start_postgres(wish.dsn),
-                self._start_control_plane(binaries, authority, wish),
+                self._start_postgres(spec.dsn),
+                self._start_control_plane(binaries, authority, spec),
                 self._start_kafka(broker),
             )
             step.update("installing the resources and the database schema")
-            await self._install(wish)
-        if wish.processes:
-            with progress.step(f"Starting {', '.join(wish.processes)}"):
-                # Whoever joins Kafka's group while the topics are being made may wait for the better part of
-                # a minute: that one comes when the others are there.
-                for names in _parted(wish.processes, "notifier"):
-                    await _all_of(*(self.start_process(name, wish.env.get(name, {})) for name in names))
+            await self._install(spec)
+        if spec.processes:
+            with progress.step(f"Starting {', '.join(spec.processes)}"):
+                # The notifier starts last: a consumer that joins its group while topics are being created can
+                # wait most of a minute for its first assignment.
+                for names in _parted(spec.processes, "notifier"):
+                    await _all_of(*(self.start_process(name, spec.env.get(name, {})) for name in names))
         self._is_ready = True
         self._write_state()
 
     async def start_process(self, name: str, more_env: Mapping[str, str] | None = None) -> None:
-        """Start one of the product's processes and wait until it is ready."""
+        """Start one process of Orderplane or a sandbox, and wait until it is ready."""
         component = process(
             name,
             {**self.env(name), **(more_env or {})},
@@ -201,11 +201,11 @@ class Plane:
         )
         await self.supervisor.start(component)
 
-    async def _find_kafka(self, wish: bool | str, progress: Progress) -> Program | None:
-        if isinstance(wish, str):
-            self.kafka_bootstrap = wish
+    async def _find_kafka(self, spec: bool | str, progress: Progress) -> KafkaCommand | None:
+        if isinstance(spec, str):
+            self.kafka_bootstrap = spec
             return None
-        if not wish:
+        if not spec:
             return None
         try:
             program = await kafka_program(progress)
@@ -215,7 +215,7 @@ class Plane:
         self.kafka_bootstrap = f"127.0.0.1:{self._ports['kafka']}"
         return program
 
-    async def _start_kafka(self, program: Program | None) -> None:
+    async def _start_kafka(self, program: KafkaCommand | None) -> None:
         if program is not None:
             ports = self._ports["kafka"], self._ports["kafka-controller"]
             await self.supervisor.start(await asyncio.to_thread(kafka, program, self.state, *ports))
@@ -229,7 +229,7 @@ class Plane:
         )
         await self.supervisor.start(component)
 
-    async def _start_control_plane(self, binaries: Binaries, authority: Authority, wish: PlaneSpec) -> None:
+    async def _start_control_plane(self, binaries: Binaries, authority: Authority, spec: PlaneSpec) -> None:
         ports = self._ports
         await self.supervisor.start(components.etcd(binaries, self.state, ports["etcd"], ports["etcd-peer"]))
         tokens, known = draw_tokens(), self.state / "tokens.csv"
@@ -241,18 +241,18 @@ class Plane:
                 binaries, self.state, authority, known, ports["apiserver"], ports["etcd"]
             )
         )
-        if wish.with_garbage_collection:
+        if spec.with_garbage_collection:
             kubeconfig = self.kubeconfig("controller-manager")
             await self.supervisor.start(
                 components.controller_manager(binaries, kubeconfig, ports["controller-manager"], authority)
             )
 
-    async def _install(self, wish: PlaneSpec) -> None:
+    async def _install(self, spec: PlaneSpec) -> None:
         await install(
             shipped_manifests(with_policies=True),
             kubeconfig=self.kubeconfig("admin"),
             webhook=self.webhook_target,
-            namespaces=wish.namespaces,
+            namespaces=spec.namespaces,
         )
         await migrate(self.postgres_dsn)
 
@@ -272,7 +272,7 @@ class Plane:
         }  # fmt: skip
         path = self.kubeconfig(identity)
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        # JSON is YAML, and needs no second library to be exact.
+        # JSON is valid YAML.
         write_private(path, json.dumps(document, indent=1).encode())
 
     def _write_state(self) -> None:
@@ -297,20 +297,20 @@ def _parted(names: Sequence[str], last: str) -> tuple[list[str], list[str]]:
 
 
 async def _all_of(*starts: Awaitable[None]) -> None:
-    """Start several at once; none is left half-way when the first problem is raised."""
+    """Start several at once; an error is raised only after all have succeeded or failed."""
     for problem in await asyncio.gather(*starts, return_exceptions=True):
         if problem is not None:
             raise problem
 
 
 def remove(state: Path) -> None:
-    """Remove everything that a plane, which has stopped, has left."""
+    """Remove the files of a plane that has stopped."""
     components.remove_postgres(state)
     shutil.rmtree(state, ignore_errors=True)
 
 
 def _identity_of(pid: int) -> dict[str, float]:
-    """A pid alone can be somebody else's tomorrow."""
+    """The pid with the start time of its process: the system reuses pids."""
     try:
         return {"pid": pid, "created": psutil.Process(pid).create_time()}
     except psutil.Error:
@@ -318,7 +318,7 @@ def _identity_of(pid: int) -> dict[str, float]:
 
 
 def _ports(state: Path) -> dict[str, int]:
-    """Free ports, chosen once: what is restarted comes back where its clients look for it."""
+    """Free ports, chosen once, so that a restarted process keeps its address."""
     file = state / "ports.json"
     if file.exists():
         known: dict[str, int] = json.loads(file.read_text())
@@ -330,7 +330,7 @@ def _ports(state: Path) -> dict[str, int]:
 
 
 def _keys(state: Path) -> dict[str, str]:
-    """API keys of the sandboxes, made up for this plane."""
+    """Random API keys of the sandboxes."""
     file = state / "keys.json"
     if not file.exists():
         keys = {

@@ -1,18 +1,18 @@
-"""Ports for servers that are yet to start."""
+"""Free ports for servers that are about to start."""
 
 import itertools
 import random
 import socket
 
-# Below what systems hand out to outgoing connections (from 32768 on Linux, from 49152 by RFC 6335): such a
-# connection may take a port at any time before its server listens, or while that server restarts.
+# Below the ephemeral ports (from 32768 on Linux, from 49152 by RFC 6335): an outgoing connection could
+# take one of those before the server listens, or while it restarts.
 _RANGE = range(15_000, 32_768)
-# What other processes are about to start on cannot be seen, so each begins somewhere else.
+# Ports that another process has chosen but does not listen on yet cannot be seen, so each starts elsewhere.
 _candidates = itertools.islice(itertools.cycle(_RANGE), random.randrange(len(_RANGE)), None)
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, and that this process has not been given lately.
+    """A loopback port on which nothing listens, and which this function has not returned lately.
 
     Raises:
         OSError: Every port of the range is taken.

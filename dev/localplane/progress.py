@@ -1,4 +1,4 @@
-"""Say what takes long, and for how long already."""
+"""Progress of slow steps, on a terminal or in a log."""
 
 import time
 from typing import Protocol
@@ -7,40 +7,40 @@ from rich.console import Console
 
 
 class Progress(Protocol):
-    """Somebody who shows what is going on."""
+    """Shows progress."""
 
     def step(self, text: str) -> "Step":
-        """Begin something that may take long."""
+        """Begin a step that may take long."""
         ...
 
     def note(self, text: str) -> None:
-        """Say one thing."""
+        """Print one line."""
         ...
 
 
 class Step(Protocol):
-    """One thing in hand; a context manager."""
+    """One step; a context manager."""
 
     def __enter__(self) -> "Step": ...
     def __exit__(self, kind: object, *_: object) -> None: ...
 
     def update(self, text: str) -> None:
-        """Say how far it is."""
+        """Report how far the step is."""
         ...
 
 
 class ConsoleProgress:
-    """A spinner with the seconds on a terminal; a line now and then elsewhere."""
+    """A spinner with the seconds on a terminal; a line every ten seconds elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
 
     def note(self, text: str) -> None:
-        """Say one thing."""
+        """Print one line."""
         self._console.print(text, highlight=False)
 
     def step(self, text: str) -> "Step":
-        """Begin something that may take long."""
+        """Begin a step that may take long."""
         if self._console.is_terminal:
             return _Spinner(self._console, text)
         return _Lines(self._console, text)
@@ -67,7 +67,7 @@ class _Spinner:
 
 
 class _Lines:
-    """Every ten seconds a line: enough for a log, not too much for one."""
+    """One line every `_PERIOD` seconds, for logs."""
 
     _PERIOD = 10.0
 

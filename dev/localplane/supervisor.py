@@ -1,7 +1,7 @@
-"""Start programs in order, keep them running, stop them all.
+"""Start programs, restart those that end, stop all of them.
 
-Every program gets a session of its own, so that Ctrl-C reaches the supervisor alone, and is killed by
-the kernel should the supervisor die first.
+Each program has a session of its own, so that Ctrl-C reaches only the supervisor. The kernel kills it if the
+supervisor dies first (PR_SET_PDEATHSIG).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 
 
 class StartFailed(Exception):  # noqa: N818
-    """A program did not become ready; the message has the end of its log."""
+    """A program did not become ready; the message holds the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,11 @@ class Component:
     """One program.
 
     Args:
-        is_ready: Asks it; may raise OSError while it is not there yet.
-        user: The numeric user it runs as, where that is not ours.
-        grace: Seconds between SIGTERM and SIGKILL.
-        patience: Seconds it may take to become ready.
-        stop_signal: What asks it to end.
+        is_ready: Returns whether it is ready; may raise OSError while it does not listen.
+        user: Run as this uid; None means as this process.
+        stop_timeout: Seconds between `stop_signal` and SIGKILL.
+        start_timeout: Seconds until it must be ready.
+        stop_signal: The signal that asks it to end.
     """
 
     name: str
@@ -48,30 +48,31 @@ class Component:
     is_ready: Callable[[], Awaitable[bool]]
     env: Mapping[str, str] = field(default_factory=dict)
     user: int | None = None
-    grace: float = 5.0
-    patience: float = 60.0
+    stop_timeout: float = 5.0
+    start_timeout: float = 60.0
     stop_signal: signal.Signals = signal.SIGTERM
 
 
 class _Running:
-    """One component with the process that it is now."""
+    """One component and its current process."""
 
     def __init__(self, component: Component) -> None:
         self.component = component
         self.process: asyncio.subprocess.Process | None = None
         self.keeper: asyncio.Task[None] | None = None
-        self.is_wanted = False
-        self.is_killed = False
+        self.should_run = False
+        self.was_killed = False
         self.cpu_before = 0.0
         self.cpu_now = 0.0
         self.restarts = 0
 
 
 class Supervisor:
-    """Runs components; an async context manager whose end stops them, the last started first.
+    """Runs components. An async context manager, which stops them at the end, the last started first.
 
     Args:
-        logs: A folder for one log file each.
+        logs: The folder of the log files, one for each component.
+        on_change: Called after a process was started or has ended.
     """
 
     def __init__(self, logs: Path, on_change: Callable[[], None] = lambda: None) -> None:
@@ -88,27 +89,27 @@ class Supervisor:
 
     @property
     def names(self) -> list[str]:
-        """What was ever started, in that order."""
+        """All components that were started, in that order."""
         return list(self._running)
 
     def log_of(self, name: str) -> Path:
-        """Where a component's output goes."""
+        """The log file of a component."""
         return self._logs / f"{name}.log"
 
     def pid(self, name: str) -> int | None:
-        """The process it is now; None while it is down."""
+        """The pid of its process; None while it is down."""
         process = self._running[name].process
         return process.pid if process and process.returncode is None else None
 
     def restarts(self, name: str) -> int:
-        """How often it had to be started again without being asked."""
+        """How often it was restarted because it ended by itself."""
         return self._running[name].restarts
 
     def cpu_seconds(self, name: str) -> float:
-        """User and system time of this component so far, earlier processes of it included.
+        """User and system time of this component, earlier processes included.
 
-        A process is measured when it is asked for and before it is ended here; what one that ended by itself
-        has used since then is lost. To look every other second would cost more than it tells.
+        Measured by this call and before `stop` and `kill`. If a process ends by itself, its time since the
+        last measurement is lost.
         """
         running = self._running[name]
         self._measure(running)
@@ -118,33 +119,33 @@ class Supervisor:
         """Start one and wait until it is ready.
 
         Raises:
-            StartFailed: it ended again and again, or took too long.
+            StartFailed: it is not ready after `start_timeout`.
         """
         if isinstance(component, str):
             component = self._running[component].component
         running = self._running.setdefault(component.name, _Running(component))
         running.component = component
-        if not running.is_wanted:
-            running.is_wanted = True
+        if not running.should_run:
+            running.should_run = True
             await self._spawn(running)
             running.keeper = asyncio.create_task(self._keep(running))
         await self.wait_ready(component.name)
 
     async def wait_ready(self, name: str) -> None:
-        """Wait until a component answers; raises StartFailed as `start` does."""
+        """Wait until a component is ready; raises StartFailed as `start` does."""
         component = self._running[name].component
-        deadline = time.monotonic() + component.patience
+        deadline = time.monotonic() + component.start_timeout
         while time.monotonic() < deadline:
             if self.pid(name) is not None and await self.is_ready(name):
                 return
             await asyncio.sleep(0.05)
         raise StartFailed(
-            f"{name} is not ready after {component.patience:g} s; the end of {self.log_of(name)}:\n"
+            f"{name} is not ready after {component.start_timeout:g} s; the end of {self.log_of(name)}:\n"
             f"{tail_of(self.log_of(name))}"
         )
 
     async def is_ready(self, name: str) -> bool:
-        """Ask it now."""
+        """Whether it is ready now."""
         try:
             async with asyncio.timeout(3):
                 return await self._running[name].component.is_ready()
@@ -152,27 +153,27 @@ class Supervisor:
             return False
 
     async def kill(self, name: str) -> None:
-        """SIGKILL, as a crash would; it is started again by itself, and at once."""
+        """Send SIGKILL, to simulate a crash. The supervisor restarts it at once."""
         running = self._running[name]
         process = running.process
         if process is not None and process.returncode is None:
             self._measure(running)
-            running.is_killed = True
+            running.was_killed = True
             process.kill()
             await process.wait()
 
     async def stop(self, name: str) -> None:
-        """Have it end, and stay down until `start`."""
+        """Stop it; it stays down until `start`."""
         running = self._running.get(name)
-        if running is None or not running.is_wanted:
+        if running is None or not running.should_run:
             return
-        running.is_wanted = False
+        running.should_run = False
         process = running.process
         if process is not None and process.returncode is None:
             self._measure(running)
             process.send_signal(running.component.stop_signal)
             try:
-                await asyncio.wait_for(process.wait(), running.component.grace)
+                await asyncio.wait_for(process.wait(), running.component.stop_timeout)
             except TimeoutError:
                 process.kill()
                 await process.wait()
@@ -180,7 +181,7 @@ class Supervisor:
             running.keeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await running.keeper
-        self._retire(running)
+        self._record_end(running)
 
     async def restart(self, name: str) -> None:
         """Stop, start, and wait until it is ready."""
@@ -203,32 +204,32 @@ class Supervisor:
                 env={**os.environ, **component.env},
                 start_new_session=True,
                 user=component.user,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_kill_with_parent,
             )
         self._on_change()
 
     async def _keep(self, running: _Running) -> None:
         pause = _FIRST_PAUSE
-        while running.is_wanted:
+        while running.should_run:
             assert running.process is not None
             started = time.monotonic()
             code = await running.process.wait()
-            self._retire(running)
-            # Only who ends again and again by itself is started ever more slowly.
+            self._record_end(running)
+            # Exponential backoff, but only for a program that keeps ending by itself.
             is_old = time.monotonic() - started > 10
-            pause = _FIRST_PAUSE if is_old or running.is_killed else min(_LONGEST_PAUSE, pause * 2)
-            running.is_killed = False
-            if await self._still_wanted(running, pause):
+            pause = _FIRST_PAUSE if is_old or running.was_killed else min(_LONGEST_PAUSE, pause * 2)
+            running.was_killed = False
+            if await self._wait_and_check(running, pause):
                 log.warning("restarting", component=running.component.name, code=code)
                 running.restarts += 1
                 await self._spawn(running)
 
-    async def _still_wanted(self, running: _Running, pause: float) -> bool:
-        if running.is_wanted:
+    async def _wait_and_check(self, running: _Running, pause: float) -> bool:
+        if running.should_run:
             await asyncio.sleep(pause)
-        return running.is_wanted
+        return running.should_run
 
-    def _retire(self, running: _Running) -> None:
+    def _record_end(self, running: _Running) -> None:
         running.cpu_before += running.cpu_now
         running.cpu_now = 0.0
         self._on_change()
@@ -244,21 +245,21 @@ class Supervisor:
                 with contextlib.suppress(psutil.Error):
                     times = member.cpu_times()
                     total += times.user + times.system
-            # Children that ended are counted by the kernel once they are waited for.
+            # children_user and children_system hold the time of children that were waited for.
             ended = parent.cpu_times()
             running.cpu_now = max(running.cpu_now, total + ended.children_user + ended.children_system)
 
 
-def _die_with_parent() -> None:
+def _kill_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def use_batch_scheduling() -> None:
-    """Run this process, and those that it starts from now on, as batch work (`SCHED_BATCH`).
+    """Run this process, and those that it starts from now on, with the scheduling policy SCHED_BATCH.
 
-    Who is woken then waits for whoever works to use up its slice. In a plane everybody wakes somebody with
-    each request, some 20,000 times a second, and caches grow cold each time: see `docs/performance.md`. It
-    needs no privilege, and does nothing where the system has no such thing or does not allow it.
+    With it, a process that wakes up does not preempt the running one. On a plane, twenty processes on few
+    cores wake each other 20,000 times a second, and each preemption evicts CPU caches: see
+    `docs/performance.md`. Needs no privilege. Does nothing on other systems, or if it is not permitted.
     Source: https://man7.org/linux/man-pages/man7/sched.7.html
     """
     if sys.platform == "linux":

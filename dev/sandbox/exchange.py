@@ -1,4 +1,4 @@
-"""What all sandboxes do with every request: check its key, play faults, keep silent, wait for the disk."""
+"""What all sandboxes do with a request: check its key, inject faults, wait until its effect is on disk."""
 
 import asyncio
 import base64
@@ -15,21 +15,21 @@ from aiohttp import web
 from orderplane.dev.sandbox.faults import Faults, Mode, read_faults
 from orderplane.dev.sandbox.store import Store
 
-SILENCE_SECONDS = 60.0
-"""How long a request that gets no answer is held before its connection is closed."""
+HOLD_SECONDS = 60.0
+"""How long a request without a reply is held before its connection is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. A silent one is never sent; with a body it was carried out, without one it was not."""
+    """A reply. One that is never sent has a body if the operation was carried out, and none if not."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    is_silent: bool = False
+    is_never_sent: bool = False
 
 
-SILENT = Reply(0, is_silent=True)
+NO_REPLY = Reply(0, is_never_sent=True)
 
 Operation = Callable[[web.Request, bytes], Awaitable[Reply]]
 Perform = Callable[[], Awaitable[Reply]]
@@ -37,14 +37,14 @@ Around = Callable[[web.Request, bytes, Perform], Awaitable[Reply]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-async def _plainly(_request: web.Request, _body: bytes, perform: Perform) -> Reply:
+async def _directly(_request: web.Request, _body: bytes, perform: Perform) -> Reply:
     return await perform()
 
 
 class Dialect(Protocol):
-    """How a provider words the errors that have nothing to do with the request's content.
+    """A provider's format of errors that do not depend on the content of the request.
 
-    `id_header` is the header in which it names each request.
+    `id_header` is the response header with the id of the request.
     """
 
     id_header: str
@@ -64,7 +64,7 @@ class Dialect(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surface:
-    """A provider's routes, and what they share."""
+    """The routes of a provider, and the exchange that they use."""
 
     app: web.Application
     exchange: "Exchange"
@@ -73,11 +73,11 @@ class Surface:
 class Exchange:
     """Wraps operations into handlers.
 
-    aiohttp lets a handler run on when its client goes away, so what was accepted is carried out.
+    aiohttp does not cancel a handler when its client disconnects, so an accepted request is carried out.
     """
 
     def __init__(self, key: str, store: Store, dialect: Dialect) -> None:
-        # A key with a colon is a user and a password.
+        # A key with a colon is `user:password`.
         login = key if ":" in key else f"{key}:"
         self._tokens = (
             f"Bearer {key}".encode(),
@@ -88,21 +88,21 @@ class Exchange:
         self._faults = Faults()
         self.stopping = asyncio.Event()
 
-    def serve(self, operation: Operation, around: Around = _plainly) -> Handler:
-        """A handler for the provider's own surface; `around` may answer from memory instead."""
+    def serve(self, operation: Operation, around: Around = _directly) -> Handler:
+        """A handler for a route of the provider. `around` may reply without calling the operation."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
             if not self._is_authorized(request):
                 return self._response(self._dialect.unauthorized())
             body = await request.read()
             reply = await self._answer(operation, around, request, body)
-            await self._store.settled()
-            return await self._keep_silent(request) if reply.is_silent else self._response(reply)
+            await self._store.wait_written()
+            return await self._hold(request) if reply.is_never_sent else self._response(reply)
 
         return handler
 
     def control(self, operation: Callable[[bytes], object]) -> Handler:
-        """A handler for `/_sandbox`: never faulty; a ValueError or LookupError is a 400."""
+        """A handler for `/_sandbox`: no faults are injected; ValueError and LookupError become 400."""
 
         async def handler(request: web.Request) -> web.StreamResponse:
             if not self._is_authorized(request):
@@ -111,13 +111,13 @@ class Exchange:
                 document = operation(await request.read())
             except (ValueError, LookupError) as problem:
                 return self._response(Reply(400, orjson.dumps({"error": str(problem)})))
-            await self._store.settled()
+            await self._store.wait_written()
             return self._response(Reply(200, orjson.dumps(document)))
 
         return handler
 
     def add_control(self, app: web.Application) -> None:
-        """Routes that all sandboxes have."""
+        """Add the routes that all sandboxes have."""
         app.router.add_get("/_sandbox/health", _health)
         app.router.add_get("/_sandbox/faults", self.control(lambda _: self._faults.describe(time.time())))
         app.router.add_post("/_sandbox/faults", self.control(self._set_faults))
@@ -146,7 +146,7 @@ class Exchange:
             case Mode.HANG:
                 if faults.after_effect:
                     await around(request, body, lambda: operation(request, body))
-                return SILENT
+                return NO_REPLY
 
     def _response(self, reply: Reply) -> web.Response:
         request_id = {self._dialect.id_header: f"req_{secrets.token_hex(8)}"}
@@ -157,9 +157,9 @@ class Exchange:
             content_type="application/json",
         )
 
-    async def _keep_silent(self, request: web.Request) -> web.StreamResponse:
+    async def _hold(self, request: web.Request) -> web.StreamResponse:
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout(HOLD_SECONDS):
                 await self.stopping.wait()
         except TimeoutError:
             pass

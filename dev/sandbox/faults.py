@@ -1,4 +1,4 @@
-"""Trouble on demand: for a while, a share of the requests fails in a chosen way."""
+"""Fault injection: for some time, a share of the requests fails in a chosen way."""
 
 import random
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ class Mode(StrEnum):
 
     OK = "ok"
     ERROR_500 = "error500"
-    HANG = "hang"  # no answer at all
-    REFUSE_429 = "refuse429"  # turned away before anything is done
+    HANG = "hang"  # no reply
+    REFUSE_429 = "refuse429"  # refused before anything is done
 
 
 @dataclass(slots=True)
 class Faults:
-    """The plan in force.
+    """The faults that are injected now.
 
     Args:
-        until: When it ends, in the clock's seconds.
-        share: Of all requests, reading ones too.
-        after_effect: Carry the request out first, then fail.
+        until: When this ends, as unix time.
+        share: Share of all requests that fail, reads included, 0 to 1.
+        after_effect: Carry out the request first, then fail.
     """
 
     mode: StrEnum = Mode.OK
@@ -32,7 +32,7 @@ class Faults:
     _random: random.Random = field(default_factory=random.Random)
 
     def draw(self, now: float) -> StrEnum:
-        """Whether, and how, the request that has just come fails."""
+        """Draw whether and how the current request fails."""
         if self.mode == Mode.OK or now >= self.until or self._random.random() >= self.share:
             return Mode.OK
         return self.mode
@@ -52,10 +52,10 @@ def read_faults(document: Any, now: float, modes: type[StrEnum] = Mode) -> Fault
     """Read `{"mode", "seconds", "share", "seed", "after_effect"}`.
 
     Args:
-        modes: The ways to fail; one of them is `ok`.
+        modes: The possible faults; one of them is `ok`.
 
     Raises:
-        ValueError: something in it is wrong; the message says what.
+        ValueError: a value is wrong; the message says which.
     """
     if not isinstance(document, dict):
         raise ValueError("send a JSON object with mode, seconds, share, seed and after_effect")

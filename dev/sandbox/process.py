@@ -1,4 +1,4 @@
-"""How a sandbox runs as a process: settings from the environment, one file of state, SIGTERM."""
+"""A sandbox as a process: settings from the environment, one file of state, SIGTERM."""
 
 import asyncio
 import logging
@@ -21,15 +21,15 @@ from orderplane.dev.sandbox.store import Store
 log = structlog.get_logger(__name__)
 
 DRAIN_SECONDS = 5.0
-"""What is being carried out gets this long to end after SIGTERM."""
+"""Requests in flight get so much time to finish after SIGTERM."""
 
 _IDLE_SECONDS = 75.0
-"""Longer than clients keep idle connections, so that none is closed under a request."""
+"""Longer than clients keep idle connections, so that no request meets a closed one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a sandbox is told."""
+    """The settings of a sandbox."""
 
     port: int
     state: Path
@@ -40,7 +40,7 @@ class Settings:
         """Read `ORDERPLANE_HTTP_PORT`, `ORDERPLANE_STATE_DIR` and the API key.
 
         Raises:
-            ValueError: one is missing or wrong.
+            ValueError: a variable is missing or wrong.
         """
         missing = [
             name for name in ("ORDERPLANE_HTTP_PORT", "ORDERPLANE_STATE_DIR", key_name) if not env.get(name)
@@ -53,7 +53,7 @@ class Settings:
 
 
 def seconds(name: str, default: float, env: Mapping[str, str] = os.environ) -> float:
-    """A duration from the environment. Raises ValueError where it is not a number of 0 or more."""
+    """A duration from the environment. Raises ValueError if it is not a number of 0 or more."""
     value = float(env.get(name) or default)
     if value < 0:
         raise ValueError(f"{name} is {value}; set it to 0 or more seconds")
@@ -61,7 +61,7 @@ def seconds(name: str, default: float, env: Mapping[str, str] = os.environ) -> f
 
 
 def run(name: str, key_name: str, build: Callable[[str, Store], Surface]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code is 1 where the state cannot be written, 2 for settings."""
+    """Serve until SIGTERM or SIGINT; returns 1 if the state cannot be written, 2 for wrong settings."""
     set_up_logs(name, "json")
     logging.getLogger("aiohttp.server").setLevel(logging.ERROR)
     try:

@@ -1,8 +1,8 @@
-"""What a sandbox remembers: dictionaries in memory that are on the disk before anyone is answered.
+"""The state of a sandbox: dictionaries in memory, written to SQLite before a reply is sent.
 
-State lives in memory and changes there at once, between two awaits. One writer commits everything that
-changed since its last commit in one transaction (group commit), and every answer waits for
-`Store.settled`, reads too: so nobody ever sees what a crash could still take back.
+A change is made in memory, between two awaits. One writer commits all changes since its last commit in one
+transaction (group commit). Every reply waits for `Store.wait_written`, reads included: a client never sees
+anything that a crash could still undo.
 """
 
 import asyncio
@@ -34,9 +34,9 @@ _Changes = dict[tuple[str, str], Any]
 
 
 class Store:
-    """One SQLite file. Raises sqlite3.Error where it cannot be opened.
+    """One SQLite file. Raises sqlite3.Error if it cannot be opened.
 
-    Its whole content is kept in memory: meant for demos and tests, not for years.
+    All of its content is kept in memory, so it is for demos and tests only.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,15 +57,15 @@ class Store:
         return Table(self, kind, {id_: read(orjson.loads(body)) for id_, body in rows})
 
     def change(self, kind: str, id_: str, value: Any | None) -> None:
-        """Have the next commit write this; None deletes it."""
+        """Write this with the next commit; None deletes it."""
         self._changes[kind, id_] = value
         self._has_changes.set()
 
-    async def settled(self) -> None:
-        """Wait until everything that was changed up to now is on the disk.
+    async def wait_written(self) -> None:
+        """Wait until all changes up to now are on disk.
 
         Raises:
-            sqlite3.Error: it could not be written.
+            sqlite3.Error: they could not be written.
         """
         if self._changes:
             if self._next is None:
@@ -78,7 +78,7 @@ class Store:
         """Commit until cancelled.
 
         Raises:
-            sqlite3.Error: memory is ahead of the disk now; the process has to end.
+            sqlite3.Error: a commit failed. Memory and disk differ now, so the process has to end.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -96,7 +96,7 @@ class Store:
             self._current = None
 
     def close(self) -> None:
-        """Write what is left, and close. Call it once `run` has ended."""
+        """Write the remaining changes, and close. Call it after `run` has ended."""
         self._thread.shutdown(wait=True)
         self._commit(self._changes)
         self._database.close()
@@ -143,14 +143,14 @@ class Table(Generic[T]):
         return value
 
     def drop(self, id_: str) -> None:
-        """Forget one."""
+        """Delete one."""
         if self._rows.pop(id_, None) is not None:
             self._store.change(self._kind, id_, None)
 
     def page(
         self, limit: int, before: str | None = None, where: Callable[[T], bool] = lambda _: True
     ) -> tuple[list[T], bool]:
-        """Newest first, those older than `before`; and whether there are more.
+        """Objects older than `before`, newest first, and whether there are more.
 
         Raises:
             KeyError: `before` is unknown.

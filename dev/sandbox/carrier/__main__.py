@@ -3,7 +3,7 @@
 import sys
 
 from orderplane.dev.sandbox.carrier.app import build
-from orderplane.dev.sandbox.carrier.shipments import Pace
+from orderplane.dev.sandbox.carrier.shipments import Timing
 from orderplane.dev.sandbox.exchange import Surface
 from orderplane.dev.sandbox.process import run, seconds
 from orderplane.dev.sandbox.store import Store
@@ -13,7 +13,7 @@ def _build(key: str, store: Store) -> Surface:
     return build(
         key,
         store,
-        Pace(
+        Timing(
             transit=seconds("ORDERPLANE_SANDBOX_TRANSIT_SECONDS", 2.0),
             delivery=seconds("ORDERPLANE_SANDBOX_DELIVERY_SECONDS", 2.0),
             refund=seconds("ORDERPLANE_SANDBOX_REFUND_SECONDS", 2.0),

@@ -9,7 +9,14 @@ import orjson
 from aiohttp import web
 
 from orderplane.dev.sandbox.carrier import shipments
-from orderplane.dev.sandbox.carrier.shipments import Batch, No, Pace, Pickup, Shipment, Tracked
+from orderplane.dev.sandbox.carrier.shipments import (
+    Batch,
+    CarrierRefusal,
+    Pickup,
+    Shipment,
+    Timing,
+    TrackingStatus,
+)
 from orderplane.dev.sandbox.carrier.wire import (
     Dialect,
     answer,
@@ -19,31 +26,31 @@ from orderplane.dev.sandbox.carrier.wire import (
     shipment_document,
     tracker_document,
 )
-from orderplane.dev.sandbox.exchange import SILENT, Exchange, Handler, Operation, Reply, Surface
+from orderplane.dev.sandbox.exchange import NO_REPLY, Exchange, Handler, Operation, Reply, Surface
 from orderplane.dev.sandbox.store import Store, Table
 
 T = TypeVar("T")
 
-_MOST_TRACKERS = 100
+_MAX_TRACKERS = 100
 
 
 class NotFound(LookupError):  # noqa: N818 - a verdict
-    """There is no such object."""
+    """No such object."""
 
 
-class Wrong(ValueError):  # noqa: N818
+class InvalidParameter(ValueError):  # noqa: N818
     """A parameter is missing or wrong; its message says which."""
 
 
 class Carrier:
-    """Shipments, labels and pickups of one account."""
+    """Shipments, labels and pickups of one account: an operation for each route."""
 
-    def __init__(self, store: Store, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, store: Store, timing: Timing) -> None:
+        self._timing = timing
         self._shipments = store.table("shipment", shipments.read_shipment)
         self._batches = store.table("batch", shipments.read_batch)
         self._pickups = store.table("pickup", shipments.read_pickup)
-        self._stumbles = store.table("stumble", dict)
+        self._failed_once = store.table("stumble", dict)
         self._by_code = {s.tracking_code: s.id for s in self._shipments.values()}
         self._by_tracker = {s.tracker_id: s.id for s in self._shipments.values()}
 
@@ -53,7 +60,7 @@ class Carrier:
         to_address, from_address = _object(given, "to_address"), _object(given, "from_address")
         parcel = _object(given, "parcel")
         if not isinstance(parcel.get("weight"), int | float) or parcel["weight"] <= 0:
-            raise Wrong("shipment.parcel.weight has to be above 0")
+            raise InvalidParameter("shipment.parcel.weight has to be above 0")
         shipment = Shipment(
             id=f"shp_{secrets.token_hex(16)}",
             created=time.time(),
@@ -64,10 +71,10 @@ class Carrier:
             options=given.get("options") or {},
         )
         shipments.check_address(shipment.street)
-        if "Bottle" in shipment.street and self._stumbles_at(shipment.reference or ""):
+        if "Bottle" in shipment.street and self._fails_first_time(shipment.reference or ""):
             return Dialect().broken()
         self._by_code[shipment.tracking_code] = self._by_tracker[shipment.tracker_id] = shipment.id
-        return self._told(shipment, 201)
+        return self._store(shipment, 201)
 
     async def buy(self, request: web.Request, body: bytes) -> Reply:
         """POST /v2/shipments/{id}/buy"""
@@ -75,20 +82,20 @@ class Carrier:
         rate = _object(_document(body), "rate")
         is_first = shipment.buys == 0
         if "Fog" in shipment.street and is_first:
-            self._shipments.put(shipment.id, shipments.touched(shipment))
-            return SILENT
-        reply = self._told(shipments.buy(shipment, str(rate.get("id")), time.time()))
+            self._shipments.put(shipment.id, shipments.count_attempt(shipment))
+            return NO_REPLY
+        reply = self._store(shipments.buy(shipment, str(rate.get("id")), time.time()))
         if "Ferry" in shipment.street and is_first:
-            return Reply(reply.status, reply.body, is_silent=True)
+            return Reply(reply.status, reply.body, is_never_sent=True)
         return reply
 
     async def void(self, request: web.Request, _: bytes) -> Reply:
         """POST /v2/shipments/{id}/refund"""
-        return self._told(shipments.void(_found(self._shipments, request), time.time(), self._pace))
+        return self._store(shipments.void(_found(self._shipments, request), time.time(), self._timing))
 
     async def shipment(self, request: web.Request, _: bytes) -> Reply:
         """GET /v2/shipments/{id}"""
-        return answer(shipment_document(_found(self._shipments, request), time.time(), self._pace))
+        return answer(shipment_document(_found(self._shipments, request), time.time(), self._timing))
 
     async def shipments(self, request: web.Request, _: bytes) -> Reply:
         """GET /v2/shipments: bought ones only, unless asked with `purchased=false`."""
@@ -99,7 +106,7 @@ class Carrier:
             self._shipments,
             request,
             lambda s: is_everything or s.bought is not None,
-            lambda s: shipment_document(s, now, self._pace),
+            lambda s: shipment_document(s, now, self._timing),
         )
 
     async def tracker(self, request: web.Request, _: bytes) -> Reply:
@@ -107,7 +114,7 @@ class Carrier:
         found = self._bought(self._by_tracker.get(request.match_info["id"]))
         if found is None:
             raise NotFound
-        return answer(tracker_document(found, time.time(), self._pace))
+        return answer(tracker_document(found, time.time(), self._timing))
 
     async def trackers(self, request: web.Request, _: bytes) -> Reply:
         """GET /v2/trackers"""
@@ -119,18 +126,18 @@ class Carrier:
             self._shipments,
             request,
             lambda s: s.bought is not None and (not codes or s.tracking_code in codes),
-            lambda s: tracker_document(s, now, self._pace),
+            lambda s: tracker_document(s, now, self._timing),
             before=self._by_tracker.get(request.query.get("before_id", "")),
         )
 
     async def tracker_batch(self, _: web.Request, body: bytes) -> Reply:
         """POST /v2/trackers/batch: the trackers of up to 100 codes, in one call."""
         codes = _document(body).get("tracking_codes")
-        if not isinstance(codes, list) or not 1 <= len(codes) <= _MOST_TRACKERS:
-            raise Wrong(f"tracking_codes has to be a list of 1 to {_MOST_TRACKERS}")
+        if not isinstance(codes, list) or not 1 <= len(codes) <= _MAX_TRACKERS:
+            raise InvalidParameter(f"tracking_codes has to be a list of 1 to {_MAX_TRACKERS}")
         now = time.time()
         found = (self._bought(self._by_code.get(str(code))) for code in codes)
-        documents = [tracker_document(s, now, self._pace) for s in found if s is not None]
+        documents = [tracker_document(s, now, self._timing) for s in found if s is not None]
         return answer({"trackers": documents, "has_more": False})
 
     async def create_batch(self, _: web.Request, body: bytes) -> Reply:
@@ -184,12 +191,12 @@ class Carrier:
         if shipment is None:
             raise LookupError("no label has this tracking_code")
         now = time.time()
-        shipment = shipments.scan(shipment, Tracked(_text(given, "status")), now)
-        return tracker_document(self._shipments.put(shipment.id, shipment), now, self._pace)
+        shipment = shipments.scan(shipment, TrackingStatus(_text(given, "status")), now)
+        return tracker_document(self._shipments.put(shipment.id, shipment), now, self._timing)
 
-    def _told(self, shipment: Shipment, status: int = 200) -> Reply:
+    def _store(self, shipment: Shipment, status: int = 200) -> Reply:
         self._shipments.put(shipment.id, shipment)
-        return answer(shipment_document(shipment, time.time(), self._pace), status)
+        return answer(shipment_document(shipment, time.time(), self._timing), status)
 
     def _bought(self, id_: str | None) -> Shipment | None:
         shipment = self._shipments.get(id_) if id_ else None
@@ -198,7 +205,7 @@ class Carrier:
     def _known(self, given: Iterable[Any]) -> tuple[str, ...]:
         ids = tuple(str(one.get("id")) if isinstance(one, dict) else str(one) for one in given)
         if not ids:
-            raise Wrong("there has to be at least one shipment")
+            raise InvalidParameter("there has to be at least one shipment")
         if any(self._shipments.get(id_) is None for id_ in ids):
             raise NotFound
         return ids
@@ -212,18 +219,18 @@ class Carrier:
         else:
             ids = self._known([_object(given, "shipment")])
         if any(self._bought(id_) is None for id_ in ids):
-            raise No("PICKUP.SHIPMENT.INVALID", "A shipment of this pickup has no label.")
+            raise CarrierRefusal("PICKUP.SHIPMENT.INVALID", "A shipment of this pickup has no label.")
         return ids
 
-    def _stumbles_at(self, reference: str) -> bool:
-        is_first = self._stumbles.get(reference) is None
-        self._stumbles.put(reference, {})
+    def _fails_first_time(self, reference: str) -> bool:
+        is_first = self._failed_once.get(reference) is None
+        self._failed_once.put(reference, {})
         return is_first
 
 
-def build(key: str, store: Store, pace: Pace) -> Surface:
-    """The whole surface. `key` is what clients have to show."""
-    carrier = Carrier(store, pace)
+def build(key: str, store: Store, timing: Timing) -> Surface:
+    """All routes. `key` is the API key."""
+    carrier = Carrier(store, timing)
     exchange = Exchange(key, store, Dialect())
     app = web.Application()
     add: dict[str, Callable[..., object]] = {"GET": app.router.add_get, "POST": app.router.add_post}
@@ -243,21 +250,21 @@ def build(key: str, store: Store, pace: Pace) -> Surface:
         ("GET", "/v2/pickups/{id}", carrier.pickup),
         ("POST", "/v2/pickups/{id}/buy", carrier.buy_pickup),
     ):
-        add[verb](path, _on(exchange, operation))
+        add[verb](path, _with_errors(exchange, operation))
     exchange.add_control(app)
     app.router.add_post("/_sandbox/scan", exchange.control(carrier.scan))
     return Surface(app, exchange)
 
 
-def _on(exchange: Exchange, operation: Operation) -> Handler:
+def _with_errors(exchange: Exchange, operation: Operation) -> Handler:
     async def refusing(request: web.Request, body: bytes) -> Reply:
         try:
             return await operation(request, body)
-        except No as problem:
+        except CarrierRefusal as problem:
             return error(422, problem.code, str(problem))
         except NotFound:
             return error(404, "NOT_FOUND", "The requested resource could not be found.")
-        except Wrong as problem:
+        except InvalidParameter as problem:
             return error(422, "PARAMETER.INVALID", str(problem))
 
     return exchange.serve(refusing)
@@ -275,7 +282,7 @@ def _page(
         limit = min(100, max(1, int(request.query.get("page_size", "20"))))
         rows, has_more = table.page(limit, before or request.query.get("before_id"), where)
     except ValueError as problem:
-        raise Wrong("page_size has to be a whole number") from problem
+        raise InvalidParameter("page_size has to be a whole number") from problem
     except KeyError as problem:
         raise NotFound from problem
     return answer({name: [document(row) for row in rows], "has_more": has_more})
@@ -292,21 +299,21 @@ def _document(body: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(body or b"{}")
     except orjson.JSONDecodeError as problem:
-        raise Wrong("the body is not JSON") from problem
+        raise InvalidParameter("the body is not JSON") from problem
     if not isinstance(document, dict):
-        raise Wrong("the body has to be a JSON object")
+        raise InvalidParameter("the body has to be a JSON object")
     return document
 
 
 def _object(document: dict[str, Any], name: str) -> dict[str, Any]:
     value = document.get(name)
     if not isinstance(value, dict):
-        raise Wrong(f"{name} has to be given, as an object")
+        raise InvalidParameter(f"{name} has to be given, as an object")
     return value
 
 
 def _text(document: dict[str, Any], name: str) -> str:
     value = document.get(name)
     if not isinstance(value, str) or not value:
-        raise Wrong(f"{name} has to be given, as a text")
+        raise InvalidParameter(f"{name} has to be given, as a text")
     return value

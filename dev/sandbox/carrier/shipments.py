@@ -1,6 +1,6 @@
-"""The rules of shipments, labels, voids and tracking. Pure: the time comes in, nothing is read or written.
+"""The rules of shipments, labels, voids, tracking and pickups. Pure: the time is an argument.
 
-A label moves by the clock alone: nothing has to happen for it to be scanned or delivered.
+The tracking status of a label depends on the time alone; nothing is written when it is scanned or delivered.
 """
 
 from dataclasses import dataclass, field, replace
@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 
-class Tracked(StrEnum):
-    """https://docs.easypost.com/docs/trackers, those that the sandbox uses."""
+class TrackingStatus(StrEnum):
+    """https://docs.easypost.com/docs/trackers"""
 
     UNKNOWN = "unknown"
     PRE_TRANSIT = "pre_transit"
@@ -33,8 +33,8 @@ class Void(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds: from label to first scan, from there to delivery, from a void's submission to its refund."""
+class Timing:
+    """Seconds from label to first scan, from there to delivery, and from a void to its refund."""
 
     transit: float = 2.0
     delivery: float = 2.0
@@ -43,7 +43,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one service costs, in US cents."""
+    """The price of one service, in US cents."""
 
     id: str
     service: str
@@ -53,7 +53,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """One shipment. `buys` counts the tries that reached it; `scan` was forced by a test, at `scanned_at`."""
+    """One shipment. `buys` counts attempts to buy its label; a test forced `scan` at the time `scanned`."""
 
     id: str
     created: float
@@ -67,26 +67,26 @@ class Shipment:
     bought: float | None = None
     void: Void | None = None
     voided: float | None = None
-    scan: Tracked | None = None
+    scan: TrackingStatus | None = None
     scanned: float | None = None
 
     @property
     def street(self) -> str:
-        """Where the magic words are looked for."""
+        """The line of the address that selects a behaviour, see README.md."""
         return str(self.to_address.get("street1") or "")
 
     @property
     def tracking_code(self) -> str:
-        """Ours alone: real codes have other shapes."""
+        """A code that no real carrier uses."""
         return f"SBX{self.id[4:24].upper()}"
 
     @property
     def tracker_id(self) -> str:
-        """Of the one tracker that a label brings."""
+        """The tracker that is created with the label."""
         return f"trk_{self.id[4:]}"
 
 
-class No(Exception):  # noqa: N818 - a verdict
+class CarrierRefusal(Exception):  # noqa: N818 - a verdict
     """The carrier refuses; `code` is EasyPost's."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -99,13 +99,13 @@ _SERVICES = (("GroundSaver", 420, 16, 5), ("Priority", 760, 22, 2), ("NextDay", 
 
 
 def check_address(street: str) -> None:
-    """Refuse what cannot be delivered to. Raises No."""
+    """Raise CarrierRefusal for an address that cannot be verified."""
     if "Nowhere" in street:
-        raise No("ADDRESS.VERIFY.FAILURE", "Unable to verify address.")
+        raise CarrierRefusal("ADDRESS.VERIFY.FAILURE", "Unable to verify address.")
 
 
 def rates(shipment: Shipment) -> tuple[Rate, ...]:
-    """What it would cost; the same each time it is asked for."""
+    """The prices, with the same ids each time."""
     ounces = float(shipment.parcel.get("weight") or 1.0)
     return tuple(
         Rate(f"rate_{shipment.id[4:-1]}{n}", service, round(base + per_ounce * ounces), days)
@@ -113,8 +113,8 @@ def rates(shipment: Shipment) -> tuple[Rate, ...]:
     )
 
 
-def touched(shipment: Shipment) -> Shipment:
-    """A try to buy it was lost before it did anything."""
+def count_attempt(shipment: Shipment) -> Shipment:
+    """Count an attempt to buy that had no effect."""
     return replace(shipment, buys=shipment.buys + 1)
 
 
@@ -122,28 +122,31 @@ def buy(shipment: Shipment, rate_id: str, now: float) -> Shipment:
     """Buy the label, once.
 
     Raises:
-        No: it has one, the rate is not its own, or the carrier refuses after all.
+        CarrierRefusal: it has a label, the rate is of another shipment, or the address is not served.
     """
     if shipment.bought is not None:
-        raise No("SHIPMENT.POSTAGE.EXISTS", "Postage already exists for this shipment.")
+        raise CarrierRefusal("SHIPMENT.POSTAGE.EXISTS", "Postage already exists for this shipment.")
     if rate_id not in {rate.id for rate in rates(shipment)}:
-        raise No("SHIPMENT.RATE.UNAVAILABLE", "The rate is not one of this shipment.")
+        raise CarrierRefusal("SHIPMENT.RATE.UNAVAILABLE", "The rate is not one of this shipment.")
     if "Island" in shipment.street:
-        raise No("SHIPMENT.POSTAGE.FAILURE", "The carrier does not serve this address.")
+        raise CarrierRefusal("SHIPMENT.POSTAGE.FAILURE", "The carrier does not serve this address.")
     return replace(shipment, buys=shipment.buys + 1, rate=rate_id, bought=now)
 
 
-def void(shipment: Shipment, now: float, pace: Pace) -> Shipment:
-    """Ask for the label's cost back; a label that was taken back stays so.
+def void(shipment: Shipment, now: float, timing: Timing) -> Shipment:
+    """Request the refund of a label; a label that is void stays void.
 
     Raises:
-        No: there is no label.
+        CarrierRefusal: there is no label.
     """
     if shipment.bought is None:
-        raise No("SHIPMENT.REFUND.UNAVAILABLE", "There is no postage to refund.")
+        raise CarrierRefusal("SHIPMENT.REFUND.UNAVAILABLE", "There is no postage to refund.")
     if shipment.void not in (None, Void.REJECTED):
         return shipment
-    if tracked(shipment, now, pace) is not Tracked.PRE_TRANSIT or "Lighthouse" in shipment.street:
+    if (
+        tracking_status(shipment, now, timing) is not TrackingStatus.PRE_TRANSIT
+        or "Lighthouse" in shipment.street
+    ):
         answer = Void.REJECTED
     elif "Harbour" in shipment.street:
         answer = Void.NOT_APPLICABLE
@@ -152,49 +155,49 @@ def void(shipment: Shipment, now: float, pace: Pace) -> Shipment:
     return replace(shipment, void=answer, voided=now)
 
 
-def void_status(shipment: Shipment, now: float, pace: Pace) -> Void | None:
-    """How the wish to void it stands: what was submitted is refunded later."""
+def void_status(shipment: Shipment, now: float, timing: Timing) -> Void | None:
+    """The refund status now: a submitted one is refunded after `Timing.refund`."""
     if (
         shipment.void is Void.SUBMITTED
         and shipment.voided is not None
-        and now >= shipment.voided + pace.refund
+        and now >= shipment.voided + timing.refund
     ):
         return Void.REFUNDED
     return shipment.void
 
 
-def tracked(shipment: Shipment, now: float, pace: Pace) -> Tracked:
-    """Where it is; a label that was taken back never moves by itself."""
-    return history(shipment, now, pace)[-1][0] if shipment.bought is not None else Tracked.UNKNOWN
+def tracking_status(shipment: Shipment, now: float, timing: Timing) -> TrackingStatus:
+    """The status now; a void label is never scanned."""
+    return history(shipment, now, timing)[-1][0] if shipment.bought is not None else TrackingStatus.UNKNOWN
 
 
-def history(shipment: Shipment, now: float, pace: Pace) -> list[tuple[Tracked, float]]:
+def history(shipment: Shipment, now: float, timing: Timing) -> list[tuple[TrackingStatus, float]]:
     """Every scan of a bought shipment, oldest first, with its time."""
     assert shipment.bought is not None
-    scans = [(Tracked.PRE_TRANSIT, shipment.bought)]
+    scans = [(TrackingStatus.PRE_TRANSIT, shipment.bought)]
     if shipment.void in (None, Void.REJECTED):
-        first = shipment.bought + pace.transit
-        scans += [(Tracked.IN_TRANSIT, first), (Tracked.DELIVERED, first + pace.delivery)]
+        first = shipment.bought + timing.transit
+        scans += [(TrackingStatus.IN_TRANSIT, first), (TrackingStatus.DELIVERED, first + timing.delivery)]
     if shipment.scan is not None and shipment.scanned is not None:
         scans = [s for s in scans if s[1] < shipment.scanned] + [(shipment.scan, shipment.scanned)]
     return [s for s in scans if s[1] <= now]
 
 
-def scan(shipment: Shipment, status: Tracked, now: float) -> Shipment:
-    """Force its tracker, for good.
+def scan(shipment: Shipment, status: TrackingStatus, now: float) -> Shipment:
+    """Force the tracking status; it does not change any more.
 
     Raises:
-        No: there is no label to scan.
+        CarrierRefusal: there is no label to scan.
     """
     if shipment.bought is None:
-        raise No("TRACKER.NOT_FOUND", "There is no label to scan.")
+        raise CarrierRefusal("TRACKER.NOT_FOUND", "There is no label to scan.")
     return replace(shipment, scan=status, scanned=now)
 
 
 def read_shipment(row: dict[str, Any]) -> Shipment:
     """From the store."""
     void_ = Void(row["void"]) if row["void"] else None
-    scan_ = Tracked(row["scan"]) if row["scan"] else None
+    scan_ = TrackingStatus(row["scan"]) if row["scan"] else None
     return Shipment(**{**row, "void": void_, "scan": scan_})
 
 
@@ -229,12 +232,12 @@ def book(pickup: Pickup, carrier: str, service: str) -> Pickup:
     """Book it, once.
 
     Raises:
-        No: it is booked, or nobody offers that.
+        CarrierRefusal: it is booked, or nobody offers that.
     """
     if pickup.confirmation is not None:
-        raise No("PICKUP.PURCHASED", "The pickup is already scheduled.")
+        raise CarrierRefusal("PICKUP.PURCHASED", "The pickup is already scheduled.")
     if (carrier, service) != (CARRIER, SERVICE):
-        raise No("PICKUP.RATE.UNAVAILABLE", "No rate of this carrier and service.")
+        raise CarrierRefusal("PICKUP.RATE.UNAVAILABLE", "No rate of this carrier and service.")
     return replace(pickup, confirmation=f"PU{pickup.id[7:17].upper()}")
 
 

@@ -13,20 +13,20 @@ from orderplane.dev.sandbox.carrier.shipments import (
     CENTS,
     SERVICE,
     Batch,
-    Pace,
     Pickup,
     Rate,
     Shipment,
+    Timing,
     history,
     rates,
-    tracked,
+    tracking_status,
     void_status,
 )
 from orderplane.dev.sandbox.exchange import Reply
 
 
 def answer(document: Any, status: int = 200) -> Reply:
-    """As JSON."""
+    """A JSON reply."""
     return Reply(status, orjson.dumps(document))
 
 
@@ -36,7 +36,7 @@ def error(status: int, code: str, message: str) -> Reply:
 
 
 class Dialect:
-    """EasyPost's words for what any request may meet."""
+    """EasyPost's general errors."""
 
     id_header = "X-EP-Request-UUID"
 
@@ -53,7 +53,7 @@ class Dialect:
         return error(500, "INTERNAL_SERVER_ERROR", "We're sorry, something went wrong.")
 
 
-def shipment_document(shipment: Shipment, now: float, pace: Pace) -> dict[str, Any]:
+def shipment_document(shipment: Shipment, now: float, timing: Timing) -> dict[str, Any]:
     """https://docs.easypost.com/docs/shipments"""
     offered = {rate.id: _rate_document(rate, shipment) for rate in rates(shipment)}
     is_bought = shipment.bought is not None
@@ -64,7 +64,7 @@ def shipment_document(shipment: Shipment, now: float, pace: Pace) -> dict[str, A
         "created_at": moment(shipment.created),
         "updated_at": moment(shipment.voided or shipment.bought or shipment.created),
         "reference": shipment.reference,
-        "status": tracked(shipment, now, pace),
+        "status": tracking_status(shipment, now, timing),
         "is_return": False,
         "options": shipment.options,
         "messages": [],
@@ -75,16 +75,16 @@ def shipment_document(shipment: Shipment, now: float, pace: Pace) -> dict[str, A
         "selected_rate": offered[shipment.rate] if shipment.rate else None,
         "postage_label": _label_document(shipment) if is_bought else None,
         "tracking_code": shipment.tracking_code if is_bought else None,
-        "tracker": tracker_document(shipment, now, pace) if is_bought else None,
-        "refund_status": void_status(shipment, now, pace),
+        "tracker": tracker_document(shipment, now, timing) if is_bought else None,
+        "refund_status": void_status(shipment, now, timing),
         "insurance": None,
         "batch_id": None,
     }
 
 
-def tracker_document(shipment: Shipment, now: float, pace: Pace) -> dict[str, Any]:
+def tracker_document(shipment: Shipment, now: float, timing: Timing) -> dict[str, Any]:
     """https://docs.easypost.com/docs/trackers, of a bought shipment."""
-    scans = history(shipment, now, pace)
+    scans = history(shipment, now, timing)
     status, at = scans[-1]
     return {
         "id": shipment.tracker_id,

@@ -1,4 +1,4 @@
-"""The mail sandbox: a mail server, and Mailpit's API to read what it has."""
+"""The mail sandbox: an SMTP server, and Mailpit's API to read its messages."""
 
 import asyncio
 import time
@@ -9,13 +9,13 @@ from aiohttp import web
 
 from orderplane.dev.sandbox.exchange import Exchange, Reply, Surface
 from orderplane.dev.sandbox.faults import read_faults
-from orderplane.dev.sandbox.mail.server import Line, Postbox, Trouble
+from orderplane.dev.sandbox.mail.server import Mailbox, SmtpConnection, SmtpFault
 from orderplane.dev.sandbox.mail.wire import document_of, summary_of
 from orderplane.dev.sandbox.store import Store
 
 
 class Dialect:
-    """Mailpit's words for what any request may meet."""
+    """Mailpit's general errors."""
 
     id_header = "X-Request-Id"
 
@@ -37,11 +37,11 @@ def error(status: int, text: str) -> Reply:
     return Reply(status, orjson.dumps({"Error": text}))
 
 
-class Reading:
-    """What was taken, newest first."""
+class MailboxApi:
+    """Accepted messages, newest first."""
 
-    def __init__(self, postbox: Postbox) -> None:
-        self._postbox = postbox
+    def __init__(self, mailbox: Mailbox) -> None:
+        self._mailbox = mailbox
 
     async def list(self, request: web.Request, _: bytes) -> Reply:
         """GET /api/v1/messages"""
@@ -50,7 +50,7 @@ class Reading:
         )
         if not start.isdecimal() or not limit.isdecimal():
             return error(400, "start and limit have to be whole numbers")
-        mails = list(self._postbox.mails.values())[::-1]
+        mails = list(self._mailbox.mails.values())[::-1]
         page = mails[int(start) : int(start) + int(limit)]
         document = {
             "total": len(mails),
@@ -63,31 +63,33 @@ class Reading:
 
     async def read(self, request: web.Request, _: bytes) -> Reply:
         """GET /api/v1/message/{id}"""
-        mail = self._postbox.mails.get(request.match_info["id"])
+        mail = self._mailbox.mails.get(request.match_info["id"])
         return error(404, "Not found") if mail is None else Reply(200, orjson.dumps(document_of(mail)))
 
-    def set_trouble(self, body: bytes) -> object:
-        """POST /_sandbox/trouble"""
+    def set_smtp_fault(self, body: bytes) -> object:
+        """POST /_sandbox/smtp-faults"""
         now = time.time()
-        self._postbox.faults = read_faults(orjson.loads(body), now, Trouble)
-        return self._postbox.faults.describe(now)
+        self._mailbox.faults = read_faults(orjson.loads(body), now, SmtpFault)
+        return self._mailbox.faults.describe(now)
 
 
 def build(key: str, store: Store, *, smtp_port: int) -> Surface:
-    """The whole surface. `key` is `USER:PASSWORD` for the API; the mail server takes mail from anybody."""
-    postbox = Postbox(store)
-    reading = Reading(postbox)
+    """All routes. `key` is `USER:PASSWORD` of the API; the SMTP server needs no login."""
+    mailbox = Mailbox(store)
+    api = MailboxApi(mailbox)
     exchange = Exchange(key, store, Dialect())
     app = web.Application()
 
     async def serve_smtp(_: web.Application) -> AsyncIterator[None]:
-        server = await asyncio.get_running_loop().create_server(lambda: Line(postbox), "127.0.0.1", smtp_port)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: SmtpConnection(mailbox), "127.0.0.1", smtp_port
+        )
         yield
         server.close()
 
     app.cleanup_ctx.append(serve_smtp)
-    app.router.add_get("/api/v1/messages", exchange.serve(reading.list))
-    app.router.add_get("/api/v1/message/{id}", exchange.serve(reading.read))
+    app.router.add_get("/api/v1/messages", exchange.serve(api.list))
+    app.router.add_get("/api/v1/message/{id}", exchange.serve(api.read))
     exchange.add_control(app)
-    app.router.add_post("/_sandbox/trouble", exchange.control(reading.set_trouble))
+    app.router.add_post("/_sandbox/smtp-faults", exchange.control(api.set_smtp_fault))
     return Surface(app, exchange)

@@ -1,4 +1,4 @@
-"""A mail server that keeps what it takes and delivers nothing.
+"""An SMTP server that stores what it accepts and delivers nothing.
 
 Source: RFC 5321; https://aiosmtpd.aio-libs.org/en/latest/handlers.html
 """
@@ -15,61 +15,61 @@ from orderplane.dev.sandbox.mail.wire import Mail
 from orderplane.dev.sandbox.store import Store
 
 BOUNCED, GREYLISTED, CUT_OFF = "bounced", "greylisted", "cut-off"
-"""Words in a recipient's address, and what happens: see sandbox/README.md."""
+"""Words in a recipient's address that select a behaviour, see README.md."""
 
 
-class Trouble(StrEnum):
-    """How the server fails."""
+class SmtpFault(StrEnum):
+    """How the SMTP server fails."""
 
     OK = "ok"
-    REFUSE = "refuse"  # the connection is closed before a word is said
+    REFUSE = "refuse"  # the connection is closed at once
     DEFER_451 = "defer451"
     REJECT_554 = "reject554"
-    CUT = "cut"  # the connection is closed in place of an answer to the content
-    HANG = "hang"  # no answer to the content
+    CUT = "cut"  # the connection is closed instead of a reply to DATA
+    HANG = "hang"  # no reply to DATA
 
 
-class Postbox:
-    """What was taken, and the trouble in force; the handler of every connection."""
+class Mailbox:
+    """Accepted messages and injected faults; aiosmtpd's handler of every connection."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._stumbles = store.table("stumble", dict)
+        self._failed_once = store.table("stumble", dict)
         self.mails = store.table("mail", lambda row: Mail(**row))
-        self.faults = Faults(Trouble.OK)
+        self.faults = Faults(SmtpFault.OK)
 
-    def draw(self) -> Trouble:
-        """Whether, and how, what has just come fails."""
-        return Trouble(self.faults.draw(time.time()))
+    def draw(self) -> SmtpFault:
+        """Draw whether and how the current command fails."""
+        return SmtpFault(self.faults.draw(time.time()))
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
-        """One recipient."""
+        """RCPT TO."""
         if BOUNCED in address:
             return "550 5.1.1 No such mailbox"
-        if GREYLISTED in address and self._stumbles_at(address):
+        if GREYLISTED in address and self._fails_first_time(address):
             return "451 4.7.1 Greylisted, try again later"
         envelope.rcpt_tos.append(address)
         envelope.rcpt_options.extend(options)
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """The whole mail. It is on the disk before the answer, or before there is none."""
-        trouble = self.draw()
-        if trouble is Trouble.DEFER_451:
+        """DATA. An accepted message is on disk before the reply, also if none is sent."""
+        fault = self.draw()
+        if fault is SmtpFault.DEFER_451:
             return "451 4.3.0 Try again later"
-        if trouble is Trouble.REJECT_554:
+        if fault is SmtpFault.REJECT_554:
             return "554 5.6.0 Message refused"
-        is_cut_off = any(CUT_OFF in to and self._stumbles_at(to) for to in envelope.rcpt_tos)
-        if trouble is Trouble.OK or self.faults.after_effect:
+        is_cut_off = any(CUT_OFF in to and self._fails_first_time(to) for to in envelope.rcpt_tos)
+        if fault is SmtpFault.OK or self.faults.after_effect:
             self._keep(envelope)
-            await self._store.settled()
-        if is_cut_off or trouble is Trouble.CUT:
+            await self._store.wait_written()
+        if is_cut_off or fault is SmtpFault.CUT:
             assert server.transport is not None
             server.transport.close()
-        if is_cut_off or trouble in (Trouble.CUT, Trouble.HANG):
-            # Ended by aiosmtpd when the connection is.
+        if is_cut_off or fault in (SmtpFault.CUT, SmtpFault.HANG):
+            # aiosmtpd cancels this when the connection is closed.
             await asyncio.Event().wait()
         return "250 2.0.0 OK"
 
@@ -79,22 +79,22 @@ class Postbox:
         mail = Mail(id_, envelope.mail_from or "", envelope.rcpt_tos, content.decode("latin-1"), time.time())
         self.mails.put(id_, mail)
 
-    def _stumbles_at(self, address: str) -> bool:
-        is_first = self._stumbles.get(address) is None
-        self._stumbles.put(address, {})
+    def _fails_first_time(self, address: str) -> bool:
+        is_first = self._failed_once.get(address) is None
+        self._failed_once.put(address, {})
         return is_first
 
 
-class Line(SMTP):
-    """One connection."""
+class SmtpConnection(SMTP):
+    """One SMTP connection."""
 
-    def __init__(self, postbox: Postbox) -> None:
-        super().__init__(postbox, hostname="sandbox.test", loop=asyncio.get_running_loop())
-        self._postbox = postbox
+    def __init__(self, mailbox: Mailbox) -> None:
+        super().__init__(mailbox, hostname="sandbox.test", loop=asyncio.get_running_loop())
+        self._mailbox = mailbox
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody has connected."""
-        if self._postbox.draw() is Trouble.REFUSE:
+        """Close it at once, or speak SMTP."""
+        if self._mailbox.draw() is SmtpFault.REFUSE:
             transport.close()
         else:
             super().connection_made(transport)

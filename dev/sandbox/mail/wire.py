@@ -1,4 +1,4 @@
-"""One mail that was taken, and how Mailpit's API tells it.
+"""One accepted message, and its JSON in Mailpit's API.
 
 Source of the shapes: https://mailpit.axllent.org/docs/api-v1/
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail as it came. `at` is in seconds since the epoch; `content` is its bytes as latin-1."""
+    """A message as received. `at` is unix time; `content` is its bytes decoded as latin-1."""
 
     id: str
     sender: str
@@ -22,18 +22,18 @@ class Mail:
     at: float
 
     def parsed(self) -> EmailMessage:
-        """The message."""
+        """The parsed message."""
         return message_from_bytes(self.content.encode("latin-1"), policy=policy.default)
 
 
 def summary_of(mail: Mail) -> dict[str, Any]:
-    """As in a list."""
+    """Its JSON in a list."""
     message = mail.parsed()
     return {
         "ID": mail.id,
         "MessageID": str(message["Message-ID"] or "").strip().strip("<>"),
-        "From": _people(message, "From")[0] if message["From"] else {"Name": "", "Address": mail.sender},
-        "To": _people(message, "To"),
+        "From": _addresses(message, "From")[0] if message["From"] else {"Name": "", "Address": mail.sender},
+        "To": _addresses(message, "To"),
         "Subject": str(message["Subject"] or ""),
         "Created": datetime.fromtimestamp(mail.at, UTC).isoformat(),
         "Size": len(mail.content),
@@ -41,13 +41,13 @@ def summary_of(mail: Mail) -> dict[str, Any]:
 
 
 def document_of(mail: Mail) -> dict[str, Any]:
-    """With its content."""
+    """Its JSON with the content."""
     return {**summary_of(mail), "Text": _part(mail, "plain"), "HTML": _part(mail, "html")}
 
 
-def _people(message: EmailMessage, header: str) -> list[dict[str, str]]:
-    people = getaddresses([str(message[header] or "")])
-    return [{"Name": name, "Address": address} for name, address in people]
+def _addresses(message: EmailMessage, header: str) -> list[dict[str, str]]:
+    addresses = getaddresses([str(message[header] or "")])
+    return [{"Name": name, "Address": address} for name, address in addresses]
 
 
 def _part(mail: Mail, kind: str) -> str:

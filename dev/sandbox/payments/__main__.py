@@ -13,7 +13,7 @@ def _build(key: str, store: Store) -> Surface:
         key,
         store,
         slow_seconds=seconds("ORDERPLANE_SANDBOX_SLOW_SECONDS", 2.0),
-        keep=seconds("ORDERPLANE_SANDBOX_KEY_TTL_SECONDS", 86_400.0),
+        key_ttl_seconds=seconds("ORDERPLANE_SANDBOX_KEY_TTL_SECONDS", 86_400.0),
     )
 
 

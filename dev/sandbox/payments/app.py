@@ -9,17 +9,17 @@ from collections.abc import Callable
 import orjson
 from aiohttp import web
 
-from orderplane.dev.sandbox.exchange import SILENT, Exchange, Handler, Operation, Perform, Reply, Surface
+from orderplane.dev.sandbox.exchange import NO_REPLY, Exchange, Handler, Operation, Perform, Reply, Surface
 from orderplane.dev.sandbox.payments import intents
-from orderplane.dev.sandbox.payments.idempotency import Keys
+from orderplane.dev.sandbox.payments.idempotency import IdempotencyKeys
 from orderplane.dev.sandbox.payments.intents import (
     METHODS,
+    AmountTooLarge,
+    Fault,
     Intent,
-    Method,
-    Quirk,
+    PaymentMethod,
     Refund,
     Status,
-    TooMuch,
     WrongState,
 )
 from orderplane.dev.sandbox.payments.wire import (
@@ -34,36 +34,36 @@ from orderplane.dev.sandbox.payments.wire import (
 from orderplane.dev.sandbox.store import Store
 
 _CURRENCY = re.compile(r"[a-z]{3}\Z")
-_MOST_AMOUNT = 999_999_999_999
+_MAX_AMOUNT = 999_999_999_999
 
 
 class Payments:
     """Intents and refunds of one account.
 
     Args:
-        slow_seconds: What a slow charge takes.
-        keep: Seconds that an idempotency key is remembered.
+        slow_seconds: Duration of a slow charge.
+        key_ttl_seconds: How long an idempotency key is kept.
     """
 
-    def __init__(self, store: Store, *, slow_seconds: float, keep: float) -> None:
+    def __init__(self, store: Store, *, slow_seconds: float, key_ttl_seconds: float) -> None:
         self._intents = store.table("intent", intents.read_intent)
         self._refunds = store.table("refund", intents.read_refund)
-        self._stumbles = store.table("stumble", dict)
-        self._keys = Keys(store, keep)
+        self._failed_once = store.table("stumble", dict)
+        self._keys = IdempotencyKeys(store, key_ttl_seconds)
         self._slow_seconds = slow_seconds
         self._refunds_of: dict[str, list[Refund]] = {}
         for refund in self._refunds.values():
             self._refunds_of.setdefault(refund.intent, []).append(refund)
 
     async def once(self, request: web.Request, body: bytes, perform: Perform) -> Reply:
-        """The idempotency layer, and refusals as answers."""
+        """Apply the idempotency key, and turn refusals into replies."""
         try:
             return await self._keys.answer(request, body, perform)
         except Refusal as refusal:
             return refusal.reply()
 
     def prune(self, _: bytes) -> object:
-        """Forget every idempotency key now, as the provider does after a day."""
+        """Delete all idempotency keys now, as the provider does after a day."""
         return {"pruned": self._keys.prune(time.time(), everything=True)}
 
     async def create(self, _: web.Request, body: bytes) -> Reply:
@@ -72,13 +72,15 @@ class Payments:
         amount, currency = form.whole("amount"), form.required("currency").lower()
         if amount is None:
             form.required("amount")
-        if not 1 <= (amount or 0) <= _MOST_AMOUNT:
-            raise Refusal(400, "Invalid amount.", code="amount_too_small", param="amount", is_kept=False)
+        if not 1 <= (amount or 0) <= _MAX_AMOUNT:
+            raise Refusal(400, "Invalid amount.", code="amount_too_small", param="amount", is_replayed=False)
         if not _CURRENCY.match(currency):
-            raise Refusal(400, f"Invalid currency: {currency}.", param="currency", is_kept=False)
+            raise Refusal(400, f"Invalid currency: {currency}.", param="currency", is_replayed=False)
         method = form.required("payment_method")
         metadata = form.group("metadata")
-        if _behaviour(method).quirk is Quirk.ERROR_ON_CREATE and self._stumbles_at(metadata.get("order", "")):
+        if _method(method).fault is Fault.ERROR_ON_CREATE and self._fails_first_time(
+            metadata.get("order", "")
+        ):
             return Dialect().broken()
         intent = Intent(
             id=f"pi_{secrets.token_hex(12)}",
@@ -90,7 +92,7 @@ class Payments:
         )
         if form.text("confirm") == "true":
             return await self._charge(self._intents.put(intent.id, intent))
-        return self._told(intent)
+        return self._store(intent)
 
     async def confirm(self, request: web.Request, _: bytes) -> Reply:
         """POST /v1/payment_intents/{id}/confirm"""
@@ -99,7 +101,7 @@ class Payments:
     async def cancel(self, request: web.Request, _: bytes) -> Reply:
         """POST /v1/payment_intents/{id}/cancel"""
         try:
-            return self._told(intents.cancel(self._intent(request.match_info["id"]), time.time()))
+            return self._store(intents.cancel(self._intent(request.match_info["id"]), time.time()))
         except WrongState as problem:
             raise _unexpected_state(problem) from problem
 
@@ -126,7 +128,7 @@ class Payments:
             refund = intents.refund(
                 f"re_{secrets.token_hex(12)}",
                 intent,
-                _behaviour(intent.method),
+                _method(intent.method),
                 earlier,
                 amount=form.whole("amount"),
                 metadata=form.group("metadata"),
@@ -134,7 +136,7 @@ class Payments:
             )
         except WrongState as problem:
             raise _unexpected_state(problem) from problem
-        except TooMuch as problem:
+        except AmountTooLarge as problem:
             if problem.left == 0:
                 message = f"PaymentIntent {intent.id} has already been refunded."
                 raise Refusal(400, message, code="charge_already_refunded") from problem
@@ -162,14 +164,14 @@ class Payments:
         return page(rows, has_more, "/v1/refunds", refund_document, time.time())
 
     async def _charge(self, intent: Intent) -> Reply:
-        method = _behaviour(intent.method)
+        method = _method(intent.method)
         is_first = intent.confirms == 0
-        if method.quirk is Quirk.SLOW and intent.status is Status.REQUIRES_CONFIRMATION:
+        if method.fault is Fault.SLOW and intent.status is Status.REQUIRES_CONFIRMATION:
             await asyncio.sleep(self._slow_seconds)
             intent = self._intent(intent.id)
-        if method.quirk is Quirk.SILENT_BEFORE_CHARGE and is_first:
-            self._intents.put(intent.id, intents.touched(intent))
-            return SILENT
+        if method.fault is Fault.NO_REPLY_BEFORE_CHARGE and is_first:
+            self._intents.put(intent.id, intents.count_attempt(intent))
+            return NO_REPLY
         now = time.time()
         try:
             intent = self._intents.put(intent.id, intents.confirm(intent, method, now))
@@ -177,12 +179,12 @@ class Payments:
             raise _unexpected_state(problem) from problem
         if intent.failure:
             return declined(intent, now)
-        if method.quirk is Quirk.ERROR_AFTER_CHARGE and is_first:
+        if method.fault is Fault.ERROR_AFTER_CHARGE and is_first:
             return Dialect().broken()
         body = orjson.dumps(intent_document(intent, now))
-        return Reply(200, body, is_silent=method.quirk is Quirk.SILENT_AFTER_CHARGE and is_first)
+        return Reply(200, body, is_never_sent=method.fault is Fault.NO_REPLY_AFTER_CHARGE and is_first)
 
-    def _told(self, intent: Intent) -> Reply:
+    def _store(self, intent: Intent) -> Reply:
         return _answer(intent_document(self._intents.put(intent.id, intent), time.time()))
 
     def _intent(self, id_: str) -> Intent:
@@ -191,15 +193,15 @@ class Payments:
             raise _missing("payment_intent", id_, "intent")
         return intent
 
-    def _stumbles_at(self, reference: str) -> bool:
-        is_first = self._stumbles.get(reference) is None
-        self._stumbles.put(reference, {})
+    def _fails_first_time(self, reference: str) -> bool:
+        is_first = self._failed_once.get(reference) is None
+        self._failed_once.put(reference, {})
         return is_first
 
 
-def build(key: str, store: Store, *, slow_seconds: float, keep: float) -> Surface:
-    """The whole surface. `key` is what clients have to show."""
-    payments = Payments(store, slow_seconds=slow_seconds, keep=keep)
+def build(key: str, store: Store, *, slow_seconds: float, key_ttl_seconds: float) -> Surface:
+    """All routes. `key` is the API key."""
+    payments = Payments(store, slow_seconds=slow_seconds, key_ttl_seconds=key_ttl_seconds)
     exchange = Exchange(key, store, Dialect())
     app = web.Application()
 
@@ -227,7 +229,7 @@ def _answer(document: object) -> Reply:
     return Reply(200, orjson.dumps(document))
 
 
-def _behaviour(method: str) -> Method:
+def _method(method: str) -> PaymentMethod:
     try:
         return METHODS[method]
     except KeyError:

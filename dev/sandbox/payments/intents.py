@@ -1,7 +1,7 @@
-"""The rules of intents and refunds. Pure: what time it is comes in, what happens next comes out.
+"""The rules of payment intents and refunds, and the test payment methods. Pure: the time is an argument.
 
-What settles later is not a write: an object carries the time at which it settles, and `seen` tells how it
-stands at a given time.
+Settling later is not a write: an object holds the time at which it settles, and `as_of` returns its state at
+a given time.
 """
 
 from collections.abc import Iterable
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
-class Quirk(StrEnum):
-    """How the provider misbehaves, once, while it handles an intent with this method."""
+class Fault(StrEnum):
+    """A fault of the provider, at the first request for an intent with this method."""
 
     NONE = "none"
-    SILENT_AFTER_CHARGE = "silentAfterCharge"
-    SILENT_BEFORE_CHARGE = "silentBeforeCharge"
-    SLOW = "slow"  # each confirm, not only the first
+    NO_REPLY_AFTER_CHARGE = "silentAfterCharge"
+    NO_REPLY_BEFORE_CHARGE = "silentBeforeCharge"
+    SLOW = "slow"  # at every confirm
     ERROR_AFTER_CHARGE = "errorAfterCharge"
     ERROR_ON_CREATE = "errorOnCreate"
 
 
-class Refunding(StrEnum):
-    """How a refund of this method goes."""
+class RefundBehaviour(StrEnum):
+    """The outcome of a refund to this method."""
 
     AT_ONCE = "atOnce"
     PENDING = "pending"
@@ -29,35 +29,35 @@ class Refunding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """One magic method. `decline` is a pair of Stripe's error code and decline code."""
+class PaymentMethod:
+    """One test payment method. `decline` is a pair of Stripe's error code and decline code."""
 
     decline: tuple[str, str] | None = None
     wants_action: bool = False
     is_processing: bool = False
-    quirk: Quirk = Quirk.NONE
-    refunding: Refunding = Refunding.AT_ONCE
+    fault: Fault = Fault.NONE
+    refund_behaviour: RefundBehaviour = RefundBehaviour.AT_ONCE
 
 
 METHODS = {
-    "pm_card_visa": Method(),
-    "pm_card_mastercard": Method(),
-    "pm_card_chargeDeclined": Method(decline=("card_declined", "generic_decline")),
-    "pm_card_insufficientFunds": Method(decline=("card_declined", "insufficient_funds")),
-    "pm_card_expired": Method(decline=("expired_card", "expired_card")),
-    "pm_card_authenticationRequired": Method(wants_action=True),
-    "pm_sandbox_timeoutAfterCharge": Method(quirk=Quirk.SILENT_AFTER_CHARGE),
-    "pm_sandbox_timeoutBeforeCharge": Method(quirk=Quirk.SILENT_BEFORE_CHARGE),
-    "pm_sandbox_slowCharge": Method(quirk=Quirk.SLOW),
-    "pm_sandbox_processing": Method(is_processing=True),
-    "pm_sandbox_errorOnceAfterCharge": Method(quirk=Quirk.ERROR_AFTER_CHARGE),
-    "pm_sandbox_createError": Method(quirk=Quirk.ERROR_ON_CREATE),
-    "pm_sandbox_refundPending": Method(refunding=Refunding.PENDING),
-    "pm_sandbox_refundFails": Method(refunding=Refunding.FAILS),
+    "pm_card_visa": PaymentMethod(),
+    "pm_card_mastercard": PaymentMethod(),
+    "pm_card_chargeDeclined": PaymentMethod(decline=("card_declined", "generic_decline")),
+    "pm_card_insufficientFunds": PaymentMethod(decline=("card_declined", "insufficient_funds")),
+    "pm_card_expired": PaymentMethod(decline=("expired_card", "expired_card")),
+    "pm_card_authenticationRequired": PaymentMethod(wants_action=True),
+    "pm_sandbox_timeoutAfterCharge": PaymentMethod(fault=Fault.NO_REPLY_AFTER_CHARGE),
+    "pm_sandbox_timeoutBeforeCharge": PaymentMethod(fault=Fault.NO_REPLY_BEFORE_CHARGE),
+    "pm_sandbox_slowCharge": PaymentMethod(fault=Fault.SLOW),
+    "pm_sandbox_processing": PaymentMethod(is_processing=True),
+    "pm_sandbox_errorOnceAfterCharge": PaymentMethod(fault=Fault.ERROR_AFTER_CHARGE),
+    "pm_sandbox_createError": PaymentMethod(fault=Fault.ERROR_ON_CREATE),
+    "pm_sandbox_refundPending": PaymentMethod(refund_behaviour=RefundBehaviour.PENDING),
+    "pm_sandbox_refundFails": PaymentMethod(refund_behaviour=RefundBehaviour.FAILS),
 }
 
 PENDING_SECONDS = 1.0
-"""How long processing charges and pending refunds take."""
+"""Duration of processing charges and pending refunds."""
 
 
 class Status(StrEnum):
@@ -81,7 +81,7 @@ class RefundStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """One payment intent. `confirms` counts those that reached it, `failure` is Stripe's codes."""
+    """One payment intent. `confirms` counts confirm requests, `failure` holds Stripe's two codes."""
 
     id: str
     amount: int
@@ -97,13 +97,13 @@ class Intent:
 
     @property
     def received(self) -> int:
-        """Minor units that were taken."""
+        """Captured amount in minor units."""
         return self.amount if self.status is Status.SUCCEEDED else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """One refund, on its way to `outcome`."""
+    """One refund, pending until `settles_at`, then `outcome`."""
 
     id: str
     intent: str
@@ -120,36 +120,36 @@ class Refund:
 
 
 class WrongState(Exception):  # noqa: N818 - a verdict
-    """The intent's status does not admit this; the message says which and what would."""
+    """The status of the intent does not permit this; the message says which would."""
 
 
-class TooMuch(Exception):  # noqa: N818
-    """A refund of more than what is left. `left` is what is, in minor units."""
+class AmountTooLarge(Exception):  # noqa: N818
+    """A refund of more than can be refunded, which is `left`, in minor units."""
 
     def __init__(self, left: int) -> None:
         super().__init__(left)
         self.left = left
 
 
-def seen(intent: Intent, now: float) -> Intent:
-    """How the intent stands now."""
+def as_of(intent: Intent, now: float) -> Intent:
+    """The intent as it is at the time `now`."""
     if intent.status is Status.PROCESSING and intent.settles_at is not None and now >= intent.settles_at:
         return replace(intent, status=Status.SUCCEEDED)
     return intent
 
 
-def touched(intent: Intent) -> Intent:
-    """A confirm reached it and was lost before it did anything."""
+def count_attempt(intent: Intent) -> Intent:
+    """Count a confirm request."""
     return replace(intent, confirms=intent.confirms + 1)
 
 
-def confirm(intent: Intent, method: Method, now: float) -> Intent:
-    """Take the money, or not.
+def confirm(intent: Intent, method: PaymentMethod, now: float) -> Intent:
+    """Charge the payment method, or decline.
 
     Raises:
-        WrongState: it has taken money, cannot any more, or its method was declined.
+        WrongState: it is charged, canceled, or its method was declined.
     """
-    intent = touched(seen(intent, now))
+    intent = count_attempt(as_of(intent, now))
     if intent.status is Status.REQUIRES_ACTION:
         return intent
     if intent.status is not Status.REQUIRES_CONFIRMATION:
@@ -167,53 +167,55 @@ def confirm(intent: Intent, method: Method, now: float) -> Intent:
 
 
 def cancel(intent: Intent, now: float) -> Intent:
-    """Make sure it never takes money.
+    """Cancel, so that it is never charged.
 
     Raises:
-        WrongState: it has, is about to, or was cancelled before.
+        WrongState: it is charged, processing, or canceled.
     """
-    intent = seen(intent, now)
+    intent = as_of(intent, now)
     if intent.status in (Status.SUCCEEDED, Status.PROCESSING, Status.CANCELED):
         raise WrongState(f"This PaymentIntent cannot be canceled: its status is {intent.status}.")
     return replace(intent, status=Status.CANCELED, canceled_at=int(now))
 
 
 def refundable(intent: Intent, refunds: Iterable[Refund], now: float) -> int:
-    """Minor units that can still be given back; a failed refund gives its amount free again."""
+    """Minor units that can still be refunded; failed refunds do not count."""
     given = sum(r.amount for r in refunds if r.status(now) is not RefundStatus.FAILED)
-    return seen(intent, now).received - given
+    return as_of(intent, now).received - given
 
 
 def refund(
     id_: str,
     intent: Intent,
-    method: Method,
+    method: PaymentMethod,
     earlier: Iterable[Refund],
     *,
     amount: int | None,
     metadata: dict[str, str],
     now: float,
 ) -> Refund:
-    """Give `amount` back, all that is left where it is None.
+    """Refund `amount`, or all that is left if it is None.
 
     Raises:
-        WrongState: nothing was taken.
-        TooMuch: less than that is left.
+        WrongState: it was not charged.
+        AmountTooLarge: less than that is left.
     """
-    if seen(intent, now).status is not Status.SUCCEEDED:
+    if as_of(intent, now).status is not Status.SUCCEEDED:
         raise WrongState(f"PaymentIntent {intent.id} does not have a successful charge to refund.")
     left = refundable(intent, earlier, now)
     wanted = left if amount is None else amount
     if wanted > left or wanted < 1:
-        raise TooMuch(left)
-    is_later = method.refunding is not Refunding.AT_ONCE
+        raise AmountTooLarge(left)
+    is_later = method.refund_behaviour is not RefundBehaviour.AT_ONCE
     return Refund(
         id=id_,
         intent=intent.id,
         amount=wanted,
         currency=intent.currency,
         created=int(now),
-        outcome=RefundStatus.FAILED if method.refunding is Refunding.FAILS else RefundStatus.SUCCEEDED,
+        outcome=RefundStatus.FAILED
+        if method.refund_behaviour is RefundBehaviour.FAILS
+        else RefundStatus.SUCCEEDED,
         settles_at=now + PENDING_SECONDS if is_later else now,
         metadata=metadata,
     )

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from orderplane.dev.sandbox.exchange import Reply
-from orderplane.dev.sandbox.payments.intents import Intent, Refund, RefundStatus, Status, seen
+from orderplane.dev.sandbox.payments.intents import Intent, Refund, RefundStatus, Status, as_of
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _DECLINES = {
 
 
 class Refusal(Exception):  # noqa: N818 - a verdict
-    """A 4xx. One that is not kept is not replayed under its idempotency key (wrong parameters, conflicts)."""
+    """A 4xx. Wrong parameters and conflicts are not replayed under their idempotency key."""
 
     def __init__(
         self,
@@ -32,12 +32,12 @@ class Refusal(Exception):  # noqa: N818 - a verdict
         code: str | None = None,
         param: str | None = None,
         kind: str = "invalid_request_error",
-        is_kept: bool = True,
+        is_replayed: bool = True,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.is_kept = is_kept
+        self.is_replayed = is_replayed
         self._fields = {"type": kind, "code": code, "message": message, "param": param}
 
     def reply(self) -> Reply:
@@ -51,7 +51,7 @@ def error(status: int, **fields: Any) -> Reply:
 
 
 class Dialect:
-    """Stripe's words for what any request may meet."""
+    """Stripe's general errors."""
 
     id_header = "Request-Id"
 
@@ -69,7 +69,7 @@ class Dialect:
 
 
 class Form:
-    """The parameters of one request, flat as they came: `metadata[order]`."""
+    """The parameters of one request, with flat names: `metadata[order]`."""
 
     def __init__(self, encoded: str) -> None:
         self.pairs = parse_qsl(encoded, keep_blank_values=True)
@@ -80,16 +80,20 @@ class Form:
         return self._values.get(name)
 
     def required(self, name: str) -> str:
-        """One value. Raises Refusal where it is missing."""
+        """One value. Raises Refusal if it is missing."""
         value = self._values.get(name)
         if not value:
             raise Refusal(
-                400, f"Missing required param: {name}.", code="parameter_missing", param=name, is_kept=False
+                400,
+                f"Missing required param: {name}.",
+                code="parameter_missing",
+                param=name,
+                is_replayed=False,
             )
         return value
 
     def whole(self, name: str, default: int | None = None) -> int | None:
-        """A whole number. Raises Refusal where it is none."""
+        """An integer. Raises Refusal if it is none."""
         value = self._values.get(name)
         if value is None:
             return default
@@ -97,7 +101,9 @@ class Form:
             return int(value)
         except ValueError:
             message = f"Invalid integer: {value}"
-            raise Refusal(400, message, code="parameter_invalid_integer", param=name, is_kept=False) from None
+            raise Refusal(
+                400, message, code="parameter_invalid_integer", param=name, is_replayed=False
+            ) from None
 
     def group(self, name: str) -> dict[str, str]:
         """The values of `name[key]` by key."""
@@ -107,7 +113,7 @@ class Form:
 
 def intent_document(intent: Intent, now: float) -> dict[str, Any]:
     """https://docs.stripe.com/api/payment_intents/object"""
-    intent = seen(intent, now)
+    intent = as_of(intent, now)
     is_declined = intent.status is Status.REQUIRES_PAYMENT_METHOD
     is_charged = intent.status is Status.SUCCEEDED
     return {
@@ -157,7 +163,7 @@ def refund_document(refund: Refund, now: float) -> dict[str, Any]:
 
 
 def declined(intent: Intent, now: float) -> Reply:
-    """402 for a confirm, with the intent as it stands."""
+    """402 for a confirm, with the intent."""
     assert intent.failure is not None
     return error(402, **_decline(intent.failure), payment_intent=intent_document(intent, now))
 

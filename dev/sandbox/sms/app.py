@@ -13,19 +13,19 @@ from orderplane.dev.sandbox.sms.wire import API, MAGIC, Dialect, Refusal, Sms, d
 from orderplane.dev.sandbox.store import Store
 
 _NUMBER = re.compile(r"\+[1-9][0-9]{6,14}\Z")
-_LONGEST = 1600
-_MOST = 1000
+_MAX_LENGTH = 1600
+_MAX_PAGE = 1000
 
 
 class Messages:
-    """What one account has sent."""
+    """The messages of one account."""
 
     def __init__(self, store: Store, account: str) -> None:
         self._account = account
         self._messages = store.table("sms", lambda row: Sms(**row))
 
-    async def plainly(self, request: web.Request, _body: bytes, perform: Perform) -> Reply:
-        """Refusals as answers, and nobody else's account."""
+    async def with_refusals(self, request: web.Request, _body: bytes, perform: Perform) -> Reply:
+        """Turn refusals into replies, and refuse other accounts."""
         try:
             if request.match_info["account"] != self._account:
                 raise Refusal(20404, "The requested resource was not found", 404)
@@ -44,7 +44,7 @@ class Messages:
             raise Refusal(*MAGIC[to])
         if not _NUMBER.match(to):
             raise Refusal(21211, "Invalid 'To' Phone Number")
-        if len(form["Body"]) > _LONGEST:
+        if len(form["Body"]) > _MAX_LENGTH:
             raise Refusal(21617, "The concatenated message body exceeds the 1600 character limit")
         sms = Sms(f"SM{secrets.token_hex(16)}", to, form["From"], form["Body"], time.time())
         self._messages.put(sms.sid, sms)
@@ -61,7 +61,7 @@ class Messages:
         """GET .../Messages.json, newest first"""
         query = dict(request.query)
         to, sender = query.get("To"), query.get("From")
-        size = min(_MOST, max(1, int(query.get("PageSize", "50"))))
+        size = min(_MAX_PAGE, max(1, int(query.get("PageSize", "50"))))
         try:
             rows, has_more = self._messages.page(
                 size,
@@ -76,13 +76,13 @@ class Messages:
 
 
 def build(key: str, store: Store) -> Surface:
-    """The whole surface. `key` is `ACCOUNT_SID:AUTH_TOKEN`."""
+    """All routes. `key` is `ACCOUNT_SID:AUTH_TOKEN`."""
     messages = Messages(store, key.partition(":")[0])
     exchange = Exchange(key, store, Dialect())
     app = web.Application()
 
     def on(operation: Operation) -> Handler:
-        return exchange.serve(operation, messages.plainly)
+        return exchange.serve(operation, messages.with_refusals)
 
     app.router.add_post(f"{API}/{{account}}/Messages.json", on(messages.create))
     app.router.add_get(f"{API}/{{account}}/Messages.json", on(messages.list))

@@ -26,7 +26,7 @@ MAGIC: dict[str, tuple[int, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Sms:
-    """One message that was taken. `created` is in seconds since the epoch."""
+    """One accepted message. `created` is unix time."""
 
     sid: str
     to: str
@@ -43,12 +43,12 @@ class Refusal(Exception):  # noqa: N818 - a verdict
         self._reply = error(status, code, message)
 
     def reply(self) -> Reply:
-        """As Twilio words it."""
+        """The reply in Twilio's format."""
         return self._reply
 
 
 class Dialect:
-    """Twilio's words for what any request may meet."""
+    """Twilio's general errors."""
 
     id_header = "Twilio-Request-Id"
 
@@ -102,7 +102,7 @@ def document_of(sms: Sms, account: str) -> dict[str, Any]:
 
 
 def page(rows: list[Sms], account: str, after: str | None, query: dict[str, str]) -> Reply:
-    """One page; `after` is the query of the next, where there is one."""
+    """One page; `after` is the query of the next page, if there is one."""
     place = f"{API}/{account}/Messages.json"
     document = {
         "messages": [document_of(sms, account) for sms in rows],

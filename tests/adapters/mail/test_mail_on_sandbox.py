@@ -42,7 +42,9 @@ async def server(sandbox):
 
 async def trouble(sandbox, mode, **how):
     body = {"mode": mode, **how}
-    status, document, _ = await sandbox.call("POST", "/_sandbox/trouble", json=body, auth=f"Bearer {LOGIN}")
+    status, document, _ = await sandbox.call(
+        "POST", "/_sandbox/smtp-faults", json=body, auth=f"Bearer {LOGIN}"
+    )
     assert status == 200, document
 
 

@@ -1,4 +1,4 @@
-"""Whoever is started by a plane takes turns."""
+"""What a plane starts runs with SCHED_BATCH."""
 
 import subprocess
 import sys
@@ -14,8 +14,8 @@ subprocess.run([sys.executable, "-c", {ASK!r}], check=True)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there is nothing of the kind elsewhere")
-def test_what_a_process_starts_takes_turns_too():
+@pytest.mark.skipif(sys.platform != "linux", reason="SCHED_BATCH exists on Linux only")
+def test_children_inherit_the_scheduling_policy():
     done = subprocess.run(
         [sys.executable, "-c", START], capture_output=True, text=True, timeout=30, check=True
     )

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from orderplane.dev.sandbox.carrier import shipments
-from orderplane.dev.sandbox.carrier.shipments import No, Pace, Shipment, Tracked, Void
+from orderplane.dev.sandbox.carrier.shipments import CarrierRefusal, Shipment, Timing, TrackingStatus, Void
 
 NOW = 1_000.0
-PACE = Pace(transit=10, delivery=5, refund=3)
+PACE = Timing(transit=10, delivery=5, refund=3)
 
 
 def shipment(street="Main Street 1"):
@@ -36,7 +36,7 @@ def test_rates_are_stable_and_grow_with_the_weight():
     ],
 )
 def test_a_label_is_refused(made, rate, code):
-    with pytest.raises(No) as no:
+    with pytest.raises(CarrierRefusal) as no:
         shipments.buy(made, rate, NOW)
     assert no.value.code == code
 
@@ -44,33 +44,33 @@ def test_a_label_is_refused(made, rate, code):
 @pytest.mark.parametrize(
     ("after", "where"),
     [
-        (0, Tracked.PRE_TRANSIT),
-        (9.9, Tracked.PRE_TRANSIT),
-        (10, Tracked.IN_TRANSIT),
-        (14.9, Tracked.IN_TRANSIT),
-        (15, Tracked.DELIVERED),
-        (9999, Tracked.DELIVERED),
+        (0, TrackingStatus.PRE_TRANSIT),
+        (9.9, TrackingStatus.PRE_TRANSIT),
+        (10, TrackingStatus.IN_TRANSIT),
+        (14.9, TrackingStatus.IN_TRANSIT),
+        (15, TrackingStatus.DELIVERED),
+        (9999, TrackingStatus.DELIVERED),
     ],
 )
 def test_a_parcel_moves_by_the_clock(after, where):
-    assert shipments.tracked(bought(), NOW + after, PACE) is where
-    assert shipments.tracked(shipment(), NOW + after, PACE) is Tracked.UNKNOWN
+    assert shipments.tracking_status(bought(), NOW + after, PACE) is where
+    assert shipments.tracking_status(shipment(), NOW + after, PACE) is TrackingStatus.UNKNOWN
 
 
 @pytest.mark.parametrize(
     ("street", "after", "answer", "later"),
     [
-        ("Main Street 1", 1, Void.SUBMITTED, Tracked.PRE_TRANSIT),
-        ("Main Street 1", 10, Void.REJECTED, Tracked.DELIVERED),
-        ("Lighthouse 1", 1, Void.REJECTED, Tracked.DELIVERED),
-        ("Harbour 1", 1, Void.NOT_APPLICABLE, Tracked.PRE_TRANSIT),
-        ("Harbour 1", 10, Void.REJECTED, Tracked.DELIVERED),
+        ("Main Street 1", 1, Void.SUBMITTED, TrackingStatus.PRE_TRANSIT),
+        ("Main Street 1", 10, Void.REJECTED, TrackingStatus.DELIVERED),
+        ("Lighthouse 1", 1, Void.REJECTED, TrackingStatus.DELIVERED),
+        ("Harbour 1", 1, Void.NOT_APPLICABLE, TrackingStatus.PRE_TRANSIT),
+        ("Harbour 1", 10, Void.REJECTED, TrackingStatus.DELIVERED),
     ],
 )
 def test_a_void_is_answered_and_a_dead_label_never_moves(street, after, answer, later):
     voided = shipments.void(bought(street), NOW + after, PACE)
     assert voided.void is answer
-    assert shipments.tracked(voided, NOW + 9999, PACE) is later
+    assert shipments.tracking_status(voided, NOW + 9999, PACE) is later
 
 
 def test_a_submitted_void_is_refunded_later_and_stays():
@@ -81,16 +81,16 @@ def test_a_submitted_void_is_refunded_later_and_stays():
 
 
 def test_there_is_nothing_to_void_without_a_label():
-    with pytest.raises(No):
+    with pytest.raises(CarrierRefusal):
         shipments.void(shipment(), NOW, PACE)
 
 
 def test_a_forced_scan_wins_over_the_clock_from_then_on():
-    forced = shipments.scan(bought(), Tracked.RETURN_TO_SENDER, NOW + 12)
-    assert shipments.tracked(forced, NOW + 11, PACE) is Tracked.IN_TRANSIT
-    assert shipments.tracked(forced, NOW + 9999, PACE) is Tracked.RETURN_TO_SENDER
-    with pytest.raises(No):
-        shipments.scan(shipment(), Tracked.IN_TRANSIT, NOW)
+    forced = shipments.scan(bought(), TrackingStatus.RETURN_TO_SENDER, NOW + 12)
+    assert shipments.tracking_status(forced, NOW + 11, PACE) is TrackingStatus.IN_TRANSIT
+    assert shipments.tracking_status(forced, NOW + 9999, PACE) is TrackingStatus.RETURN_TO_SENDER
+    with pytest.raises(CarrierRefusal):
+        shipments.scan(shipment(), TrackingStatus.IN_TRANSIT, NOW)
 
 
 def test_a_pickup_is_booked_once():
@@ -98,5 +98,5 @@ def test_a_pickup_is_booked_once():
     booked = shipments.book(pickup, shipments.CARRIER, shipments.SERVICE)
     assert booked.confirmation
     for again, carrier in ((booked, shipments.CARRIER), (pickup, "Another")):
-        with pytest.raises(No):
+        with pytest.raises(CarrierRefusal):
             shipments.book(again, carrier, shipments.SERVICE)

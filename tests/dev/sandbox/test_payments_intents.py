@@ -8,12 +8,12 @@ import pytest
 from orderplane.dev.sandbox.payments import intents
 from orderplane.dev.sandbox.payments.intents import (
     METHODS,
+    AmountTooLarge,
     Intent,
-    Method,
-    Refunding,
+    PaymentMethod,
+    RefundBehaviour,
     RefundStatus,
     Status,
-    TooMuch,
     WrongState,
 )
 
@@ -28,10 +28,10 @@ def standing(status, **changes):
 @pytest.mark.parametrize(
     ("method", "status", "received"),
     [
-        (Method(), Status.SUCCEEDED, 500),
-        (Method(decline=("card_declined", "generic_decline")), Status.REQUIRES_PAYMENT_METHOD, 0),
-        (Method(wants_action=True), Status.REQUIRES_ACTION, 0),
-        (Method(is_processing=True), Status.PROCESSING, 0),
+        (PaymentMethod(), Status.SUCCEEDED, 500),
+        (PaymentMethod(decline=("card_declined", "generic_decline")), Status.REQUIRES_PAYMENT_METHOD, 0),
+        (PaymentMethod(wants_action=True), Status.REQUIRES_ACTION, 0),
+        (PaymentMethod(is_processing=True), Status.PROCESSING, 0),
     ],
 )
 def test_a_confirm_does_what_its_method_says(method, status, received):
@@ -42,22 +42,22 @@ def test_a_confirm_does_what_its_method_says(method, status, received):
 @pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.CANCELED, Status.REQUIRES_PAYMENT_METHOD])
 def test_an_intent_takes_money_at_most_once(status):
     with pytest.raises(WrongState):
-        intents.confirm(standing(status), Method(), NOW)
+        intents.confirm(standing(status), PaymentMethod(), NOW)
 
 
 @pytest.mark.parametrize("again", [NOW, NOW + intents.PENDING_SECONDS])
 def test_what_is_processing_cannot_be_confirmed_or_cancelled(again):
-    processing = intents.confirm(INTENT, Method(is_processing=True), NOW)
+    processing = intents.confirm(INTENT, PaymentMethod(is_processing=True), NOW)
     with pytest.raises(WrongState):
-        intents.confirm(processing, Method(), again)
+        intents.confirm(processing, PaymentMethod(), again)
     with pytest.raises(WrongState):
         intents.cancel(processing, again)
 
 
 def test_processing_succeeds_by_the_clock():
-    processing = intents.confirm(INTENT, Method(is_processing=True), NOW)
-    assert intents.seen(processing, NOW + intents.PENDING_SECONDS - 0.01).received == 0
-    assert intents.seen(processing, NOW + intents.PENDING_SECONDS).received == 500
+    processing = intents.confirm(INTENT, PaymentMethod(is_processing=True), NOW)
+    assert intents.as_of(processing, NOW + intents.PENDING_SECONDS - 0.01).received == 0
+    assert intents.as_of(processing, NOW + intents.PENDING_SECONDS).received == 500
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,10 @@ def test_what_is_over_cannot_be_cancelled(status):
         intents.cancel(standing(status), NOW)
 
 
-def refund(intent=None, earlier=(), amount=None, refunding=Refunding.AT_ONCE, now=NOW):
+def refund(intent=None, earlier=(), amount=None, refund_behaviour=RefundBehaviour.AT_ONCE, now=NOW):
+    method = PaymentMethod(refund_behaviour=refund_behaviour)
     return intents.refund(
-        "re_1", intent or standing(Status.SUCCEEDED), Method(refunding=refunding), earlier,
+        "re_1", intent or standing(Status.SUCCEEDED), method, earlier,
         amount=amount, metadata={}, now=now,
     )  # fmt: skip
 
@@ -87,15 +88,15 @@ def test_only_taken_money_is_given_back(status):
 
 
 @pytest.mark.parametrize(
-    ("refunding", "at_first", "later"),
+    ("refund_behaviour", "at_first", "later"),
     [
-        (Refunding.AT_ONCE, RefundStatus.SUCCEEDED, RefundStatus.SUCCEEDED),
-        (Refunding.PENDING, RefundStatus.PENDING, RefundStatus.SUCCEEDED),
-        (Refunding.FAILS, RefundStatus.PENDING, RefundStatus.FAILED),
+        (RefundBehaviour.AT_ONCE, RefundStatus.SUCCEEDED, RefundStatus.SUCCEEDED),
+        (RefundBehaviour.PENDING, RefundStatus.PENDING, RefundStatus.SUCCEEDED),
+        (RefundBehaviour.FAILS, RefundStatus.PENDING, RefundStatus.FAILED),
     ],
 )
-def test_a_refund_settles_by_the_clock(refunding, at_first, later):
-    given = refund(refunding=refunding)
+def test_a_refund_settles_by_the_clock(refund_behaviour, at_first, later):
+    given = refund(refund_behaviour=refund_behaviour)
     assert given.status(NOW) is at_first
     assert given.status(NOW + intents.PENDING_SECONDS) is later
 
@@ -103,16 +104,16 @@ def test_a_refund_settles_by_the_clock(refunding, at_first, later):
 def test_no_more_is_given_back_than_was_taken():
     first = refund(amount=300)
     assert refund(earlier=[first]).amount == 200
-    with pytest.raises(TooMuch) as problem:
+    with pytest.raises(AmountTooLarge) as problem:
         refund(earlier=[first], amount=201)
     assert problem.value.left == 200
-    with pytest.raises(TooMuch):
+    with pytest.raises(AmountTooLarge):
         refund(amount=0)
 
 
 def test_a_pending_refund_holds_its_amount_and_a_failed_one_does_not():
-    failing = refund(refunding=Refunding.FAILS)
-    with pytest.raises(TooMuch):
+    failing = refund(refund_behaviour=RefundBehaviour.FAILS)
+    with pytest.raises(AmountTooLarge):
         refund(earlier=[failing])
     assert refund(earlier=[failing], now=NOW + intents.PENDING_SECONDS).amount == 500
 

@@ -34,12 +34,12 @@ async def test_settled_means_on_the_disk(tmp_path):
     async with running(store):
         table.put("a", {"n": 1})
         assert on_disk(path) == []
-        await store.settled()
+        await store.wait_written()
         assert on_disk(path) == [("a", b'{"n":1}')]
         table.drop("a")
-        await store.settled()
+        await store.wait_written()
         assert on_disk(path) == []
-        await store.settled()
+        await store.wait_written()
     store.close()
 
 
@@ -52,7 +52,7 @@ async def test_changes_that_come_together_are_one_commit(tmp_path, monkeypatch):
 
     async def one(n):
         table.put(str(n), {"n": n})
-        await store.settled()
+        await store.wait_written()
 
     async with running(store):
         await asyncio.gather(*(one(n) for n in range(100)))
@@ -67,10 +67,10 @@ async def test_a_reader_waits_for_what_it_has_seen(tmp_path, monkeypatch):
     table = store.table("thing", dict)
     async with running(store):
         table.put("a", {"n": 1})
-        writer = asyncio.create_task(store.settled())
+        writer = asyncio.create_task(store.wait_written())
         await asyncio.sleep(0)
         assert table.get("a") == {"n": 1}
-        await store.settled()
+        await store.wait_written()
         assert on_disk(path) == [("a", b'{"n":1}')]
         await writer
     store.close()
@@ -104,7 +104,7 @@ async def test_a_disk_that_refuses_stops_the_writer_and_fails_its_waiters(tmp_pa
     async with running(store) as writer:
         table.put("a", {})
         with pytest.raises(sqlite3.OperationalError):
-            await store.settled()
+            await store.wait_written()
         with pytest.raises(sqlite3.OperationalError):
             await writer
     monkeypatch.setattr(store, "_commit", commit)

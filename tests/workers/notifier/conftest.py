@@ -181,7 +181,7 @@ class NotifierStage:
         ]
 
     async def trouble(self, mode: str, **how: Any) -> None:
-        await self._ask("mail", "POST", "/_sandbox/trouble", json={"mode": mode, **how})
+        await self._ask("mail", "POST", "/_sandbox/smtp-faults", json={"mode": mode, **how})
 
     async def faults(self, mode: str, **how: Any) -> None:
         await self._ask("sms", "POST", "/_sandbox/faults", json={"mode": mode, **how})
