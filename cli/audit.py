@@ -1,4 +1,4 @@
-"""`orderplane audit`: prove that nothing was lost."""
+"""`orderplane audit`: check that no order, payment, label or event is lost or duplicated."""
 
 import json
 import os
@@ -19,11 +19,11 @@ _VARIABLES = (
 
 
 def audit_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare orders, stock, money, labels and events from both ends; exit 1 on any violation.
+    """Compare orders, stock, payments, labels, events and messages; exit code 1 on a violation.
 
-    Orders that are still under way are listed as open; nothing is held against them.
+    Orders that are not finished are listed as open; they are no violation.
 
     Example:
 
@@ -40,7 +40,7 @@ def audit_command(
 
 
 def as_document(verdict: Verdict) -> dict[str, object]:
-    """The verdict for programs."""
+    """The verdict as JSON."""
     return {
         "clean": verdict.is_clean,
         "violations": [
@@ -52,7 +52,7 @@ def as_document(verdict: Verdict) -> dict[str, object]:
 
 
 def show(verdict: Verdict) -> None:
-    """The verdict for people."""
+    """Print the verdict."""
     looked_at = ", ".join(f"{count} {what}" for what, count in verdict.counts.items())
     if verdict.violations:
         table = Table("invariant", "about", "what is wrong", title=f"{len(verdict.violations)} violations")

@@ -1,4 +1,4 @@
-"""Connect to everything that a command may need, as the environment says."""
+"""Connections to the API server, the database and the providers, for commands that need all of them."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,10 +19,10 @@ from orderplane.workers.notifier.channels import Outgoing
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Open connections to all that Orderplane touches.
+    """Open connections to everything that Orderplane uses.
 
     Args:
-        channels: What customers are told through, as far as it can be looked into.
+        channels: The notification channels whose sent messages can be listed.
     """
 
     api: ApiClient
@@ -33,7 +33,7 @@ class Backends:
     channels: Mapping[Channel, Outgoing] = field(default_factory=dict)
 
     async def snapshot(self) -> Snapshot:
-        """Read everything once."""
+        """Read everything that the audit compares, once."""
         return await collect(
             self.api, self.pool, self.payment_provider, self.carrier, self.kafka, self.channels
         )
@@ -41,10 +41,10 @@ class Backends:
 
 @asynccontextmanager
 async def open_backends(env: dict[str, str]) -> AsyncIterator[Backends]:
-    """Connect to what `env` (`ORDERPLANE_*`, and the usual `KUBECONFIG`) names.
+    """Connect to what `env` names: `ORDERPLANE_*` and `KUBECONFIG`.
 
     `ORDERPLANE_MAILBOX_URL` and `_KEY` (`user:password`) are those of a mail sink, `ORDERPLANE_SMS_KEY` and
-    `_FROM` those of the SMS provider; without them the channel is not looked into.
+    `_FROM` those of the SMS provider; without them the channel is left out.
 
     Raises:
         KeyError: a variable is missing.

@@ -1,9 +1,10 @@
-"""What all commands share: the console, the environment, and how failures are said."""
+"""What all commands share: output, required variables, and error messages."""
 
 import asyncio
 import os
 import sys
 from collections.abc import Coroutine
+from importlib.util import find_spec
 from typing import Any, NoReturn, TypeVar
 
 import structlog
@@ -16,32 +17,33 @@ T = TypeVar("T")
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+_LOCAL_PLANE = ' For the local plane: eval "$(orderplane dev env)"' if find_spec("orderplane.dev") else ""
+
 
 def need(variable: str) -> str:
-    """A variable of the environment; without it the command ends with 2 and says what to do."""
+    """A required environment variable; without it the command ends with exit code 2."""
     value = os.environ.get(variable)
     if not value:
-        fail(f'{variable} is not set. For the local plane: eval "$(orderplane dev env)"', code=2)
+        fail(f"{variable} is not set.{_LOCAL_PLANE}", code=2)
     return value
 
 
 def fail(message: str, *, code: int = 1) -> NoReturn:
-    """Say what is wrong, and end."""
-    # Not markup: what others say may have brackets in it.
+    """Print an error message, and end with an exit code."""
+    # As Text: a message of another system may contain brackets, which rich would read as markup.
     errors.print(Text(message, style="red"), soft_wrap=True)
     raise typer.Exit(code)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; what can be expected to fail is said in one line, without a traceback."""
-    # Standard output is for what was asked for.
+    """Run a command; expected errors become one line instead of a traceback."""
+    # Log to stderr: stdout is for the result.
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         return asyncio.run(work)
     except _without_cluster() as problem:
         fail(
-            f"No cluster to talk to ({problem}); set KUBECONFIG. "
-            'For the local plane: eval "$(orderplane dev env)"',
+            f"No cluster to talk to ({problem}); set KUBECONFIG.{_LOCAL_PLANE}",
             code=2,
         )
     except _expected() as problem:
@@ -50,7 +52,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         sys.exit(130)
 
 
-# Imported when something has failed: half of the time of a command that speaks to the gateway alone.
+# Imported after a failure only: these imports would double the run time of a command that calls the gateway.
 
 
 def _without_cluster() -> type[Exception]:

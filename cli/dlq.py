@@ -1,4 +1,4 @@
-"""`orderplane dlq`: what nobody could deal with, and trying it again."""
+"""`orderplane dlq`: list, show and replay dead letters."""
 
 import json
 from collections import deque
@@ -15,14 +15,14 @@ from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, parse_
 from orderplane.workers.notifier.replay import Replayed, Verdict, replay
 from orderplane.workers.notifier.store import NotificationStore
 
-app = typer.Typer(help="Dead letters: what nobody could deal with.", no_args_is_help=True)
+app = typer.Typer(help="Dead letters: messages that could not be processed or sent.", no_args_is_help=True)
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
 def list_command(
-    last: Annotated[int, typer.Option(min=1, help="How many, the newest ones.")] = 100,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest.")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest last.
@@ -46,9 +46,9 @@ def list_command(
 
 @app.command("show")
 def show_command(
-    number: Annotated[int, typer.Argument(min=0, help="As `dlq list` tells it.")], as_json: AsJson = False
+    number: Annotated[int, typer.Argument(min=0, help="The number in `dlq list`.")], as_json: AsJson = False
 ) -> None:
-    """Show one dead letter whole: why, from where, and the record as it was.
+    """Show one dead letter: its reason, its origin, and the original record.
 
     Example:
 
@@ -69,13 +69,13 @@ def show_command(
 
 @app.command("replay")
 def replay_command(
-    numbers: Annotated[list[int], typer.Argument(min=0, help="As `dlq list` tells them.")],
+    numbers: Annotated[list[int], typer.Argument(min=0, help="The numbers in `dlq list`.")],
     force: Annotated[
-        bool, typer.Option("--force", help="Also where something later of the order was sent already.")
+        bool, typer.Option("--force", help="Also if a later message of the order was sent.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try dead letters again; exit 1 where one is dead still.
+    """Process dead letters again; exit code 1 if one failed again.
 
     Doing it twice sends once. A message older than the last one that was sent of its order is not sent but
     marked superseded, unless forced.

@@ -16,32 +16,32 @@ from orderplane.gateway.identity.requests import Email, Merchant, Password
 from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_client_id, new_user_id
 from orderplane.gateway.principal import Role
 
-users = typer.Typer(help="People who run a shop.", no_args_is_help=True)
-clients = typer.Typer(help="Services that call on their own behalf.", no_args_is_help=True)
+users = typer.Typer(help="Users: customers, staff and administrators of a merchant.", no_args_is_help=True)
+clients = typer.Typer(help="Services with credentials of their own.", no_args_is_help=True)
 
 keys = typer.Typer(help="The keys that sign access tokens.", no_args_is_help=True)
 
-MerchantOption = Annotated[str, typer.Option(help="Whose account it is: a namespace.")]
+MerchantOption = Annotated[str, typer.Option(help="The merchant of the account: a namespace.")]
 
 
 @users.callback()
 def _users() -> None:
-    """People who run a shop."""
+    """Users: customers, staff and administrators of a merchant."""
 
 
 @clients.callback()
 def _clients() -> None:
-    """Services that call on their own behalf."""
+    """Services with credentials of their own."""
 
 
 @users.command("add")
 def add_user(
-    email: Annotated[str, typer.Argument(help="The address to log in with.")],
+    email: Annotated[str, typer.Argument(help="The e-mail address of the login.")],
     role: Annotated[Role, typer.Option(help="customer, merchant or admin.")] = Role.MERCHANT,
     merchant: MerchantOption = "demo",
-    name: Annotated[str, typer.Option(help="How they are called.")] = "",
+    name: Annotated[str, typer.Option(help="The name of the user.")] = "",
 ) -> None:
-    """Make an account. The password is asked for, or read as one line from standard input.
+    """Create an account. The password is asked for, or read as one line from standard input.
 
     Examples:
 
@@ -66,9 +66,9 @@ def add_user(
 
 @clients.command("add")
 def add_client(
-    name: Annotated[str, typer.Argument(help="What the service is.")], merchant: MerchantOption = "demo"
+    name: Annotated[str, typer.Argument(help="The name of the service.")], merchant: MerchantOption = "demo"
 ) -> None:
-    """Make a service's credentials, and print them this once.
+    """Create the credentials of a service, and print them. They cannot be shown again.
 
     Example:
 
@@ -119,13 +119,13 @@ def _keys() -> None:
 @keys.command()
 def new(
     folder: Annotated[
-        Path, typer.Argument(help="ORDERPLANE_SIGNING_KEYS, or where its Secret is made from.")
+        Path, typer.Argument(help="The folder of ORDERPLANE_SIGNING_KEYS, or the source of its Secret.")
     ],
 ) -> None:
-    """Make a P-256 key in a file of its own, readable by its owner alone.
+    """Create a P-256 key in a new file, readable by its owner only.
 
-    To rotate: make one, wait until every gateway has it and a quarter of an hour more, then remove the
-    old file.
+    To rotate: create a key, wait until every gateway has it and 15 minutes more (the lifetime of a token),
+    then remove the old file.
 
     Example:
 

@@ -8,19 +8,20 @@ from orderplane.adapters.kubernetes.install import install, shipped_manifests
 from orderplane.adapters.postgres.migrate import migrate as migrate_database
 from orderplane.cli.console import console, need, run
 
-crds = typer.Typer(help="Resource definitions.", no_args_is_help=True)
+crds = typer.Typer(help="Custom resource definitions.", no_args_is_help=True)
 
 
 @crds.callback()
 def _group() -> None:
-    """Resource definitions."""
+    """Custom resource definitions."""
 
 
 @crds.command("install")
 def install_command(
-    context: Annotated[str | None, typer.Option(help="A context of your kubeconfig.")] = None,
+    context: Annotated[str | None, typer.Option(help="The context in your kubeconfig.")] = None,
     with_policies: Annotated[
-        bool, typer.Option(help="Install roles and admission policies too (they expect the webhook to run).")
+        bool,
+        typer.Option(help="Also install roles, webhook and admission policies (the webhook has to run)."),
     ] = False,
 ) -> None:
     """Install or update the CRDs in the cluster of `KUBECONFIG`.
@@ -35,7 +36,7 @@ def install_command(
 
 
 def migrate() -> None:
-    """Bring the database of `ORDERPLANE_POSTGRES_DSN` up to the newest schema.
+    """Migrate the database of `ORDERPLANE_POSTGRES_DSN` to the newest schema.
 
     Example:
 

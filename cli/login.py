@@ -16,21 +16,25 @@ _SECRET = "ORDERPLANE_CLIENT_SECRET"  # noqa: S105 - the name of a variable
 
 
 def login(
-    email: Annotated[str | None, typer.Argument(help="Your address; asked for without it.")] = None,
-    url: Annotated[str | None, typer.Option(envvar="ORDERPLANE_GATEWAY", help="The gateway.")] = None,
+    email: Annotated[str | None, typer.Argument(help="Your e-mail address; asked for if missing.")] = None,
+    url: Annotated[
+        str | None, typer.Option(envvar="ORDERPLANE_GATEWAY", help="The URL of the gateway.")
+    ] = None,
     merchant: Annotated[
         str | None,
-        typer.Option(envvar="ORDERPLANE_MERCHANT", help="Whose account; the gateway's own without it."),
+        typer.Option(
+            envvar="ORDERPLANE_MERCHANT", help="The merchant of the account; by default that of the gateway."
+        ),
     ] = None,
     client_id: Annotated[
         str | None,
-        typer.Option(envvar="ORDERPLANE_CLIENT_ID", help="Log a service in; its secret is asked for too."),
+        typer.Option(envvar="ORDERPLANE_CLIENT_ID", help="Log in as a service; its secret is asked for."),
     ] = None,
 ) -> None:
-    """Log in, and stay it until `orderplane logout`.
+    """Log in, until `orderplane logout`.
 
-    The password or secret is asked for, or read as one line from standard input; never is it an argument.
-    A service's secret may be in ORDERPLANE_CLIENT_SECRET. Where it and ORDERPLANE_CLIENT_ID are set, no
+    The password or secret is asked for, or read as one line from standard input; it is never an argument. The
+    secret of a service can be in ORDERPLANE_CLIENT_SECRET. If that and ORDERPLANE_CLIENT_ID are set, no
     login is needed.
 
     Examples:
@@ -42,34 +46,37 @@ def login(
         orderplane login --client-id c-3k9x2m7qpl5v8r4t
     """
     if not url:
-        fail("Which gateway? Give --url, or set ORDERPLANE_GATEWAY.", code=gateway.WRONG_USAGE)
+        fail(
+            "The URL of the gateway is missing. Give --url, or set ORDERPLANE_GATEWAY.",
+            code=gateway.WRONG_USAGE,
+        )
     credentials: Password | ClientSecret
     if client_id:
         if email:
-            fail("Either a person or a service: leave out one of them.", code=gateway.WRONG_USAGE)
+            fail("Give either an e-mail address or --client-id.", code=gateway.WRONG_USAGE)
         secret = os.environ.get(_SECRET) or _secret("Secret")
         credentials = ClientSecret(client_id, secret, merchant)
     else:
         address = email or typer.prompt("E-mail", err=True)
         credentials = Password(address, _secret("Password"), merchant)
-    who = gateway.ask(_login(url, credentials))
+    who = gateway.call(_login(url, credentials))
     console.print(f"Logged in at {url} as {who}.", markup=False, soft_wrap=True)
 
 
 def logout() -> None:
-    """Log out, and have the login forgotten by the gateway too.
+    """Log out, and revoke the login at the gateway.
 
     Example:
 
         orderplane logout
     """
-    gateway.ask(_logout(gateway.address()))
+    gateway.call(_logout(gateway.gateway_url()))
     console.print("Logged out.")
 
 
 async def _login(url: str, credentials: Password | ClientSecret) -> str:
-    keep = TokenFile(gateway.token_path(), url)
-    async with open_client(url, credentials, token_store=keep) as client:
+    token_store = TokenFile(gateway.token_path(), url)
+    async with open_client(url, credentials, token_store=token_store) as client:
         await client.login.log_in()
         if isinstance(credentials, ClientSecret):
             return credentials.client_id

@@ -16,7 +16,7 @@ _DEVELOPER_COMMANDS = {
     "bench": "orderplane.dev.bench.command:app",
     "demo": "orderplane.dev.demo.command:demo",
 }
-"""Commands of a checkout; no wheel has them."""
+"""Commands of a checkout. `orderplane.dev` is in no wheel."""
 
 _COMMANDS = {
     "orders": "orderplane.cli.orders:app",
@@ -34,26 +34,26 @@ _COMMANDS = {
     "logout": "orderplane.cli.login:logout",
     "migrate": "orderplane.cli.install:migrate",
 }
-"""Which module has a command, and under what name."""
+"""Module and attribute of each command."""
 
-_PLACES = {**(_DEVELOPER_COMMANDS if find_spec("orderplane.dev") else {}), **_COMMANDS}
+_AVAILABLE = {**(_DEVELOPER_COMMANDS if find_spec("orderplane.dev") else {}), **_COMMANDS}
 
 
-class OnDemand(TyperGroup):
-    """Loads a command's module when the command is asked for: all of them together take a second."""
+class LazyGroup(TyperGroup):
+    """Imports the module of a command when it is needed: all of them together take a second."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*_PLACES, *super().list_commands(ctx)]
+        return [*_AVAILABLE, *super().list_commands(ctx)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in _PLACES:
+        if cmd_name in _AVAILABLE:
             return _load(cmd_name).get_command(ctx, cmd_name)
         return super().get_command(ctx, cmd_name)
 
 
 app = typer.Typer(
     name="orderplane",
-    cls=OnDemand,
+    cls=LazyGroup,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
@@ -78,8 +78,8 @@ def version() -> None:
 
 @cache
 def _load(name: str) -> Any:
-    """A group that has just this command, or group of commands."""
-    module, _, attribute = _PLACES[name].partition(":")
+    """A group with only this command, or group of commands."""
+    module, _, attribute = _AVAILABLE[name].partition(":")
     found = getattr(import_module(module), attribute)
     holder = typer.Typer(rich_markup_mode="rich", pretty_exceptions_show_locals=False, add_completion=False)
     holder.callback()(_group)

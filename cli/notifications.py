@@ -1,4 +1,4 @@
-"""`orderplane notifications`: what customers were told, and what still waits."""
+"""`orderplane notifications`: how many messages to customers were sent, wait, or failed."""
 
 import json
 from typing import Annotated
@@ -13,10 +13,10 @@ from orderplane.workers.notifier.store import Count, NotificationStore
 
 
 def notifications(
-    merchant: Annotated[str | None, typer.Option(help="Of one merchant only: a namespace.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    merchant: Annotated[str | None, typer.Option(help="Only of this merchant: a namespace.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count messages by channel and state, and say how long the oldest of them waits.
+    """Count messages by channel and state, with the age of the oldest waiting one.
 
     Example:
 
@@ -30,7 +30,7 @@ def notifications(
     for count in counts:
         age = f"{count.oldest_seconds:.0f} s" if count.state is State.WAITING else ""
         table.add_row(count.channel, count.state, str(count.messages), age)
-    console.print(table if counts else "Nobody was to be told anything.")
+    console.print(table if counts else "No messages.")
 
 
 async def _counts(merchant: str | None) -> list[Count]:

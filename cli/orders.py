@@ -1,4 +1,4 @@
-"""`orderplane orders`: place, read, list, follow and cancel orders at the gateway."""
+"""`orderplane orders`: place, show, list, follow and cancel orders."""
 
 import asyncio
 import json
@@ -20,10 +20,10 @@ from orderplane.client.responses import Accepted, Compensation, Order, OrderPage
 from orderplane.client.transport import ApiProblem
 from orderplane.crds.money import format_minor
 
-app = typer.Typer(help=f"Orders, at the gateway. {gateway.EXIT_CODES}", no_args_is_help=True)
+app = typer.Typer(help=f"Orders. {gateway.EXIT_CODES}", no_args_is_help=True)
 
 OrderId = Annotated[str, typer.Argument(help="The order's id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
@@ -34,13 +34,16 @@ _COLOURS = {"Delivered": "green", "Failed": "red", "Cancelled": "yellow", "Compe
 def create(
     file: Annotated[typer.FileText, typer.Argument(help="The order as JSON; - for standard input.")],
     key: Annotated[
-        str | None, typer.Option(help="The same key never makes a second order; a new one without it.")
+        str | None,
+        typer.Option(
+            help="The idempotency key: the same key never creates a second order. Random by default."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Place an order.
 
-    Where nobody knows whether it was made, the key to try it again with is told.
+    If it is unknown whether the order was created, the key for another try is printed.
 
     Examples:
 
@@ -50,7 +53,7 @@ def create(
     """
     order = _read(file)
     key = key or str(uuid.uuid4())
-    accepted = gateway.ask(_create(order, key))
+    accepted = gateway.call(_create(order, key))
     if as_json:
         typer.echo(json.dumps(accepted, indent=2))
     else:
@@ -60,13 +63,13 @@ def create(
 
 @app.command()
 def get(order_id: OrderId, as_json: AsJson = False) -> None:
-    """Show an order as it is now.
+    """Show an order.
 
     Example:
 
         orderplane orders get o-27y3acfv3jrkz3vg7wleb37hey
     """
-    order = gateway.ask(_get(order_id))
+    order = gateway.call(_get(order_id))
     if as_json:
         typer.echo(json.dumps(order, indent=2))
     else:
@@ -76,21 +79,23 @@ def get(order_id: OrderId, as_json: AsJson = False) -> None:
 @app.command("list")
 def list_command(
     phase: Annotated[str | None, typer.Option(help="Only those in this phase.")] = None,
-    sku: Annotated[str | None, typer.Option(help="Only those that have this product.")] = None,
+    sku: Annotated[str | None, typer.Option(help="Only those with this product.")] = None,
     created_after: Annotated[
         datetime | None,
         typer.Option(
-            metavar="TIME", formats=_TIMES, help="Only those of then or later; local time without a zone."
+            metavar="TIME",
+            formats=_TIMES,
+            help="Only those created then or later; local time without a zone.",
         ),
     ] = None,
     created_before: Annotated[
-        datetime | None, typer.Option(metavar="TIME", formats=_TIMES, help="Only those of before then.")
+        datetime | None, typer.Option(metavar="TIME", formats=_TIMES, help="Only those created earlier.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many on a page.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="`next` of the page before.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="`next` of the previous page.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List orders: your own as a customer, else all of the merchant.
+    """List orders: a customer's own, for others all of the merchant.
 
     Examples:
 
@@ -100,7 +105,7 @@ def list_command(
 
         orderplane orders list --json | jq -r '.items[].id'
     """
-    page = gateway.ask(
+    page = gateway.call(
         _list(
             phase=phase,
             sku=sku,
@@ -113,7 +118,7 @@ def list_command(
     if as_json:
         typer.echo(json.dumps(page, indent=2))
         return
-    # A shortened id is no use.
+    # A truncated id cannot be copied.
     table = Table(Column("order", no_wrap=True), "phase", "reason", "total", "created")
     for order in page["items"]:
         table.add_row(
@@ -127,7 +132,7 @@ def list_command(
 
 @app.command()
 def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
-    """Tell what happened to an order, oldest first.
+    """Show the history of an order, oldest first.
 
     Examples:
 
@@ -135,7 +140,7 @@ def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
 
         orderplane orders timeline o-27y3acfv3jrkz3vg7wleb37hey --json | jq -r '.events[].type'
     """
-    past = gateway.ask(_timeline(order_id))
+    past = gateway.call(_timeline(order_id))
     if as_json:
         typer.echo(json.dumps(past, indent=2))
         return
@@ -152,19 +157,19 @@ def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(order_id: OrderId, as_json: AsJson = False) -> None:
-    """Have an order undone, as long as the carrier does not have it.
+    """Cancel an order, as long as the carrier does not have it.
 
     Example:
 
         orderplane orders cancel o-27y3acfv3jrkz3vg7wleb37hey
     """
-    order = gateway.ask(_cancel(order_id))
+    order = gateway.call(_cancel(order_id))
     if as_json:
         typer.echo(json.dumps(order, indent=2))
     elif order["phase"] == "Cancelled":
         console.print(f"{order_id} is cancelled.", markup=False, soft_wrap=True)
     else:
-        text = f"{order_id} will be undone; follow it: orderplane orders watch {order_id}"
+        text = f"{order_id} is being cancelled; follow it: orderplane orders watch {order_id}"
         console.print(text, markup=False, soft_wrap=True)
 
 
@@ -172,14 +177,14 @@ def cancel(order_id: OrderId, as_json: AsJson = False) -> None:
 def watch(
     order_id: OrderId,
     seconds: Annotated[
-        float | None, typer.Option(min=0, help="For how long; without it, to the end.")
+        float | None, typer.Option(min=0, help="How long; by default until the order is finished.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow an order until nothing more will happen.
+    """Follow an order until it is finished.
 
-    Ends with 0 where it was delivered, 1 where it failed or was cancelled, and 5 where the time ran out. With
-    --json every change is one line.
+    Exit codes: 0 if it was delivered, 1 if it failed or was cancelled, 5 if the time is over. With --json,
+    each change is one line.
 
     Examples:
 
@@ -187,7 +192,7 @@ def watch(
 
         orderplane orders watch o-27y3acfv3jrkz3vg7wleb37hey --seconds 60 --json
     """
-    phase = gateway.ask(_watch(order_id, seconds, as_json))
+    phase = gateway.call(_watch(order_id, seconds, as_json))
     if phase not in FINISHED:
         fail(f"{order_id} is {phase} still; the time is over.", code=gateway.TRY_LATER)
     raise typer.Exit(0 if phase == "Delivered" else gateway.REFUSED)
@@ -239,8 +244,8 @@ async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
 
 
 def _client() -> AbstractAsyncContextManager[Client]:
-    url = gateway.address()
-    return open_client(url, gateway.service(), token_store=gateway.keep(url))
+    url = gateway.gateway_url()
+    return open_client(url, gateway.client_credentials(), token_store=gateway.token_store(url))
 
 
 def _read(file: typer.FileText) -> Mapping[str, Any]:
@@ -274,10 +279,10 @@ def _show_undone(compensation: Sequence[Compensation]) -> None:
 
 
 def _story(past: Timeline) -> list[tuple[str, str, str]]:
-    """Events, and the phases that they led to, in one: when, what, and why where there is a why."""
+    """Events and phases in one list: time, type or phase, reason."""
     events = [(event["at"], event["type"], event["reason"] or "") for event in past["events"]]
     phases = [(phase["at"], phase["phase"], "") for phase in past["phases"]]
-    # As times, for not all have the same number of digits.
+    # Compared as times: the number of digits differs.
     return sorted(events + phases, key=lambda row: datetime.fromisoformat(row[0]))
 
 

@@ -1,4 +1,4 @@
-"""`orderplane retry` and `orderplane resolve`: what a person does about an order that is stuck."""
+"""`orderplane retry` and `orderplane resolve`: manual help for an order that is stalled."""
 
 import os
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's
 
 
 def retry(order: Order, namespace: Merchant = "demo") -> None:
-    """Have an order that is stalled tried again now.
+    """Retry a stalled order now.
 
     Example:
 
@@ -30,11 +30,13 @@ def retry(order: Order, namespace: Merchant = "demo") -> None:
 
 def resolve(
     order: Order,
-    reason: Annotated[str, typer.Option(help="Why it had to be done by hand.")],
-    reference: Annotated[str, typer.Option(help="Where the payment can be looked up, as a bank's number.")],
+    reason: Annotated[str, typer.Option(help="Why it was paid back by hand.")],
+    reference: Annotated[
+        str, typer.Option(help="The reference of the payment, for example of the bank transfer.")
+    ],
     namespace: Merchant = "demo",
 ) -> None:
-    """Note that a refund which the provider refused was paid back by hand, and let the undo go on.
+    """Record that a refused refund was paid back by hand, so that compensation continues.
 
     Example:
 

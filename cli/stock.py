@@ -1,4 +1,4 @@
-"""`orderplane stock`: what is really on the shelf."""
+"""`orderplane stock`: record a stock count."""
 
 from typing import Annotated
 
@@ -18,12 +18,12 @@ def _group() -> None:
 
 @app.command("set")
 def set_command(
-    sku: Annotated[str, typer.Argument(help="Which product.")],
-    on_hand: Annotated[int, typer.Argument(min=0, help="How many were counted.")],
+    sku: Annotated[str, typer.Argument(help="The product.")],
+    on_hand: Annotated[int, typer.Argument(min=0, help="The counted quantity.")],
     merchant: Annotated[str, typer.Option(help="The merchant's namespace.")] = "demo",
-    note: Annotated[str, typer.Option(help="Why, for the ledger.")] = "recount",
+    note: Annotated[str, typer.Option(help="The reason, for the stock movements.")] = "recount",
 ) -> None:
-    """Set what was counted. Orders whose stock is not there any more are undone, the newest first.
+    """Set the counted quantity. Orders that lose their stock are compensated, the newest first.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Where the command keeps who is logged in: one file that its owner alone may read."""
+"""The login of the `orderplane` command: one file that only its owner can read."""
 
 import asyncio
 import fcntl
@@ -13,11 +13,11 @@ from typing import Any
 from orderplane.client.accounts import Tokens
 
 _LONGEST_WAIT = 60.0
-"""Seconds that another command may take to refresh the tokens."""
+"""Seconds to wait for another command that refreshes the tokens."""
 
 
 class TokenFile:
-    """Implements `client.accounts.TokenStore` for commands that may run side by side.
+    """Implements `client.accounts.TokenStore` for commands that run at the same time.
 
     Args:
         url: The gateway that the tokens are good for; those of another are not given out.
@@ -29,11 +29,11 @@ class TokenFile:
 
     @asynccontextmanager
     async def locked(self) -> AsyncIterator[None]:
-        """Raises TimeoutError where another command does not let go."""
+        """Raises TimeoutError if another command keeps the lock."""
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._path.with_suffix(".lock").open("w") as lock:
             async with asyncio.timeout(_LONGEST_WAIT):
-                while not _is_locked(lock.fileno()):  # noqa: ASYNC110 - nothing tells of it
+                while not _is_locked(lock.fileno()):  # noqa: ASYNC110 - flock has no other way to wait without blocking
                     await asyncio.sleep(0.05)
             yield
 
@@ -54,7 +54,7 @@ class TokenFile:
 
 
 def url_in(path: Path) -> str | None:
-    """The gateway where somebody is logged in."""
+    """The gateway that the stored tokens are for."""
     url: str | None = _document(path).get("url")
     return url
 

@@ -43,7 +43,7 @@ LOAD_TEMPO = {
 }
 
 Result = TypeVar("Result")
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.callback()

@@ -85,7 +85,7 @@ class LoadResult:
         return all(thresholds) and is_over and not self.violations
 
     def as_document(self) -> dict[str, Any]:
-        """For programs."""
+        """The figures as JSON."""
         return {**asdict(self), "isPassed": self.is_passed}
 
 

@@ -65,7 +65,7 @@ class Result:
         return sum(self.writes.values()) - self.committed_later
 
     def as_document(self) -> dict[str, Any]:
-        """For programs."""
+        """The figures as JSON."""
         return {**asdict(self), "ratio": self.ratio, "writesPerSaga": self.writes_per_saga}
 
 

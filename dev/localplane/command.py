@@ -107,7 +107,7 @@ def down(state_dir: StateDir = None) -> None:
 
 @app.command()
 def status(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False, state_dir: StateDir = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, state_dir: StateDir = None
 ) -> None:
     """List what runs; exit code 1 if nothing runs, or not all of it.
 
