@@ -151,8 +151,8 @@ def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
     _show_undone(past["compensation"])
     for name, value in past["references"].items():
         if value:
-            told = ", ".join(value) if isinstance(value, list) else value
-            console.print(f"{name}: {told}", markup=False, soft_wrap=True)
+            shown = ", ".join(value) if isinstance(value, list) else value
+            console.print(f"{name}: {shown}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -236,7 +236,7 @@ async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
                 if as_json:
                     typer.echo(json.dumps(order))
                 elif order["phase"] != phase or order["phase"] in FINISHED:
-                    _tell(order)
+                    _print_phase(order)
                 phase = order["phase"]
     except TimeoutError:
         pass
@@ -275,7 +275,7 @@ def _show(order: Order) -> None:
 
 def _show_undone(compensation: Sequence[Compensation]) -> None:
     for undone in compensation:
-        console.print(f"undone: {undone['step']} {undone['reference']}", markup=False, soft_wrap=True)
+        console.print(f"compensated: {undone['step']} {undone['reference']}", markup=False, soft_wrap=True)
 
 
 def _story(past: Timeline) -> list[tuple[str, str, str]]:
@@ -286,7 +286,7 @@ def _story(past: Timeline) -> list[tuple[str, str, str]]:
     return sorted(events + phases, key=lambda row: datetime.fromisoformat(row[0]))
 
 
-def _tell(order: Order) -> None:
+def _print_phase(order: Order) -> None:
     reason = f" {escape(order['reason'])}" if order["reason"] else ""
     console.print(f"{_coloured(order['phase'])}{reason}", soft_wrap=True)
 

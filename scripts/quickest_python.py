@@ -1,7 +1,7 @@
 """Print the quickest of several builds of one Python version: `quickest_python.py FIRST OTHER...`.
 
-A build without profile-guided optimization, as pyenv makes it unless told otherwise, takes up to half as long
-again for the same work. Needs nothing but the standard library.
+A build without profile-guided optimization, as pyenv makes by default, takes up to 50 % longer for the same
+work. Needs only the standard library.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 WORTH_IT = 0.85
-"""The first one stays unless another needs less than this share of its time: measuring is noisy."""
+"""Another build has to need less than this share of the first one's time: the probe is noisy."""
 
 PROBE = """
 import ensurepip, sys, time, venv
@@ -35,7 +35,7 @@ class Build(NamedTuple):
 
 
 def probe(program: str) -> Build | None:
-    """Try one interpreter; None where it cannot be used."""
+    """Time one interpreter; None if it cannot be used."""
     try:
         answer = subprocess.run(
             [program, "-c", PROBE], capture_output=True, text=True, timeout=20, check=True
@@ -47,13 +47,13 @@ def probe(program: str) -> Build | None:
 
 
 def quickest(first: Build, others: Sequence[Build]) -> Build:
-    """The one to take: another of the same version where it is clearly quicker, else the first."""
+    """Another build of the same version if it is clearly quicker, else the first."""
     best = min((other for other in others if other.version == first.version), default=first)
     return best if best.seconds < WORTH_IT * first.seconds else first
 
 
 def main(programs: Sequence[str]) -> None:
-    """Print the path of the one to take."""
+    """Print the path of the chosen interpreter."""
     first, *others = [probe(program) for program in programs]
     chosen = quickest(first, [build for build in others if build is not None]).path if first else programs[0]
     sys.stdout.write(f"{chosen}\n")

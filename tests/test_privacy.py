@@ -1,4 +1,4 @@
-"""Names, addresses and card numbers stay in the Order and at the carrier; nothing else ever tells them."""
+"""Names, addresses and card numbers are in the Order and at the carrier, and nowhere else."""
 
 import asyncio
 import json

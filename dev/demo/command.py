@@ -162,14 +162,14 @@ def _print(summary: Summary, messages: Messages, verdict: Verdict, took: float) 
 
 
 def _print_messages(messages: Messages) -> None:
-    table = Table("customers were told of", *messages.arrived)
+    table = Table("messages to customers", *messages.arrived)
     for type_ in sorted({type_ for counts in messages.arrived.values() for type_ in counts}):
         table.add_row(type_, *(str(counts.get(type_, 0)) for counts in messages.arrived.values()))
     console.print(table)
     for line in messages.missing:
-        console.print(f"[red]not told[/] {line}", soft_wrap=True)
+        console.print(f"[red]missing message[/] {line}", soft_wrap=True)
     for line in messages.repeated:
-        console.print(f"[red]told twice[/] {line}", soft_wrap=True)
+        console.print(f"[red]repeated message[/] {line}", soft_wrap=True)
 
 
 async def _until_stopped() -> None:

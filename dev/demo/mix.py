@@ -82,10 +82,10 @@ def mix(orders: int, seed: int, *, stories: dict[Story, int] | None = None) -> l
     """`orders` cases in the order in which they are placed. Each story occurs if there are enough orders."""
     rng = random.Random(seed)
     shares = stories or _SHARES
-    told = list(shares)[:orders] if orders < len(shares) else list(shares)
-    told += rng.choices(list(shares), weights=list(shares.values()), k=orders - len(told))
-    rng.shuffle(told)
-    return [_case(number, story, seed, rng) for number, story in enumerate(told, start=1)]
+    chosen = list(shares)[:orders] if orders < len(shares) else list(shares)
+    chosen += rng.choices(list(shares), weights=list(shares.values()), k=orders - len(chosen))
+    rng.shuffle(chosen)
+    return [_case(number, story, seed, rng) for number, story in enumerate(chosen, start=1)]
 
 
 def _case(number: int, story: Story, seed: int, rng: random.Random) -> Case:

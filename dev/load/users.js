@@ -6,7 +6,7 @@ import { SharedArray } from 'k6/data';
 export const BASE = __ENV.ORDERPLANE_GATEWAY;
 export const USERS = new SharedArray('users', () => JSON.parse(open(__ENV.ORDERPLANE_USERS)));
 
-// Everybody is somebody else at another address, as seen past the proxy that k6 plays.
+// Each virtual user is another user with another IP address, which k6 sends in X-Forwarded-For as a proxy does.
 export function me() {
   return USERS[(exec.vu.idInTest - 1) % USERS.length];
 }

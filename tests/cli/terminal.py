@@ -1,4 +1,4 @@
-"""The real command in a process of its own."""
+"""Run the `orderplane` command as a process."""
 
 import asyncio
 import os
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str

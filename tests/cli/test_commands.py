@@ -1,4 +1,4 @@
-"""What the commands say without anything to talk to."""
+"""The commands without a cluster, a database or a gateway."""
 
 import json
 import os

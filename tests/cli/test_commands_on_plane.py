@@ -1,4 +1,4 @@
-"""The commands against everything real."""
+"""The commands on a complete plane."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`orderplane dev`, as a person uses it, on a folder of its own."""
+"""`orderplane dev` as a user runs it."""
 
 import asyncio
 import json
@@ -82,7 +82,7 @@ async def test_down_ends_one_that_still_starts(state: Path) -> None:
     there = ("--state-dir", str(state))
     starting = asyncio.create_task(orderplane("dev", "up", "--no-kafka", *there, seconds=180))
     async with asyncio.timeout(60):
-        while not (state / "state.json").exists():  # noqa: ASYNC110 - a file tells nobody that it is there
+        while not (state / "state.json").exists():  # noqa: ASYNC110 - there is no notification
             await asyncio.sleep(0.02)
     host = psutil.Process(json.loads((state / "state.json").read_text())["host"]["pid"])
     family = [host, *host.children(recursive=True)]

@@ -1,4 +1,4 @@
-"""The commands for people, as people and services use them, against everything real."""
+"""Login and order commands, as users and services run them, on a complete plane."""
 
 import json
 import secrets
@@ -41,7 +41,7 @@ class Shell:
 
 @pytest.fixture
 async def email(merchant: Merchant) -> str:
-    """Of somebody who has an account at the demo shop."""
+    """The address of a new account at the demo merchant."""
     await seed(merchant.pool)
     email = f"{secrets.token_hex(6)}@example.test"
     async with connect(merchant.plane.url("gateway")) as transport:
@@ -51,7 +51,7 @@ async def email(merchant: Merchant) -> str:
 
 @pytest.fixture
 def shell(merchant: Merchant, tmp_path: Path) -> Shell:
-    """Of somebody who is not logged in."""
+    """A shell without a login."""
     return Shell(tmp_path, merchant.plane.url("gateway"), {})
 
 
@@ -109,11 +109,11 @@ async def test_an_order_from_its_file_to_its_door(ada: Shell, tmp_path: Path) ->
     assert [phase["phase"] for phase in past["phases"]] == [
         "Pending", "Reserved", "Paid", "Shipped", "Delivered",
     ]  # fmt: skip
-    told = (await ada.run("orders", "timeline", order_id)).out
-    assert [told.index(what) for what in ("order.created", "Paid", "order.delivered")] == sorted(
-        told.index(what) for what in ("order.created", "Paid", "order.delivered")
+    timeline = (await ada.run("orders", "timeline", order_id)).out
+    assert [timeline.index(what) for what in ("order.created", "Paid", "order.delivered")] == sorted(
+        timeline.index(what) for what in ("order.created", "Paid", "order.delivered")
     )
-    assert f"trackingCode: {past['references']['trackingCode']}" in told
+    assert f"trackingCode: {past['references']['trackingCode']}" in timeline
 
     late = await ada.run("orders", "cancel", order_id)
     assert late.code == 1
@@ -131,9 +131,9 @@ async def test_an_order_that_is_cancelled(ada: Shell) -> None:
     last = json.loads(watched.out.splitlines()[-1])
     assert (watched.code, last["phase"]) == (1, "Cancelled")
     assert (await ada.run("orders", "cancel", order_id)).out == f"{order_id} is cancelled.\n"
-    told = (await ada.run("orders", "timeline", order_id)).out
-    assert "Compensating" in told
-    assert "CancelRequested" in told
+    timeline = (await ada.run("orders", "timeline", order_id)).out
+    assert "Compensating" in timeline
+    assert "CancelRequested" in timeline
 
 
 async def test_refusals_have_their_codes(ada: Shell) -> None:

@@ -1,4 +1,4 @@
-"""The file that keeps who is logged in."""
+"""The token file."""
 
 import asyncio
 import stat

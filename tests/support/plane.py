@@ -64,7 +64,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Merchant:
-    """A namespace of its own on the running plane, with a stocked catalogue."""
+    """A namespace of its own on the running plane, with products and stock."""
 
     name: str
     plane: Plane
@@ -72,7 +72,7 @@ class Merchant:
 
     @property
     def from_own_address(self) -> dict[str, str]:
-        """For who fails to log in again and again: that is counted by address, and is nobody else's fault."""
+        """Headers with an IP address of this merchant: failed logins are counted by address."""
         number = self.name.removeprefix("ns-")
         return {"X-Forwarded-For": f"fd00:{number[:4]}:{number[4:]}::1"}
 

@@ -232,7 +232,7 @@ def book(pickup: Pickup, carrier: str, service: str) -> Pickup:
     """Book it, once.
 
     Raises:
-        CarrierRefusal: it is booked, or nobody offers that.
+        CarrierRefusal: it is booked, or there is no such rate.
     """
     if pickup.confirmation is not None:
         raise CarrierRefusal("PICKUP.PURCHASED", "The pickup is already scheduled.")

@@ -16,7 +16,7 @@ MAIL, SMS = str(EVENT), EVENT.hex[:12]
 
 
 @pytest.mark.parametrize(
-    ("type_", "wishes", "mails", "texts", "told"),
+    ("type_", "preferences", "mails", "texts", "expected"),
     [
         ("order.shipped", BOTH, {MAIL: 1}, {SMS: 1}, (1, 1, 0, 0)),
         ("order.shipped", BOTH, {MAIL: 1}, {}, (1, 0, 1, 0)),
@@ -29,11 +29,11 @@ MAIL, SMS = str(EVENT), EVENT.hex[:12]
         ("order.created", BOTH, {MAIL: 1, "stray": 3}, {}, (1, 0, 0, 1)),
     ],
 )
-def test_what_is_due_and_what_is_there(type_, wishes, mails, texts, told):
-    row = {"event_id": EVENT, "type": type_, "preferences": wishes}
+def test_what_is_due_and_what_is_there(type_, preferences, mails, texts, expected):
+    row = {"event_id": EVENT, "type": type_, "preferences": preferences}
     found = compare([row], {Channel.EMAIL: Counter(mails), Channel.SMS: Counter(texts)})
     arrived = [found.arrived[channel.value][type_] for channel in (Channel.EMAIL, Channel.SMS)]
-    assert (*arrived, len(found.missing), len(found.repeated)) == told
+    assert (*arrived, len(found.missing), len(found.repeated)) == expected
 
 
 def test_what_cannot_be_looked_into_is_left_out():
