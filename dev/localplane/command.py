@@ -13,9 +13,13 @@ import psutil
 import typer
 from rich.table import Table
 
-from orderplane.cli.console import console, fail
+from orderplane.cli.console import console, fail, run
+from orderplane.dev.localplane.controlplane import control_plane_binaries
+from orderplane.dev.localplane.kafka import kafka_program
 from orderplane.dev.localplane.paths import default_state_dir
 from orderplane.dev.localplane.plane import remove
+from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.localplane.tools import ToolMissing, find_oasdiff
 
 app = typer.Typer(help="A complete Orderplane on this machine, without Docker.", no_args_is_help=True)
 
@@ -73,6 +77,29 @@ def up(
         host.wait(_STOP_SECONDS)
         fail("Stopped; nothing is left running.", code=130)
     fail("It did not start; see the reason above.")
+
+
+@app.command()
+def prepare() -> None:
+    """Download or build now what planes and tests need, so that nothing has to be fetched later.
+
+    It takes some minutes the first time, and a second when everything is in the cache.
+
+    Example:
+
+        orderplane dev prepare
+    """
+    try:
+        run(_prepare(ConsoleProgress()))
+    except ToolMissing as problem:
+        fail(str(problem))
+    console.print("Everything is here.")
+
+
+async def _prepare(progress: ConsoleProgress) -> None:
+    await control_plane_binaries(progress)
+    await kafka_program(progress)
+    await find_oasdiff(progress)
 
 
 @app.command()

@@ -46,8 +46,8 @@ def _knows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install",
-        "demo", "dev down", "dev env", "dev status", "dev up", "dlq list", "dlq replay", "dlq show",
-        "keys new", "login",
+        "demo", "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list", "dlq replay",
+        "dlq show", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
         "orders timeline", "orders watch", "resolve", "retry", "stock set", "users add", "version",
     }  # fmt: skip
