@@ -217,7 +217,7 @@ class NotifierStage:
         return [
             violation
             for check in (
-                notifications.every_due_message_is_noted,
+                notifications.every_due_message_has_a_row,
                 notifications.nothing_wanted_is_withheld,
                 notifications.messages_go_out_once,
                 notifications.messages_keep_their_order,
