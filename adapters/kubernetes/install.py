@@ -13,6 +13,8 @@ import yaml
 from kubernetes import client, config, dynamic
 from kubernetes.client.exceptions import ApiException
 
+from orderplane.adapters.package_files import package_files
+
 _FIELD_MANAGER = "orderplane"
 
 
@@ -34,15 +36,8 @@ def shipped_manifests(*, with_policies: bool) -> list[Traversable]:
     Raises:
         FileNotFoundError: the package was built without them.
     """
-    files: list[Traversable] = []
-    for room in ("crds", "manifests") if with_policies else ("crds",):
-        found = [f for f in resources.files(f"orderplane.{room}").iterdir() if f.name.endswith(".yaml")]
-        if not found:
-            raise FileNotFoundError(
-                f"this installation has no manifests in orderplane.{room}; install it anew"
-            )
-        files += sorted(found, key=lambda f: f.name)
-    return files
+    rooms = ("crds", "manifests") if with_policies else ("crds",)
+    return [f for room in rooms for f in package_files(resources.files(f"orderplane.{room}"), ".yaml")]
 
 
 async def install(

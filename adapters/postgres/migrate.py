@@ -4,6 +4,8 @@ from importlib import resources
 
 import asyncpg
 
+from orderplane.adapters.package_files import package_files
+
 # "orderpla": the advisory lock by which two processes migrate one after the other.
 _LOCK = 0x6F72646572706C61
 
@@ -15,16 +17,10 @@ async def migrate(dsn: str) -> int:
         How many migrations were applied; 0 means it was up to date.
 
     Raises:
+        FileNotFoundError: the package was built without its migrations.
         asyncpg.PostgresError: a migration failed; nothing of it was kept.
     """
-    files = sorted(
-        (
-            f
-            for f in (resources.files("orderplane.ledgers") / "migrations").iterdir()
-            if f.name.endswith(".sql")
-        ),
-        key=lambda f: f.name,
-    )
+    files = package_files(resources.files("orderplane.ledgers") / "migrations", ".sql")
     connection = await asyncpg.connect(dsn, timeout=10, command_timeout=60)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
