@@ -3,8 +3,8 @@
 Imports are inside the fixtures: a unit test loads this file too, and must not pay for a plane's modules.
 """
 
-import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,9 +39,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(f"{item.path.parent.name}/{item.path.stem}", len(rank)))
 
 
-def pytest_collection_finish() -> None:
-    """A busy machine is no reason to fail: no test of Hypothesis is measured by the clock."""
-    if "hypothesis" in sys.modules:
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """A busy machine is no reason to fail: no test of Hypothesis is measured by the clock.
+
+    A test takes the profile that is loaded when it is decorated, so this comes before its module is imported.
+    """
+    if "hypothesis" in module_path.read_text(encoding="utf-8"):
         from hypothesis import HealthCheck, settings
 
         settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
