@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from orderplane.crds.countries import Country
 from orderplane.crds.meta import (
     RETRY_ANNOTATION,
     ApiModel,
@@ -16,6 +17,7 @@ from orderplane.crds.meta import (
     Resource,
     Sku,
 )
+from orderplane.crds.text import Line
 
 
 class OrderPhase(StrEnum):
@@ -82,7 +84,10 @@ class Quote(ApiModel):
 
 
 class Address(ApiModel):
-    """The shipping address, the only personal data in a resource."""
+    """The shipping address, the only personal data in a resource.
+
+    This is how it is read. A stored one may be older than a rule of `NewAddress`, and must be handled.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     line1: Annotated[str, Field(min_length=1, max_length=200)]
@@ -91,6 +96,18 @@ class Address(ApiModel):
     region: Annotated[str | None, Field(max_length=100)] = None
     postal_code: Annotated[str, Field(min_length=1, max_length=20)]
     country: Annotated[str, Field(pattern=r"^[A-Z]{2}$", max_length=2)]
+
+
+class NewAddress(Address):
+    """The shipping address of a new order: text and a country, not any characters."""
+
+    name: Annotated[Line, *Address.model_fields["name"].metadata]
+    line1: Annotated[Line, *Address.model_fields["line1"].metadata]
+    line2: Annotated[Line | None, *Address.model_fields["line2"].metadata] = None
+    city: Annotated[Line, *Address.model_fields["city"].metadata]
+    region: Annotated[Line | None, *Address.model_fields["region"].metadata] = None
+    postal_code: Annotated[Line, *Address.model_fields["postal_code"].metadata]
+    country: Country
 
 
 PaymentMethod = Annotated[str, Field(pattern=r"^pm_[A-Za-z0-9_]{1,64}$", max_length=67)]
@@ -107,6 +124,12 @@ class OrderSpec(ApiModel):
     payment_method: PaymentMethod
     cancel: bool = False
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=31_536_000)] = None
+
+
+class NewOrderSpec(OrderSpec):
+    """What a new order has to be; `OrderSpec` is how a stored one is read."""
+
+    address: NewAddress
 
 
 class CompensationStep(StrEnum):

@@ -21,7 +21,7 @@ from orderplane.crds.defaults import (
 )
 from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, SHARDS, TRACEPARENT_ANNOTATION
 from orderplane.crds.money import format_minor
-from orderplane.crds.order import Item, OrderSpec, Quote
+from orderplane.crds.order import Item, NewOrderSpec, Quote
 from orderplane.crds.reservation import ReservationSpec
 from orderplane.ledgers.pricing import PriceList, QuoteRefused, quote_from
 
@@ -76,7 +76,7 @@ async def review_order(
     if is_currency_only := _is_currency_only(given):
         spec = {name: value for name, value in spec.items() if name != "quote"}
     # Not left to the API server, whose messages repeat the refused values.
-    _validate(OrderSpec, spec, may_lack="quote")
+    _validate(NewOrderSpec, spec, may_lack="quote")
     currency = given["currency"] if given is not None else None
     metadata = body.get("metadata") or {}
     defaults = order_defaults(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)

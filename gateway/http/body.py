@@ -1,12 +1,12 @@
-"""Read JSON bodies and check the text in them. Problems name places in the body, never its values."""
+"""Read JSON bodies. Problems name places in the body, never its values."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orderplane.crds.meta import SKU_PATTERN
 from orderplane.gateway.http.problems import Problem
@@ -25,9 +25,7 @@ _MESSAGES = {
     "extra_forbidden": "There is no such field here. Take it out.",
     "missing": "This field is required.",
 }
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SKU = re.compile(SKU_PATTERN)
-_CONTROL_EXCEPT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
 def check_media_type(content_type: str | None, *more: str) -> None:
@@ -150,22 +148,6 @@ def _place(loc: Loc, kind: str, message: str) -> dict[str, str]:
     return {"pointer": json_pointer(loc), "detail": detail}
 
 
-def _one_line(text: str) -> str:
-    if CONTROL.search(text):
-        raise ValueError("No control characters or line breaks here.")
-    return text
-
-
-def _plain_text(text: str) -> str:
-    if _CONTROL_EXCEPT_NEWLINE.search(text):
-        raise ValueError("No control characters here but line breaks.")
-    return text
-
-
 def is_sku(text: str) -> bool:
     """Whether the text has the form of a SKU; if not, the database need not be asked."""
     return _SKU.fullmatch(text) is not None
-
-
-OneLine = Annotated[str, AfterValidator(_one_line)]
-Lines = Annotated[str, AfterValidator(_plain_text)]

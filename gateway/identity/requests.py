@@ -6,7 +6,8 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field
 
 from orderplane.crds.meta import ApiModel
-from orderplane.gateway.http.body import STRICT, OneLine
+from orderplane.crds.text import Line
+from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.principal import Role
 
 
@@ -25,7 +26,7 @@ Email = Annotated[
 ]
 # The minimum is NIST SP 800-63B's; the maximum keeps the hashing of one password cheap.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["correct horse battery staple"])]
-Name = Annotated[OneLine, Field(max_length=100, examples=["Ada Example"])]
+Name = Annotated[Line, Field(max_length=100, examples=["Ada Example"])]
 Phone = Annotated[str, Field(pattern=r"^\+[1-9][0-9]{6,14}$", description="E.164.", examples=["+4930901820"])]
 Merchant = Annotated[
     str,

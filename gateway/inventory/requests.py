@@ -7,13 +7,14 @@ from pydantic import ConfigDict, Field, model_validator
 from orderplane.crds.meta import ApiModel
 from orderplane.crds.order import Item
 from orderplane.crds.reservation import ReservationSpec
-from orderplane.gateway.http.body import STRICT, OneLine
+from orderplane.crds.text import Line
+from orderplane.gateway.http.body import STRICT
 
 MAX_ON_HAND = 1_000_000_000
 MAX_TTL_SECONDS = 604_800
 
 Reason = Annotated[
-    OneLine,
+    Line,
     Field(
         min_length=1,
         max_length=200,

@@ -1,16 +1,16 @@
 """The body of a new order, and the manifest of the Order that it becomes."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field
 
 from orderplane.adapters.telemetry.traces import current_traceparent
 from orderplane.crds.defaults import draw_shard, looks_like_card_number, order_manifest
 from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import ApiModel, Currency, Minor
 from orderplane.crds.money import format_minor
-from orderplane.crds.order import Address, Item, OrderSpec, Quote
-from orderplane.gateway.http.body import CONTROL, STRICT
+from orderplane.crds.order import Item, NewAddress, OrderSpec, Quote
+from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.http.problems import Problem
 from orderplane.ledgers.pricing import PriceList, QuoteRefused, RefusalCode, quote_from
 
@@ -33,17 +33,14 @@ class OrderItemRequest(Item):
     model_config = STRICT
 
 
-class AddressRequest(Address):
-    """The shipping address, in plain lines of text without control characters."""
+class AddressRequest(NewAddress):
+    """The shipping address, in lines of printable text.
+
+    A line begins and ends with something visible, has no control, invisible or direction characters, and is
+    in Unicode's normal form C. The country is an officially assigned code of ISO 3166-1 alpha-2.
+    """
 
     model_config = STRICT
-
-    @model_validator(mode="after")
-    def _plain_text(self) -> Self:
-        for value in self.__dict__.values():
-            if value is not None and CONTROL.search(value):
-                raise ValueError("No line of an address may contain control characters or line breaks.")
-        return self
 
 
 def _not_a_card_number(token: str) -> str:

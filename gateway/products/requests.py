@@ -7,7 +7,8 @@ from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema, model_va
 from orderplane.crds.meta import ApiModel, Sku
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import QuoteLine
-from orderplane.gateway.http.body import STRICT, Lines, OneLine
+from orderplane.crds.text import Line, Lines
+from orderplane.gateway.http.body import STRICT
 from orderplane.ledgers.postgres.products import ProductDetails
 
 
@@ -56,7 +57,7 @@ class DetailsRequest(ApiModel):
 
     model_config = ConfigDict(**STRICT, title="ProductPatch", json_schema_extra=_as_patch)
 
-    name: Annotated[OneLine, Field(min_length=1, max_length=200, examples=["Earl Grey, 100 g"])]
+    name: Annotated[Line, Field(min_length=1, max_length=200, examples=["Earl Grey, 100 g"])]
     description: Annotated[Lines, Field(max_length=5000, examples=["Black tea with bergamot."])] = ""
     price: Annotated[PriceRequest, Field(description="The price for orders that name no currency.")]
     other_prices: Annotated[
