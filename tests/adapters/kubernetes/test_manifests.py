@@ -29,5 +29,5 @@ def test_an_installation_without_manifests_is_an_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     monkeypatch.setattr(install.resources, "files", lambda _package: tmp_path)
-    with pytest.raises(FileNotFoundError, match="no .yaml files"):
+    with pytest.raises(FileNotFoundError, match=r"no \.yaml files"):
         shipped_manifests(with_policies=False)
