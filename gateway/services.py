@@ -1,6 +1,6 @@
 """What the routes work with: opened once, shared by all requests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,6 +11,7 @@ from orderplane.adapters.dependencies import api_server, postgres
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.limits.counters import Counters
 from orderplane.adapters.limits.shared import open_counters
+from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.adapters.process import Process
 from orderplane.adapters.settings import SettingsError
 from orderplane.gateway.background import running
@@ -34,7 +35,7 @@ from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 from orderplane.ledgers.postgres.inventory import PostgresInventory
 from orderplane.ledgers.postgres.products import PostgresPriceList, ProductStore
 from orderplane.ledgers.postgres.session import Pool
-from orderplane.ledgers.pricing import PriceList
+from orderplane.ledgers.pricing import ChargeLimits, PriceList
 
 POOL_SIZE = 8
 API_SECONDS = 5.0
@@ -47,6 +48,7 @@ class Services:
 
     api: ApiClient
     price_list: PriceList
+    charge_limits: Mapping[str, ChargeLimits]
     gates: GateLedger
     idempotency: PostgresIdempotencyStore
     products: ProductStore
@@ -81,6 +83,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
         yield Services(
             api=api,
             price_list=PostgresPriceList(pool),
+            charge_limits=charge_limits(settings.least_charges),
             gates=PostgresGateLedger(pool),
             idempotency=idempotency,
             products=ProductStore(pool),

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from orderplane.adapters.payments.settings import LeastCharges
+from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
 from orderplane.adapters.settings import AnyPort, HttpUrl, ProcessSettings, url_with_scheme
 from orderplane.gateway.http.client_address import Networks, networks
 from orderplane.gateway.traffic.rate_limits import DEFAULTS, Quotas, quotas_from
@@ -77,6 +79,8 @@ class GatewaySettings(ProcessSettings):
         description="New orders are refused (503) while they would wait about this many seconds; off "
         "refuses none.",
     )
+
+    least_charges: LeastCharges = LEAST_CHARGES
 
     @field_validator("oidc_issuer")
     @classmethod

@@ -37,6 +37,8 @@ class RefusalCode(StrEnum):
     TOO_MANY_ITEMS = "too_many_items"
     TOO_HEAVY = "too_heavy"
     AMOUNT_TOO_LARGE = "amount_too_large"
+    AMOUNT_TOO_SMALL = "amount_too_small"
+    AMOUNT_NOT_CHARGEABLE = "amount_not_chargeable"
 
 
 class QuoteRefused(Exception):  # noqa: N818
@@ -85,6 +87,19 @@ class PriceRule:
 
 
 @dataclass(frozen=True, slots=True)
+class ChargeLimits:
+    """What the payment provider can charge in one currency, in minor units.
+
+    Args:
+        step: Every amount is a multiple of it.
+    """
+
+    least: int
+    greatest: int
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Prices:
     """The prices of an order's SKUs, read in one statement.
 
@@ -110,11 +125,16 @@ class PriceList(Protocol):
 
 
 async def quote_from(
-    price_list: PriceList, merchant: str, items: Sequence[Item], currency: str | None = None
+    price_list: PriceList,
+    charge_limits: Mapping[str, ChargeLimits],
+    merchant: str,
+    items: Sequence[Item],
+    currency: str | None = None,
 ) -> Quote:
     """Read the prices of the items and quote them.
 
     Args:
+        charge_limits: What the payment provider can charge, by currency.
         currency: Of the quote; None means the products' own currency.
 
     Raises:
@@ -123,7 +143,7 @@ async def quote_from(
     """
     prices = await price_list.prices(merchant, [item.sku for item in items])
     currency = currency_of(items, prices.products, currency)
-    return quote(items, prices.products, prices.rules.get(currency), currency)
+    return quote(items, prices.products, prices.rules.get(currency), currency, charge_limits.get(currency))
 
 
 def quote(
@@ -131,18 +151,19 @@ def quote(
     products: Mapping[str, Product],
     rule: PriceRule | None,
     currency: str | None = None,
+    limits: ChargeLimits | None = None,
 ) -> Quote:
-    """Price the items in `currency`, or in the products' own. `rule` is the one of the currency.
+    """Price the items in `currency`, or in the products' own. `rule` and `limits` are those of the currency.
 
     Raises:
-        QuoteRefused: they cannot be priced, or are too heavy.
+        QuoteRefused: they cannot be priced, are too heavy, or cost what cannot be charged.
     """
     currency = currency_of(items, products, currency)
     priced = [(item.quantity, products[item.sku], _price(products[item.sku], currency)) for item in items]
     _check_weight(sum(quantity * product.weight_grams for quantity, product, _ in priced))
     rule = rule or PriceRule()
     goods = sum(quantity * unit_amount for quantity, _, unit_amount in priced)
-    tax = _tax(goods + rule.shipping_amount, rule.tax_basis_points)
+    tax = _tax(goods + rule.shipping_amount, rule.tax_basis_points, limits.step if limits else 1)
     total = goods + rule.shipping_amount + tax
     if total > MAX_TOTAL or any(unit_amount > MAX_UNIT_AMOUNT for *_, unit_amount in priced):
         raise QuoteRefused(
@@ -151,6 +172,8 @@ def quote(
             f"{format_minor(MAX_UNIT_AMOUNT, currency)}, all of it {format_minor(MAX_TOTAL, currency)}); "
             "split it",
         )
+    if limits is not None:
+        _check_charge(total, currency, limits)
     return Quote(
         currency=currency,
         lines=tuple(_line(*line) for line in priced),
@@ -225,9 +248,32 @@ def _check_weight(grams: int) -> None:
         )
 
 
-def _tax(amount: int, basis_points: int) -> int:
-    """Round half up, in integers."""
-    return (amount * basis_points + 5_000) // 10_000
+def _check_charge(total: int, currency: str, limits: ChargeLimits) -> None:
+    """A total of nothing is not charged, so it is always allowed."""
+    price = format_minor(total, currency)
+    if total % limits.step:
+        raise QuoteRefused(
+            RefusalCode.AMOUNT_NOT_CHARGEABLE,
+            f"{price} cannot be charged: a total in {currency} has to be a multiple of "
+            f"{format_minor(limits.step, currency)}; ask the merchant to round the prices",
+        )
+    if 0 < total < limits.least:
+        raise QuoteRefused(
+            RefusalCode.AMOUNT_TOO_SMALL,
+            f"{price} is less than the {format_minor(limits.least, currency)} that can be charged at least; "
+            "order more",
+        )
+    if total > limits.greatest:
+        raise QuoteRefused(
+            RefusalCode.AMOUNT_TOO_LARGE,
+            f"{price} is more than the {format_minor(limits.greatest, currency)} that can be charged at "
+            "once; split it",
+        )
+
+
+def _tax(amount: int, basis_points: int, step: int) -> int:
+    """Round half up to a multiple of `step`, in integers."""
+    return (amount * basis_points + 5_000 * step) // (10_000 * step) * step
 
 
 def _price(product: Product, currency: str) -> int:

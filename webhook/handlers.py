@@ -3,7 +3,7 @@
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import kopf
@@ -15,7 +15,7 @@ from orderplane.adapters.telemetry.traces import current_traceparent
 from orderplane.crds.defaults import draw_shard
 from orderplane.crds.meta import GROUP, VERSION
 from orderplane.ledgers.errors import Transient
-from orderplane.ledgers.pricing import PriceList
+from orderplane.ledgers.pricing import ChargeLimits, PriceList
 from orderplane.webhook.review import Denied, MissingDefaults, review_order, review_reservation
 
 REVIEW_SECONDS = 3.0
@@ -34,7 +34,11 @@ log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer(__name__)
 
 
-def build_registry(price_list: PriceList, review_seconds: float = REVIEW_SECONDS) -> kopf.OperatorRegistry:
+def build_registry(
+    price_list: PriceList,
+    charge_limits: Mapping[str, ChargeLimits],
+    review_seconds: float = REVIEW_SECONDS,
+) -> kopf.OperatorRegistry:
     """The handlers; their ids are the paths in the webhook configuration."""
     registry = kopf.OperatorRegistry()
 
@@ -45,7 +49,7 @@ def build_registry(price_list: PriceList, review_seconds: float = REVIEW_SECONDS
         async def review() -> MissingDefaults:
             traceparent = current_traceparent()
             return await review_order(
-                namespace, body, price_list, shard=draw_shard(), traceparent=traceparent
+                namespace, body, price_list, charge_limits, shard=draw_shard(), traceparent=traceparent
             )
 
         _apply(await _run_review("Order", namespace, body, review, review_seconds), patch)

@@ -12,6 +12,7 @@ import kopf
 
 from orderplane.adapters.dependencies import api_server, postgres
 from orderplane.adapters.kubernetes.kopf_runner import run_kopf
+from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.adapters.process import Process, run_process
 from orderplane.ledgers.postgres.products import PostgresPriceList
 from orderplane.webhook.handlers import build_registry
@@ -50,7 +51,8 @@ async def serve(settings: WebhookSettings, process: Process) -> None:
         process.serving(
             lambda: server.is_serving, address=f"https://{settings.webhook_host}:{settings.webhook_port}"
         )
-        await run_kopf(process, build_registry(PostgresPriceList(pool)), _kopf_settings(server))
+        registry = build_registry(PostgresPriceList(pool), charge_limits(settings.least_charges))
+        await run_kopf(process, registry, _kopf_settings(server))
 
 
 def _kopf_settings(server: Server) -> kopf.OperatorSettings:

@@ -23,7 +23,7 @@ from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, SHARDS, TRACEPAREN
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Item, NewOrderSpec, Quote
 from orderplane.crds.reservation import ReservationSpec
-from orderplane.ledgers.pricing import PriceList, QuoteRefused, quote_from
+from orderplane.ledgers.pricing import ChargeLimits, PriceList, QuoteRefused, quote_from
 
 _ITEMS = TypeAdapter(tuple[Item, ...])
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -57,12 +57,19 @@ class MissingDefaults:
 
 
 async def review_order(
-    merchant: str, body: Mapping[str, Any], price_list: PriceList, *, shard: str, traceparent: str | None
+    merchant: str,
+    body: Mapping[str, Any],
+    price_list: PriceList,
+    charge_limits: Mapping[str, ChargeLimits],
+    *,
+    shard: str,
+    traceparent: str | None,
 ) -> MissingDefaults:
     """Add the quote and the defaults of an Order. If its quote has a currency only, that is the order's
     currency.
 
     Args:
+        charge_limits: What the payment provider can charge, by currency.
         shard: For an order without one.
         traceparent: For an order without one.
 
@@ -82,7 +89,8 @@ async def review_order(
     defaults = order_defaults(merchant, spec["customer"], _shard_of(metadata) or shard, traceparent)
     missing = _missing_defaults(metadata, defaults)
     try:
-        quote = await quote_from(price_list, merchant, _ITEMS.validate_python(spec["items"]), currency)
+        items = _ITEMS.validate_python(spec["items"])
+        quote = await quote_from(price_list, charge_limits, merchant, items, currency)
     except QuoteRefused as refusal:
         raise Denied(422, refusal.code, f"spec.items: {refusal.message}") from refusal
     if given is None or is_currency_only:

@@ -2,6 +2,8 @@
 
 from pydantic import Field, FilePath
 
+from orderplane.adapters.payments.settings import LeastCharges
+from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
 from orderplane.adapters.settings import Port, ProcessSettings
 
 
@@ -19,3 +21,4 @@ class WebhookSettings(ProcessSettings):
     )
     webhook_host: str = Field("127.0.0.1", description="Address to listen on.")
     webhook_port: Port = Field(9443, description="Port to listen on, HTTPS.")
+    least_charges: LeastCharges = LEAST_CHARGES

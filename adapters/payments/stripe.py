@@ -14,6 +14,7 @@ import stripe
 from stripe import StripeClient
 from stripe.params import RefundCreateParams
 
+from orderplane.adapters.payments.stripe_currencies import from_stripe, to_stripe
 from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
 from orderplane.controllers.payment.ports import Intent, IntentState, Refund
 from orderplane.crds.reasons import Reason
@@ -107,7 +108,7 @@ class StripeProvider:
     ) -> Intent:
         # Any: the SDK's type is of the newest API version, which has no `payment_method_types`.
         params: Any = {
-            "amount": amount,
+            "amount": _stripe_amount(amount, currency),
             "currency": currency.lower(),
             "payment_method": method,
             "payment_method_types": ["card"],
@@ -149,10 +150,10 @@ class StripeProvider:
             # https://docs.stripe.com/api/payment_intents/cancel
             return await self.get_intent(intent_id)
 
-    async def refund(self, intent_id: str, *, key: str, amount: int, reference: str) -> Refund:
+    async def refund(self, intent_id: str, *, key: str, amount: int, currency: str, reference: str) -> Refund:
         params: RefundCreateParams = {
             "payment_intent": intent_id,
-            "amount": amount,
+            "amount": _stripe_amount(amount, currency),
             "metadata": {"refund": reference},
         }
         return parse_refund(
@@ -224,12 +225,13 @@ def parse_intent(found: stripe.PaymentIntent) -> Intent:
         # "requires_payment_method" is the state of a new intent and also of one whose payment failed.
         state = IntentState.REFUSED if error else IntentState.UNCONFIRMED
     reason, message = _refusal(found.status, error) if state is IntentState.REFUSED else (None, None)
+    currency = found.currency.upper()
     return Intent(
         id=found.id,
         state=state,
-        amount=found.amount,
-        currency=found.currency.upper(),
-        received=found.amount_received or 0,
+        amount=from_stripe(found.amount, currency),
+        currency=currency,
+        received=from_stripe(found.amount_received or 0, currency),
         reference=_metadata(found, "order"),
         reason=reason,
         message=message,
@@ -238,13 +240,13 @@ def parse_intent(found: stripe.PaymentIntent) -> Intent:
 
 def parse_refund(found: stripe.Refund) -> Refund:
     """Read a Refund."""
-    intent = found.payment_intent
+    intent, currency = found.payment_intent, found.currency.upper()
     return Refund(
         id=found.id,
         intent_id=intent.id if isinstance(intent, stripe.PaymentIntent) else intent or "",
         state=_REFUND_STATES.get(found.status or "", ProviderRefundState.PENDING),
-        amount=found.amount,
-        currency=found.currency.upper(),
+        amount=from_stripe(found.amount, currency),
+        currency=currency,
         reference=_metadata(found, "refund"),
         # Only a failed refund has this field.
         reason=getattr(found, "failure_reason", None),
@@ -288,6 +290,13 @@ def classify_error(problem: Exception) -> Transient | Refused | None:
             return Unclear(Reason.PAYMENTS_UNCLEAR, "the payment provider's answer broke off")
         case _:
             return None
+
+
+def _stripe_amount(amount: int, currency: str) -> int:
+    try:
+        return to_stripe(amount, currency)
+    except ValueError as problem:
+        raise Refused(Reason.PAYMENT_REJECTED, f"The amount cannot be charged: {problem}.") from problem
 
 
 def _refusal(status: str, error: stripe.PaymentIntent.LastPaymentError | None) -> tuple[Reason, str]:

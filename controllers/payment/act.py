@@ -98,7 +98,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
             case RequestRefund():
                 turn.entry = await self._ledger.request_refund(merchant, uid)
             case SendRefund():
-                turn.entry = await self._send_refund(merchant, uid, step)
+                turn.entry = await self._send_refund(turn, step)
             case CheckRefund(refund):
                 found = await self._provider.get_refund(refund.provider_id or "")
                 turn.entry = await self._record_refund(merchant, uid, refund, found)
@@ -184,8 +184,9 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                     Reason.PAYMENT_PROCESSING, f"the payment is {state}; its cancellation waits for that"
                 )
 
-    async def _send_refund(self, merchant: str, uid: str, step: SendRefund) -> PaymentEntry:
-        refund = step.refund
+    async def _send_refund(self, turn: _Turn, step: SendRefund) -> PaymentEntry:
+        assert turn.entry is not None, "a refund is an entry's"
+        merchant, uid, refund = turn.merchant, turn.uid, step.refund
         found = await self._provider.find_refund(step.intent_id, refund.id)
         if found is None:
             if step.is_key_spent:
@@ -196,6 +197,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                     step.intent_id,
                     key=f"{refund.id}/{refund.attempt}",
                     amount=refund.amount,
+                    currency=turn.entry.currency,
                     reference=refund.id,
                 )
             except Refused as no:

@@ -83,7 +83,7 @@ class PaymentProvider(Protocol):
         """
         ...
 
-    async def refund(self, intent_id: str, *, key: str, amount: int, reference: str) -> Refund:
+    async def refund(self, intent_id: str, *, key: str, amount: int, currency: str, reference: str) -> Refund:
         """Give `amount` minor units back. `reference` is the ledger's id of this refund."""
         ...
 

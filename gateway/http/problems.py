@@ -79,6 +79,8 @@ _TYPES = (
     ProblemType("too_many_items", 422, "The order has too many items"),
     ProblemType("too_heavy", 422, "The order is too heavy to ship"),
     ProblemType("amount_too_large", 422, "The total exceeds the limit"),
+    ProblemType("amount_too_small", 422, "The total is less than can be charged"),
+    ProblemType("amount_not_chargeable", 422, "The total is no amount that can be charged"),
     ProblemType("rate_limited", 429, "Too many requests"),
     ProblemType("too_many_logins", 429, "Too many failed logins"),
     ProblemType("bad_request", 400, "The request is malformed"),

@@ -1,5 +1,6 @@
 """The body of a new order, and the manifest of the Order that it becomes."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -12,7 +13,7 @@ from orderplane.crds.money import format_minor
 from orderplane.crds.order import Item, NewAddress, OrderSpec, Quote
 from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.http.problems import Problem
-from orderplane.ledgers.pricing import PriceList, QuoteRefused, RefusalCode, quote_from
+from orderplane.ledgers.pricing import ChargeLimits, PriceList, QuoteRefused, RefusalCode, quote_from
 
 
 class ExpectedTotal(ApiModel):
@@ -133,15 +134,21 @@ IMMUTABLE_FIELDS = ("customer", "items", "quote", "address", "paymentMethod")
 _NOT_IN_SPEC = {"currency", "expected_total"}
 
 
-async def build_order(price_list: PriceList, merchant: str, name: str, request: OrderRequest) -> Manifest:
-    """Price an order and build its manifest.
+async def build_order(
+    price_list: PriceList,
+    charge_limits: Mapping[str, ChargeLimits],
+    merchant: str,
+    name: str,
+    request: OrderRequest,
+) -> Manifest:
+    """Price an order and build its manifest. `charge_limits` is what can be charged, by currency.
 
     Raises:
         Problem: `price_changed`, or one of the codes of `QuoteRefused`.
         Transient: the price list cannot be read.
     """
     try:
-        quote = await quote_from(price_list, merchant, request.items, request.currency)
+        quote = await quote_from(price_list, charge_limits, merchant, request.items, request.currency)
     except QuoteRefused as refusal:
         raise _refused(refusal, request) from refusal
     if request.expected_total is not None:

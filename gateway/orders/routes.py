@@ -72,6 +72,7 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
             *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "order_name_taken",
             "order_refused", "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency",
             "no_price_in_currency", "unsupported_currency", "too_many_items", "too_heavy", "amount_too_large",
+            "amount_too_small", "amount_not_chargeable",
         ),
     },
     openapi_extra=keyed_doc("OrderRequest"),
@@ -91,7 +92,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     async def admit_and_build() -> Manifest:
         # Only new orders are refused here: IdempotentCreate still resumes or replays a repeat.
         services.load_shedding.admit()
-        return await build_order(services.price_list, caller.merchant, name, order)
+        return await build_order(services.price_list, services.charge_limits, caller.merchant, name, order)
 
     outcome = await services.idempotent_create.execute(
         IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key)),

@@ -200,7 +200,9 @@ async def test_refusals_and_declines_never_open_the_breaker(payments, key):
     async with StripeProvider(key, payments.url, failure_threshold=2) as provider:
         for _ in range(6):
             with pytest.raises(Refused):
-                await provider.refund("pi_none", key=str(uuid.uuid4()), amount=1, reference="r")
+                await provider.refund(
+                    "pi_none", key=str(uuid.uuid4()), amount=1, currency="EUR", reference="r"
+                )
         assert breaker_state() == 0
         assert (await created(provider)).state is IntentState.UNCONFIRMED
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.crds.countries import COUNTRIES
 from orderplane.crds.order import Order
 from orderplane.crds.text import check_line, check_lines
@@ -43,7 +44,7 @@ def order_with(field: str, text: str) -> dict[str, Any]:
 
 async def by_webhook(spec: dict[str, Any]) -> None:
     body = {"metadata": {}, "spec": {**spec, "cancel": False}}
-    await review_order("demo", body, Shelf(), shard="5", traceparent=None)
+    await review_order("demo", body, Shelf(), charge_limits(), shard="5", traceparent=None)
 
 
 @passing

@@ -33,12 +33,16 @@ MERCHANT = "gateway-shop"
 SELLER = "u-seller"
 ISSUER = "http://gateway.test"
 EARL, MUG, OLD, YEN, HEAVY = "TEA-EARL", "MUG-BLUE", "TEA-OLD", "TEA-YEN", "ANVIL"
+FILS, SEN, GOLD = "TEA-FILS", "TEA-SEN", "TEA-GOLD"
 PRODUCTS = [
     (EARL, "EUR", 895, 120, True),
     (MUG, "EUR", 1490, 400, True),
     (OLD, "EUR", 100, 100, False),
     (YEN, "JPY", 900, 100, True),
     (HEAVY, "EUR", 100, 50_000, True),
+    (FILS, "KWD", 1_235, 100, True),
+    (SEN, "JPY", 49, 100, True),
+    (GOLD, "USD", 100_000_000, 100, True),
 ]
 
 

@@ -200,6 +200,6 @@ class OneRule:
 
 
 def test_the_rule_of_the_currency_is_taken() -> None:
-    assert asyncio.run(quote_from(OneRule(), "demo", items(TEA=1))).amounts.total == 750
-    assert asyncio.run(quote_from(OneRule(), "demo", items(DOLLAR=1))).amounts.total == 650
-    assert asyncio.run(quote_from(OneRule(), "demo", items(DOLLAR=1), "USD")).amounts.total == 650
+    assert asyncio.run(quote_from(OneRule(), {}, "demo", items(TEA=1))).amounts.total == 750
+    assert asyncio.run(quote_from(OneRule(), {}, "demo", items(DOLLAR=1))).amounts.total == 650
+    assert asyncio.run(quote_from(OneRule(), {}, "demo", items(DOLLAR=1), "USD")).amounts.total == 650

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
+from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
 from orderplane.adapters.settings import ProcessSettings, SettingsError, read_settings, variables_of
 from orderplane.crds.meta import Kind
 from orderplane.dev.settings_page import page
@@ -100,6 +101,15 @@ def test_settings_of_the_gateway() -> None:
     assert with_needed(GatewaySettings).rate_limits == DEFAULTS
 
 
+@pytest.mark.parametrize("settings_class", [GatewaySettings, WebhookSettings])
+def test_least_charges_are_set_for_some_currencies(
+    settings_class: type[GatewaySettings] | type[WebhookSettings],
+) -> None:
+    least = with_needed(settings_class, ORDERPLANE_LEAST_CHARGES="JPY=80, ISK=75").least_charges
+    assert (least["JPY"], least["ISK"], least["EUR"]) == (80, 75, 50)
+    assert with_needed(settings_class).least_charges == LEAST_CHARGES
+
+
 def test_tokens_may_come_from_outside() -> None:
     outside = {"ORDERPLANE_OIDC_ISSUER": "https://id.example", "ORDERPLANE_OIDC_ROLE_CLAIM": "groups"}
     settings = read(GatewaySettings, {**DSN, **outside})
@@ -144,6 +154,11 @@ def test_channels_of_the_notifier_are_offered_as_they_are_set() -> None:
         (GatewaySettings, "ORDERPLANE_TRUSTED_PROXIES", "10.0.0.0/8, everybody"),
         (GatewaySettings, "ORDERPLANE_RATE_LIMITS", "reads=many"),
         (GatewaySettings, "ORDERPLANE_REDIS_URL", "127.0.0.1:6379"),
+        *(
+            (each, "ORDERPLANE_LEAST_CHARGES", wrong)
+            for each in (GatewaySettings, WebhookSettings)
+            for wrong in ("EUR", "EUR=0", "EUR=0.50", "XYZ=50", "EUR=-1")
+        ),
         (GatewaySettings, "ORDERPLANE_SHED_AFTER_SECONDS", "0"),
         (GatewaySettings, "ORDERPLANE_SHED_AFTER_SECONDS", "soon"),
         (GatewaySettings, "ORDERPLANE_SHED_AFTER_SECONDS", "inf"),

@@ -60,6 +60,9 @@ async def _catalogue(plane: Plane, namespace: str) -> None:
                 (namespace, "MUG-STONEWARE-BLUE", "EUR", 1490, 400, True),
                 (namespace, "POSTCARD", "USD", 100, 5, True),
                 (namespace, "SOLD-OUT-FOREVER", "EUR", 100, 5, False),
+                (namespace, "TEA-FILS", "KWD", 1_235, 100, True),
+                (namespace, "TEA-SEN", "JPY", 49, 100, True),
+                (namespace, "TEA-GOLD", "USD", 100_000_000, 100, True),
             ],
         )
         await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", namespace)
@@ -215,6 +218,9 @@ async def test_the_right_quote_is_accepted_and_a_cheaper_one_refused(kubectl: Ku
         ({"spec__items": [{"sku": "POSTCARD", "quantity": 0}]}, "[0].quantity: input should be greater"),
         ({"spec__items": [{"sku": "POSTCARD", "quantity": -1}]}, "[0].quantity: input should be greater"),
         ({"spec__items": [{"sku": "POSTCARD", "quantity": 10**15}]}, "[0].quantity: input should be less"),
+        ({"spec__items": [{"sku": "TEA-FILS", "quantity": 1}]}, "has to be a multiple of 0.010 KWD"),
+        ({"spec__items": [{"sku": "TEA-SEN", "quantity": 1}]}, "less than the 50 JPY that can be charged"),
+        ({"spec__items": [{"sku": "TEA-GOLD", "quantity": 1}]}, "the 999999.99 USD that can be charged"),
         ({"spec__items": []}, "spec.items: "),
         ({"spec__items": None}, "spec.items: field required"),
         ({"spec__address": None}, "spec.address: field required"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.crds.defaults import customer_hash
 from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, TRACEPARENT_ANNOTATION
 from orderplane.ledgers.pricing import PriceRule, Prices, Product
@@ -44,7 +45,7 @@ class Shelf:
 
 async def review(spec: Any = None, **metadata: Any) -> MissingDefaults:
     body = {"metadata": metadata, "spec": {**SPEC, **(spec or {})}}
-    return await review_order("demo", body, Shelf(), shard="5", traceparent=TRACEPARENT)
+    return await review_order("demo", body, Shelf(), charge_limits(), shard="5", traceparent=TRACEPARENT)
 
 
 async def test_an_order_is_quoted_and_preset() -> None:
@@ -173,7 +174,7 @@ async def test_refusals_do_not_repeat_what_was_given(spec: dict[str, Any], secre
 @pytest.mark.parametrize("body", [{}, {"spec": None}, {"spec": "x"}, {"spec": []}])
 async def test_no_spec_at_all(body: dict[str, Any]) -> None:
     with pytest.raises(Denied, match=r"spec\.customer: field required"):
-        await review_order("demo", body, Shelf(), shard="5", traceparent=None)
+        await review_order("demo", body, Shelf(), charge_limits(), shard="5", traceparent=None)
 
 
 async def test_a_wrong_order_has_a_message_of_bearable_length() -> None:

@@ -1,7 +1,6 @@
 """The routes of the payment sandbox."""
 
 import asyncio
-import re
 import secrets
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from aiohttp import web
 
 from orderplane.dev.sandbox.exchange import NO_REPLY, Exchange, Handler, Operation, Perform, Reply, Surface
 from orderplane.dev.sandbox.payments import intents
+from orderplane.dev.sandbox.payments.currencies import AmountRefusal, refuse_charge, refuse_fraction
 from orderplane.dev.sandbox.payments.idempotency import IdempotencyKeys
 from orderplane.dev.sandbox.payments.intents import (
     METHODS,
@@ -32,9 +32,6 @@ from orderplane.dev.sandbox.payments.wire import (
     refund_document,
 )
 from orderplane.dev.sandbox.store import Store
-
-_CURRENCY = re.compile(r"[a-z]{3}\Z")
-_MAX_AMOUNT = 999_999_999_999
 
 
 class Payments:
@@ -72,10 +69,7 @@ class Payments:
         amount, currency = form.whole("amount"), form.required("currency").lower()
         if amount is None:
             form.required("amount")
-        if not 1 <= (amount or 0) <= _MAX_AMOUNT:
-            raise Refusal(400, "Invalid amount.", code="amount_too_small", param="amount", is_replayed=False)
-        if not _CURRENCY.match(currency):
-            raise Refusal(400, f"Invalid currency: {currency}.", param="currency", is_replayed=False)
+        _refuse(refuse_charge(amount or 0, currency))
         method = form.required("payment_method")
         metadata = form.group("metadata")
         if _method(method).fault is Fault.ERROR_ON_CREATE and self._fails_first_time(
@@ -122,6 +116,9 @@ class Payments:
         """POST /v1/refunds"""
         form = Form(body.decode())
         intent = self._intent(form.required("payment_intent"))
+        amount = form.whole("amount")
+        if amount is not None:
+            _refuse(refuse_fraction(amount, intent.currency))
         earlier = self._refunds_of.setdefault(intent.id, [])
         now = time.time()
         try:
@@ -130,7 +127,7 @@ class Payments:
                 intent,
                 _method(intent.method),
                 earlier,
-                amount=form.whole("amount"),
+                amount=amount,
                 metadata=form.group("metadata"),
                 now=now,
             )
@@ -223,6 +220,11 @@ def build(key: str, store: Store, *, slow_seconds: float, key_ttl_seconds: float
     exchange.add_control(app)
     app.router.add_post("/_sandbox/prune", exchange.control(payments.prune))
     return Surface(app, exchange)
+
+
+def _refuse(refusal: AmountRefusal | None) -> None:
+    if refusal is not None:
+        raise Refusal(400, refusal.message, code=refusal.code, param=refusal.param, is_replayed=False)
 
 
 def _answer(document: object) -> Reply:

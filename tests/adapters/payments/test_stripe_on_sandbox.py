@@ -5,17 +5,19 @@ import uuid
 
 import pytest
 
+from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.controllers.payment.ports import IntentState
+from orderplane.crds.money import EXPONENTS
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.payments import ProviderRefundState
 
 
-async def created(provider, method="pm_card_visa", *, amount=1999, order=None, key=None):
+async def created(provider, method="pm_card_visa", *, amount=1999, currency="EUR", order=None, key=None):
     order = order or str(uuid.uuid4())
     return await provider.create_intent(
         key=key or f"{order}/create/1",
         amount=amount,
-        currency="EUR",
+        currency=currency,
         method=method,
         merchant="shop",
         reference=order,
@@ -147,7 +149,7 @@ async def test_the_same_key_with_another_amount_is_refused(provider):
     first = await created(provider, order=order)
     assert await created(provider, order=order) == first
     with pytest.raises(Refused):
-        await created(provider, order=order, amount=5)
+        await created(provider, order=order, amount=55)
 
 
 async def test_cancel_tells_how_the_intent_ends_and_can_be_repeated(provider):
@@ -165,7 +167,9 @@ async def refunded(provider, method, *, amount=1999):
     intent = await created(provider, method)
     await provider.confirm(intent.id, key=fresh())
     reference = str(uuid.uuid4())
-    refund = await provider.refund(intent.id, key=f"{reference}/1", amount=amount, reference=reference)
+    refund = await provider.refund(
+        intent.id, key=f"{reference}/1", amount=amount, currency="EUR", reference=reference
+    )
     return intent, reference, refund
 
 
@@ -176,7 +180,12 @@ async def test_a_refund_gives_back_at_once(provider):
     assert await provider.get_refund(refund.id) == refund
     assert await provider.find_refund(intent.id, reference) == refund
     assert await provider.find_refund(intent.id, "another") is None
-    assert await provider.refund(intent.id, key=f"{reference}/1", amount=1999, reference=reference) == refund
+    assert (
+        await provider.refund(
+            intent.id, key=f"{reference}/1", amount=1999, currency="EUR", reference=reference
+        )
+        == refund
+    )
 
 
 async def test_a_refund_may_be_pending_first(provider, eventually):
@@ -191,29 +200,66 @@ async def test_a_refund_may_fail_and_leaves_its_amount_for_another(provider, eve
     intent, reference, refund = await refunded(provider, "pm_sandbox_refundFails")
     assert refund.state is ProviderRefundState.PENDING
     with pytest.raises(Refused):
-        await provider.refund(intent.id, key=f"{reference}/2", amount=1, reference=reference)
+        await provider.refund(intent.id, key=f"{reference}/2", amount=1, currency="EUR", reference=reference)
     failed = await eventually(
         lambda: provider.get_refund(refund.id), lambda r: r.state is not ProviderRefundState.PENDING
     )
     assert failed.state is ProviderRefundState.FAILED
     assert failed.reason
     assert await provider.find_refund(intent.id, reference) is None
-    again = await provider.refund(intent.id, key=f"{reference}/3", amount=1999, reference=reference)
+    again = await provider.refund(
+        intent.id, key=f"{reference}/3", amount=1999, currency="EUR", reference=reference
+    )
     assert again.id != refund.id
 
 
 async def test_no_more_is_refunded_than_was_taken(provider):
     intent, _, _ = await refunded(provider, "pm_card_visa", amount=1000)
     with pytest.raises(Refused):
-        await provider.refund(intent.id, key=str(uuid.uuid4()), amount=1000, reference="more")
-    rest = await provider.refund(intent.id, key=str(uuid.uuid4()), amount=999, reference="rest")
+        await provider.refund(intent.id, key=str(uuid.uuid4()), amount=1000, currency="EUR", reference="more")
+    rest = await provider.refund(
+        intent.id, key=str(uuid.uuid4()), amount=999, currency="EUR", reference="rest"
+    )
     assert rest.state is ProviderRefundState.SUCCEEDED
+
+
+@pytest.mark.parametrize("currency", sorted(EXPONENTS))
+async def test_the_least_and_the_greatest_charge_come_back_as_they_were_sent(provider, currency):
+    limits = charge_limits()[currency]
+    for amount in (limits.least, limits.greatest):
+        intent = await created(provider, amount=amount, currency=currency)
+        assert (intent.amount, intent.currency) == (amount, currency)
+        taken = await provider.confirm(intent.id, key=fresh())
+        assert taken.received == amount
+        part = limits.least - limits.step if amount == limits.least > limits.step else limits.step
+        refund = await provider.refund(
+            intent.id, key=fresh(), amount=part, currency=currency, reference="part"
+        )
+        assert (refund.amount, refund.currency) == (part, currency)
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "sent"), [("ISK", 1990, 199_000), ("UGX", 5000, 500_000), ("JPY", 900, 900)]
+)
+async def test_an_amount_travels_as_the_provider_counts_it(provider, payments, currency, amount, sent):
+    intent = await created(provider, amount=amount, currency=currency)
+    _, document, _ = await payments.call("GET", f"/v1/payment_intents/{intent.id}")
+    assert document["amount"] == sent
+
+
+async def test_a_fraction_that_the_provider_cannot_take_is_refused_before_it_is_sent(provider):
+    with pytest.raises(Refused, match="multiples of 10"):
+        await created(provider, amount=1235, currency="KWD")
+    intent = await created(provider, amount=1230, currency="KWD")
+    await provider.confirm(intent.id, key=fresh())
+    with pytest.raises(Refused, match="multiples of 10"):
+        await provider.refund(intent.id, key=fresh(), amount=1225, currency="KWD", reference="part")
 
 
 async def test_nothing_is_refunded_that_was_not_taken(provider):
     intent = await created(provider)
     with pytest.raises(Refused):
-        await provider.refund(intent.id, key=str(uuid.uuid4()), amount=1, reference="early")
+        await provider.refund(intent.id, key=str(uuid.uuid4()), amount=1, currency="EUR", reference="early")
 
 
 async def test_lists_are_complete_over_several_pages(provider):

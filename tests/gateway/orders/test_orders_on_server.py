@@ -13,7 +13,22 @@ from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, K
 from orderplane.gateway.http.cursors import read_cursor, write_cursor
 from orderplane.gateway.idempotency import order_name
 
-from ..conftest import EARL, HEAVY, MERCHANT, MUG, OLD, SELLER, YEN, Behind, Gateway, new_key, order_of
+from ..conftest import (
+    EARL,
+    FILS,
+    GOLD,
+    HEAVY,
+    MERCHANT,
+    MUG,
+    OLD,
+    SELLER,
+    SEN,
+    YEN,
+    Behind,
+    Gateway,
+    new_key,
+    order_of,
+)
 from ..documented import DOCUMENT, check
 
 pytestmark = pytest.mark.integration
@@ -220,11 +235,11 @@ async def test_a_cancel_that_comes_too_late(
 
 async def test_products_are_listed_with_prices_and_what_is_left(gateway: Gateway) -> None:
     path = "/api/products"
-    first = check(await gateway.http.get(path, params={"limit": 2}), path)
-    second = check(await gateway.http.get(path, params={"limit": 2, "cursor": first["next"]}), path)
+    first = check(await gateway.http.get(path, params={"limit": 4}), path)
+    second = check(await gateway.http.get(path, params={"limit": 4, "cursor": first["next"]}), path)
     assert second["next"] is None
     products = {product["sku"]: product for product in first["items"] + second["items"]}
-    assert list(products) == sorted([EARL, MUG, YEN, HEAVY])
+    assert list(products) == sorted([EARL, MUG, YEN, HEAVY, FILS, SEN, GOLD])
     assert products[EARL]["available"] == 7
     assert products[MUG]["available"] == 0
     assert products[EARL]["price"] == {"amount": 895, "currency": "EUR", "formatted": "8.95 EUR"}
@@ -273,6 +288,9 @@ BAD = {
     "too heavy": (items((HEAVY, 100)), 422, "too_heavy", None),
     "twice": (items((EARL, 1), (EARL, 1)), 422, "duplicate_sku", "#/items/1/sku"),
     "mixed currency": (items((EARL, 1), (YEN, 1)), 422, "mixed_currency", None),
+    "a fraction": (items((FILS, 1)), 422, "amount_not_chargeable", None),
+    "too cheap": (items((SEN, 1)), 422, "amount_too_small", None),
+    "too dear": (items((GOLD, 1)), 422, "amount_too_large", None),
     "empty": (items(), 422, "validation_failed", "#/items"),
     "own price": (items((EARL, 1), unitAmount=1), 422, "validation_failed", "#/items/0/unitAmount"),
     "card number": (order_of(paymentMethod="4242424242424242"), 422, "validation_failed", "#/paymentMethod"),

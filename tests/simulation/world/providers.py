@@ -124,7 +124,7 @@ class PaymentProvider:
 
         return await self._manners.call("cancel intent", effect)  # type: ignore[no-any-return]
 
-    async def refund(self, intent_id: str, *, key: str, amount: int, reference: str) -> Refund:
+    async def refund(self, intent_id: str, *, key: str, amount: int, currency: str, reference: str) -> Refund:
         def effect() -> Refund:
             intent = self.intents_by_id[intent_id]
             back = sum(
