@@ -34,7 +34,9 @@ STATEMENTS: Mapping[str, str] = {
     "idempotency": "SELECT merchant, kind, name, status FROM idempotency",
     "notifications": "SELECT merchant, event_id, channel, order_uid, seq, type, customer, state, reason, "
     "unknown_attempts, is_forced, ended_at FROM notifications",
-    "users": "SELECT merchant, id, preferences, updated_at, deleted_at FROM users",
+    "users": "SELECT merchant, id, preferences, email_confirmed_at IS NOT NULL AS is_email_confirmed, "
+    "phone IS NOT NULL AS has_phone, updated_at, deleted_at FROM users",
+    "account_messages": "SELECT id, channel, kind, state, unknown_attempts FROM account_messages",
 }
 
 

@@ -152,8 +152,20 @@ class UserRow(TypedDict):
     merchant: str
     id: str
     preferences: dict[str, bool]
+    is_email_confirmed: bool
+    has_phone: bool
     updated_at: datetime
     deleted_at: datetime | None
+
+
+class AccountMessageRow(TypedDict):
+    """Of a row of `account_messages`, nothing that identifies a person."""
+
+    id: UUID
+    channel: str
+    kind: str
+    state: str
+    unknown_attempts: int
 
 
 class Tables(TypedDict):
@@ -171,6 +183,7 @@ class Tables(TypedDict):
     idempotency: Sequence[IdempotencyRow]
     notifications: Sequence[NotificationRow]
     users: Sequence[UserRow]
+    account_messages: Sequence[AccountMessageRow]
 
 
 @dataclass(frozen=True, slots=True)

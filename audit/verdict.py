@@ -42,6 +42,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     events.first_messages_are_in_order,
     notifications.every_due_message_has_a_row,
     notifications.nothing_wanted_is_withheld,
+    notifications.nothing_goes_to_an_unconfirmed_address,
     notifications.messages_go_out_once,
     notifications.messages_keep_their_order,
 )

@@ -1,5 +1,6 @@
 """`orderplane users`, `clients` and `keys`: accounts of a merchant, and the keys that sign access tokens."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, fail, need, run
+from orderplane.gateway.identity.confirmations import Confirmations
+from orderplane.gateway.identity.email_address import needs_smtputf8
 from orderplane.gateway.identity.grants import new_secret
 from orderplane.gateway.identity.keyring import new_key
 from orderplane.gateway.identity.passwords import Passwords
@@ -40,6 +43,13 @@ def add_user(
     role: Annotated[Role, typer.Option(help="customer, merchant or admin.")] = Role.MERCHANT,
     merchant: MerchantOption = "demo",
     name: Annotated[str, typer.Option(help="The name of the user.")] = "",
+    is_confirmed: Annotated[
+        bool,
+        typer.Option(
+            "--confirmed",
+            help="The address is known to be the user's. Otherwise a mail asks them to confirm it.",
+        ),
+    ] = False,
 ) -> None:
     """Create an account. The password is asked for, or read as one line from standard input.
 
@@ -47,7 +57,7 @@ def add_user(
 
         orderplane users add ada@example.org --role admin --merchant demo
 
-        printf '%s' "$PASSWORD" | orderplane users add ada@example.org
+        printf '%s' "$PASSWORD" | orderplane users add ada@example.org --role customer --confirmed
     """
     if role is Role.SERVICE:
         fail("A service is a client: orderplane clients add NAME", code=2)
@@ -57,10 +67,16 @@ def add_user(
         if is_asked
         else sys.stdin.readline().rstrip("\n")
     )
-    _check(Email, email, "the address")
+    email = _check(Email, email, "the address")
+    if needs_smtputf8(email) and os.environ.get("ORDERPLANE_MAIL_SMTPUTF8", "").lower() not in ("1", "true"):
+        fail(
+            "No mail can be sent to letters beyond ASCII before the @. Give another address, or set "
+            "ORDERPLANE_MAIL_SMTPUTF8=true if the mail server takes them.",
+            code=2,
+        )
     _check(Password, password, "the password")
     _check(Merchant, merchant, "the merchant")
-    user_id = run(_add_user(email, password, role, merchant, name))
+    user_id = run(_add_user(email, password, role, merchant, name, is_confirmed=is_confirmed))
     console.print(f"{role.value} {user_id} of {merchant} can log in.")
 
 
@@ -79,14 +95,18 @@ def add_client(
     console.print(f"client_id      {client_id}\nclient_secret  {secret}", soft_wrap=True)
 
 
-async def _add_user(email: str, password: str, role: Role, merchant: str, name: str) -> str:
+async def _add_user(
+    email: str, password: str, role: Role, merchant: str, name: str, *, is_confirmed: bool
+) -> str:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
         async with Passwords() as passwords:
             person = await UserStore(pool).add(
                 merchant, new_user_id(), email=email, password_hash=await passwords.hash(password),
-                role=role.value, name=name,
+                role=role.value, name=name, is_confirmed=is_confirmed,
             )  # fmt: skip
+        if not is_confirmed:
+            await Confirmations(pool).propose_email(merchant, person.id, email)
     except EmailTaken:
         fail(f"A user of {merchant} has this address already. Nothing was changed.")
     finally:
@@ -104,11 +124,13 @@ async def _add_client(name: str, merchant: str) -> tuple[str, str]:
     return client_id, secret
 
 
-def _check(kind: Any, value: str, what: str) -> None:
+def _check(kind: Any, value: str, what: str) -> str:
+    """The value in the form that is stored."""
     try:
-        TypeAdapter(kind).validate_python(value)
+        checked: str = TypeAdapter(kind).validate_python(value)
     except ValidationError as problem:
         fail(f"Wrong: {what}. {problem.errors()[0]['msg']}.", code=2)
+    return checked
 
 
 @keys.callback()

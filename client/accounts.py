@@ -213,13 +213,87 @@ def _authorized(token: str, request: Request) -> Request:
 async def register(
     transport: Transport, *, email: str, password: str, name: str = "", phone: str | None = None
 ) -> None:
-    """Create a customer's account. If the address has one, nothing changes, and the answer is the same.
+    """Ask for a customer's account, which is made once its address is confirmed (`confirm_registration`).
+
+    If the address has an account, nothing changes, and the answer is the same.
 
     Raises:
         ApiProblem: `validation_failed`.
     """
     account = {"email": email, "password": password, "name": name} | ({"phone": phone} if phone else {})
     await transport.send(Request("POST", "/api/auth/register", json=account, is_idempotent=True))
+
+
+async def confirm_registration(transport: Transport, *, token: str, password: str) -> None:
+    """Create the account of a registration, by the token in the mail and the password of the registration.
+
+    Raises:
+        ApiProblem: `invalid_confirmation`, `wrong_password`.
+    """
+    body = {"token": token, "password": password}
+    await transport.send(Request("POST", "/api/auth/register/confirm", json=body))
+
+
+async def request_password_reset(transport: Transport, *, email: str) -> None:
+    """Have a link sent to an address, if it has an account. The answer is the same if it has none.
+
+    Raises:
+        ApiProblem: `validation_failed`, `rate_limited`.
+    """
+    await transport.send(Request("POST", "/api/auth/password-reset", json={"email": email}))
+
+
+async def reset_password(transport: Transport, *, token: str, new_password: str) -> None:
+    """Set a new password, by the token in the mail. All logins end.
+
+    Raises:
+        ApiProblem: `invalid_confirmation`.
+    """
+    body = {"token": token, "newPassword": new_password}
+    await transport.send(Request("POST", "/api/auth/password-reset/confirm", json=body))
+
+
+async def change_email(caller: Caller, *, email: str, current_password: str) -> None:
+    """Have a link sent to a new address, which takes the place of the present one once it is confirmed.
+
+    Raises:
+        ApiProblem: `wrong_password`, `too_many_logins`, `rate_limited`.
+    """
+    body = {"email": email, "currentPassword": current_password}
+    await caller.send(Request("PUT", "/api/users/me/email", json=body))
+
+
+async def confirm_email(caller: Caller, *, token: str) -> None:
+    """Confirm an address, by the token in the mail.
+
+    Raises:
+        ApiProblem: `invalid_confirmation`.
+    """
+    await caller.send(Request("POST", "/api/users/me/email/confirm", json={"token": token}))
+
+
+async def change_phone(caller: Caller, phone: str | None) -> Profile:
+    """Have a code sent to a new number, or remove the present one.
+
+    Raises:
+        ApiProblem: `rate_limited`.
+    """
+    request = Request("PATCH", "/api/users/me", json={"phone": phone})
+    return cast("Profile", (await caller.send(request)).document)
+
+
+async def confirm_phone(caller: Caller, *, code: str) -> None:
+    """Confirm a number, by the code in the newest SMS.
+
+    Raises:
+        ApiProblem: `invalid_confirmation`.
+    """
+    await caller.send(Request("POST", "/api/users/me/phone/confirm", json={"code": code}))
+
+
+async def end_logins(caller: Caller) -> None:
+    """Log out everywhere, here too."""
+    await caller.send(Request("DELETE", "/api/users/me/logins"))
 
 
 async def get_profile(caller: Caller) -> Profile:

@@ -7,7 +7,7 @@ from orderplane.gateway.http.client_address import Networks
 from orderplane.gateway.http.exception_handlers import add_handlers
 from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
 from orderplane.gateway.http.telemetry import TelemetryMiddleware
-from orderplane.gateway.identity import auth_routes, user_routes
+from orderplane.gateway.identity import auth_routes, confirmation_routes, user_routes
 from orderplane.gateway.inventory import reservation_routes, stock_routes
 from orderplane.gateway.orders import routes as order_routes
 from orderplane.gateway.products import routes as product_routes
@@ -33,7 +33,10 @@ def create_app(
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.services = services
-    for routes in (order_routes, product_routes, stock_routes, reservation_routes, auth_routes, user_routes):
+    for routes in (
+        order_routes, product_routes, stock_routes, reservation_routes, auth_routes, confirmation_routes,
+        user_routes,
+    ):  # fmt: skip
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     add_handlers(app)

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
 import uvicorn
 
@@ -12,6 +12,7 @@ from orderplane.gateway.app import create_app
 from orderplane.gateway.background import running
 from orderplane.gateway.http.request_limits import HeaderTimeoutProtocol
 from orderplane.gateway.idempotency import delete_expired_keys
+from orderplane.gateway.identity.account_messages import purge_account_messages
 from orderplane.gateway.services import open_services
 from orderplane.gateway.settings import GatewaySettings
 
@@ -38,7 +39,12 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
         open_services(settings, process) as services,
         running("purge-idempotency", delete_expired_keys(services.idempotency)),
         running("watch-backlog", services.load_shedding.watch()),
+        AsyncExitStack() as stack,
     ):
+        if services.identity is not None:
+            await stack.enter_async_context(
+                running("purge-account-messages", purge_account_messages(services.identity.messages))
+            )
         server = Server(
             uvicorn.Config(
                 create_app(

@@ -12,7 +12,13 @@ from pydantic import TypeAdapter
 
 from orderplane.gateway.http.problems import PROBLEM_TYPES, ProblemView
 from orderplane.gateway.identity.requests import (
+    ConfirmEmailRequest,
+    ConfirmPhoneRequest,
+    ConfirmRegistrationRequest,
+    EmailRequest,
+    NewPasswordRequest,
     PasswordRequest,
+    PasswordResetRequest,
     ProfileRequest,
     RegisterRequest,
     UserRequest,
@@ -46,6 +52,8 @@ ABOUT: dict[str, Any] = {
 
 _BODIES = (
     OrderRequest, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
+    ConfirmRegistrationRequest, PasswordResetRequest, NewPasswordRequest, EmailRequest, ConfirmEmailRequest,
+    ConfirmPhoneRequest,
     ProductRequest, DetailsRequest,
     ReserveRequest, ReleaseRequest, AdjustmentRequest, RecountRequest,
 )  # fmt: skip

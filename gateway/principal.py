@@ -53,17 +53,25 @@ class Principal:
     Args:
         merchant: The namespace that the token is valid for.
         name: The id of the user or client. Idempotency keys are separate for each.
+        login: The id of the login that the token comes from; a service has none.
+        logged_in_at: Unix time at which the password of that login was checked.
     """
 
     merchant: str
     name: str
     role: Role = Role.CUSTOMER
     scopes: frozenset[Scope] = field(default=_CUSTOMER)
+    login: str | None = None
+    logged_in_at: float | None = None
 
     @property
     def customer(self) -> str | None:
         """The customer whose orders the caller is limited to; None if not limited."""
         return self.name if self.role is Role.CUSTOMER else None
+
+
+RECENT_LOGIN_SECONDS = 600
+"""How old a login may be for what cannot be undone: an access token that was stolen later is not enough."""
 
 
 class TokenRefused(Exception):  # noqa: N818
@@ -129,5 +137,26 @@ def check_scopes(caller: Principal, *scopes: Scope) -> None:
         raise Problem(
             "insufficient_scope",
             f"The token lacks {', '.join(missing)}.",
+            headers={"WWW-Authenticate": challenge},
+        )
+
+
+def check_recent_login(caller: Principal, unix_time: float) -> None:
+    """Require that the caller's password was checked within `RECENT_LOGIN_SECONDS`.
+
+    Source of the challenge: RFC 9470, section 3.
+
+    Raises:
+        Problem: `login_too_old`.
+    """
+    if caller.logged_in_at is None or unix_time - caller.logged_in_at > RECENT_LOGIN_SECONDS:
+        challenge = (
+            'Bearer realm="orderplane", error="insufficient_user_authentication", '
+            f'max_age="{RECENT_LOGIN_SECONDS}"'
+        )
+        raise Problem(
+            "login_too_old",
+            "This cannot be undone. Log in with the password again, and repeat it within "
+            f"{RECENT_LOGIN_SECONDS // 60} minutes.",
             headers={"WWW-Authenticate": challenge},
         )

@@ -16,10 +16,15 @@ from orderplane.adapters.process import Process
 from orderplane.adapters.settings import SettingsError
 from orderplane.gateway.background import running
 from orderplane.gateway.idempotent_create import IdempotentCreate
+from orderplane.gateway.identity.account_changes import listen_for_changes
+from orderplane.gateway.identity.account_messages import AccountMessages
 from orderplane.gateway.identity.authentication import AccountCache, OwnTokens
-from orderplane.gateway.identity.grants import AccountServices, Grants, LoginThrottle
+from orderplane.gateway.identity.confirmations import Confirmations
+from orderplane.gateway.identity.grants import AccountServices, Grants
 from orderplane.gateway.identity.keyring import KeyRing, SigningKeysMissing
 from orderplane.gateway.identity.login_store import LoginStore
+from orderplane.gateway.identity.login_throttle import KnownAddresses, LoginThrottle
+from orderplane.gateway.identity.message_limits import MessageLimits
 from orderplane.gateway.identity.oidc import OidcIssuer, OidcTokens
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import TokenRules
@@ -115,11 +120,17 @@ async def _identities(
     except SigningKeysMissing as error:
         raise SettingsError(f"ORDERPLANE_SIGNING_KEYS: {error}") from error
     rules = TokenRules(settings.own_issuer, settings.audience)
-    users, logins, throttle = UserStore(pool), LoginStore(pool), LoginThrottle(counters)
+    users, logins, throttle = UserStore(pool), LoginStore(pool), LoginThrottle(counters, KnownAddresses(pool))
+    accounts = AccountCache(users)
     passwords = await stack.enter_async_context(Passwords())
     identity = AccountServices(
         merchant=settings.merchant,
         trusted_proxies=settings.trusted_proxies,
+        takes_smtputf8=settings.mail_smtputf8,
+        accounts=accounts,
+        messages=AccountMessages(pool),
+        message_limits=MessageLimits(counters if settings.rate_limits else None),
+        confirmations=Confirmations(pool),
         users=users,
         logins=logins,
         passwords=passwords,
@@ -127,9 +138,10 @@ async def _identities(
         throttle=throttle,
         grants=Grants(users, logins, passwords, throttle, ring, rules),
     )
-    account_cache = AccountCache(users)
-    await stack.enter_async_context(running("watch-accounts", account_cache.watch()))
-    return OwnTokens(ring, rules, account_cache), identity
+    dsn = settings.postgres_dsn.get_secret_value()
+    await stack.enter_async_context(running("listen-accounts", listen_for_changes(dsn, accounts.forget)))
+    await stack.enter_async_context(running("watch-accounts", accounts.watch()))
+    return OwnTokens(ring, rules, accounts), identity
 
 
 async def services(request: Request) -> Services:

@@ -57,6 +57,12 @@ class GatewaySettings(ProcessSettings):
     )
     oidc_merchant_claim: str = Field("merchant", description="Claim with the caller's merchant.")
     oidc_role_claim: str = Field("role", description="Claim with the caller's role.")
+    mail_smtputf8: bool = Field(
+        False,
+        description="Whether the notifier's mail server takes addresses with letters beyond ASCII before the "
+        "@ (SMTPUTF8, RFC 6531). If not, they are refused at registration. Letters beyond ASCII after the @ "
+        "can always be sent to.",
+    )
     trusted_proxies: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = Field(
         (),
         description="Networks whose X-Forwarded-For is believed, such as 10.0.0.0/8, 192.0.2.7.",

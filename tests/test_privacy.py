@@ -20,7 +20,7 @@ from orderplane.dev.demo.mix import Case, Story, mix
 from orderplane.dev.demo.products import MERCHANT, seed
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.localplane.plane import Plane
-from orderplane.ledgers.postgres.session import session
+from orderplane.ledgers.postgres.session import Pool, session
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
 
@@ -48,10 +48,10 @@ def leaks(text: str) -> list[str]:
     return [planted for planted in PLANTED if planted in text]
 
 
-async def refused(plane: Plane, body: Json) -> str:
+async def refused(plane: Plane, pool: Pool, body: Json) -> str:
     """What the gateway answers to an order that it does not take."""
     async with connect(plane.url("gateway")) as transport:
-        (customer,) = await arrive(transport, 1)
+        (customer,) = await arrive(transport, pool, 1)
         with pytest.raises(ApiProblem) as refusal:
             await customer.client(transport).orders.create(body, key=secrets.token_hex(16))
     assert 400 <= refusal.value.status < 500
@@ -86,9 +86,11 @@ async def test_nobody_tells_who_the_customer_is(running: Plane) -> None:
 
         # A card number in place of a token is refused without being heard again.
         for method in (CARD, f"pm_{CARD}"):
-            assert leaks(await refused(running, cases[0].body | {"paymentMethod": method})) == []
+            assert (
+                leaks(await refused(running, backends.pool, cases[0].body | {"paymentMethod": method})) == []
+            )
         wrong = cases[0].body | {"items": [{"sku": "NO-SUCH-THING", "quantity": 1}]}
-        assert leaks(await refused(running, wrong)) == []
+        assert leaks(await refused(running, backends.pool, wrong)) == []
 
         # The search can find something: the Orders themselves do have it.
         orders = await backends.api.list_page(Kind.ORDER, MERCHANT)

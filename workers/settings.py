@@ -1,5 +1,6 @@
 """Settings of the workers, which share the history in PostgreSQL and Kafka."""
 
+from email.utils import parseaddr
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -27,7 +28,7 @@ class RelaySettings(WorkerSettings):
 
 
 class NotifierSettings(WorkerSettings):
-    """The notifier: sends customers mail and SMS about their orders.
+    """The notifier: sends customers mail and SMS about their orders and accounts.
 
     A channel whose provider is not set is not offered.
     """
@@ -49,6 +50,12 @@ class NotifierSettings(WorkerSettings):
         validate_default=True,
         description="Number or name that SMS come from; required with an account.",
     )
+    account_url: HttpUrl | None = Field(
+        None,
+        description="Page of the shop that links in mails about accounts open; {merchant} in it stands for "
+        "the merchant. It gets the token as #confirm-registration=TOKEN, #confirm-email=TOKEN or "
+        "#reset-password=TOKEN. Without a page, the mails have the token to be copied.",
+    )
     notifier_lease_seconds: int = Field(
         30,
         ge=1,
@@ -66,4 +73,6 @@ class NotifierSettings(WorkerSettings):
         channel = {"mail_from": "smtp_url", "sms_from": "sms_key"}[str(info.field_name)]
         if info.data.get(channel) and not sender:
             raise ValueError(f"set the sender, because ORDERPLANE_{channel.upper()} is set")
+        if info.field_name == "mail_from" and not parseaddr(sender or "")[1].isascii():
+            raise ValueError("give the address in ASCII, its domain in A-labels (xn--)")
         return sender

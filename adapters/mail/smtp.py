@@ -66,10 +66,11 @@ class SmtpServer:
         await self._calls.once("send", lambda: self._deliver(mail), message=mail["Message-ID"])
 
     async def _deliver(self, mail: EmailMessage) -> None:
-        content = mail.as_bytes()
-        connection = await self._begin_transaction(parseaddr(mail["From"])[1])
+        content, recipient = mail.as_bytes(), mail["To"].addresses[0].addr_spec
+        needs_smtputf8 = not recipient.isascii()
+        connection = await self._begin_transaction(parseaddr(mail["From"])[1], needs_smtputf8=needs_smtputf8)
         try:
-            await connection.rcpt(mail["To"].addresses[0].addr_spec)
+            await connection.rcpt(recipient, encoding="utf-8" if needs_smtputf8 else "ascii")
             try:
                 await connection.data(content)
             except (OSError, TimeoutError) as problem:
@@ -82,16 +83,19 @@ class SmtpServer:
         else:
             await _quit(connection)
 
-    async def _begin_transaction(self, sender: str) -> SMTP:
+    async def _begin_transaction(self, sender: str, *, needs_smtputf8: bool) -> SMTP:
         """A connection that has accepted MAIL FROM. An idle one that the server has closed is replaced."""
         while self._idle:
             since, connection = self._idle.pop()
             if connection.is_connected and time.monotonic() - since < MAX_IDLE_SECONDS:
                 try:
-                    await connection.mail(sender)
+                    await _mail_from(connection, sender, needs_smtputf8=needs_smtputf8)
                     return connection
                 except aiosmtplib.SMTPServerDisconnected:
                     pass
+                except BaseException:
+                    connection.close()
+                    raise
             connection.close()
         connection = SMTP(
             hostname=self._host,
@@ -104,11 +108,25 @@ class SmtpServer:
         )
         try:
             await connection.connect()
-            await connection.mail(sender)
+            await _mail_from(connection, sender, needs_smtputf8=needs_smtputf8)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+async def _mail_from(connection: SMTP, sender: str, *, needs_smtputf8: bool) -> None:
+    """MAIL FROM; for a recipient beyond ASCII with SMTPUTF8 (RFC 6531, 3.4).
+
+    Raises:
+        aiosmtplib.SMTPNotSupported: the server does not announce that.
+    """
+    if needs_smtputf8:
+        if connection.is_ehlo_or_helo_needed:
+            await connection.ehlo()
+        if not connection.supports_extension("smtputf8"):
+            raise aiosmtplib.SMTPNotSupported("the server does not announce SMTPUTF8")
+    await connection.mail(sender, options=["SMTPUTF8"] if needs_smtputf8 else None)
 
 
 class _NoReplyToData(Exception):  # noqa: N818
@@ -133,8 +151,8 @@ def classify_error(problem: Exception) -> Transient | Refused | None:
             return Transient(
                 Reason.MAIL_UNAUTHORIZED, "the mail server refuses our account; check its address"
             )
-        case UnicodeError():
-            return Refused(Reason.RECIPIENT_REFUSED, "The address cannot be written in ASCII.")
+        case aiosmtplib.SMTPNotSupported() | UnicodeError():
+            return Refused(Reason.RECIPIENT_REFUSED, "The mail server takes addresses in ASCII only.")
         case aiosmtplib.SMTPException() | OSError() | TimeoutError():
             return Transient(Reason.MAIL_UNAVAILABLE, "the mail server cannot be reached")
         case _:

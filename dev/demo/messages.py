@@ -15,7 +15,9 @@ from orderplane.workers.notifier.channels import Outgoing
 from orderplane.workers.notifier.plan import CHANNELS
 
 _EVENTS = """
-SELECT h.event_id, h.type, u.preferences
+SELECT h.event_id, h.type,
+       jsonb_build_object('email', u.preferences -> 'email' = 'true' AND u.email_confirmed_at IS NOT NULL,
+                          'sms', u.preferences -> 'sms' = 'true' AND u.phone IS NOT NULL) AS preferences
 FROM history h
 JOIN history first ON first.merchant = h.merchant AND first.subject = h.subject AND first.seq = 1
 JOIN users u ON u.merchant = h.merchant AND u.id = first.data ->> 'customer' AND u.deleted_at IS NULL
@@ -58,7 +60,7 @@ def compare(rows: Sequence[Mapping[str, Any]], outgoing: Mapping[Channel, Counte
     """Compare what has arrived with what is due.
 
     Args:
-        rows: Events of customers: event_id, type, and the customer's preferences.
+        rows: Events of customers: event_id, type, and the customer's preferences, for what is confirmed.
         outgoing: How often each reference was sent, by channel.
     """
     arrived: dict[str, Counter[str]] = {channel.value: Counter() for channel in outgoing}

@@ -100,7 +100,7 @@ class Shop:
         """
         if not self._customers:
             async with self._connect() as transport:
-                self._customers = await arrive(transport)
+                self._customers = await arrive(transport, self._pool)
 
     async def place_all(self, cases: Sequence[Case]) -> None:
         """Place every order, cancel those that are to be cancelled, and recount the stock of `RECOUNTED`."""

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import unquote_plus
 
@@ -16,9 +15,7 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.identity.grants import AccountServices, GrantedTokens, GrantRefused
 from orderplane.gateway.identity.requests import RegisterRequest
-from orderplane.gateway.identity.user_store import EmailTaken, new_user_id
 from orderplane.gateway.identity.views import KeySetView, RegisteredView, TokenView, token_view
-from orderplane.gateway.principal import Role
 from orderplane.gateway.services import ServicesDep
 
 router = APIRouter(tags=["identity"])
@@ -45,27 +42,29 @@ AccountsDep = Annotated[AccountServices, Depends(own_accounts)]
     responses={
         202: {
             "model": RegisteredView,
-            "description": "Log in now. The answer is the same for an address that has an account.",
+            "description": "Follow the link in the mail. The answer, and its time, are the same for an "
+            "address that has an account.",
         },
         **problem_docs(*BODY_PROBLEMS, "route_not_found"),
     },
     openapi_extra=body_doc("RegisterRequest"),
 )  # fmt: skip
 async def register(request: Request, identity: AccountsDep) -> Response:
-    """Create a customer's account.
+    """Ask for a customer's account. It is made as soon as the address is confirmed.
 
-    The answer does not tell whether the address has an account already. If it has, nothing changes, and the
-    answer and the time it takes are the same.
+    The answer does not tell whether the address has an account; the mail to its owner does. A phone number
+    gets a code by SMS once the account is made.
     """
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), RegisterRequest).request
+    identity.check_mailable(wanted.email)
+    await identity.message_limits.count_stranger(client_address(request, identity.trusted_proxies))
     password_hash = await identity.passwords.hash(wanted.password)
-    with suppress(EmailTaken):
-        await identity.users.add(
-            wanted.merchant or identity.merchant, new_user_id(), email=wanted.email,
-            password_hash=password_hash, role=Role.CUSTOMER.value, name=wanted.name, phone=wanted.phone,
-        )  # fmt: skip
-    return json_response({"detail": "Log in with the address and the password."}, status=202)
+    await identity.confirmations.register(
+        wanted.merchant or identity.merchant, wanted.email, password_hash=password_hash, name=wanted.name,
+        phone=wanted.phone,
+    )  # fmt: skip
+    return json_response({"detail": "Follow the link in the mail, then log in."}, status=202)
 
 
 @router.post(
@@ -129,7 +128,7 @@ async def log_in(
                 given_id, secret = _basic(request.headers.get("Authorization")) or (client_id, client_secret)
                 tokens = await identity.grants.client_credentials(
                     merchant_name, _required(given_id, "client_id"), _required(secret, "client_secret"),
-                    scope=scope, address=address,
+                    scope=scope,
                 )  # fmt: skip
             case _:
                 raise GrantRefused(
@@ -145,7 +144,7 @@ async def log_in(
     status_code=204,
     summary="Log out",
     responses={
-        204: {"description": "All refresh tokens of the login are invalid."},
+        204: {"description": "All tokens of the login are invalid."},
         **problem_docs("body_too_large", "request_timeout", "validation_failed", "route_not_found"),
     },
 )
@@ -155,7 +154,7 @@ async def log_out(
 ) -> Response:
     """End a login by its refresh token (as RFC 7009); an unknown token is not an error.
 
-    An access token that was issued before stays valid for at most 15 minutes.
+    Its access tokens end, too.
     """
     await identity.grants.log_out(refresh_token)
     return Response(None, 204, {"Cache-Control": "no-store"})

@@ -20,10 +20,12 @@ _MAX_TOKENS = 4096
 
 REFRESH_SECONDS = 0.5
 MAX_STALENESS_SECONDS = 2.0
-"""A cached role is not used if the last refresh is older than this. So a deleted user's token stops working
-within this time."""
+"""A cached role is not used if the last refresh is older than this. So the tokens of an ended login stop
+working within this time, also where its NOTIFY was lost."""
 _MAX_AGE_SECONDS = 300.0
 _MAX_ACCOUNTS = 20_000
+_MAX_LOGINS = 16
+"""Of one account; with more, those in the cache are read again."""
 Name = tuple[str, str]
 """Merchant, and the id of a user or service."""
 
@@ -31,8 +33,8 @@ Name = tuple[str, str]
 class Accounts(Protocol):
     """Roles of accounts, as `AccountCache` has them."""
 
-    async def role_of(self, merchant: str, name: str) -> str | None:
-        """The current role of a user or service; None if there is none."""
+    async def role_of(self, merchant: str, name: str, login: str | None) -> str | None:
+        """The current role of a user or service; None if there is none, or if this login has ended."""
         ...
 
 
@@ -55,8 +57,11 @@ class OwnTokens:
 
     async def caller(self, token: str) -> Principal:
         caller = principal_of(self._verify(token), self._rules, self._unix_time())
-        if await self._accounts.role_of(caller.merchant, caller.name) != caller.role:
-            raise TokenRefused("The account of this token is gone or has another role now. Log in again.")
+        if await self._accounts.role_of(caller.merchant, caller.name, caller.login) != caller.role:
+            raise TokenRefused(
+                "The login of this token has ended, or its account is gone or has another role now. "
+                "Log in again."
+            )
         return caller
 
     def _verify(self, token: str) -> VerifiedToken:
@@ -78,12 +83,12 @@ class OwnTokens:
 class AccountSource(Protocol):
     """Where users and services are stored. Raises `Transient` if it cannot be read."""
 
-    async def role_of(self, merchant: str, name: str) -> str | None:
-        """The role of a user or service; None if there is none."""
+    async def role_of(self, merchant: str, name: str, login: str | None) -> str | None:
+        """The role of a user or service; None if there is none, or if this login has ended."""
         ...
 
     async def recently_changed(self) -> Sequence[Name]:
-        """Users and services that changed lately.
+        """Users and services that changed lately, or one of whose logins has ended.
 
         Each change is reported by several calls rather than by none.
         """
@@ -100,21 +105,28 @@ class AccountCache:
     def __init__(self, source: AccountSource, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._source = source
         self._monotonic = monotonic
-        self._known: OrderedDict[Name, tuple[float, str | None]] = OrderedDict()
+        self._known: OrderedDict[Name, dict[str | None, tuple[float, str | None]]] = OrderedDict()
         self._refreshed_at = float("-inf")
+        self._forgotten = 0
 
-    async def role_of(self, merchant: str, name: str) -> str | None:
-        """The role of a user or service, at most `MAX_STALENESS_SECONDS` old; None if there is none."""
-        now, known = self._monotonic(), self._known.get((merchant, name))
+    async def role_of(self, merchant: str, name: str, login: str | None) -> str | None:
+        """The role, at most `MAX_STALENESS_SECONDS` old; see `Accounts`."""
+        now, logins = self._monotonic(), self._known.get((merchant, name))
+        known = logins.get(login) if logins is not None else None
         is_fresh = now - self._refreshed_at < MAX_STALENESS_SECONDS
         if known is not None and is_fresh and now - known[0] < _MAX_AGE_SECONDS:
             return known[1]
-        role = await self._source.role_of(merchant, name)
-        self._known[merchant, name] = (now, role)
-        self._known.move_to_end((merchant, name))
-        if len(self._known) > _MAX_ACCOUNTS:
-            self._known.popitem(last=False)
+        forgotten = self._forgotten
+        role = await self._source.role_of(merchant, name, login)
+        # What was read while an account was forgotten may be older than its change.
+        if forgotten == self._forgotten:
+            self._keep((merchant, name), login, (now, role))
         return role
+
+    def forget(self, merchant: str, name: str) -> None:
+        """Read an account again before it is used: it has changed."""
+        self._forgotten += 1
+        self._known.pop((merchant, name), None)
 
     async def watch(self) -> None:
         """Refresh again and again, until cancelled."""
@@ -130,5 +142,14 @@ class AccountCache:
         except Transient:
             return
         for name in changed:
-            self._known.pop(name, None)
+            self.forget(*name)
         self._refreshed_at = started_at
+
+    def _keep(self, name: Name, login: str | None, read: tuple[float, str | None]) -> None:
+        logins = self._known.setdefault(name, {})
+        if len(logins) >= _MAX_LOGINS:
+            logins.clear()
+        logins[login] = read
+        self._known.move_to_end(name)
+        if len(self._known) > _MAX_ACCOUNTS:
+            self._known.popitem(last=False)

@@ -1,30 +1,29 @@
-"""Accounts of our own: OAuth grants (RFC 6749, 4.3, 4.4 and 6) and the limit on failed logins, without
-HTTP."""
+"""Accounts of our own: OAuth grants (RFC 6749, 4.3, 4.4 and 6), without HTTP."""
 
 import hashlib
 import hmac
-import math
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orderplane.adapters.limits.counters import Counters, Limit
 from orderplane.gateway.http.client_address import Networks
 from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.identity.account_messages import AccountMessages
+from orderplane.gateway.identity.authentication import AccountCache
+from orderplane.gateway.identity.confirmations import Confirmations
+from orderplane.gateway.identity.email_address import login_name, needs_smtputf8
 from orderplane.gateway.identity.keyring import KeyRing
-from orderplane.gateway.identity.login_store import LoginStore
+from orderplane.gateway.identity.login_store import Login, LoginStore
+from orderplane.gateway.identity.login_throttle import Attempt, LoginThrottle
+from orderplane.gateway.identity.message_limits import MessageLimits
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import AccessToken, TokenRules, granted_scopes, issue
 from orderplane.gateway.identity.user_store import UserStore
-from orderplane.gateway.principal import Principal, Role
+from orderplane.gateway.principal import Principal, Role, Scope
 
 FIRST_PARTY = "orderplane"
 """The `client_id` of users' tokens: users log in through one application, which is ours."""
-
-# Exact: with an estimated window an attacker would get extra attempts now and then.
-ACCOUNT_LIMIT = Limit(10, 300, is_exact=True)
-ADDRESS_LIMIT = Limit(100, 300, is_exact=True)
 
 
 class GrantRefused(Exception):  # noqa: N818
@@ -42,44 +41,6 @@ class GrantedTokens:
 
     access: AccessToken
     refresh: str | None
-
-
-class LoginThrottle:
-    """Limits failed logins by account and by address.
-
-    Successful logins are limited by the rate limits only.
-    """
-
-    def __init__(self, failures: Counters) -> None:
-        self._failures = failures
-
-    async def check(self, merchant: str, account: str, address: str) -> None:
-        """Require that there were not too many failures lately, whether or not the account exists.
-
-        Raises:
-            Problem: `too_many_logins`.
-        """
-        for limit, key in _keys(merchant, account, address):
-            status = await self._failures.peek(limit, *key)
-            if not status.is_within:
-                seconds = max(1, math.ceil(status.reset_seconds))
-                raise Problem(
-                    "too_many_logins",
-                    f"Too many logins failed. Try again in {seconds} s.",
-                    headers={"Retry-After": str(seconds)},
-                )
-
-    async def failed(self, merchant: str, account: str, address: str) -> None:
-        """Count a failure."""
-        for limit, key in _keys(merchant, account, address):
-            await self._failures.hit(limit, *key)
-
-
-def _keys(merchant: str, account: str, address: str) -> tuple[tuple[Limit, tuple[str, ...]], ...]:
-    return (
-        (ACCOUNT_LIMIT, ("failed-login", "account", merchant, account.lower())),
-        (ADDRESS_LIMIT, ("failed-login", "address", address)),
-    )
 
 
 class Grants:
@@ -113,20 +74,27 @@ class Grants:
             GrantRefused: `invalid_grant`, for an unknown address as for a wrong password.
             Problem: `too_many_logins`, `overloaded`.
         """
-        await self._throttle.check(merchant, email, address)
+        email = login_name(email)
+        attempt = Attempt(merchant, email, address)
+        await self._throttle.check(attempt)
         found = await self._users.credentials(merchant, email)
         if not await self._passwords.matches(password, found[1] if found else None) or found is None:
-            await self._throttle.failed(merchant, email, address)
-            raise GrantRefused("invalid_grant", "The address or the password is wrong.")
+            await self._throttle.failed(attempt)
+            raise GrantRefused(
+                "invalid_grant",
+                "The address or the password is wrong, or the address is not confirmed yet: follow the link "
+                "in the mail.",
+            )
         user, known = found
         if self._passwords.is_outdated(known):
             new_hash = await self._passwords.hash(password)
-            await self._users.set_password(merchant, user.id, new_hash, end_logins=False)
+            await self._users.rehash_password(merchant, user.id, new_hash)
+        await self._throttle.succeeded(merchant, user.id, address)
         role = Role(user.role)
-        caller = Principal(merchant, user.id, role, granted_scopes(scope, role))
+        scopes = granted_scopes(scope, role)
         refresh = _new_refresh_token(merchant)
-        await self._logins.create(merchant, user.id, sorted(caller.scopes), _hash(refresh))
-        return GrantedTokens(self._issue(caller, FIRST_PARTY), refresh)
+        login = await self._logins.create(merchant, user.id, sorted(scopes), _hash(refresh))
+        return GrantedTokens(self._issue_to_user(merchant, login, role, scopes), refresh)
 
     async def refresh(self, token: str) -> GrantedTokens:
         """Exchange a refresh token for new tokens.
@@ -141,22 +109,18 @@ class Grants:
         if login is None or role is None:
             raise GrantRefused("invalid_grant", "The refresh token is not good any more. Log in again.")
         scopes = granted_scopes(" ".join(login.scopes), Role(role))
-        caller = Principal(merchant, login.user_id, Role(role), scopes)
-        return GrantedTokens(self._issue(caller, FIRST_PARTY), new)
+        return GrantedTokens(self._issue_to_user(merchant, login, Role(role), scopes), new)
 
     async def client_credentials(
-        self, merchant: str, client_id: str, secret: str, *, scope: str | None, address: str
+        self, merchant: str, client_id: str, secret: str, *, scope: str | None
     ) -> GrantedTokens:
-        """Issue a token to a service.
+        """Issue a token to a service. Its secret is 256 random bits: guesses need no limit of their own.
 
         Raises:
             GrantRefused: `invalid_client`.
-            Problem: `too_many_logins`.
         """
-        await self._throttle.check(merchant, client_id, address)
         known = await self._users.client_secret(merchant, client_id)
         if not hmac.compare_digest(_hash(secret), known or bytes(32)):
-            await self._throttle.failed(merchant, client_id, address)
             raise GrantRefused("invalid_client", "The client or its secret is wrong.")
         caller = Principal(merchant, client_id, Role.SERVICE, granted_scopes(scope, Role.SERVICE))
         return GrantedTokens(self._issue(caller, client_id), None)
@@ -164,6 +128,14 @@ class Grants:
     async def log_out(self, token: str) -> None:
         """Revoke the login of a refresh token; an unknown one is ignored."""
         await self._logins.revoke(_merchant_of(token), _hash(token))
+
+    def _issue_to_user(
+        self, merchant: str, login: Login, role: Role, scopes: frozenset[Scope]
+    ) -> AccessToken:
+        # On this clock, which will be asked how long ago it was.
+        logged_in_at = self._unix_time() - login.age_seconds
+        caller = Principal(merchant, login.user_id, role, scopes, str(login.id), logged_in_at)
+        return self._issue(caller, FIRST_PARTY)
 
     def _issue(self, caller: Principal, client_id: str) -> AccessToken:
         return issue(self._ring, self._rules, caller, client_id=client_id, now=int(self._unix_time()))
@@ -194,13 +166,33 @@ class AccountServices:
 
     Args:
         merchant: Whose accounts a request means that names no merchant.
+        takes_smtputf8: Whether mail can be sent to addresses that need SMTPUTF8.
     """
 
     merchant: str
     trusted_proxies: Networks
+    takes_smtputf8: bool
+    accounts: AccountCache
+    messages: AccountMessages
+    message_limits: MessageLimits
+    confirmations: Confirmations
     users: UserStore
     logins: LoginStore
     passwords: Passwords
     ring: KeyRing
     throttle: LoginThrottle
     grants: Grants
+
+    def check_mailable(self, email: str, pointer: str = "#/email") -> None:
+        """Require that mail can be sent to a canonical address, before somebody relies on it.
+
+        Raises:
+            Problem: `validation_failed`.
+        """
+        if needs_smtputf8(email) and not self.takes_smtputf8:
+            detail = "No mail can be sent from here to an address with letters beyond ASCII before the @."
+            raise Problem(
+                "validation_failed",
+                "Correct the fields in `errors`.",
+                errors=[{"pointer": pointer, "detail": detail}],
+            )

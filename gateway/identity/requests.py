@@ -2,27 +2,19 @@
 
 from typing import Annotated
 
-from email_validator import EmailNotValidError, validate_email
 from pydantic import AfterValidator, Field
 
 from orderplane.crds.meta import ApiModel
 from orderplane.crds.text import Line
+from orderplane.events.account_messages import MAX_TOKEN
 from orderplane.gateway.http.body import STRICT
+from orderplane.gateway.identity.email_address import MAX_LENGTH, canonical_address
 from orderplane.gateway.principal import Role
-
-
-def _email_address(text: str) -> str:
-    """Check the syntax only: no DNS request is made, and test domains are accepted."""
-    try:
-        return validate_email(text, check_deliverability=False, test_environment=True).normalized
-    except EmailNotValidError:
-        raise ValueError("This is not an e-mail address.") from None
-
 
 Email = Annotated[
     str,
-    Field(max_length=254, examples=["ada@example.org"], json_schema_extra={"format": "email"}),
-    AfterValidator(_email_address),
+    Field(max_length=MAX_LENGTH, examples=["ada@example.org"], json_schema_extra={"format": "email"}),
+    AfterValidator(canonical_address),
 ]
 # The minimum is NIST SP 800-63B's; the maximum keeps the hashing of one password cheap.
 Password = Annotated[str, Field(min_length=8, max_length=128, examples=["correct horse battery staple"])]
@@ -38,8 +30,19 @@ Merchant = Annotated[
 ]
 
 
+LinkToken = Annotated[
+    str,
+    Field(
+        max_length=MAX_TOKEN,
+        pattern=r"^[0-9a-f]{32}\.[A-Za-z0-9]{1,64}$",
+        description="What follows the last = in the link.",
+        examples=["3f2b8c1d9e4a4f0c8b7a6d5e4c3b2a19.Zk3uBpoUuOIq1x9GmW2vT7cRa5sY8dLe"],
+    ),
+]
+
+
 class RegisterRequest(ApiModel):
-    """A new account, always of a customer."""
+    """A new account, always of a customer. The address, and then the number, have to be confirmed."""
 
     model_config = STRICT
 
@@ -48,6 +51,61 @@ class RegisterRequest(ApiModel):
     name: Name = ""
     phone: Phone | None = None
     merchant: Merchant | None = None
+
+
+class ConfirmRegistrationRequest(ApiModel):
+    """The token of the link in the mail, and the password of the registration.
+
+    Somebody else may have registered with the address: then its owner does not know the password.
+    """
+
+    model_config = STRICT
+
+    token: LinkToken
+    password: Annotated[str, Field(max_length=128, examples=["correct horse battery staple"])]
+
+
+class PasswordResetRequest(ApiModel):
+    """The address of the account whose password was forgotten."""
+
+    model_config = STRICT
+
+    email: Email
+    merchant: Merchant | None = None
+
+
+class NewPasswordRequest(ApiModel):
+    """The token of the link in the mail, and a new password. All logins end."""
+
+    model_config = STRICT
+
+    token: LinkToken
+    new_password: Password
+
+
+class EmailRequest(ApiModel):
+    """Another address. It takes the place of the present one once it is confirmed."""
+
+    model_config = STRICT
+
+    email: Email
+    current_password: Annotated[str, Field(max_length=128, examples=["correct horse battery"])]
+
+
+class ConfirmEmailRequest(ApiModel):
+    """The token of the link in the mail."""
+
+    model_config = STRICT
+
+    token: LinkToken
+
+
+class ConfirmPhoneRequest(ApiModel):
+    """The code in the SMS."""
+
+    model_config = STRICT
+
+    code: Annotated[str, Field(pattern=r"^[0-9]{6}$", examples=["042817"])]
 
 
 class PreferencesRequest(ApiModel):
@@ -60,7 +118,10 @@ class PreferencesRequest(ApiModel):
 
 
 class ProfileRequest(ApiModel):
-    """What to change. Members that are left out stay; `phone: null` removes the number."""
+    """What to change. Members that are left out stay.
+
+    `phone: null` removes the number; another number takes its place once it is confirmed.
+    """
 
     model_config = STRICT
 

@@ -82,6 +82,9 @@ def issue(ring: KeyRing, rules: TokenRules, caller: Principal, *, client_id: str
         "role": caller.role.value,
         "scope": " ".join(sorted(caller.scopes)),
     }
+    if caller.login is not None:
+        # The names of OpenID Connect: Core 1.0, section 2; Front-Channel Logout 1.0, section 3.
+        claims |= {"sid": caller.login, "auth_time": int(caller.logged_in_at or 0)}
     header = {"alg": algorithm, "kid": key.thumbprint(), "typ": "at+jwt"}
     token = jwt.encode(header, claims, key, algorithms=[algorithm])
     return AccessToken(token, ACCESS_SECONDS, caller.scopes)
@@ -144,7 +147,15 @@ def principal_of(token: VerifiedToken, rules: TokenRules, now: float) -> Princip
         role = Role(str(claims.get(rules.role_claim)))
     except ValueError:
         raise TokenRefused("The token names no role that there is.") from None
-    return Principal(merchant, subject, role, granted_scopes(claims.get("scope"), role))
+    login, logged_in_at = claims.get("sid"), claims.get("auth_time")
+    return Principal(
+        merchant,
+        subject,
+        role,
+        granted_scopes(claims.get("scope"), role),
+        login if isinstance(login, str) else None,
+        logged_in_at if _is_number(logged_in_at) else None,
+    )
 
 
 def granted_scopes(text: object, role: Role) -> frozenset[Scope]:

@@ -1,6 +1,7 @@
 """Routes for accounts: a user's own profile, and for admins the users of their merchant."""
 
 import re
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -13,17 +14,19 @@ from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, prote
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.identity.auth_routes import AccountsDep
+from orderplane.gateway.identity.grants import AccountServices
+from orderplane.gateway.identity.login_throttle import Attempt
 from orderplane.gateway.identity.requests import PasswordRequest, ProfileRequest, UserRequest
 from orderplane.gateway.identity.user_store import EmailTaken, new_user_id
 from orderplane.gateway.identity.views import UserListView, UserView, user_view
-from orderplane.gateway.principal import Principal, Role, Scope, allowed
+from orderplane.gateway.principal import Principal, Role, Scope, allowed, check_recent_login
 
 router = APIRouter(tags=["identity"])
 
 _CURSOR = "users"
 _PROFILE_PROBLEMS = (*BODY_PROBLEMS, "user_not_found", "route_not_found")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_Me = Annotated[Principal, Depends(allowed(Scope.PROFILE))]
+MeDep = Annotated[Principal, Depends(allowed(Scope.PROFILE))]
 _Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
 
 
@@ -32,7 +35,7 @@ _Admin = Annotated[Principal, Depends(allowed(Scope.USERS_ADMIN))]
     summary="Read my profile",
     responses={200: {"model": UserView}, **protected_docs("user_not_found", "route_not_found")},
 )
-async def read_profile(caller: _Me, identity: AccountsDep) -> Response:
+async def read_profile(caller: MeDep, identity: AccountsDep) -> Response:
     """The account of the token."""
     user = await identity.users.find(caller.merchant, caller.name)
     if user is None:
@@ -49,8 +52,11 @@ async def read_profile(caller: _Me, identity: AccountsDep) -> Response:
     },
     openapi_extra=body_doc("ProfileRequest"),
 )
-async def change_profile(request: Request, caller: _Me, identity: AccountsDep) -> Response:
-    """Change name, phone number and notification channels. The role and the merchant stay."""
+async def change_profile(request: Request, caller: MeDep, identity: AccountsDep) -> Response:
+    """Change name, phone number and notification channels. The role and the merchant stay.
+
+    Another phone number gets a code by SMS, to be sent to `/api/users/me/phone/confirm`.
+    """
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), ProfileRequest).request
     changes = wanted.model_dump(mode="json", exclude_unset=True)
@@ -59,6 +65,13 @@ async def change_profile(request: Request, caller: _Me, identity: AccountsDep) -
     changes["preferences"] = {
         name: value for name, value in (changes.get("preferences") or {}).items() if value is not None
     }
+    user = await identity.users.find(caller.merchant, caller.name)
+    phone = changes.get("phone")
+    if user is not None and phone is not None:
+        changes.pop("phone")
+        if phone != user.phone:
+            await identity.message_limits.count_user(caller.merchant, caller.name)
+            await identity.confirmations.propose_phone(caller.merchant, caller.name, phone)
     user = await identity.users.change(caller.merchant, caller.name, changes)
     if user is None:
         raise user_not_found()
@@ -71,12 +84,17 @@ async def change_profile(request: Request, caller: _Me, identity: AccountsDep) -
     summary="Delete my account",
     responses={
         204: {"description": "Deleted; all tokens of the user are invalid."},
-        **protected_docs("route_not_found"),
+        **protected_docs("login_too_old", "route_not_found"),
     },
 )
-async def delete_profile(caller: _Me, identity: AccountsDep) -> Response:
-    """Erase my personal data. My orders go on and cannot be traced to me any more."""
+async def delete_profile(caller: MeDep, identity: AccountsDep) -> Response:
+    """Erase my personal data. My orders go on and cannot be traced to me any more.
+
+    Needs a login of the last ten minutes: a stolen access token must not be enough.
+    """
+    check_recent_login(caller, time.time())
     await identity.users.delete(caller.merchant, caller.name)
+    identity.accounts.forget(caller.merchant, caller.name)
     return Response(None, 204)
 
 
@@ -90,18 +108,30 @@ async def delete_profile(caller: _Me, identity: AccountsDep) -> Response:
     },
     openapi_extra=body_doc("PasswordRequest"),
 )
-async def change_password(request: Request, caller: _Me, identity: AccountsDep) -> Response:
+async def change_password(request: Request, caller: MeDep, identity: AccountsDep) -> Response:
     """Needs the current password: a stolen access token must not be enough to take over an account."""
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), PasswordRequest).request
-    address = client_address(request, identity.trusted_proxies)
-    await identity.throttle.check(caller.merchant, caller.name, address)
-    known = await identity.users.password_hash(caller.merchant, caller.name)
-    if not await identity.passwords.matches(wanted.current_password, known):
-        await identity.throttle.failed(caller.merchant, caller.name, address)
-        raise Problem("wrong_password", "The current password is another one. Nothing was changed.")
+    await check_password(request, caller, identity, wanted.current_password)
     password_hash = await identity.passwords.hash(wanted.new_password)
-    await identity.users.set_password(caller.merchant, caller.name, password_hash, end_logins=True)
+    await identity.confirmations.change_password(caller.merchant, caller.name, password_hash)
+    identity.accounts.forget(caller.merchant, caller.name)
+    return Response(None, 204)
+
+
+@router.delete(
+    "/api/users/me/logins",
+    status_code=204,
+    summary="Log out everywhere",
+    responses={
+        204: {"description": "All logins have ended, this one too."},
+        **protected_docs("route_not_found"),
+    },
+)
+async def end_logins(caller: MeDep, identity: AccountsDep) -> Response:
+    """End all my logins; their access tokens end, too."""
+    await identity.logins.revoke_all(caller.merchant, caller.name)
+    identity.accounts.forget(caller.merchant, caller.name)
     return Response(None, 204)
 
 
@@ -138,17 +168,23 @@ async def list_users(
             "model": UserView,
             "headers": {"Location": {"description": "The user.", "schema": {"type": "string"}}},
         },
-        **protected_docs("email_taken", *BODY_PROBLEMS, "route_not_found"),
+        **protected_docs("login_too_old", "email_taken", *BODY_PROBLEMS, "route_not_found"),
     },
     openapi_extra=body_doc("UserRequest"),
 )  # fmt: skip
 async def make_user(request: Request, caller: _Admin, identity: AccountsDep) -> Response:
-    """Create an account of any role but `service`, for the admin's own merchant."""
+    """Create an account of any role but `service`, for the admin's own merchant.
+
+    The user confirms the address by a link in a mail, logged in. Needs a login of the last ten minutes: a
+    stolen access token must not become an account that stays.
+    """
+    check_recent_login(caller, time.time())
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), UserRequest).request
     if wanted.role is Role.SERVICE:
         places = [{"pointer": "#/role", "detail": "A service is a client, not a user."}]
         raise Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
+    identity.check_mailable(wanted.email)
     password_hash = await identity.passwords.hash(wanted.password)
     try:
         user = await identity.users.add(
@@ -157,6 +193,7 @@ async def make_user(request: Request, caller: _Admin, identity: AccountsDep) -> 
         )  # fmt: skip
     except EmailTaken:
         raise Problem("email_taken", "A user of this merchant has this address already.") from None
+    await identity.confirmations.propose_email(caller.merchant, user.id, user.email)
     location = {"Location": f"/api/users/{user.id}"}
     return json_response(user_view(caller.merchant, user), status=201, headers=location)
 
@@ -180,14 +217,28 @@ async def read_user(user_id: str, caller: _Admin, identity: AccountsDep) -> Resp
     summary="Delete a user",
     responses={
         204: {"description": "Deleted; all tokens of the user are invalid."},
-        **protected_docs("user_not_found", "route_not_found"),
+        **protected_docs("login_too_old", "user_not_found", "route_not_found"),
     },
 )
 async def delete_user(user_id: str, caller: _Admin, identity: AccountsDep) -> Response:
-    """Erase a user's personal data. Their orders go on."""
+    """Erase a user's personal data. Their orders go on. Needs a login of the last ten minutes."""
+    check_recent_login(caller, time.time())
     if not await identity.users.delete(caller.merchant, _id(user_id)):
         raise user_not_found()
+    identity.accounts.forget(caller.merchant, user_id)
     return Response(None, 204)
+
+
+async def check_password(
+    request: Request, caller: Principal, identity: AccountServices, password: str
+) -> None:
+    """Require the caller's own password."""
+    attempt = Attempt(caller.merchant, caller.name, client_address(request, identity.trusted_proxies))
+    await identity.throttle.check(attempt)
+    known = await identity.users.password_hash(caller.merchant, caller.name)
+    if not await identity.passwords.matches(password, known):
+        await identity.throttle.failed(attempt)
+        raise Problem("wrong_password", "The current password is another one. Nothing was changed.")
 
 
 def _id(text: str) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from orderplane.gateway.identity.account_messages import erase
+from orderplane.gateway.identity.login_store import revoke_logins
 from orderplane.ledgers.postgres.session import Pool, session, transaction
 
 
@@ -15,12 +17,21 @@ class EmailTaken(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user of one merchant. `preferences` says through which channels they get notifications."""
+    """A user of one merchant.
+
+    Args:
+        phone: Confirmed by the user.
+        unconfirmed_email, unconfirmed_phone: Take the place of the others once they are confirmed.
+        preferences: Through which channels they get notifications.
+    """
 
     id: str
     email: str
+    is_email_confirmed: bool
     name: str
     phone: str | None
+    unconfirmed_email: str | None
+    unconfirmed_phone: str | None
     role: str
     preferences: dict[str, bool]
     created_at: datetime
@@ -42,8 +53,12 @@ class UserStore:
         role: str,
         name: str = "",
         phone: str | None = None,
+        is_confirmed: bool = False,
     ) -> User:
         """Create a user.
+
+        Args:
+            is_confirmed: The user is known to read what is sent to the address. Nothing is sent to another.
 
         Raises:
             EmailTaken: another user has the address.
@@ -51,9 +66,11 @@ class UserStore:
         async with session(self._pool) as connection:
             # ON CONFLICT instead of an error: PostgreSQL would write the e-mail address into its log.
             row = await connection.fetchrow(
-                "INSERT INTO users (merchant, id, email, password_hash, role, name, phone) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING *",
-                merchant, user_id, email.lower(), password_hash, role, name, phone,
+                "INSERT INTO users "
+                "(merchant, id, email, password_hash, role, name, phone, email_confirmed_at) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $8 THEN now() END) "
+                "ON CONFLICT DO NOTHING RETURNING *",
+                merchant, user_id, email.lower(), password_hash, role, name, phone, is_confirmed,
             )  # fmt: skip
         if row is None:
             raise EmailTaken(merchant)
@@ -99,29 +116,29 @@ class UserStore:
         return found
 
     async def change(self, merchant: str, user_id: str, changes: dict[str, Any]) -> User | None:
-        """Set `name`, `phone` and single `preferences`; members that are not in `changes` stay."""
+        """Set `name` and single `preferences`, and remove the number if `phone` is null.
+
+        Members that are not in `changes` stay.
+        """
         async with session(self._pool) as connection:
             row = await connection.fetchrow(
                 "UPDATE users SET updated_at = now(), "
                 "name = CASE WHEN $3 ? 'name' THEN $3 ->> 'name' ELSE name END, "
-                "phone = CASE WHEN $3 ? 'phone' THEN $3 ->> 'phone' ELSE phone END, "
+                "phone = CASE WHEN $3 -> 'phone' = 'null' THEN NULL ELSE phone END, "
+                "unconfirmed_phone = CASE WHEN $3 ? 'phone' THEN NULL ELSE unconfirmed_phone END, "
                 "preferences = preferences || coalesce($3 -> 'preferences', '{}') "
                 "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL RETURNING *",
                 merchant, user_id, changes,
             )  # fmt: skip
         return _user(row) if row else None
 
-    async def set_password(
-        self, merchant: str, user_id: str, password_hash: str, *, end_logins: bool
-    ) -> None:
-        """Set a password; with `end_logins` all logins of the user are revoked."""
-        async with transaction(self._pool) as connection:
+    async def rehash_password(self, merchant: str, user_id: str, password_hash: str) -> None:
+        """Store another hash of the same password."""
+        async with session(self._pool) as connection:
             await connection.execute(
-                "UPDATE users SET password_hash = $3, updated_at = now() WHERE merchant = $1 AND id = $2",
+                "UPDATE users SET password_hash = $3 WHERE merchant = $1 AND id = $2",
                 merchant, user_id, password_hash,
             )  # fmt: skip
-            if end_logins:
-                await _end_logins(connection, merchant, user_id)
 
     async def delete(self, merchant: str, user_id: str) -> bool:
         """Erase the personal data of a user and revoke their logins; False if there was none.
@@ -129,24 +146,42 @@ class UserStore:
         The row stays, because orders refer to it; nothing in it identifies a person.
         """
         async with transaction(self._pool) as connection:
-            done = await connection.execute(
-                "UPDATE users SET deleted_at = now(), updated_at = now(), "
-                "email = id || '@deleted.invalid', name = '', "
-                "phone = NULL, password_hash = '', preferences = '{\"email\": false, \"sms\": false}' "
-                "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
+            email = await connection.fetchval(
+                "SELECT email FROM users WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL FOR UPDATE",
                 merchant, user_id,
             )  # fmt: skip
-            await _end_logins(connection, merchant, user_id)
-        return bool(done != "UPDATE 0")
+            if email is None:
+                return False
+            await connection.execute(
+                "UPDATE users SET deleted_at = now(), updated_at = now(), "
+                "email = id || '@deleted.invalid', name = '', "
+                "email_confirmed_at = NULL, unconfirmed_email = NULL, "
+                "phone = NULL, unconfirmed_phone = NULL, "
+                "password_hash = '', preferences = '{\"email\": false, \"sms\": false}' "
+                "WHERE merchant = $1 AND id = $2",
+                merchant, user_id,
+            )  # fmt: skip
+            await connection.execute(
+                "DELETE FROM known_addresses WHERE merchant = $1 AND user_id = $2", merchant, user_id
+            )
+            await erase(connection, merchant, user_id, email)
+            await revoke_logins(connection, merchant, user_id)
+        return True
 
-    async def role_of(self, merchant: str, name: str) -> str | None:
-        """The role of a user or service; None if it is deleted or revoked."""
+    async def role_of(self, merchant: str, name: str, login: str | None = None) -> str | None:
+        """The role of a user or service; None if it is deleted or revoked.
+
+        Args:
+            login: Also None if this login of the user has ended.
+        """
         async with session(self._pool) as connection:
             found: str | None = await connection.fetchval(
                 "SELECT role FROM users WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL "
+                "AND ($3::uuid IS NULL OR EXISTS (SELECT FROM logins "
+                "WHERE merchant = $1 AND id = $3 AND user_id = $2 AND revoked_at IS NULL)) "
                 "UNION ALL SELECT 'service' FROM clients "
                 "WHERE merchant = $1 AND id = $2 AND revoked_at IS NULL LIMIT 1",
-                merchant, name,
+                merchant, name, login,
             )  # fmt: skip
         return found
 
@@ -158,7 +193,8 @@ class UserStore:
         async with session(self._pool) as connection:
             rows = await connection.fetch(
                 "SELECT merchant, id FROM users WHERE updated_at > now() - interval '15 s' "
-                "UNION ALL SELECT merchant, id FROM clients WHERE revoked_at > now() - interval '15 s'"
+                "UNION SELECT merchant, user_id FROM logins WHERE revoked_at > now() - interval '15 s' "
+                "UNION SELECT merchant, id FROM clients WHERE revoked_at > now() - interval '15 s'"
             )
         return [(row["merchant"], row["id"]) for row in rows]
 
@@ -180,19 +216,15 @@ class UserStore:
         return found
 
 
-async def _end_logins(connection: Any, merchant: str, user_id: str) -> None:
-    await connection.execute(
-        "UPDATE logins SET revoked_at = now() WHERE merchant = $1 AND user_id = $2 AND revoked_at IS NULL",
-        merchant, user_id,
-    )  # fmt: skip
-
-
 def _user(row: Any) -> User:
     return User(
         id=row["id"],
         email=row["email"],
+        is_email_confirmed=row["email_confirmed_at"] is not None,
         name=row["name"],
         phone=row["phone"],
+        unconfirmed_email=row["unconfirmed_email"],
+        unconfirmed_phone=row["unconfirmed_phone"],
         role=row["role"],
         preferences=row["preferences"],
         created_at=row["created_at"],

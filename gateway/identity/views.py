@@ -33,7 +33,13 @@ class TokenView(TypedDict):
 class RegisteredView(TypedDict):
     """The answer to every registration."""
 
-    detail: Annotated[str, Field(examples=["Log in with the address and the password."])]
+    detail: Annotated[str, Field(examples=["Follow the link in the mail, then log in."])]
+
+
+class AskedView(TypedDict):
+    """The answer to every request that is confirmed by a mail."""
+
+    detail: Annotated[str, Field(examples=["Follow the link in the mail."])]
 
 
 class KeyView(TypedDict):
@@ -65,9 +71,20 @@ class UserView(TypedDict):
     """One user of one merchant."""
 
     id: Annotated[str, Field(examples=["u-3k9x2m7qpl5v8r4t"])]
-    email: Annotated[str, Field(examples=["ada@example.org"])]
+    email: Annotated[
+        str, Field(description="Its domain is in A-labels (RFC 5890).", examples=["ada@example.org"])
+    ]
+    emailConfirmed: Annotated[
+        bool, Field(description="Nothing is sent to an address that is not confirmed.", examples=[True])
+    ]
+    unconfirmedEmail: Annotated[
+        str | None, Field(description="Takes the place of `email` once it is confirmed.", examples=[None])
+    ]
     name: Annotated[str, Field(examples=["Ada Example"])]
-    phone: Annotated[str | None, Field(description="E.164.", examples=["+4930901820"])]
+    phone: Annotated[str | None, Field(description="E.164, confirmed.", examples=["+4930901820"])]
+    unconfirmedPhone: Annotated[
+        str | None, Field(description="Takes the place of `phone` once it is confirmed.", examples=[None])
+    ]
     role: Annotated[str, Field(description="customer, merchant or admin.", examples=["customer"])]
     merchant: Annotated[str, Field(examples=["demo"])]
     preferences: PreferencesView
@@ -99,8 +116,11 @@ def user_view(merchant: str, user: User) -> UserView:
     return {
         "id": user.id,
         "email": user.email,
+        "emailConfirmed": user.is_email_confirmed,
+        "unconfirmedEmail": user.unconfirmed_email,
         "name": user.name,
         "phone": user.phone,
+        "unconfirmedPhone": user.unconfirmed_phone,
         "role": user.role,
         "merchant": merchant,
         "preferences": {"email": user.preferences["email"], "sms": user.preferences["sms"]},

@@ -61,7 +61,8 @@ DEFAULTS: Quotas = {
 
 _RULES = (
     ("POST", re.compile(r"/api/auth/.*"), RouteClass.AUTH),
-    ("PUT", re.compile(r"/api/users/me/password"), RouteClass.AUTH),
+    ("PUT", re.compile(r"/api/users/me/(password|email)"), RouteClass.AUTH),
+    ("POST", re.compile(r"/api/users/me/(email|phone)/confirm"), RouteClass.AUTH),
     ("POST", re.compile(r"/api/orders"), RouteClass.ORDERS),
     ("GET|HEAD|OPTIONS", re.compile(r".*", re.DOTALL), RouteClass.READS),
 )

@@ -335,16 +335,23 @@ CREATE INDEX idempotency_by_age ON idempotency (created_at);
 
 -- Identity
 
--- Customers and the merchant's staff. Personal data is in this table and in no other, in no resource (but the
--- shipping address of an order), event, span or log.
+-- Customers and the merchant's staff. Personal data is in this table and, for a few days, in account_messages and
+-- registrations; in no other table, in no resource (but the shipping address of an order), event, span or log.
 CREATE TABLE users (
     merchant      text NOT NULL,
     id            text NOT NULL,
-    -- In lower case: one address is one user of a merchant.
-    email         text NOT NULL CHECK (email = lower(email)),
+    -- In lower case, its domain in A-labels (RFC 5890): one address is one user of a merchant. The collation makes
+    -- the check one of ASCII; each locale has other rules for the rest.
+    email         text NOT NULL CHECK (email = lower(email COLLATE "C")),
+    -- When its owner has shown that they read what is sent to it; null where an admin has made the account and
+    -- nobody has shown that.
+    email_confirmed_at timestamptz,
     name          text NOT NULL DEFAULT '',
-    -- E.164; null where there is none.
+    -- E.164, confirmed by its owner; null where there is none.
     phone         text,
+    -- They take the place of the others once they are confirmed.
+    unconfirmed_email text,
+    unconfirmed_phone text,
     role          text NOT NULL DEFAULT 'customer' CHECK (role IN ('customer', 'merchant', 'admin')),
     password_hash text NOT NULL,
     -- The channels that the user wants messages through.
@@ -356,7 +363,7 @@ CREATE TABLE users (
     PRIMARY KEY (merchant, id)
 );
 CREATE UNIQUE INDEX users_by_email ON users (merchant, email) WHERE deleted_at IS NULL;
--- Every gateway caches accounts and reads each second which of them have changed.
+-- Every gateway caches accounts and reads twice a second which of them have changed.
 CREATE INDEX users_by_change ON users (updated_at);
 
 -- Services that call on their own behalf.
@@ -384,6 +391,19 @@ CREATE TABLE logins (
     FOREIGN KEY (merchant, user_id) REFERENCES users
 );
 CREATE INDEX logins_of_user ON logins (user_id, merchant) WHERE revoked_at IS NULL;
+CREATE INDEX logins_by_revocation ON logins (revoked_at) WHERE revoked_at IS NOT NULL;
+
+-- From where a user has logged in before: guesses from elsewhere do not lock them out there.
+CREATE TABLE known_addresses (
+    merchant   text NOT NULL,
+    user_id    text NOT NULL,
+    -- A hash of the user and the network.
+    hash       bytea NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (merchant, user_id, hash),
+    FOREIGN KEY (merchant, user_id) REFERENCES users
+);
+CREATE INDEX known_addresses_by_expiry ON known_addresses (expires_at);
 
 -- Used tokens stay as long as their family: a used one that is presented again was stolen.
 CREATE TABLE refresh_tokens (
@@ -395,6 +415,56 @@ CREATE TABLE refresh_tokens (
     FOREIGN KEY (merchant, login) REFERENCES logins ON DELETE CASCADE
 );
 CREATE INDEX refresh_tokens_of_login ON refresh_tokens (login, merchant);
+
+-- Account messages
+
+-- Mails and SMS about accounts: those that have an address confirmed, and notices. A row is written by the
+-- gateway and sent by the notifier, which makes the secret of a link or code while it sends: nobody else ever has
+-- it, and here are only its hashes.
+CREATE TABLE account_messages (
+    id               uuid PRIMARY KEY,
+    merchant         text NOT NULL,
+    channel          text NOT NULL CHECK (channel IN ('email', 'sms')),
+    kind             text NOT NULL CHECK (kind IN
+        ('Registration', 'NewEmail', 'NewPhone', 'PasswordReset',
+         'PasswordChanged', 'EmailChanged', 'PhoneChanged')),
+    -- Null for a registration, and for a reset until it is sent: a request does not look whether there is an
+    -- account, so that its time does not tell.
+    user_id          text,
+    -- A mail address or a number; erased a day after the message has expired.
+    address          text,
+    -- SHA-256 of the address: how many messages it gets is counted over all merchants.
+    recipient        bytea,
+    -- One for each attempt that may have been sent.
+    secret_hashes    bytea[] NOT NULL DEFAULT '{}',
+    guesses          integer NOT NULL DEFAULT 0,
+    state            text NOT NULL DEFAULT 'Waiting' CHECK (state IN ('Waiting', 'Sent', 'Skipped', 'Dead')),
+    -- As in notifications.
+    reason           text,
+    attempt          integer NOT NULL DEFAULT 0,
+    unknown_attempts integer NOT NULL DEFAULT 0 CHECK (unknown_attempts >= 0),
+    claimed_until    timestamptz,
+    due_at           timestamptz NOT NULL DEFAULT now(),
+    provider_id      text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    ended_at         timestamptz,
+    -- Counted from each attempt to send it: the time that a mail server was down is not its reader's.
+    expires_at       timestamptz NOT NULL DEFAULT now() + interval '2 days',
+    used_at          timestamptz,
+    CHECK ((state = 'Waiting') = (ended_at IS NULL))
+);
+CREATE INDEX account_messages_waiting ON account_messages (channel, due_at) WHERE state = 'Waiting';
+CREATE INDEX account_messages_of_user ON account_messages (user_id, merchant) WHERE address IS NOT NULL;
+CREATE INDEX account_messages_to_recipient ON account_messages (recipient, created_at);
+CREATE INDEX account_messages_by_expiry ON account_messages (expires_at) WHERE address IS NOT NULL;
+
+-- What becomes a user once the message is confirmed.
+CREATE TABLE registrations (
+    message       uuid PRIMARY KEY REFERENCES account_messages ON DELETE CASCADE,
+    password_hash text NOT NULL,
+    name          text NOT NULL,
+    phone         text
+);
 
 -- Notifications
 

@@ -23,7 +23,7 @@ SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
 OPENING, QUANTITY, TOTAL = 100, 2, 2500
 TABLES = (
     "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
-    "shipments", "history", "idempotency", "notifications", "users",
+    "shipments", "history", "idempotency", "notifications", "users", "account_messages",
 )  # fmt: skip
 _SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
@@ -370,6 +370,7 @@ def _notify(books: Books, row: dict[str, Any], channel: Channel) -> None:
 def _customer() -> dict[str, Any]:
     return {
         "merchant": SHOP, "id": CUSTOMER, "preferences": {"email": True, "sms": True},
+        "is_email_confirmed": True, "has_phone": True,
         "updated_at": NOW - timedelta(days=1), "deleted_at": None,
     }  # fmt: skip
 

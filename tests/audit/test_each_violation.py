@@ -383,6 +383,29 @@ def _a_wish_is_ignored(books: Books) -> None:
     row["state"], row["reason"] = "Skipped", "NotWanted"
 
 
+@plants("notification-withheld", id_of("declined", EventType.ORDER_FAILED),
+        notifications.nothing_wanted_is_withheld)  # fmt: skip
+def _a_confirmed_address_counts_as_unconfirmed(books: Books) -> None:
+    row = books.notice("declined", EventType.ORDER_FAILED, Channel.EMAIL)
+    row["state"], row["reason"] = "Skipped", "NotConfirmed"
+
+
+@plants("notification-unconfirmed", id_of("shipped", EventType.ORDER_SHIPPED),
+        notifications.nothing_goes_to_an_unconfirmed_address)  # fmt: skip
+def _an_sms_goes_to_a_number_that_nobody_confirmed(books: Books) -> None:
+    books.notice("shipped", EventType.ORDER_SHIPPED, Channel.SMS)["customer"] = "u-unconfirmed"
+    (customer,) = books.tables["users"]
+    books.tables["users"].append(customer | {"id": "u-unconfirmed", "has_phone": False})
+
+
+@plants("message-repeated", str(LOST), notifications.messages_go_out_once)
+def _a_link_goes_out_twice(books: Books) -> None:
+    books.tables["account_messages"].append(
+        {"id": LOST, "channel": "email", "kind": "PasswordReset", "state": "Sent", "unknown_attempts": 0}
+    )
+    books.outgoing[Channel.EMAIL] += [str(LOST), str(LOST)]
+
+
 @plants("message-lost", id_of("delivered", EventType.ORDER_DELIVERED), notifications.messages_go_out_once)
 def _the_mail_server_has_nothing(books: Books) -> None:
     books.outgoing[Channel.EMAIL].remove(id_of("delivered", EventType.ORDER_DELIVERED))

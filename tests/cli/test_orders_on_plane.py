@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import PasswordHasher
 
-from orderplane.client.accounts import register
-from orderplane.client.transport import connect
 from orderplane.dev.demo.products import seed
 from orderplane.gateway.identity.grants import new_secret
-from orderplane.gateway.identity.user_store import UserStore, new_client_id
+from orderplane.gateway.identity.user_store import UserStore, new_client_id, new_user_id
 
 from ..support.plane import ORDER, PASSWORD, Merchant
 from .terminal import Answer, orderplane
@@ -44,8 +43,10 @@ async def email(merchant: Merchant) -> str:
     """The address of a new account at the demo merchant."""
     await seed(merchant.pool)
     email = f"{secrets.token_hex(6)}@example.test"
-    async with connect(merchant.plane.url("gateway")) as transport:
-        await register(transport, email=email, password=PASSWORD)
+    await UserStore(merchant.pool).add(
+        "demo", new_user_id(), email=email, password_hash=PasswordHasher().hash(PASSWORD), role="customer",
+        is_confirmed=True,
+    )  # fmt: skip
     return email
 
 

@@ -3,16 +3,22 @@
 import json
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 
+from orderplane.events.account_messages import AccountMessageKind
+from orderplane.gateway.identity.confirmations import Confirmations
+from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_user_id
 from orderplane.gateway.principal import Role
 
-from ..support.plane import Caller, Merchant
+from ..support.accounts import secret_to
+from ..support.plane import PASSWORD, Caller, Merchant
 
 pytestmark = pytest.mark.integration
 
@@ -76,6 +82,9 @@ TABLE = {
     "GET /api/inventory/reservations/{reservation_id}": Row(200, SHOP, stranger=404),
     "POST /api/inventory/release": Row(200, SHOP, stranger=404, may_take_time=True),
     "POST /api/auth/register": Row(202, None),
+    "POST /api/auth/register/confirm": Row(204, None),
+    "POST /api/auth/password-reset": Row(202, None),
+    "POST /api/auth/password-reset/confirm": Row(204, None),
     "POST /api/auth/login": Row(200, None),
     "POST /api/auth/logout": Row(204, None),
     "GET /.well-known/jwks.json": Row(200, None),
@@ -83,6 +92,10 @@ TABLE = {
     "PATCH /api/users/me": Row(200, PEOPLE),
     "DELETE /api/users/me": Row(204, PEOPLE),
     "PUT /api/users/me/password": Row(204, PEOPLE),
+    "PUT /api/users/me/email": Row(202, PEOPLE),
+    "POST /api/users/me/email/confirm": Row(204, PEOPLE, stranger=400),
+    "POST /api/users/me/phone/confirm": Row(204, PEOPLE, stranger=400),
+    "DELETE /api/users/me/logins": Row(204, PEOPLE),
     "GET /api/users": Row(200, (ADMIN,), stranger=200),
     "POST /api/users": Row(201, (ADMIN,)),
     "GET /api/users/{user_id}": Row(200, (ADMIN,), stranger=404),
@@ -164,6 +177,29 @@ class Door:
         """A SKU is taken once."""
         return body | {"sku": f"NEW-{uuid.uuid4()}"}
 
+    async def registration_body(self, _: Json, __: Caller, ___: Role) -> Json:
+        """What the mail to a new address has."""
+        email, pool = f"{uuid.uuid4()}@example.test", self.merchant.pool
+        answer = await self._http.post("/api/auth/register", json={"email": email, "password": PASSWORD})
+        assert answer.status_code == 202, answer.text
+        return {"token": await secret_to(pool, email, AccountMessageKind.REGISTRATION), "password": PASSWORD}
+
+    async def reset_body(self, body: Json, _: Caller, __: Role) -> Json:
+        user, pool = await self.user(_, __), self.merchant.pool
+        await Confirmations(pool).request_reset(self.merchant.name, f"{user}@example.test")
+        token = await secret_to(pool, f"{user}@example.test", AccountMessageKind.PASSWORD_RESET)
+        return body | {"token": token}
+
+    async def email_body(self, _: Json, owner: Caller, __: Role) -> Json:
+        email, pool = f"{uuid.uuid4()}@example.test", self.merchant.pool
+        await Confirmations(pool).propose_email(self.merchant.name, owner.id, email)
+        return {"token": await secret_to(pool, email, AccountMessageKind.NEW_EMAIL)}
+
+    async def phone_body(self, _: Json, owner: Caller, __: Role) -> Json:
+        phone, pool = f"+3197{uuid.uuid4().int % 10**9:09d}", self.merchant.pool
+        await Confirmations(pool).propose_phone(self.merchant.name, owner.id, phone)
+        return {"code": await secret_to(pool, phone, AccountMessageKind.NEW_PHONE)}
+
     async def release_body(self, body: Json, owner: Caller, role: Role) -> Json:
         return body | {"reservation": await self.reservation(owner, role)}
 
@@ -180,6 +216,10 @@ IN_BODIES: dict[str, Callable[[Door, Json, Caller, Role], Awaitable[Json]]] = {
     "POST /api/orders": Door.order_body,
     "POST /api/products": Door.product_body,
     "POST /api/inventory/release": Door.release_body,
+    "POST /api/auth/register/confirm": Door.registration_body,
+    "POST /api/auth/password-reset/confirm": Door.reset_body,
+    "POST /api/users/me/email/confirm": Door.email_body,
+    "POST /api/users/me/phone/confirm": Door.phone_body,
 }
 """Where the example cannot be sent as it is by everybody, and twice."""
 
@@ -195,8 +235,13 @@ async def door(merchant: Merchant) -> Any:
     async with httpx.AsyncClient(base_url=merchant.plane.url("gateway"), timeout=30) as http:
         door = Door(merchant, seller, http)
         # Ada, whom the document's examples are about.
-        ask = await door.ask_for("POST /api/auth/register", seller, MERCHANT)
-        assert (await door.send(ask, None)).status_code == 202
+        ask = await door.ask_for("POST /api/auth/login", seller, MERCHANT)
+        form = ask.sent["data"]
+        with suppress(EmailTaken):
+            await UserStore(merchant.pool).add(
+                "demo", new_user_id(), email=form["username"], role="customer", is_confirmed=True,
+                password_hash=PasswordHasher().hash(form["password"]),
+            )  # fmt: skip
         yield door
 
 

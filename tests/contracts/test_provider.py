@@ -3,20 +3,21 @@
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from aiohttp import web
+from argon2 import PasswordHasher
 from pact import Verifier
 
 from orderplane.adapters.kubernetes.client import Json
-from orderplane.client.accounts import register
-from orderplane.client.transport import connect
 from orderplane.crds.api_errors import AlreadyExists
 from orderplane.crds.defaults import draw_shard, reservation_manifest
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import Item
+from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_user_id
 from orderplane.gateway.principal import Role
 
 from ..support.plane import ORDER, Merchant
@@ -43,8 +44,11 @@ class World:
         """It is: every merchant of the tests has the demo's products."""
 
     async def account(self, email: str, password: str) -> None:
-        async with connect(self._merchant.plane.url("gateway")) as transport:
-            await register(transport, email=email, password=password)
+        with suppress(EmailTaken):
+            await UserStore(self._merchant.pool).add(
+                "demo", new_user_id(), email=email, password_hash=PasswordHasher().hash(password),
+                role="customer", is_confirmed=True,
+            )  # fmt: skip
 
     async def under_way(self, id: str) -> None:
         spec = {**ORDER, "customer": self._caller}

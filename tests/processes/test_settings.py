@@ -196,6 +196,12 @@ def test_a_channel_needs_a_sender(name: str, value: str, named: str) -> None:
         with_needed(NotifierSettings, **{name: value})
 
 
+def test_a_sender_is_one_that_every_mail_server_takes() -> None:
+    with pytest.raises(SettingsError, match=r"ORDERPLANE_MAIL_FROM.*A-labels"):
+        with_needed(NotifierSettings, **MAIL | {"ORDERPLANE_MAIL_FROM": "Shop <a@b\u00fccher.example>"})
+    with_needed(NotifierSettings, **MAIL | {"ORDERPLANE_MAIL_FROM": "B\u00fccher <a@xn--bcher-kva.example>"})
+
+
 def test_the_page_is_what_the_classes_say() -> None:
     assert PAGE.read_text() == page(), (
         "docs/settings.md is not what the settings classes say. "

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from orderplane.dev.localplane.components import UNLIMITED
 from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.gateway.identity.keyring import KeyRing
+from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.tokens import TokenRules, issue
 from orderplane.gateway.identity.user_store import UserStore, new_client_id, new_user_id
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
@@ -94,10 +95,14 @@ class Merchant:
             await people.add_client(merchant, name, name="tests", secret_hash=b"")
         else:
             await people.add(
-                merchant, name, email=f"{name}@example.test", password_hash=_password_hash(), role=role.value
-            )
+                merchant, name, email=f"{name}@example.test", password_hash=_password_hash(),
+                role=role.value, is_confirmed=True,
+            )  # fmt: skip
         ring, rules = KeyRing(self.plane.signing_keys), TokenRules(self.plane.url("gateway"), "orderplane")
         caller = Principal(merchant, name, role, SCOPES_OF[role])
+        if role is not Role.SERVICE:
+            login = await LoginStore(self.pool).create(merchant, name, (), secrets.token_bytes(32))
+            caller = replace(caller, login=str(login.id), logged_in_at=time.time())
         return Caller(name, issue(ring, rules, caller, client_id="tests", now=int(time.time())).token)
 
 

@@ -2,11 +2,15 @@
 
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from orderplane.events.notifications import Channel, message_reference
+from orderplane.workers.notifier.account_plan import AccountMessage
+from orderplane.workers.notifier.account_rendering import account_mail_of, account_sms_of
 from orderplane.workers.notifier.plan import Notification
 from orderplane.workers.notifier.rendering import mail_of, sms_of
+
+M = TypeVar("M", contravariant=True)  # noqa: PLC0105
 
 
 class MailServer(Protocol):
@@ -44,14 +48,14 @@ class Outgoing(Protocol):
         ...
 
 
-class Messenger(Protocol):
-    """Sends notifications through one channel. Both methods raise `Transient`, `Unclear` or `Refused`."""
+class Messenger(Protocol[M]):
+    """Sends messages through one channel. Both methods raise `Transient`, `Unclear` or `Refused`."""
 
-    async def find(self, notification: Notification) -> str | None:
+    async def find(self, message: M, /) -> str | None:
         """The provider's id of the message if an earlier attempt has sent it; None if none is known."""
         ...
 
-    async def send(self, notification: Notification) -> str:
+    async def send(self, message: M, /) -> str:
         """Send it; returns the provider's id of it."""
         ...
 
@@ -91,6 +95,41 @@ class SmsMessenger:
 
     async def send(self, notification: Notification) -> str:
         return await self._provider.send(_number(notification), sms_of(notification))
+
+
+class AccountMailMessenger:
+    """Mails about accounts; see `MailMessenger`. Each copy has a link of its own, and all of them are valid.
+
+    Args:
+        account_url: See `account_rendering.account_mail_of`.
+    """
+
+    def __init__(self, server: MailServer, sender: str, account_url: str | None) -> None:
+        self._server = server
+        self._sender = sender
+        self._account_url = account_url
+
+    async def find(self, _: AccountMessage) -> str | None:
+        return None
+
+    async def send(self, message: AccountMessage) -> str:
+        mail = account_mail_of(message, self._sender, self._account_url)
+        await self._server.send(mail)
+        return str(mail["Message-ID"])
+
+
+class AccountSmsMessenger:
+    """SMS about accounts; see `SmsMessenger`."""
+
+    def __init__(self, provider: SmsProvider) -> None:
+        self._provider = provider
+
+    async def find(self, message: AccountMessage) -> str | None:
+        reference = message_reference(message.id, Channel.SMS)
+        return await self._provider.find(message.recipient, reference)
+
+    async def send(self, message: AccountMessage) -> str:
+        return await self._provider.send(message.recipient, account_sms_of(message))
 
 
 def _number(notification: Notification) -> str:

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 from opentelemetry import trace
@@ -16,17 +18,8 @@ from orderplane.adapters.telemetry.traces import context_from
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.workers.notifier.channels import Messenger
-from orderplane.workers.notifier.plan import (
-    Final,
-    Notification,
-    Outcome,
-    Retry,
-    State,
-    Unknown,
-    after_failure,
-    final_unsent,
-)
-from orderplane.workers.notifier.store import FAILURES, NotificationStore
+from orderplane.workers.notifier.plan import Final, Outcome, Retry, State, Unknown, after_failure
+from orderplane.workers.notifier.store import FAILURES
 
 log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -50,11 +43,41 @@ ATTEMPTS_FAILED = Counter(
 )
 
 
-class Dispatcher:
-    """Serves one channel until it is stopped. Several dispatchers of a channel share what is due.
+class Message(Protocol):
+    """What a dispatcher needs to know of a message."""
+
+    @property
+    def channel(self) -> Channel: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def ids(self) -> dict[str, str]: ...
+    @property
+    def traceparent(self) -> str | None: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def unknown_attempts(self) -> int: ...
+
+
+M = TypeVar("M", bound=Message)
+
+
+class Queue(Protocol[M]):
+    """Messages that are due, as `NotificationStore` has them."""
+
+    async def claim(self, channel: Channel, limit: int, lease: timedelta) -> Sequence[M]: ...
+    async def finish(self, message: M, final: Final, /) -> bool: ...
+    async def retry_later(self, message: M, reason: str, pause: timedelta, /) -> None: ...
+    async def keep_unknown(self, message: M, reason: str, /) -> None: ...
+
+
+class Dispatcher(Generic[M]):
+    """Serves one channel of a queue until it is stopped. Several dispatchers of a channel share what is due.
 
     Args:
         messenger: None if the channel is not offered here: its messages are skipped.
+        final_unsent: How a message ends without being sent, at a time and with `good_for`; None to send it.
         lease: How long a claim holds.
         good_for: How long after its event a message is tried.
     """
@@ -62,8 +85,9 @@ class Dispatcher:
     def __init__(
         self,
         channel: Channel,
-        messenger: Messenger | None,
-        store: NotificationStore,
+        messenger: Messenger[M] | None,
+        store: Queue[M],
+        final_unsent: Callable[[M, datetime, timedelta], Final | None],
         *,
         lease: timedelta,
         good_for: timedelta,
@@ -71,6 +95,7 @@ class Dispatcher:
         self._channel = channel
         self._messenger = messenger
         self._store = store
+        self._final_unsent = final_unsent
         self._lease = lease
         self._good_for = good_for
         self._rng = random.Random()
@@ -97,8 +122,8 @@ class Dispatcher:
                 self._wake.clear()
                 free = (1 if self._is_down else CONCURRENCY) - len(self._in_flight)
                 claimed = await self._claim(free) if free > 0 else []
-                for notification in claimed:
-                    task = asyncio.create_task(self._deliver(notification))
+                for message in claimed:
+                    task = asyncio.create_task(self._deliver(message))
                     self._in_flight.add(task)
                     task.add_done_callback(self._delivered)
                 self._is_more_due = len(claimed) == free
@@ -116,7 +141,7 @@ class Dispatcher:
         if self._is_more_due and not self._is_down and len(self._in_flight) <= CONCURRENCY // 2:
             self._wake.set()
 
-    async def _claim(self, limit: int) -> list[Notification]:
+    async def _claim(self, limit: int) -> Sequence[M]:
         try:
             return await self._store.claim(self._channel, limit, self._lease)
         except Transient as problem:
@@ -124,42 +149,38 @@ class Dispatcher:
             log.warning("no message can be claimed; retrying", channel=self._channel, why=problem.reason)
             return []
 
-    async def _deliver(self, notification: Notification) -> None:
-        ids = {
-            "event_id": str(notification.event_id),
-            "channel": notification.channel.value,
-            "order": notification.order,
-        }
+    async def _deliver(self, message: M) -> None:
+        ids = message.ids
         lease = self._lease.total_seconds()
         with (
             structlog.contextvars.bound_contextvars(**ids),
             tracer.start_as_current_span(
-                f"notify {notification.type.value}",
-                context=context_from(notification.traceparent),
+                f"notify {message.label}",
+                context=context_from(message.traceparent),
                 kind=SpanKind.CONSUMER,
                 attributes={f"orderplane.{name}": value for name, value in ids.items()},
             ),
         ):
             try:
                 async with asyncio.timeout(lease):
-                    outcome = await self._attempt(notification, lease * SENDING_SHARE)
-                    await self._write(notification, outcome)
+                    outcome = await self._attempt(message, lease * SENDING_SHARE)
+                    await self._write(message, outcome)
             except TimeoutError:
                 log.warning("the result of an attempt was not written; the next one looks for the message")
 
-    async def _attempt(self, notification: Notification, seconds: float) -> Outcome:
+    async def _attempt(self, message: M, seconds: float) -> Outcome:
         if self._messenger is None:
             return Final(State.SKIPPED, "NotOffered")
-        unsent = final_unsent(notification, datetime.now(UTC), self._good_for)
+        unsent = self._final_unsent(message, datetime.now(UTC), self._good_for)
         if unsent is not None:
             return unsent
         try:
             async with asyncio.timeout(seconds):
-                sent = await self._find(notification) if notification.unknown_attempts else None
-                sent = sent or await self._messenger.send(notification)
+                sent = await self._find(message) if message.unknown_attempts else None
+                sent = sent or await self._messenger.send(message)
         except (Transient, Refused) as problem:
             self._is_down = isinstance(problem, BreakerOpen)
-            return after_failure(problem, notification.attempt, self._rng)
+            return after_failure(problem, message.attempt, self._rng)
         except TimeoutError:
             return Unknown("TookTooLong")
         except Exception as problem:
@@ -169,40 +190,40 @@ class Dispatcher:
         self._is_down = False
         return Final(State.SENT, provider_id=sent)
 
-    async def _find(self, notification: Notification) -> str | None:
+    async def _find(self, message: M) -> str | None:
         assert self._messenger is not None
         try:
-            return await self._messenger.find(notification)
+            return await self._messenger.find(message)
         except Unclear as problem:
             # A search sends nothing, whatever its result.
             raise Transient(problem.reason, problem.message) from problem
 
-    async def _write(self, notification: Notification, outcome: Outcome) -> None:
+    async def _write(self, message: M, outcome: Outcome) -> None:
         """Write the result, however long the database is down; the time-out of the caller ends it."""
         await retry(
-            partial(self._write_once, notification, outcome),
+            partial(self._write_once, message, outcome),
             on=(Transient,),
             on_failure=_note_failure,
             longest_pause=WRITE_PAUSE,
         )
 
-    async def _write_once(self, notification: Notification, outcome: Outcome) -> None:
+    async def _write_once(self, message: M, outcome: Outcome) -> None:
         match outcome:
             case Final():
-                await self._finish(notification, outcome)
+                await self._finish(message, outcome)
             case Retry():
-                await self._store.retry_later(notification, outcome.reason, outcome.pause)
-                ATTEMPTS_FAILED.labels(notification.channel.value, outcome.reason).inc()
-                log.info("not sent; retrying", why=outcome.reason, attempt=notification.attempt)
+                await self._store.retry_later(message, outcome.reason, outcome.pause)
+                ATTEMPTS_FAILED.labels(message.channel.value, outcome.reason).inc()
+                log.info("not sent; retrying", why=outcome.reason, attempt=message.attempt)
             case Unknown():
-                await self._store.keep_unknown(notification, outcome.reason)
-                ATTEMPTS_FAILED.labels(notification.channel.value, outcome.reason).inc()
+                await self._store.keep_unknown(message, outcome.reason)
+                ATTEMPTS_FAILED.labels(message.channel.value, outcome.reason).inc()
                 log.warning("perhaps sent; the next attempt looks for the message", why=outcome.reason)
 
-    async def _finish(self, notification: Notification, final: Final) -> None:
+    async def _finish(self, message: M, final: Final) -> None:
         result = final.state.value
-        if await self._store.finish(notification, final):
-            NOTIFICATIONS.labels(notification.channel.value, notification.type.value, result.lower()).inc()
+        if await self._store.finish(message, final):
+            NOTIFICATIONS.labels(message.channel.value, message.label, result.lower()).inc()
             log.info("a message is finished", state=result, why=final.reason)
         else:
             log.warning("a later attempt has begun; this result is not written", state=result)

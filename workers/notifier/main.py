@@ -10,8 +10,16 @@ from orderplane.adapters.process import Process, run_process
 from orderplane.adapters.settings import SettingsError
 from orderplane.adapters.sms.twilio import TwilioSms
 from orderplane.events.notifications import Channel
-from orderplane.workers.notifier.channels import MailMessenger, Messenger, SmsMessenger
-from orderplane.workers.notifier.notifier import Notifier
+from orderplane.workers.notifier.account_plan import AccountMessage
+from orderplane.workers.notifier.channels import (
+    AccountMailMessenger,
+    AccountSmsMessenger,
+    MailMessenger,
+    Messenger,
+    SmsMessenger,
+)
+from orderplane.workers.notifier.notifier import Messengers, Notifier
+from orderplane.workers.notifier.plan import Notification
 from orderplane.workers.settings import NotifierSettings
 
 POOL_SIZE = 8
@@ -28,23 +36,28 @@ async def serve(settings: NotifierSettings, process: Process) -> None:
         process.serving(
             lambda: notifier.is_ready,
             kafka=settings.kafka,
-            channels=[channel.value for channel, messenger in messengers.items() if messenger],
+            channels=[channel.value for channel, messenger in messengers.of_orders.items() if messenger],
         )
         await notifier.run(process.stopping)
 
 
-async def _messengers(settings: NotifierSettings, stack: AsyncExitStack) -> dict[Channel, Messenger | None]:
-    messengers: dict[Channel, Messenger | None] = dict.fromkeys(Channel)
+async def _messengers(settings: NotifierSettings, stack: AsyncExitStack) -> Messengers:
+    of_orders: dict[Channel, Messenger[Notification] | None] = dict.fromkeys(Channel)
+    of_accounts: dict[Channel, Messenger[AccountMessage] | None] = dict.fromkeys(Channel)
     if settings.smtp_url and settings.mail_from:
         try:
-            server = SmtpServer(settings.smtp_url.get_secret_value())
+            opened = SmtpServer(settings.smtp_url.get_secret_value())
         except ValueError as problem:
             raise SettingsError(f"ORDERPLANE_SMTP_URL: {problem}.") from None
-        messengers[Channel.EMAIL] = MailMessenger(await stack.enter_async_context(server), settings.mail_from)
+        server = await stack.enter_async_context(opened)
+        of_orders[Channel.EMAIL] = MailMessenger(server, settings.mail_from)
+        of_accounts[Channel.EMAIL] = AccountMailMessenger(server, settings.mail_from, settings.account_url)
     if settings.sms_key and settings.sms_from:
-        sms = TwilioSms(settings.sms_key.get_secret_value(), settings.sms_from, settings.sms_url)
-        messengers[Channel.SMS] = SmsMessenger(await stack.enter_async_context(sms))
-    return messengers
+        provider = TwilioSms(settings.sms_key.get_secret_value(), settings.sms_from, settings.sms_url)
+        sms = await stack.enter_async_context(provider)
+        of_orders[Channel.SMS] = SmsMessenger(sms)
+        of_accounts[Channel.SMS] = AccountSmsMessenger(sms)
+    return Messengers(of_orders, of_accounts)
 
 
 def main() -> int:

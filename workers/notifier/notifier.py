@@ -1,9 +1,11 @@
-"""The notifier: a listener adds the messages of events, and a dispatcher for each channel sends them.
+"""The notifier: a listener adds the messages of events, and dispatchers for each channel send them.
 
 They share nothing but the database, so each goes on while the other waits for Kafka or a provider.
 """
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -13,9 +15,12 @@ from orderplane.adapters.retry import wait_for_event
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.session import Pool
+from orderplane.workers.notifier.account_plan import AccountMessage, final_unsent_account_message
+from orderplane.workers.notifier.account_store import AccountMessageStore
 from orderplane.workers.notifier.channels import Messenger
 from orderplane.workers.notifier.dispatcher import Dispatcher
 from orderplane.workers.notifier.listener import Listener
+from orderplane.workers.notifier.plan import Notification, final_unsent
 from orderplane.workers.notifier.store import NotificationStore
 from orderplane.workers.settings import NotifierSettings
 
@@ -27,26 +32,38 @@ WAITING = Gauge("orderplane_notifications_waiting", "Messages that are not sent 
 OLDEST = Gauge("orderplane_notifications_oldest_age_seconds", "Age of the oldest of them.", ["channel"])
 
 
+@dataclass(frozen=True, slots=True)
+class Messengers:
+    """By channel; None for a channel that is not offered here."""
+
+    of_orders: Mapping[Channel, Messenger[Notification] | None]
+    of_accounts: Mapping[Channel, Messenger[AccountMessage] | None]
+
+
 class Notifier:
     """The listener, the dispatchers and the gauges.
 
     Args:
-        messengers: None for a channel that is not offered here.
+        messengers: Of notifications, and of messages about accounts.
     """
 
-    def __init__(
-        self, settings: NotifierSettings, pool: Pool, messengers: dict[Channel, Messenger | None]
-    ) -> None:
+    def __init__(self, settings: NotifierSettings, pool: Pool, messengers: Messengers) -> None:
         self._store = NotificationStore(pool)
-        self._dispatchers = [
-            Dispatcher(
-                channel,
-                messenger,
-                self._store,
-                lease=timedelta(seconds=settings.notifier_lease_seconds),
-                good_for=timedelta(seconds=settings.notifier_good_for_seconds),
-            )
-            for channel, messenger in messengers.items()
+        account_messages = AccountMessageStore(pool)
+        times = {
+            "lease": timedelta(seconds=settings.notifier_lease_seconds),
+            "good_for": timedelta(seconds=settings.notifier_good_for_seconds),
+        }
+        # Somebody waits for a link, so it does not wait behind what many orders have to tell.
+        self._dispatchers: list[Dispatcher[Notification] | Dispatcher[AccountMessage]] = [
+            *(
+                Dispatcher(channel, messenger, self._store, final_unsent, **times)
+                for channel, messenger in messengers.of_orders.items()
+            ),
+            *(
+                Dispatcher(channel, messenger, account_messages, final_unsent_account_message, **times)
+                for channel, messenger in messengers.of_accounts.items()
+            ),
         ]
         self._listener = Listener(settings.kafka, settings.kafka_replication, self._store, self._wake)
         self._needs_kafka = bool(settings.kafka)

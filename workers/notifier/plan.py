@@ -36,11 +36,17 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """The customer as they are now. `address` is a mail address or a number, by the channel."""
+    """The customer as they are now.
+
+    Args:
+        address: A mail address or a number, by the channel, that its owner has confirmed.
+        has_unconfirmed: There is an address that nobody has confirmed.
+    """
 
     name: str
     address: str | None
     is_wanting: bool
+    has_unconfirmed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,16 @@ class Notification:
     is_forced: bool
     is_overtaken: bool
     recipient: Recipient | None
+
+    @property
+    def label(self) -> str:
+        """In metrics and the names of spans."""
+        return self.type.value
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """In log lines and spans."""
+        return {"event_id": str(self.event_id), "channel": self.channel.value, "order": self.order}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +130,7 @@ def final_unsent(notification: Notification, now: datetime, good_for: timedelta)
     if not recipient.is_wanting:
         return Final(State.SKIPPED, "NotWanted")
     if not recipient.address:
-        return Final(State.SKIPPED, "NoAddress")
+        return Final(State.SKIPPED, "NotConfirmed" if recipient.has_unconfirmed else "NoAddress")
     if notification.is_overtaken and not notification.is_forced:
         return Final(State.SUPERSEDED, "LaterWasSent")
     if now - notification.pending_since > good_for:

@@ -74,7 +74,11 @@ WITH due AS (
     RETURNING n.*
 )
 SELECT c.*, h.name AS order_name, h.data, h.traceparent,
-       u.id AS user_id, u.name, CASE c.channel WHEN 'email' THEN u.email ELSE u.phone END AS address,
+       u.id AS user_id, u.name,
+       CASE WHEN c.channel = 'sms' THEN u.phone WHEN u.email_confirmed_at IS NOT NULL THEN u.email END
+           AS address,
+       CASE c.channel WHEN 'sms' THEN u.unconfirmed_phone IS NOT NULL ELSE u.email_confirmed_at IS NULL END
+           AS has_unconfirmed,
        coalesce((u.preferences ->> c.channel)::boolean, false) AS is_wanting,
        EXISTS (SELECT FROM notifications later
                WHERE later.merchant = c.merchant AND later.order_uid = c.order_uid
@@ -126,8 +130,11 @@ FROM notifications WHERE merchant = coalesce($1, merchant) GROUP BY channel, sta
 """
 _WAITING = """
 SELECT channel, count(*) AS messages,
-       coalesce(extract(epoch FROM clock_timestamp() - min(pending_since)), 0)::float8 AS age
-FROM notifications WHERE state = 'Waiting' GROUP BY channel
+       coalesce(extract(epoch FROM clock_timestamp() - min(since)), 0)::float8 AS age
+FROM (SELECT channel, pending_since AS since FROM notifications WHERE state = 'Waiting'
+      UNION ALL
+      SELECT channel, created_at FROM account_messages WHERE state = 'Waiting') AS waiting
+GROUP BY channel
 """
 
 
@@ -168,6 +175,7 @@ class _ClaimedRow(TypedDict):
     user_id: str | None
     name: str
     address: str | None
+    has_unconfirmed: bool
     is_wanting: bool
 
 
@@ -275,7 +283,10 @@ class NotificationStore:
         return [_count(row["channel"], State(row["state"]), row["messages"], row["age"]) for row in rows]
 
     async def waiting(self) -> list[Count]:
-        """The number of waiting messages of all merchants; the cost does not depend on what was sent."""
+        """The number of waiting messages of all merchants, those about accounts too.
+
+        The cost does not depend on what was sent.
+        """
         async with session(self._pool) as connection:
             rows = await connection.fetch(_WAITING)
         return [_count(row["channel"], State.WAITING, row["messages"], row["age"]) for row in rows]
@@ -290,7 +301,9 @@ def _count(channel: str, state: State, messages: int, age: float) -> Count:
 
 
 def _notification(row: _ClaimedRow) -> Notification:
-    recipient = Recipient(row["name"], row["address"], row["is_wanting"]) if row["user_id"] else None
+    recipient = None
+    if row["user_id"]:
+        recipient = Recipient(row["name"], row["address"], row["is_wanting"], row["has_unconfirmed"])
     return Notification(
         merchant=row["merchant"],
         event_id=row["event_id"],

@@ -73,8 +73,12 @@ class MailboxApi:
         return self._mailbox.faults.describe(now)
 
 
-def build(key: str, store: Store, *, smtp_port: int) -> Surface:
-    """All routes. `key` is `USER:PASSWORD` of the API; the SMTP server needs no login."""
+def build(key: str, store: Store, *, smtp_port: int, takes_smtputf8: bool = False) -> Surface:
+    """All routes. `key` is `USER:PASSWORD` of the API; the SMTP server needs no login.
+
+    Args:
+        takes_smtputf8: Announce SMTPUTF8; without it the SMTP server takes ASCII only.
+    """
     mailbox = Mailbox(store)
     api = MailboxApi(mailbox)
     exchange = Exchange(key, store, Dialect())
@@ -82,7 +86,7 @@ def build(key: str, store: Store, *, smtp_port: int) -> Surface:
 
     async def serve_smtp(_: web.Application) -> AsyncIterator[None]:
         server = await asyncio.get_running_loop().create_server(
-            lambda: SmtpConnection(mailbox), "127.0.0.1", smtp_port
+            lambda: SmtpConnection(mailbox, takes_smtputf8=takes_smtputf8), "127.0.0.1", smtp_port
         )
         yield
         server.close()

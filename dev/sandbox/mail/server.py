@@ -1,6 +1,6 @@
 """An SMTP server that stores what it accepts and delivers nothing.
 
-Source: RFC 5321; https://aiosmtpd.aio-libs.org/en/latest/handlers.html
+Source: RFC 5321, RFC 6531; https://aiosmtpd.aio-libs.org/en/latest/handlers.html
 """
 
 import asyncio
@@ -88,8 +88,13 @@ class Mailbox:
 class SmtpConnection(SMTP):
     """One SMTP connection."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
-        super().__init__(mailbox, hostname="sandbox.test", loop=asyncio.get_running_loop())
+    def __init__(self, mailbox: Mailbox, *, takes_smtputf8: bool) -> None:
+        super().__init__(
+            mailbox,
+            hostname="sandbox.test",
+            enable_SMTPUTF8=takes_smtputf8,
+            loop=asyncio.get_running_loop(),
+        )
         self._mailbox = mailbox
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

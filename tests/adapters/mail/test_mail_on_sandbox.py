@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import uuid
 from email.message import EmailMessage
+from email.policy import SMTPUTF8
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -141,9 +142,31 @@ async def test_recipients_with_a_will_of_their_own(server, mailbox):
     assert await copies(mailbox, cut) == 2
 
 
-async def test_an_address_that_is_not_ascii_is_refused(server):
+async def test_an_address_that_is_not_ascii_is_refused_where_the_server_does_not_take_it(server, mailbox):
     with pytest.raises(Refused, match="RecipientRefused"):
         await server.send(a_mail("žofie@example.org"))
+    # The connection, and the next mail, are as good as before.
+    mail = a_mail("ada@xn--bcher-kva.example")
+    await server.send(mail)
+    assert await copies(mailbox, mail) == 1
+
+
+async def test_an_address_that_is_not_ascii_goes_to_a_server_with_smtputf8(start_sandbox):
+    port = free_port()
+    env = {"ORDERPLANE_SMTP_PORT": str(port), "ORDERPLANE_MAILBOX_KEY": LOGIN}
+    sandbox = await start_sandbox("mail", **env, ORDERPLANE_SANDBOX_SMTPUTF8="1")
+    async with SmtpServer(f"smtp://127.0.0.1:{port}") as server:
+        # The second one goes over the kept connection.
+        for to in ("žofie@example.org", "ada@example.org", "žofie@example.org"):
+            mail = EmailMessage(policy=SMTPUTF8)
+            mail["From"], mail["To"], mail["Subject"] = "Shop <shop@shop.example>", to, "Grüße"
+            mail["Message-ID"] = f"<{uuid.uuid4()}@shop.example>"
+            mail.set_content("One line")
+            await server.send(mail)
+    _, page, _ = await sandbox.call("GET", "/api/v1/messages", auth=f"Bearer {LOGIN}")
+    assert [found["To"][0]["Address"] for found in page["messages"]] == [
+        "žofie@example.org", "ada@example.org", "žofie@example.org",
+    ]  # fmt: skip
 
 
 async def test_a_kept_connection_that_the_server_has_closed_is_replaced(sandbox, server, mailbox):

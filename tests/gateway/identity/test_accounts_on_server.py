@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import secrets
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,12 +11,17 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from orderplane.events.account_messages import AccountMessageKind as Kind
 from orderplane.gateway.identity.authentication import MAX_STALENESS_SECONDS
+from orderplane.gateway.identity.email_address import canonical_address
 from orderplane.gateway.identity.grants import new_secret
+from orderplane.gateway.identity.login_store import LoginStore
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.user_store import User, UserStore
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
+from orderplane.ledgers.postgres.session import Pool
 
+from ...support.accounts import secret_to
 from ..conftest import MERCHANT, Behind, Gateway, order_of, running_gateway, token_of
 
 pytestmark = pytest.mark.integration
@@ -28,9 +34,10 @@ def code_of(answer: httpx.Response) -> tuple[int, str | None]:
 
 
 class Visitor:
-    """Somebody in front of the door."""
+    """Somebody in front of the door, who reads the mails and SMS to them."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pool: Pool) -> None:
+        self.pool = pool
         self.http = httpx.AsyncClient(base_url=url, timeout=30)
         self.email = f"{uuid4().hex[:12]}@example.test"
         self.tokens: dict[str, Any] = {}
@@ -42,6 +49,19 @@ class Visitor:
     async def register(self, **changes: Any) -> httpx.Response:
         body = {"email": self.email, "password": PASSWORD, "name": "Ada Example", "phone": "+31970000001"}
         return await self.http.post("/api/auth/register", json=body | changes)
+
+    async def confirm(self, password: str = PASSWORD, **changes: Any) -> httpx.Response:
+        """Follow the link in the newest mail about a registration."""
+        email = canonical_address(changes.get("email", self.email))
+        token = await secret_to(self.pool, email, Kind.REGISTRATION)
+        body = {"token": token, "password": password}
+        return await self.http.post("/api/auth/register/confirm", json=body)
+
+    async def arrive(self, **changes: Any) -> None:
+        """Register, and confirm the address."""
+        assert (await self.register(**changes)).status_code == 202
+        confirmed = await self.confirm(**changes)
+        assert confirmed.status_code == 204, confirmed.text
 
     async def log_in(self, password: str = PASSWORD, **more: str) -> httpx.Response:
         form = {"grant_type": "password", "username": self.email, "password": password, **more}
@@ -61,8 +81,8 @@ class Visitor:
 
 
 @pytest.fixture
-async def visitor(gateway: Gateway) -> AsyncIterator[Visitor]:
-    visitor = Visitor(gateway.url)
+async def visitor(gateway: Gateway, behind: Behind) -> AsyncIterator[Visitor]:
+    visitor = Visitor(gateway.url, behind.pool)
     yield visitor
     await visitor.http.aclose()
 
@@ -70,7 +90,7 @@ async def visitor(gateway: Gateway) -> AsyncIterator[Visitor]:
 @pytest.fixture
 async def ada(visitor: Visitor) -> Visitor:
     """A customer who is logged in."""
-    assert (await visitor.register()).status_code == 202
+    await visitor.arrive()
     assert (await visitor.log_in()).status_code == 200
     return visitor
 
@@ -92,6 +112,8 @@ async def test_an_address_that_has_an_account_is_not_told(ada: Visitor) -> None:
     again = await ada.register(password="another password", name="Eve")
     fresh = await ada.register(email=f"{uuid4().hex}@example.test")
     assert (again.status_code, again.content) == (fresh.status_code, fresh.content)
+    # Not even by whoever reads the mailbox, and logs in with the other password.
+    assert code_of(await ada.confirm("another password")) == (400, "invalid_confirmation")
     assert code_of(await ada.log_in("another password")) == (400, "invalid_grant")
     assert (await ada.log_in()).status_code == 200
     assert (await ada.me()).json()["name"] == "Ada Example"
@@ -184,6 +206,75 @@ async def test_another_password_ends_every_login(ada: Visitor) -> None:
     assert (await ada.log_in("another password")).status_code == 200
 
 
+async def refused_at(url: str, headers: dict[str, str], seconds: float = MAX_STALENESS_SECONDS + 3) -> None:
+    """Wait until a gateway does not take an access token any more."""
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as http:
+        async with asyncio.timeout(seconds):
+            while (answer := await http.get("/api/users/me")).status_code != 401:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+    assert code_of(answer) == (401, "invalid_token")
+
+
+@pytest.mark.parametrize("way", ["password", "everywhere", "logout", "reuse", "delete"])
+async def test_with_a_login_its_access_tokens_end_on_every_replica(
+    behind: Behind, ada: Visitor, way: str
+) -> None:
+    headers, refresh = ada.headers, ada.tokens["refresh_token"]
+    async with running_gateway(behind.plane) as other:
+        async with httpx.AsyncClient(base_url=other.url, headers=headers) as elsewhere:
+            assert (await elsewhere.get("/api/users/me")).status_code == 200, "now it is cached there, too"
+        match way:
+            case "password":
+                body = {"currentPassword": PASSWORD, "newPassword": "another password"}
+                answer = await ada.http.put("/api/users/me/password", json=body, headers=headers)
+            case "everywhere":
+                answer = await ada.http.delete("/api/users/me/logins", headers=headers)
+            case "logout":
+                answer = await ada.http.post("/api/auth/logout", data={"refresh_token": refresh})
+            case "reuse":
+                assert (await ada.refresh(refresh)).status_code == 200
+                assert code_of(await ada.refresh(refresh)) == (400, "invalid_grant")
+                headers = ada.headers
+            case "delete":
+                answer = await ada.http.delete("/api/users/me", headers=headers)
+        assert way == "reuse" or answer.status_code == 204
+        if way in ("password", "everywhere", "delete"):
+            at_once = await ada.http.get("/api/users/me", headers=headers)
+            assert code_of(at_once) == (401, "invalid_token"), "this replica knows before it answers"
+        await refused_at(str(ada.http.base_url), headers)
+        await refused_at(other.url, headers)
+        # Neither does anything that the token could do before.
+        body = {"currentPassword": PASSWORD, "newPassword": "a third password"}
+        for method, path in (("PUT", "/api/users/me/password"), ("DELETE", "/api/users/me")):
+            json = body if method == "PUT" else None
+            answer = await ada.http.request(method, path, json=json, headers=headers)
+            assert code_of(answer) == (401, "invalid_token")
+
+
+async def test_logging_out_ends_no_other_login(ada: Visitor) -> None:
+    phone = ada.headers
+    await ada.log_in()
+    token = ada.tokens["refresh_token"]
+    assert (await ada.http.post("/api/auth/logout", data={"refresh_token": token})).status_code == 204
+    await refused_at(str(ada.http.base_url), ada.headers)
+    assert (await ada.http.get("/api/users/me", headers=phone)).status_code == 200
+
+
+async def test_a_token_of_an_old_login_deletes_no_account(behind: Behind, ada: Visitor) -> None:
+    await behind.pool.execute(
+        "UPDATE logins SET created_at = now() - interval '11 minutes' WHERE user_id = $1",
+        (await ada.me()).json()["id"],
+    )
+    # A refresh proves nothing of who has the tokens.
+    assert (await ada.refresh()).status_code == 200
+    answer = await ada.http.delete("/api/users/me", headers=ada.headers)
+    assert code_of(answer) == (401, "login_too_old")
+    assert 'error="insufficient_user_authentication"' in answer.headers["WWW-Authenticate"]
+    assert (await ada.me()).status_code == 200
+    assert (await ada.log_in()).status_code == 200
+    assert (await ada.http.delete("/api/users/me", headers=ada.headers)).status_code == 204
+
+
 async def test_a_profile_is_changed_by_members(ada: Visitor) -> None:
     async def change(body: dict[str, Any]) -> httpx.Response:
         return await ada.http.patch("/api/users/me", json=body, headers=ada.headers)
@@ -215,7 +306,7 @@ async def test_the_token_of_a_deleted_user_dies(ada: Visitor) -> None:
     assert code_of(await ada.refresh(refresh)) == (400, "invalid_grant")
     assert code_of(await ada.log_in()) == (400, "invalid_grant")
     # The address is free again, for somebody who starts with nothing.
-    assert (await ada.register()).status_code == 202
+    await ada.arrive()
     assert (await ada.log_in()).status_code == 200
 
 
@@ -286,7 +377,8 @@ async def test_a_token_of_another_merchant_opens_nothing_here(gateway: Gateway, 
         password_hash="",
         role="admin",
     )
-    caller = Principal("other-shop", user.id, Role.ADMIN, SCOPES_OF[Role.ADMIN])
+    login = await LoginStore(behind.pool).create("other-shop", user.id, (), secrets.token_bytes(32))
+    caller = Principal("other-shop", user.id, Role.ADMIN, SCOPES_OF[Role.ADMIN], str(login.id), time.time())
     headers = {"Authorization": f"Bearer {token_of(behind.plane, caller)}"}
     async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as stranger:
         assert code_of(await stranger.get(f"/api/orders/{placed}")) == (404, "order_not_found")
@@ -355,9 +447,9 @@ async def test_admins_make_accounts_of_their_own_merchant(behind: Behind, gatewa
     async with Passwords() as passwords:
         admin = await UserStore(behind.pool).add(
             MERCHANT, f"u-{uuid4().hex[:16]}", email=f"{uuid4().hex}@example.test",
-            password_hash=await passwords.hash(PASSWORD), role="admin",
+            password_hash=await passwords.hash(PASSWORD), role="admin", is_confirmed=True,
         )  # fmt: skip
-    boss = Visitor(gateway.url)
+    boss = Visitor(gateway.url, behind.pool)
     boss.email = admin.email
     assert (await boss.log_in()).status_code == 200
     body = {"email": f"{uuid4().hex}@example.test", "password": PASSWORD, "role": "merchant"}
@@ -383,8 +475,8 @@ async def test_guessing_is_slowed_down_and_a_known_account_no_more_than_an_unkno
     behind: Behind,
 ) -> None:
     async with running_gateway(behind.plane) as fresh:
-        known, unknown = Visitor(fresh.url), Visitor(fresh.url)
-        await known.register()
+        known, unknown = (Visitor(fresh.url, behind.pool) for _ in range(2))
+        await known.arrive()
         for visitor in (known, unknown):
             answers = [await visitor.log_in("a wrong password") for _ in range(11)]
             assert [code_of(answer) for answer in answers[:10]] == [(400, "invalid_grant")] * 10
@@ -393,6 +485,75 @@ async def test_guessing_is_slowed_down_and_a_known_account_no_more_than_an_unkno
             # The right password does not help either: who guesses must not learn that it was right.
             assert (await visitor.log_in()).status_code == 429
             await visitor.http.aclose()
+
+
+async def test_nobody_is_locked_out_from_elsewhere(behind: Behind) -> None:
+    proxied = {"ORDERPLANE_TRUSTED_PROXIES": "127.0.0.0/8"}
+    async with running_gateway(behind.plane, proxied) as fresh:
+        ada = Visitor(fresh.url, behind.pool)
+        await ada.arrive()
+
+        async def log_in(address: str, password: str = PASSWORD) -> int:
+            form = {"grant_type": "password", "username": ada.email, "password": password}
+            headers = {"X-Forwarded-For": address}
+            return (await ada.http.post("/api/auth/login", data=form, headers=headers)).status_code
+
+        assert await log_in("192.0.2.1") == 200
+        assert [await log_in("198.51.100.7", "wrong password") for _ in range(11)] == [400] * 10 + [429]
+        assert await log_in("203.0.113.9") == 200, "from anywhere else"
+        # Many addresses together are slow at one account, but not where it has been logged in to before.
+        for number in range(8, 12):
+            for _ in range(10):
+                assert await log_in(f"198.51.100.{number}", "wrong password") == 400
+        assert await log_in("198.51.100.13", "wrong password") == 429
+        assert await log_in("198.51.100.13") == 429
+        assert [await log_in(address) for address in ("192.0.2.1", "203.0.113.9")] == [200, 200]
+        await ada.http.aclose()
+
+
+async def test_nobody_locks_a_service_out(behind: Behind, visitor: Visitor) -> None:
+    secret, secret_hash = new_secret()
+    client_id = f"c-{uuid4().hex[:16]}"
+    await UserStore(behind.pool).add_client(MERCHANT, client_id, name="warehouse", secret_hash=secret_hash)
+    form = {"grant_type": "client_credentials", "client_id": client_id}
+
+    async def log_in(given: str) -> int:
+        form["client_secret"] = given
+        return (await visitor.http.post("/api/auth/login", data=form)).status_code
+
+    assert [await log_in(f"guess {number}") for number in range(20)] == [401] * 20
+    assert await log_in(secret) == 200
+
+
+async def test_a_mailbox_has_one_account_however_it_is_written(ada: Visitor) -> None:
+    local = uuid4().hex[:12]
+    await ada.arrive(email=f"{local}@b\u00fccher.example")
+    for written in (
+        f"{local}@b\u00fccher.example",
+        f"{local}@BU\u0308CHER.example",
+        f"{local}@xn--bcher-kva.example",
+    ):
+        ada.email = written
+        assert (await ada.log_in()).status_code == 200
+        assert (await ada.me()).json()["email"] == f"{local}@xn--bcher-kva.example"
+
+
+async def test_an_address_that_no_mail_can_be_sent_to_is_refused_at_registration(
+    behind: Behind, visitor: Visitor
+) -> None:
+    email = f"\u017eofie-{uuid4().hex[:12]}@example.test"
+    answer = await visitor.register(email=email)
+    assert code_of(answer) == (422, "validation_failed")
+    (place,) = answer.json()["errors"]
+    assert place["pointer"] == "#/email"
+    assert "ASCII" in place["detail"]
+    async with running_gateway(behind.plane, {"ORDERPLANE_MAIL_SMTPUTF8": "true"}) as international:
+        zofie = Visitor(international.url, behind.pool)
+        zofie.email = email
+        await zofie.arrive()
+        zofie.email = email.upper()
+        assert (await zofie.log_in()).status_code == 200
+        await zofie.http.aclose()
 
 
 async def test_an_unknown_address_takes_as_long_as_a_known_one(ada: Visitor) -> None:

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.identity.keyring import KeyRing, new_key
 from orderplane.gateway.identity.tokens import (
     ACCESS_SECONDS,
@@ -27,7 +30,15 @@ from orderplane.gateway.identity.tokens import (
     principal_of,
     verify_signature,
 )
-from orderplane.gateway.principal import SCOPES_OF, Principal, Role, Scope, TokenRefused
+from orderplane.gateway.principal import (
+    RECENT_LOGIN_SECONDS,
+    SCOPES_OF,
+    Principal,
+    Role,
+    Scope,
+    TokenRefused,
+    check_recent_login,
+)
 
 NOW = 1_800_000_000
 RULES = TokenRules("https://orders.example", "orderplane")
@@ -74,6 +85,34 @@ def test_what_is_issued_is_taken(ring: KeyRing) -> None:
     # RFC 9068, 2.2: these are required.
     assert {"iss", "exp", "aud", "sub", "client_id", "iat", "jti"} <= set(told)
     assert "@" not in json.dumps(told), "a token is read by many: it says nothing of a person"
+
+
+def test_a_token_says_of_which_login_it_is_and_when_the_password_was_checked(ring: KeyRing) -> None:
+    ada = replace(ADA, login="5e9c8f0e-7d0c-4c35-8f8e-0f7c3d0a2b11", logged_in_at=float(NOW - 60))
+    assert take(ring, issue(ring, RULES, ada, client_id="orderplane", now=NOW).token) == ada
+    for odd in (True, "yesterday", None):
+        token = sign(ring, claims(sid=7, auth_time=odd))
+        assert (take(ring, token).login, take(ring, token).logged_in_at) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("age", "is_recent"), [(0, True), (RECENT_LOGIN_SECONDS, True), (RECENT_LOGIN_SECONDS + 1, False)]
+)
+def test_what_cannot_be_undone_needs_a_recent_login(age: int, is_recent: bool) -> None:
+    check = partial(check_recent_login, replace(ADA, logged_in_at=float(NOW - age)), NOW)
+    if is_recent:
+        check()
+        return
+    with pytest.raises(Problem) as refusal:
+        check()
+    assert (refusal.value.type.status, refusal.value.type.code) == (401, "login_too_old")
+    # RFC 9470, 3.
+    assert 'error="insufficient_user_authentication"' in refusal.value.headers["WWW-Authenticate"]
+
+
+def test_a_token_that_comes_from_no_login_is_not_recent() -> None:
+    with pytest.raises(Problem):
+        check_recent_login(ADA, NOW)
 
 
 def test_no_signature_is_no_token(ring: KeyRing) -> None:

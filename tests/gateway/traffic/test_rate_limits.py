@@ -28,6 +28,8 @@ from orderplane.gateway.traffic.rate_limits import (
     [
         ("POST", "/api/auth/login", RouteClass.AUTH),
         ("POST", "/api/auth/register", RouteClass.AUTH),
+        ("PUT", "/api/users/me/email", RouteClass.AUTH),
+        ("POST", "/api/users/me/phone/confirm", RouteClass.AUTH),
         ("PUT", "/api/users/me/password", RouteClass.AUTH),
         ("POST", "/api/orders", RouteClass.ORDERS),
         ("POST", "/api/orders/o-1/cancel", RouteClass.WRITES),

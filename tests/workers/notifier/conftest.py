@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -104,7 +105,7 @@ class NotifierStage:
         made = await users.add(
             self.merchant, f"u-{secrets.token_hex(6)}", email=email or f"{secrets.token_hex(6)}@example.org",
             password_hash="none", role="customer", name="Ada",
-            phone=phone or f"+4930{secrets.randbelow(10**8):08d}",
+            phone=phone or f"+4930{secrets.randbelow(10**8):08d}", is_confirmed=True,
         )  # fmt: skip
         return await self.change(made, preferences={"email": mail, "sms": sms})
 
@@ -148,6 +149,32 @@ class NotifierStage:
         async with session(self.pool) as connection:
             rows = await connection.fetch("SELECT * FROM notifications WHERE merchant = $1", self.merchant)
         return {(row["event_id"], row["channel"]): row for row in rows}
+
+    async def account_rows(self) -> list[Any]:
+        """The merchant's messages about accounts, the oldest first."""
+        async with session(self.pool) as connection:
+            return await connection.fetch(
+                "SELECT * FROM account_messages WHERE merchant = $1 ORDER BY created_at", self.merchant
+            )
+
+    async def account_message_ended(self, address: str, state: str = "Sent") -> Any:
+        """Wait until the newest message to an address has ended so; answers its row."""
+
+        async def newest() -> Any:
+            return [row for row in await self.account_rows() if row["address"] == address][-1]
+
+        async def has_ended() -> bool:
+            return bool((await newest())["state"] == state)
+
+        await until(has_ended, f"the newest message to {address} is {state}", seconds=40)
+        return await newest()
+
+    async def sms_to(self, number: str) -> list[str]:
+        """The texts of the SMS to a number, the oldest first."""
+        account = SMS_LOGIN.partition(":")[0]
+        path = f"/2010-04-01/Accounts/{account}/Messages.json?PageSize=1000&To={quote(number)}"
+        page = await self._ask("sms", "GET", path)
+        return [message["body"] for message in reversed(page["messages"])]
 
     async def ended(
         self, event: UUID, channel: Channel = Channel.EMAIL, state: str = "Sent", *, seconds: float = 40
@@ -205,9 +232,16 @@ class NotifierStage:
             table: [row for row in rows if row.get("merchant") == self.merchant]
             for table, rows in (await read_tables(self.pool)).items()
         }
+        own = {row["id"] for row in await self.account_rows()}
+        tables["account_messages"] = [
+            row for row in (await read_tables(self.pool))["account_messages"] if row["id"] in own
+        ]
         known = {
             message_reference(event, Channel(channel)): Channel(channel)
-            for event, channel in await self.rows()
+            for event, channel in [
+                *await self.rows(),
+                *((row["id"], row["channel"]) for row in await self.account_rows()),
+            ]
         }
         outgoing: dict[Channel, list[str]] = {channel: [] for channel in Channel}
         for reference, count in (await self.copies()).items():
@@ -219,6 +253,7 @@ class NotifierStage:
             for check in (
                 notifications.every_due_message_has_a_row,
                 notifications.nothing_wanted_is_withheld,
+                notifications.nothing_goes_to_an_unconfirmed_address,
                 notifications.messages_go_out_once,
                 notifications.messages_keep_their_order,
             )

@@ -32,6 +32,7 @@ NOTIFICATION = Notification(
 )  # fmt: skip
 UNWANTED = Recipient("Ada", "ada@example.org", is_wanting=False)
 NOWHERE = Recipient("Ada", None, is_wanting=True)
+UNCONFIRMED = Recipient("Ada", None, is_wanting=True, has_unconfirmed=True)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,7 @@ NOWHERE = Recipient("Ada", None, is_wanting=True)
         ({"recipient": None}, Final(State.SKIPPED, "NoAccount")),
         ({"recipient": UNWANTED}, Final(State.SKIPPED, "NotWanted")),
         ({"recipient": NOWHERE}, Final(State.SKIPPED, "NoAddress")),
+        ({"recipient": UNCONFIRMED}, Final(State.SKIPPED, "NotConfirmed")),
         ({"is_overtaken": True}, Final(State.SUPERSEDED, "LaterWasSent")),
         ({"is_overtaken": True, "is_forced": True}, None),
         ({"is_forced": True, "recipient": UNWANTED}, Final(State.SKIPPED, "NotWanted")),

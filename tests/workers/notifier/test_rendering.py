@@ -80,11 +80,19 @@ def test_a_tracking_link_is_there_where_the_carrier_has_one():
     assert "Follow" not in body(without, "plain") + body(without, "html")
 
 
-def test_a_name_cannot_become_html():
-    mail = mail_of(notice(*CREATED, name="<script>alert(1)</script>&"), SENDER)
-    assert "<script>" not in body(mail, "html")
-    assert "&lt;script&gt;" in body(mail, "html")
-    assert "<script>alert(1)</script>&" in body(mail, "plain")
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>&", "Win at evil.example"])
+def test_a_name_cannot_become_html_or_a_link(name):
+    mail = mail_of(notice(*CREATED, name=name), SENDER)
+    for kind in ("plain", "html"):
+        assert "Hello," in body(mail, kind)
+        assert "script" not in body(mail, kind)
+        assert "evil" not in body(mail, kind)
+
+
+def test_a_name_is_text_in_html():
+    mail = mail_of(notice(*CREATED, name="Grace O'Neil"), SENDER)
+    assert "Hello Grace O&#39;Neil," in body(mail, "html")
+    assert "Hello Grace O'Neil," in body(mail, "plain")
 
 
 def test_somebody_without_a_name_is_greeted_all_the_same():
