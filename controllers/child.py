@@ -8,9 +8,9 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cache import Cache
-from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
 from orderplane.controllers.engine.queue import Enqueue, Key
-from orderplane.controllers.order.children import FINALIZERS, Child, is_as_planned, is_own
+from orderplane.controllers.order.children import FINALIZERS, Child, is_as_planned, is_held_by_us, is_own
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
 from orderplane.crds.meta import RETRY_ANNOTATION, TRACEPARENT_ANNOTATION, ApiModel, Kind
 from orderplane.crds.order import Order
@@ -146,6 +146,12 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         if status != child.status:
             await self._cluster.write_status(self.kind, child, status)
 
+    async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
+        child = self._cache.get(key)
+        if child is not None:
+            event = KubernetesEvent("Warning", failure.reason, failure.message)
+            await self._cluster.emit_event(self.kind, child, event, self._now())
+
     async def refresh(self, key: Key) -> None:
         await self._cluster.get_live(self.kind, key)
 
@@ -195,7 +201,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         turn.gate = await self._gates.read(turn.merchant, turn.uid)
 
     async def _release(self, child: C | None) -> None:
-        if child is not None and FINALIZERS[self.kind] in child.metadata.finalizers:
+        if child is not None and is_held_by_us(self.kind, child):
             await self._cluster.release(self.kind, child, FINALIZERS[self.kind])
 
     def _notify(self, turn: Turn[C, E]) -> None:

@@ -29,6 +29,14 @@ class ApiError(Exception):
         self.causes = causes
         self.retry_after = retry_after
 
+    @property
+    def summary(self) -> str:
+        """The message without values of the object, which may be personal data: for logs and conditions."""
+        if self.status != 422:
+            return self.message
+        fields = [str(cause.get("field")) for cause in self.causes[:5] if cause.get("field")]
+        return f"{self.reason}: {', '.join(fields) or 'the object'}"
+
 
 class NotFound(ApiError):  # noqa: N818
     """404."""

@@ -92,6 +92,10 @@ class Reason(StrEnum):
     RESUMED = "Resumed", "It gets on again."
     LEDGER_UNAVAILABLE = "LedgerUnavailable", "PostgreSQL cannot be reached."
     API_SERVER_UNAVAILABLE = "ApiServerUnavailable", "The API server cannot be reached, or failed."
+    STATUS_NOT_WRITTEN = (
+        "StatusNotWritten",
+        "The API server refuses the status of this object, so what it shows is old; the message says why.",
+    )
     INTERNAL_ERROR = "InternalError", "A bug; the process's log has the traceback."
     CHILD_CONFLICT = (
         "ChildConflict",

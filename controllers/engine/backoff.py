@@ -10,6 +10,8 @@ LONGEST_SECONDS = 30.0
 PATIENCE_SECONDS = 900.0
 """After so long without one success a key is stalled: its status says so, and it is tried rarely."""
 STALLED_RETRY_SECONDS = 60.0
+RACE_SECONDS = 0.06
+"""The longest pause after the first lost race."""
 QUIET_SECONDS = 2.0
 """A failure that is over sooner is not worth a status write."""
 
@@ -58,3 +60,9 @@ def pause_after(failure: FailureState, problem: Transient, rng: random.Random) -
         return rng.uniform(STALLED_RETRY_SECONDS / 2, STALLED_RETRY_SECONDS)
     ceiling = min(LONGEST_SECONDS, FIRST_SECONDS * 2 ** min(failure.tries - 1, 16))
     return max(rng.uniform(ceiling / 2, ceiling), problem.retry_after or 0.0)
+
+
+def pause_after_race(races: int, rng: random.Random) -> float:
+    """Seconds until the next try after that many lost races in a row: short at first, as the winner's watch
+    event is on its way, but a race that is lost for ever must not be run for ever at full speed."""
+    return min(LONGEST_SECONDS, RACE_SECONDS * (1 << min(races - 1, 16))) * rng.uniform(0.75, 1.0)

@@ -6,10 +6,18 @@ Watch events and the answers to our own writes arrive in any order; the newest r
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+import structlog
+from prometheus_client import Counter
+from pydantic import ValidationError
+
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.meta import Resource
 
 R_co = TypeVar("R_co", bound=Resource, covariant=True)
+
+log = structlog.get_logger(__name__)
+
+UNREADABLE = Counter("orderplane_unreadable_objects_total", "Objects whose form is not known here.", ["kind"])
 
 TOMBSTONE_SECONDS = 600.0
 """How long a deletion is remembered: longer than any answer or watch event can be late."""
@@ -19,7 +27,8 @@ class Cache(Generic[R_co]):
     """Objects by uid, found by key; as many as the cluster has.
 
     Args:
-        parse: Makes the model of an object; a ValidationError passes to the caller of `store`.
+        parse: Makes the model of an object. One that it cannot read is logged and left out: it must not stop
+            what is done for all others.
         clock: Monotonic seconds.
     """
 
@@ -52,7 +61,16 @@ class Cache(Generic[R_co]):
         known = self._objects.get(uid)
         if known is not None and int(known.metadata.resource_version) >= version:
             return None
-        resource = self._parse(document)
+        try:
+            resource = self._parse(document)
+        except ValidationError as problem:
+            kind = str(document.get("kind"))
+            UNREADABLE.labels(kind).inc()
+            fields = [".".join(map(str, error["loc"])) for error in problem.errors(include_input=False)]
+            log.error(
+                "unreadable", kind=kind, key=f"{metadata['namespace']}/{metadata['name']}", fields=fields
+            )
+            return None
         self._objects[uid] = resource
         indexed = self._objects.get(self._uids.get(resource.key, uid))
         # A name can be used again: the index follows the younger object.

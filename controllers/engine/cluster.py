@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol
 from orderplane.controllers.engine.cache import Cache
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.api_errors import AlreadyExists, NotFound
-from orderplane.crds.meta import API_VERSION, ApiModel, Kind, Manifest, Resource
-from orderplane.crds.order import Order
+from orderplane.crds.meta import API_VERSION, MAX_ORDER_NAME, ApiModel, Kind, Manifest, Resource
+from orderplane.crds.order import Order, child_name
 from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
@@ -157,20 +157,21 @@ class Cluster:
         if document.get("kind") == kind.value:
             self._read(kind, document)
 
-    async def emit_event(self, order: Order, event: KubernetesEvent, now: datetime) -> None:
-        """Create a Kubernetes Event about an order, once for each reason of that order."""
-        name = f"{order.child_name}.{event.reason.lower()}"
+    async def emit_event(self, kind: Kind, resource: Resource, event: KubernetesEvent, now: datetime) -> None:
+        """Create a Kubernetes Event about an object, once for each reason of that object."""
+        about = resource.metadata
+        name = f"{child_name(about.name[:MAX_ORDER_NAME], about.uid)}.{event.reason.lower()}"
         reference = {
             "apiVersion": API_VERSION,
-            "kind": Kind.ORDER.value,
-            "name": order.metadata.name,
-            "namespace": order.metadata.namespace,
-            "uid": order.metadata.uid,
+            "kind": kind.value,
+            "name": about.name,
+            "namespace": about.namespace,
+            "uid": about.uid,
         }
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": name, "namespace": order.metadata.namespace},
+            "metadata": {"name": name, "namespace": about.namespace},
             "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "orderplane.dev/operator",
             "reportingInstance": "orderplane-operator",
@@ -181,7 +182,7 @@ class Cluster:
             "type": event.type,
         }
         try:
-            await self._api.create_event(order.metadata.namespace, body)
+            await self._api.create_event(about.namespace, body)
         except AlreadyExists:
             return
 

@@ -10,9 +10,10 @@ import structlog
 from opentelemetry import propagate, trace
 from prometheus_client import Counter, Gauge, Histogram
 
-from orderplane.controllers.engine.backoff import FailureState, after_failure, pause_after
+from orderplane.controllers.engine.backoff import FailureState, after_failure, pause_after, pause_after_race
 from orderplane.controllers.engine.queue import Key, KeyedQueue
-from orderplane.crds.api_errors import ApiError, Conflict, NotFound
+from orderplane.controllers.engine.turns import LOW_PRIORITY
+from orderplane.crds.api_errors import ApiError, Conflict, Invalid, NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import GateClosed, Transient
@@ -32,12 +33,9 @@ STATUS_WRITES = Counter(
     "orderplane_status_writes_total", "Status writes by how they ended.", ["kind", "result"]
 )
 STALLED_KEYS = Gauge("orderplane_stalled_keys", "Keys that wait for a person to act.", ["kind"])
-
-RACE_SECONDS = 0.05
-"""The pause after losing a race: the winner's watch event is on its way."""
-
-LOW_PRIORITY = 1_000
-"""Of keys that are reconciled only in case an event or a notification about them was lost."""
+STALLED_STATUS_WRITES = Gauge(
+    "orderplane_stalled_status_writes", "Keys whose status could not be written for a long time.", ["kind"]
+)
 
 H = TypeVar("H")
 H_contra = TypeVar("H_contra", contravariant=True)
@@ -71,6 +69,14 @@ class Reconciler(Protocol[H_contra]):
 
         Raises:
             ApiError: it could not be written.
+        """
+        ...
+
+    async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
+        """Tell by a Kubernetes Event that the status cannot be written: the status itself cannot say so.
+
+        Raises:
+            ApiError: the Event could not be written either.
         """
         ...
 
@@ -112,6 +118,9 @@ class Controller(Generic[H]):
         self._monotonic = monotonic
         self._rng = rng or random.Random()
         self._failures: dict[Key, FailureState] = {}
+        self._races: dict[Key, int] = {}
+        self._unwritten: dict[Key, FailureState] = {}
+        self._write_races: dict[Key, int] = {}
 
     @property
     def kind(self) -> Kind:
@@ -132,7 +141,8 @@ class Controller(Generic[H]):
         kind = self.kind.value
         QUEUE_DEPTH.labels(kind, "reconciles").set_function(lambda: len(self._reconciles))
         QUEUE_DEPTH.labels(kind, "status_writes").set_function(lambda: len(self._status_writes))
-        STALLED_KEYS.labels(kind).set_function(self._count_stalled)
+        STALLED_KEYS.labels(kind).set_function(lambda: _count_stalled(self._failures))
+        STALLED_STATUS_WRITES.labels(kind).set_function(lambda: _count_stalled(self._unwritten))
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._workers):
@@ -173,19 +183,20 @@ class Controller(Generic[H]):
             ):
                 seconds = await self._reconciler.reconcile(key, failure, hint)
             self._failures.pop(key, None)
+            self._races.pop(key, None)
             if seconds is not None:
                 self._reconcile_after(key, seconds)
         except (Conflict, NotFound, GateClosed) as race:
             result = "race"
             log.debug("lost a race", kind=self.kind.value, key="/".join(key), why=str(race))
             await self._refresh(key)
-            self._reconcile_after(key, RACE_SECONDS)
+            self._reconcile_after(key, self._race(self._races, key))
         except Transient as problem:
             result = "retry"
             self._fail(key, problem)
         except ApiError as problem:
             result = "retry"
-            self._fail(key, Transient(Reason.API_SERVER_UNAVAILABLE, problem.message, problem.retry_after))
+            self._fail(key, Transient(Reason.API_SERVER_UNAVAILABLE, problem.summary, problem.retry_after))
         except Exception as problem:
             result = "error"
             log.exception("reconcile failed", kind=self.kind.value, key="/".join(key))
@@ -194,30 +205,37 @@ class Controller(Generic[H]):
         finally:
             RECONCILES.labels(self.kind.value, result).inc()
             RECONCILE_SECONDS.labels(self.kind.value).observe(self._monotonic() - started)
-        self._status_writes.add(key, self._reconciler.priority(key))
+        if key not in self._unwritten:
+            # Else its next try is due already: reconciles shall not outrun the pauses between them.
+            self._status_writes.add(key, self._reconciler.priority(key))
 
     async def write_status(self, key: Key) -> None:
-        """One status write; one that fails is tried again, one that lost a race after reading anew."""
+        """One status write; one that fails is tried again ever slower, one that lost a race at once."""
         result = "ok"
         failure = self._failures.get(key)
         try:
             await self._reconciler.write_status(
                 key, failure.as_shown_at(self._monotonic()) if failure else None
             )
+            self._forget_write(key)
         except NotFound:
             result = "gone"
+            self._forget_write(key)
         except Conflict:
             result = "race"
             await self._refresh(key)
-            self._status_writes.add_after(key, RACE_SECONDS)
-        except (ApiError, Transient) as problem:
+            self._status_writes.add_after(key, self._race(self._write_races, key))
+        except ApiError as problem:
             result = "retry"
-            log.debug("status write failed", kind=self.kind.value, key="/".join(key), why=str(problem))
-            self._status_writes.add_after(key, self._rng.uniform(0.5, 1.5))
-        except Exception:
+            is_final = isinstance(problem, Invalid)
+            await self._fail_to_write(key, problem.summary, problem.retry_after, is_final=is_final)
+        except Transient as problem:
+            result = "retry"
+            await self._fail_to_write(key, problem.message, problem.retry_after)
+        except Exception as problem:
             result = "error"
             log.exception("status write failed", kind=self.kind.value, key="/".join(key))
-            self._status_writes.add_after(key, self._rng.uniform(5, 10))
+            await self._fail_to_write(key, f"{type(problem).__name__}: see the operator's log")
         STATUS_WRITES.labels(self.kind.value, result).inc()
 
     def _fail(self, key: Key, problem: Transient) -> None:
@@ -228,8 +246,30 @@ class Controller(Generic[H]):
             log.warning("stalled", kind=self.kind.value, key="/".join(key), reason=failure.reason)
         self._reconcile_after(key, pause_after(failure, problem, self._rng))
 
-    def _count_stalled(self) -> int:
-        return sum(failure.is_stalled for failure in self._failures.values())
+    async def _fail_to_write(
+        self, key: Key, message: str, retry_after: float | None = None, *, is_final: bool = False
+    ) -> None:
+        log.debug("status write failed", kind=self.kind.value, key="/".join(key), why=message)
+        problem = Transient(Reason.STATUS_NOT_WRITTEN, message, retry_after, is_final=is_final)
+        before = self._unwritten.get(key)
+        failure = after_failure(before, problem, self._monotonic())
+        self._unwritten[key] = failure
+        if failure.is_stalled and not (before and before.is_stalled):
+            log.warning("status not written", kind=self.kind.value, key="/".join(key), why=message)
+            try:
+                await self._reconciler.tell_unwritten(key, failure)
+            except ApiError as unheard:
+                log.warning("event not written", kind=self.kind.value, key="/".join(key), why=unheard.summary)
+        self._status_writes.add_after(key, pause_after(failure, problem, self._rng))
+
+    def _forget_write(self, key: Key) -> None:
+        self._unwritten.pop(key, None)
+        self._write_races.pop(key, None)
+
+    def _race(self, races: dict[Key, int], key: Key) -> float:
+        """Count one more lost race; answers the seconds until the next try."""
+        races[key] = races.get(key, 0) + 1
+        return pause_after_race(races[key], self._rng)
 
     def _reconcile_after(self, key: Key, seconds: float) -> None:
         self._reconciles.add_after(key, seconds, self._reconciler.priority(key))
@@ -239,3 +279,7 @@ class Controller(Generic[H]):
             await self._reconciler.refresh(key)
         except ApiError as problem:
             log.debug("refresh failed", kind=self.kind.value, key="/".join(key), why=str(problem))
+
+
+def _count_stalled(failures: dict[Key, FailureState]) -> int:
+    return sum(failure.is_stalled for failure in failures.values())

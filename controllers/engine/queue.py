@@ -1,44 +1,41 @@
 """Keys that wait to be reconciled."""
 
 import asyncio
-import heapq
-import itertools
 from typing import Generic, Protocol, TypeVar
 
+from orderplane.controllers.engine.turns import Key, Turns
 from orderplane.crds.meta import Kind
 
-Key = tuple[str, str]
-"""Namespace and name."""
+__all__ = ["Enqueue", "Key", "KeyedQueue"]
 
 H = TypeVar("H")
 H_contra = TypeVar("H_contra", contravariant=True)
 
 
 class KeyedQueue(Generic[H]):
-    """Each key waits at most once and is worked on by one worker at a time; the lowest priority goes first.
+    """Each key waits at most once and is worked on by one worker at a time.
 
-    A key that is added while it is being worked on is worked on once more afterwards, however often it was
-    added. So the queue never holds more than one entry for each key that exists.
+    Namespaces take turns, see `Turns`; within one, the lowest priority goes first. A key that is added while
+    it is being worked on is worked on once more afterwards, however often it was added. So the queue never
+    holds more than one entry for each key that exists.
     """
 
     def __init__(self) -> None:
-        self._ready: list[tuple[int, int, Key]] = []
-        self._priority: dict[Key, int] = {}
+        self._waiting = Turns()
         self._running: set[Key] = set()
         self._hints: dict[Key, H] = {}
         self._added_while_running: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
-        self._count = itertools.count()
         self._is_filled = asyncio.Event()
         self._is_closed = False
 
     def __len__(self) -> int:
-        return len(self._priority)
+        return len(self._waiting)
 
     @property
     def is_idle(self) -> bool:
         """Nothing waits and nothing is being worked on; timers may still be running."""
-        return not self._priority and not self._running
+        return not self._waiting and not self._running
 
     def add(self, key: Key, priority: int = 0, hint: H | None = None) -> None:
         """Have a key worked on soon; a lower number moves it forward.
@@ -50,15 +47,11 @@ class KeyedQueue(Generic[H]):
         if key in self._running:
             self._added_while_running[key] = min(priority, self._added_while_running.get(key, priority))
             return
-        known = self._priority.get(key)
-        if known is None and hint is not None:
+        if key not in self._waiting and hint is not None:
             self._hints[key] = hint
         else:
             self._hints.pop(key, None)
-        if known is not None and known <= priority:
-            return
-        self._priority[key] = priority
-        heapq.heappush(self._ready, (priority, next(self._count), key))
+        self._waiting.add(key, priority)
         self._is_filled.set()
 
     def add_after(self, key: Key, seconds: float, priority: int = 0) -> None:
@@ -76,12 +69,10 @@ class KeyedQueue(Generic[H]):
     async def take(self) -> Key | None:
         """Wait for the next key, after which `done` must follow; None once the queue is closed."""
         while not self._is_closed:
-            while self._ready:
-                priority, _, key = heapq.heappop(self._ready)
-                if self._priority.get(key) == priority:
-                    del self._priority[key]
-                    self._running.add(key)
-                    return key
+            key = self._waiting.take()
+            if key is not None:
+                self._running.add(key)
+                return key
             self._is_filled.clear()
             await self._is_filled.wait()
         return None
@@ -93,6 +84,7 @@ class KeyedQueue(Generic[H]):
     def done(self, key: Key) -> None:
         """The key may be given to another worker."""
         self._running.discard(key)
+        self._waiting.done(key)
         priority = self._added_while_running.pop(key, None)
         if priority is not None:
             self.add(key, priority)

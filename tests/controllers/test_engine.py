@@ -223,6 +223,16 @@ async def test_a_hint_is_kept_only_while_the_key_is_added_once() -> None:
     assert queue.take_hint(A) is None
 
 
+def test_an_object_that_cannot_be_read_stops_nobody() -> None:
+    """It ended the resync, and with it the operator."""
+    cache, _ = a_cache()
+    bad = document(2, uid="bad", name="bad")
+    bad["spec"]["items"] = "many"
+    assert cache.store(bad) is None
+    assert cache.store(document(1)) is not None
+    assert [order.metadata.uid for order in cache] == ["u1"]
+
+
 def test_what_only_left_the_view_may_come_back() -> None:
     cache, _ = a_cache()
     cache.store(document(1))
