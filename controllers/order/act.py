@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import assert_never
 
 from orderplane.controllers.engine.backoff import FailureState
-from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
 from orderplane.controllers.engine.queue import Enqueue, Key
 from orderplane.controllers.order.children import (
     Children,
     is_as_planned,
     is_controlled_by,
+    is_held_by_us,
     is_own,
     manifest_of,
 )
@@ -32,7 +33,7 @@ from orderplane.controllers.order.plan import (
 from orderplane.controllers.order.status import events_of, status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.api_errors import NamespaceTerminating
-from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
+from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind, Resource
 from orderplane.crds.order import Compensation, Order, child_name
 from orderplane.crds.reasons import Reason, missing
 from orderplane.ledgers.errors import Transient
@@ -110,8 +111,14 @@ class OrderReconciler:
             # Before the first condition the defaults say all that there is to say.
             return
         for event in events_of(order.status, status):
-            await self._cluster.emit_event(order, event, now)
+            await self._cluster.emit_event(Kind.ORDER, order, event, now)
         await self._cluster.write_status(Kind.ORDER, order, status)
+
+    async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
+        order = self._cluster.orders.get(key)
+        if order is not None:
+            event = KubernetesEvent("Warning", failure.reason, failure.message)
+            await self._cluster.emit_event(Kind.ORDER, order, event, self._now())
 
     async def refresh(self, key: Key) -> None:
         await self._cluster.get_live(Kind.ORDER, key)
@@ -171,7 +178,7 @@ class OrderReconciler:
                 for kind in kinds:
                     self._enqueue(kind, key)
             case Release():
-                if COMPENSATE_FINALIZER in order.metadata.finalizers and await self._are_children_gone(order):
+                if await self._are_children_gone(order):
                     await self._cluster.release(Kind.ORDER, order, COMPENSATE_FINALIZER)
             case Expire():
                 await self._cluster.delete(Kind.ORDER, order)
@@ -223,29 +230,33 @@ class OrderReconciler:
         if not gates:
             return None
         order = await self._cluster.get_live(Kind.ORDER, key)
+        # None where only finalizers of others are left: a watch event, or the resync, brings the order back.
+        seconds: float | None = None
         for gate in gates:
             if order is not None and order.metadata.uid == gate.uid:
                 self._enqueue(Kind.ORDER, key)
                 continue
             message = "The Order resource vanished before the order was finished."
             after = await self._compensate(gate.merchant, gate.uid, Compensate(Reason.ORDER_MISSING, message))
-            is_left = await self._delete_orphans(gate)
-            if after.is_compensated and not is_left:
+            orphans = await self._delete_orphans(gate)
+            if not after.is_compensated or any(is_held_by_us(kind, child) for kind, child in orphans):
+                seconds = VANISHED_SECONDS
+            elif not orphans:
                 await self._gates.seal(gate.merchant, gate.uid)
-        return VANISHED_SECONDS
+        return seconds
 
-    async def _delete_orphans(self, gate: Gate) -> bool:
-        """Delete the children of an order that vanished; answers whether there are any."""
+    async def _delete_orphans(self, gate: Gate) -> list[tuple[Kind, Resource]]:
+        """Delete the children of an order that vanished; answers those that were still there."""
         key = (gate.merchant, child_name(gate.name, gate.uid))
-        is_left = False
+        orphans: list[tuple[Kind, Resource]] = []
         for kind in CHILD_KINDS:
             child = await self._cluster.get_live(kind, key)
             if child is not None and is_controlled_by(child, gate.uid):
-                is_left = True
+                orphans.append((kind, child))
                 if not child.is_deleting:
                     await self._cluster.delete(kind, child)
             self._enqueue(kind, key)
-        return is_left
+        return orphans
 
     async def _remember(self, key: Key, order: Order, gate: Gate) -> None:
         before = self._found.get(key)

@@ -85,6 +85,11 @@ def is_controlled_by(child: Resource, uid: str) -> bool:
     return any(reference.controller and reference.uid == uid for reference in child.metadata.owner_references)
 
 
+def is_held_by_us(kind: Kind, child: Resource) -> bool:
+    """Whether our finalizer still keeps the child; others' may keep it for as long as they like."""
+    return FINALIZERS[kind] in child.metadata.finalizers
+
+
 def is_as_planned(child: Resource, order: Order) -> bool:
     """Whether a child that was found in place of a new one is the one that the order asks for."""
     match child:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from orderplane.controllers.order.children import Child, Children
 from orderplane.controllers.steps import Wait
-from orderplane.crds.meta import Kind
+from orderplane.crds.meta import COMPENSATE_FINALIZER, Kind
 from orderplane.crds.order import Order
 from orderplane.crds.reasons import Reason, deleted
 from orderplane.ledgers.gate import Gate
@@ -187,7 +187,10 @@ def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Step:
     """The order is over: clean up when it is deleted, or when its time after the end is over."""
     if order.is_deleting:
         present = children.present()
-        return _delete(present) if present else Release()
+        if present:
+            return _delete(present)
+        # What is left are finalizers of others: their removal is a watch event, so there is no need to poll.
+        return Release() if COMPENSATE_FINALIZER in order.metadata.finalizers else Wait()
     ttl = order.spec.ttl_seconds_after_finished
     if ttl is None or gate.finished_at is None or gate.outcome is Outcome.SHIPPED:
         return Wait()

@@ -15,7 +15,7 @@ from orderplane.controllers.engine.conditions import (
     with_facts,
     without_idle_stall,
 )
-from orderplane.controllers.order.children import Children
+from orderplane.controllers.order.children import Children, is_held_by_us
 from orderplane.crds.meta import RETRY_ANNOTATION, Condition, Kind
 from orderplane.crds.order import (
     Compensation,
@@ -58,7 +58,7 @@ def status_of(
     facts = (
         *_progress(gate),
         *_waiting(gate, children),
-        *_end(order, gate),
+        *_end(order, gate, children),
         _stall(before, children, failure),
     )
     generation = order.metadata.generation
@@ -225,10 +225,10 @@ def _waiting(gate: Gate, children: Children) -> list[Fact | None]:
     return facts
 
 
-def _end(order: Order, gate: Gate) -> list[Fact | None]:
+def _end(order: Order, gate: Gate, children: Children) -> list[Fact | None]:
     reason, message = gate.reason or Reason.UNKNOWN, gate.message or ""
     if gate.state is GateState.COMPENSATING:
-        return [Fact(OrderCondition.UNDONE, "False", reason, message)]
+        return [Fact(OrderCondition.UNDONE, "False", reason, f"{message}{_held_by_others(children)}")]
     if gate.outcome is Outcome.FAILED:
         return [
             Fact(OrderCondition.UNDONE, "True", reason, "Everything was undone."),
@@ -246,6 +246,16 @@ def _end(order: Order, gate: Gate) -> list[Fact | None]:
             Fact(OrderCondition.UNDONE, "False", Reason.ALREADY_IN_TRANSIT, late),
         ]
     return []
+
+
+def _held_by_others(children: Children) -> str:
+    """What else has to happen before a compensated order can end: others take their finalizers off."""
+    held = [
+        f"{kind} {child.metadata.name} ({', '.join(child.metadata.finalizers)})"
+        for kind, child in children.present()
+        if child.is_deleting and not is_held_by_us(kind, child)
+    ]
+    return f" It ends when these finalizers are taken off: {'; '.join(held)}." if held else ""
 
 
 def _stall(before: OrderStatus, children: Children, failure: FailureState | None) -> Fact | None:

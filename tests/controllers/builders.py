@@ -27,7 +27,13 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 UID = "6ae2f075-abd2-43af-9df4-f9c7c4c8e8a2"
 
 
-def an_order(*, deleting: bool = False, status: dict[str, Any] | None = None, **spec: Any) -> Order:
+def an_order(
+    *,
+    deleting: bool = False,
+    status: dict[str, Any] | None = None,
+    finalizers: tuple[str, ...] = ("orderplane.dev/compensate",),
+    **spec: Any,
+) -> Order:
     metadata: dict[str, Any] = {
         "name": "tea",
         "namespace": "shop",
@@ -36,7 +42,7 @@ def an_order(*, deleting: bool = False, status: dict[str, Any] | None = None, **
         "generation": 1,
         "creationTimestamp": NOW.isoformat(),
         "labels": {"orderplane.dev/shard": "3"},
-        "finalizers": ["orderplane.dev/compensate"],
+        "finalizers": list(finalizers),
     }
     if deleting:
         metadata["deletionTimestamp"] = NOW.isoformat()
@@ -61,7 +67,13 @@ def an_order(*, deleting: bool = False, status: dict[str, Any] | None = None, **
     )
 
 
-def a_child(kind: Kind, *, deleting: bool = False, order: Order | None = None) -> Any:
+def a_child(
+    kind: Kind,
+    *,
+    deleting: bool = False,
+    order: Order | None = None,
+    finalizers: tuple[str, ...] | None = None,
+) -> Any:
     manifest = manifest_of(kind, order or an_order()).document()
     metadata = {
         **manifest["metadata"],
@@ -71,6 +83,8 @@ def a_child(kind: Kind, *, deleting: bool = False, order: Order | None = None) -
     }
     if deleting:
         metadata["deletionTimestamp"] = NOW.isoformat()
+    if finalizers is not None:
+        metadata["finalizers"] = list(finalizers)
     model = {Kind.RESERVATION: Reservation, Kind.PAYMENT: Payment, Kind.SHIPMENT: Shipment}[kind]
     return model.model_validate({**manifest, "metadata": metadata})
 

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+import pytest
+
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.order.act import OrderReconciler
+from orderplane.controllers.order.act import VANISHED_SECONDS, OrderReconciler
+from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation
 from orderplane.ledgers.gate import Gate
@@ -81,3 +84,53 @@ async def test_the_gate_of_another_order_of_that_name_is_not_taken() -> None:
     await order.reconcile(("shop", "tea"), None)
     await order.reconcile(("shop", "tea"), None, Gate("shop", "another", "tea", GateState.OPEN))
     assert gates.reads == 1
+
+
+class Orphanage(Api):
+    """The API server of an order that vanished; its payment is still there."""
+
+    def __init__(self, payment: Any) -> None:
+        self.payment = payment
+
+    async def get(self, kind: Kind, _: str, name: str) -> dict[str, Any]:
+        if kind is not Kind.PAYMENT or self.payment is None:
+            raise NotFound(404, "NotFound", name)
+        return self.payment.model_dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
+
+
+class VanishedGates(Gates):
+    """The gate of an order that vanished: everything is compensated, and it is not sealed yet."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__(gate)
+        self.is_sealed = False
+
+    async def unsealed(self, *_: Any) -> list[Gate]:
+        return [] if self.is_sealed else [self.gate]
+
+    async def compensate(self, *_: Any, **__: Any) -> Gate:
+        return self.gate
+
+    async def seal(self, *_: Any) -> Gate:
+        self.is_sealed = True
+        return self.gate
+
+
+@pytest.mark.parametrize(
+    ("payment", "is_sealed", "again"),
+    [
+        (None, True, None),
+        (a_child(Kind.PAYMENT, deleting=True), False, VANISHED_SECONDS),
+        # Only others hold it: their DELETED event, or the resync, brings the order back.
+        (a_child(Kind.PAYMENT, deleting=True, finalizers=("example.org/mine",)), False, None),
+    ],
+    ids=["gone", "ours", "others"],
+)
+async def test_what_is_left_of_an_order_that_vanished_is_polled_only_while_we_hold_it(
+    payment: Any, is_sealed: bool, again: float | None
+) -> None:
+    gates = VanishedGates(a_gate(GateState.COMPENSATING, reservation=ReservationState.RELEASED))
+    cluster = Cluster(Orphanage(payment), lambda: 0.0, lambda *_: None)  # type: ignore[arg-type]
+    order = OrderReconciler(cluster, gates, lambda *_: None, lambda: NOW)  # type: ignore[arg-type]
+    assert await order.reconcile(("shop", "tea"), None) == again
+    assert gates.is_sealed == is_sealed

@@ -173,6 +173,12 @@ RETIRE = [
         an_order(deleting=True),
     ),
     Case(
+        "only others' finalizers are left: their removal is a watch event",
+        a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW),
+        Wait(),
+        an_order(deleting=True, finalizers=("example.org/mine",)),
+    ),
+    Case(
         "its time is not over",
         a_gate(SEALED, outcome=Outcome.FAILED, finished_at=NOW),
         Wait(60),

@@ -253,3 +253,17 @@ def with_condition(type_: str, status: Any, reason: str = Reason.PAYMENTS_UNCLEA
     conditions = with_facts((), [Fact(type_, status, reason, "x")], 1, NOW)
     status_ = payment.status.model_copy(update={"conditions": conditions})
     return Children(a_child(Kind.RESERVATION), payment.model_copy(update={"status": status_}))
+
+
+def test_a_compensated_order_says_whose_finalizers_it_waits_for() -> None:
+    gate = a_gate(COMPENSATING, reservation=ReservationState.RELEASED, payment=PaymentState.REFUNDED)
+    payment = a_child(Kind.PAYMENT, deleting=True, finalizers=("example.org/mine",))
+    undone = find(status(gate, children=Children(payment=payment)).conditions, "Undone")
+    assert undone is not None
+    assert undone.message.endswith(
+        f"It ends when these finalizers are taken off: Payment {payment.metadata.name} (example.org/mine)."
+    )
+    ours = status(gate, children=Children(payment=a_child(Kind.PAYMENT, deleting=True)))
+    undone = find(ours.conditions, "Undone")
+    assert undone is not None
+    assert "finalizers" not in undone.message

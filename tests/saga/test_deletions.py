@@ -6,10 +6,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from orderplane.crds.meta import (
-    GROUP,
-    VERSION,
-)
+from orderplane.crds.meta import GROUP, VERSION, Kind
 
 from .conftest import MUG, OPENING, POT, TEA, Desk, phase_is
 from .proofs import SLOW_ADDRESS, balance, is_compensated_once, moved
@@ -50,6 +47,18 @@ async def test_finished_orders_and_their_namespace_are_cleaned_up_without_a_trac
     await delete_namespace(desk)
     await until_namespace_gone(desk)
     assert (await moved(desk), await desk.stock(TEA)) == (before, shelf)
+
+
+async def test_an_order_that_others_hold_goes_when_they_let_it_go(desk: Desk) -> None:
+    order = await desk.place([(TEA, 1)])
+    await desk.until(order, phase_is("Delivered"))
+    name, theirs = order["metadata"]["name"], "example.org/archive"
+    ours = order["metadata"]["finalizers"]
+    await desk.api.merge_patch(Kind.ORDER, desk.name, name, {"metadata": {"finalizers": [*ours, theirs]}})
+    await desk.delete(order)
+    await desk.until(order, lambda found: found["metadata"]["finalizers"] == [theirs])
+    await desk.api.merge_patch(Kind.ORDER, desk.name, name, {"metadata": {"finalizers": None}})
+    await desk.until_gone(order)
 
 
 async def test_a_running_order_deleted_in_the_foreground_is_compensated_once(desk: Desk) -> None:

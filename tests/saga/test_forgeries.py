@@ -138,7 +138,7 @@ async def test_a_forged_capture_buys_no_label(desk: Desk) -> None:
 
 async def test_no_finalizer_is_taken_off_by_hand(desk: Desk) -> None:
     order = await desk.place([(MUG, 1)])
-    with pytest.raises(Forbidden, match="only the operator takes off finalizers"):
+    with pytest.raises(Forbidden, match="only the operator takes off the finalizer"):
         await tear_off(desk.api, Kind.ORDER, desk.name, order["metadata"]["name"])
 
 
