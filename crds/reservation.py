@@ -1,6 +1,6 @@
 """Reservation: stock that is held for an order, or by itself, until a time."""
 
-from datetime import datetime
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,6 +8,10 @@ from pydantic import Field
 
 from orderplane.crds.meta import ApiModel, Conditions, OrderRef, Resource
 from orderplane.crds.order import Item
+from orderplane.crds.times import StoredTime, Time
+
+LONGEST_HOLD = timedelta(days=7)
+"""How long stock may be kept without an order: from now on, by REST and by `kubectl`."""
 
 
 class ReservationPhase(StrEnum):
@@ -23,11 +27,20 @@ class ReservationPhase(StrEnum):
 
 
 class ReservationSpec(ApiModel):
-    """Immutable. `order_ref` is missing on a Reservation without an order."""
+    """Immutable. `order_ref` is missing on a Reservation without an order.
+
+    This is how a stored one is read; `NewReservationSpec` is what a new one has to be.
+    """
 
     order_ref: OrderRef | None = None
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=50)]
-    expires_at: datetime
+    expires_at: StoredTime
+
+
+class NewReservationSpec(ReservationSpec):
+    """What a new Reservation has to be."""
+
+    expires_at: Time
 
 
 class ReservationStatus(ApiModel):

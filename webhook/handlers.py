@@ -4,6 +4,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import kopf
@@ -59,7 +60,9 @@ def build_registry(
     )
     async def reservations(body: kopf.Body, namespace: str | None, patch: kopf.Patch, **_: Any) -> None:
         async def review() -> MissingDefaults:
-            return review_reservation(body, shard=draw_shard(), traceparent=current_traceparent())
+            return review_reservation(
+                body, datetime.now(UTC), shard=draw_shard(), traceparent=current_traceparent()
+            )
 
         _apply(await _run_review("Reservation", namespace, body, review, review_seconds), patch)
 

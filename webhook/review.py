@@ -7,6 +7,7 @@ the validation by the schema, so the object may contain anything.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -22,7 +23,7 @@ from orderplane.crds.defaults import (
 from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, SHARDS, TRACEPARENT_ANNOTATION
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Item, NewOrderSpec, Quote
-from orderplane.crds.reservation import ReservationSpec
+from orderplane.crds.reservation import LONGEST_HOLD, NewReservationSpec
 from orderplane.ledgers.pricing import ChargeLimits, PriceList, QuoteRefused, quote_from
 
 _ITEMS = TypeAdapter(tuple[Item, ...])
@@ -99,13 +100,22 @@ async def review_order(
     return missing
 
 
-def review_reservation(body: Mapping[str, Any], *, shard: str, traceparent: str | None) -> MissingDefaults:
+def review_reservation(
+    body: Mapping[str, Any], now: datetime, *, shard: str, traceparent: str | None
+) -> MissingDefaults:
     """Add the defaults of a Reservation without an order.
 
     Raises:
         Denied: the reservation is wrong.
     """
-    _validate(ReservationSpec, _spec_of(body))
+    spec = _spec_of(body)
+    _validate(NewReservationSpec, spec)
+    if not now < NewReservationSpec.model_validate(spec).expires_at <= now + LONGEST_HOLD:
+        raise Denied(
+            422,
+            "expires_at",
+            f"spec.expiresAt must be in the future, and at most {LONGEST_HOLD.days} days from now",
+        )
     metadata = body.get("metadata") or {}
     return _missing_defaults(metadata, reservation_defaults(_shard_of(metadata) or shard, traceparent))
 

@@ -6,12 +6,12 @@ from pydantic import ConfigDict, Field, model_validator
 
 from orderplane.crds.meta import ApiModel
 from orderplane.crds.order import Item
-from orderplane.crds.reservation import ReservationSpec
+from orderplane.crds.reservation import LONGEST_HOLD, ReservationSpec
 from orderplane.crds.text import Line
 from orderplane.gateway.http.body import STRICT
 
 MAX_ON_HAND = 1_000_000_000
-MAX_TTL_SECONDS = 604_800
+MAX_TTL_SECONDS = int(LONGEST_HOLD.total_seconds())
 
 Reason = Annotated[
     Line,

@@ -1,6 +1,7 @@
 """Clients of the API server for each identity of the plane."""
 
 import asyncio
+import copy
 import secrets
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -81,7 +82,11 @@ def child_body(kind: Kind, namespace: str, **changes: Any) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": kind.value,
-        "metadata": {"name": f"child-{secrets.token_hex(4)}", "namespace": namespace, **METADATA[kind]},
+        "metadata": {
+            "name": f"child-{secrets.token_hex(4)}",
+            "namespace": namespace,
+            **copy.deepcopy(METADATA[kind]),
+        },
         "spec": {**SPECS[kind], **changes},
     }
 

@@ -4,24 +4,26 @@ import copy
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
+from orderplane.crds.countries import COUNTRIES, check_country
 from orderplane.crds.meta import Kind
 from orderplane.crds.money import EXPONENTS
-from orderplane.crds.order import OrderSpec, OrderStatus
+from orderplane.crds.order import NewOrderSpec, OrderStatus
 from orderplane.crds.payment import PaymentSpec, PaymentStatus
-from orderplane.crds.reservation import ReservationSpec, ReservationStatus
+from orderplane.crds.reservation import NewReservationSpec, ReservationStatus
 from orderplane.crds.shipment import ShipmentSpec, ShipmentStatus
+from orderplane.crds.text import cel_rule, check_line
 
 Schema = dict[str, Any]
 
 MODELS: dict[Kind, tuple[type[BaseModel], type[BaseModel]]] = {
-    Kind.ORDER: (OrderSpec, OrderStatus),
-    Kind.RESERVATION: (ReservationSpec, ReservationStatus),
+    Kind.ORDER: (NewOrderSpec, OrderStatus),
+    Kind.RESERVATION: (NewReservationSpec, ReservationStatus),
     Kind.PAYMENT: (PaymentSpec, PaymentStatus),
     Kind.SHIPMENT: (ShipmentSpec, ShipmentStatus),
 }
@@ -64,6 +66,10 @@ def modelled(kind: Kind) -> dict[str, Schema]:
         if owner == kind:
             parent, name = at(found, path)
             parent["properties"][name] = {"type": "string", "enum": sorted(EXPONENTS)}
+    if kind is Kind.ORDER:
+        # The YAML has the list of countries instead.
+        parent, name = at(found, "spec.address.country")
+        del parent["properties"][name]["pattern"]
     for owner, path, name in REQUIRED_WITH_DEFAULT:
         if owner == kind:
             found[path]["required"] = sorted([*found[path]["required"], name])
@@ -123,6 +129,34 @@ def differences(model: Any, yaml_: Any, path: str = "") -> Iterator[str]:
                 yield from differences(model[name], yaml_[name], here)
     elif model != yaml_:
         yield f"{path}: {model!r} in the model, {yaml_!r} in the YAML"
+
+
+def checked_by(check: Callable[..., Any], model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """The fields of the model whose values pass through `check`."""
+    for field in model.model_fields.values():
+        here = f"{path}.{field.alias}"
+        parts = [field.annotation, *get_args(field.annotation)]
+        metadata = [*field.metadata, *(part for each in parts for part in get_args(each))]
+        if any(getattr(part, "func", None) is check for part in metadata):
+            yield here
+        for part in parts:
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                yield from checked_by(check, part, here)
+
+
+def test_lines_and_countries_have_their_rules() -> None:
+    lines = list(checked_by(check_line, NewOrderSpec))
+    assert len(lines) == 6
+    assert list(checked_by(check_country, NewOrderSpec)) == [".address.country"]
+    address = _spec(load(Kind.ORDER))["properties"]["address"]
+    selves = [
+        f"self.{name}" if name in address["required"] else f"has(self.{name}) ? self.{name} : ''"
+        for name in (path.removeprefix(".address.") for path in lines)
+    ]
+    assert [each["rule"] for each in address["x-kubernetes-validations"]] == [
+        f"[{', '.join(selves)}].all(l, {cel_rule('l')})",
+        f"self.country in {list(COUNTRIES)}",
+    ]
 
 
 @pytest.mark.parametrize("kind", Kind)

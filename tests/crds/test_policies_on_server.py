@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.kubernetes.install import install
 from orderplane.crds.api_errors import ApiError, Forbidden, Invalid
 from orderplane.crds.meta import Kind
+from orderplane.dev.localplane.plane import Plane
 
 pytestmark = pytest.mark.integration
 
@@ -83,6 +85,86 @@ async def test_nothing_is_created_without_its_finalizer(
 
 
 @pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("finalizer", ["orderplane.dev/zombie", "orderplane.dev/foregroundDeletion"])
+async def test_nobody_invents_a_finalizer_in_our_name(
+    as_: As, namespace: str, a_body: Make, make: Make, kind: Kind, finalizer: str
+) -> None:
+    """Nobody would take it off, so the object would stay for ever."""
+    body = a_body(kind)
+    ours = body["metadata"]["finalizers"]
+    body["metadata"] = {**body["metadata"], "finalizers": [*ours, finalizer]}
+    author = as_("gateway" if kind is Kind.ORDER else "operator")
+    with pytest.raises(Invalid, match=f"the only finalizer of orderplane.dev on {kind.plural} is {ours[0]}"):
+        await author.create(kind, namespace, body)
+    patch = {"metadata": {"finalizers": [*ours, finalizer]}}
+    with pytest.raises(Invalid, match="the only finalizer"):
+        await as_("admin").merge_patch(kind, namespace, await make(kind), patch)
+
+
+async def test_a_child_has_no_finalizer_of_another_kind(as_: As, namespace: str, a_body: Make) -> None:
+    body = a_body(Kind.ORDER)
+    body["metadata"]["finalizers"].append("orderplane.dev/release-stock")
+    with pytest.raises(Invalid, match="the only finalizer"):
+        await as_("gateway").create(Kind.ORDER, namespace, body)
+
+
+async def test_who_made_a_reservation_takes_its_own_finalizer_off(
+    as_: As, namespace: str, a_body: Make
+) -> None:
+    body = a_body(Kind.RESERVATION)
+    del body["spec"]["orderRef"]
+    ours = body["metadata"]["finalizers"]
+    body["metadata"] = {**body["metadata"], "finalizers": [*ours, "example.org/mine"]}
+    # As the webhook would pass it on.
+    made = await as_("gateway").create(Kind.RESERVATION, namespace, body)
+    name, merchant = made["metadata"]["name"], as_("merchant")
+    await merchant.delete(Kind.RESERVATION, namespace, name)
+    patch = {"metadata": {"finalizers": ["example.org/mine"]}}
+    with pytest.raises(Forbidden, match="only the operator takes off the finalizer"):
+        await merchant.merge_patch(Kind.RESERVATION, namespace, name, patch)
+    await merchant.merge_patch(Kind.RESERVATION, namespace, name, {"metadata": {"finalizers": ours}})
+    with pytest.raises(Invalid, match="a reservation cannot be changed"):
+        patch = {"spec": {"items": [{"sku": "TEA", "quantity": 1}]}}
+        await merchant.merge_patch(Kind.RESERVATION, namespace, name, patch)
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_nobody_invents_a_label_in_our_name(
+    as_: As, namespace: str, a_body: Make, make: Make, kind: Kind
+) -> None:
+    patch = {"metadata": {"labels": {"orderplane.dev/mine": "yes"}}}
+    with pytest.raises(Invalid, match="name your own after a domain of yours"):
+        await as_("admin").merge_patch(kind, namespace, await make(kind), patch)
+    if kind is Kind.ORDER:
+        body = a_body(kind)
+        body["metadata"]["labels"]["orderplane.dev/order"] = "another-order"
+        with pytest.raises(Invalid, match="name your own after a domain of yours"):
+            await as_("gateway").create(kind, namespace, body)
+
+
+async def test_a_merchants_staff_sees_its_own_namespace_only(
+    as_: As, plane: Plane, namespace: str, a_body: Make
+) -> None:
+    other = f"{namespace}-other"
+    await install([], kubeconfig=plane.kubeconfig("admin"), namespaces=[other])
+    merchant, body = as_("merchant"), a_body(Kind.ORDER)
+    body["metadata"]["namespace"] = other
+    made = await as_("gateway").create(Kind.ORDER, other, body)
+    name = made["metadata"]["name"]
+    for kind in Kind:
+        assert (await merchant.list_page(kind, namespace)).items == []
+        for scope in (other, None):
+            with pytest.raises(Forbidden):
+                await merchant.list_page(kind, scope)
+    with pytest.raises(Forbidden):
+        await merchant.get(Kind.ORDER, other, name)
+    with pytest.raises(Forbidden):
+        await merchant.merge_patch(Kind.ORDER, other, name, {"spec": {"cancel": True}})
+    with pytest.raises(Forbidden):
+        await merchant.delete(Kind.ORDER, other, name)
+
+
+@pytest.mark.parametrize("kind", Kind)
 @pytest.mark.parametrize("shard", [None, "64", "-1", "07", "", "x"])
 async def test_nothing_is_created_without_a_valid_shard(
     as_: As, namespace: str, a_body: Make, kind: Kind, shard: str | None
@@ -109,7 +191,13 @@ async def test_our_labels_never_change(
 
 @pytest.mark.parametrize(
     ("annotation", "value"),
-    [("orderplane.dev/traceparent", "no"), ("orderplane.dev/retry", "x" * 65)],
+    [
+        ("orderplane.dev/traceparent", "no"),
+        ("orderplane.dev/retry", "x" * 65),
+        ("orderplane.dev/retry", "now\u200b"),
+        ("orderplane.dev/retry", "\u0007"),
+        ("orderplane.dev/retry", ""),
+    ],
 )
 async def test_our_annotations_are_bounded(
     as_: As, namespace: str, make: Make, annotation: str, value: str
@@ -131,9 +219,10 @@ async def test_merchants_order_and_cancel_but_do_not_touch_the_rest(
     for kind in CHILDREN:
         name = await make(kind)
         assert (await merchant.get(kind, namespace, name))["metadata"]["name"] == name
-        patch = {"metadata": {"labels": {"mine": "yes"}}}
-        with pytest.raises(Forbidden):
-            await merchant.merge_patch(kind, namespace, name, patch)
+        if kind is not Kind.RESERVATION:
+            patch = {"metadata": {"labels": {"mine": "yes"}}}
+            with pytest.raises(Forbidden):
+                await merchant.merge_patch(kind, namespace, name, patch)
     for kind in (Kind.PAYMENT, Kind.SHIPMENT):
         with pytest.raises(Forbidden):
             await merchant.delete(kind, namespace, await make(kind))

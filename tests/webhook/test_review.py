@@ -1,6 +1,7 @@
 """Defaults that a review adds and objects that it refuses, without Kopf or a server."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,8 @@ QUOTE = {
     ],
     "amounts": {"items": 2790, "shipping": 490, "tax": 623, "discount": 0, "total": 3903},
 }
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOLD = {"items": [{"sku": "TEA", "quantity": 1}], "expiresAt": "2026-01-02T00:00:00Z"}
 ADDRESS = {"name": "Ada Secret", "line1": "Weg 1", "city": "Berlin", "postalCode": "10115", "country": "DE"}
 SPEC = {
     "customer": "c-1001",
@@ -198,10 +201,28 @@ async def test_wrong_metadata_of_ours_is_refused(metadata: dict[str, Any], reaso
 
 
 def test_a_reservation_is_preset() -> None:
-    spec = {"items": [{"sku": "TEA", "quantity": 1}], "expiresAt": "2030-01-01T00:00:00Z"}
-    additions = review_reservation({"metadata": {}, "spec": spec}, shard="5", traceparent=TRACEPARENT)
+    additions = review_reservation({"metadata": {}, "spec": HOLD}, NOW, shard="5", traceparent=TRACEPARENT)
     assert additions == MissingDefaults(
         ["orderplane.dev/release-stock"], {SHARD_LABEL: "5"}, {TRACEPARENT_ANNOTATION: TRACEPARENT}
     )
-    with pytest.raises(Denied, match="expiresAt"):
-        review_reservation({"spec": {**spec, "expiresAt": "soon"}}, shard="5", traceparent=None)
+
+
+@pytest.mark.parametrize(
+    "expires_at",
+    [
+        "soon", 1893456000, None, "", "2026-01-02", "2026-01-02T00:00:00", "2026-01-02t00:00:00z",
+        "2026-01-02T00:00:00.5Z", "2026-01-02T00:00:00+00:00", "2026-01-02T00:00:60Z", "2026-02-30T00:00:00Z",
+        "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", " 2026-01-02T00:00:00Z", "2026-01-02T00:00:00Z\n",
+        "2025-12-31T23:59:59Z",  # over
+        "2026-01-01T00:00:00Z",
+        "2026-01-08T00:00:01Z",  # by REST it is at most a week, too
+    ],
+)  # fmt: skip
+def test_a_reservation_ends_within_a_week_and_says_so_in_one_form(expires_at: Any) -> None:
+    with pytest.raises(Denied, match=r"spec\.expiresAt"):
+        review_reservation({"spec": {**HOLD, "expiresAt": expires_at}}, NOW, shard="5", traceparent=None)
+
+
+@pytest.mark.parametrize("expires_at", ["2026-01-01T00:00:01Z", "2026-01-08T00:00:00Z"])
+def test_a_reservation_lasts_up_to_a_week(expires_at: str) -> None:
+    review_reservation({"spec": {**HOLD, "expiresAt": expires_at}}, NOW, shard="5", traceparent=None)

@@ -1,0 +1,158 @@
+"""What the API server admits, the operator can handle: no object that can be made but never changed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.crds.api_errors import ApiError, Forbidden, Invalid
+from orderplane.crds.meta import Kind
+
+from .handling import handle
+
+pytestmark = pytest.mark.integration
+
+As = Callable[[str], ApiClient]
+Make = Callable[..., Any]
+Change = Callable[[dict[str, Any]], object]
+
+
+def of_spec(**values: Any) -> Change:
+    return lambda body: body["spec"].update(values)
+
+
+def of_metadata(**values: Any) -> Change:
+    return lambda body: body["metadata"].update(values)
+
+
+def labelled(count: int) -> Change:
+    return lambda body: body["metadata"]["labels"].update({f"l{number}": "x" for number in range(count)})
+
+
+def held_by(count: int) -> Change:
+    return lambda body: body["metadata"]["finalizers"].extend(
+        f"{'x' * 60}.example.org/{number}" for number in range(count)
+    )
+
+
+def owned_by(count: int) -> Change:
+    return of_metadata(
+        ownerReferences=[
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": f"u-{number}"}
+            for number in range(count)
+        ]
+    )
+
+
+def in_line(body: dict[str, Any]) -> None:
+    body["spec"]["items"][0]["quantity"] = 2.0
+
+
+def described_by_others(size: int) -> Change:
+    """Field managers are written by the sender, too."""
+    fields = {f"f:{number}": {} for number in range(size // 16)}
+    entry = {
+        "manager": "mine",
+        "operation": "Update",
+        "apiVersion": "orderplane.dev/v1alpha1",
+        "time": "2026-01-01T00:00:00Z",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:metadata": {"f:labels": fields}},
+    }
+    return of_metadata(managedFields=[entry])
+
+
+TIMES = (
+    "2030-01-01t00:00:00z", "2030-01-01T00:00:00+00:00", "2030-01-01T00:00:00-23:59",
+    "2030-01-01T00:00:00.000000001Z", "2030-02-30T00:00:00Z", "2030-01-01T00:00:60Z", "2030-01-01T24:00:00Z",
+    "0000-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "1999-12-31T23:59:59Z", "2100-01-01T00:00:00Z",
+    "9999-12-31T23:59:59Z", "2030-01-01", "2030-01-01T00:00:00", "2030-01-01 00:00:00Z", "", "soon",
+    "2030-01-01T00:00:00Z\n", "\u0662\u0660\u0663\u0660-01-01T00:00:00Z",
+)  # fmt: skip
+
+REFUSED: dict[str, tuple[Kind, Change]] = {
+    **{f"expiresAt={time!a}": (Kind.RESERVATION, of_spec(expiresAt=time)) for time in TIMES},
+    "expiresAt is a number": (Kind.RESERVATION, of_spec(expiresAt=1893456000)),
+    "quantity is a float": (Kind.ORDER, in_line),
+    "17 finalizers": (Kind.ORDER, held_by(16)),
+    "1000 finalizers": (Kind.ORDER, held_by(1_000)),
+    "10000 finalizers": (Kind.RESERVATION, held_by(10_000)),
+    "17 owners": (Kind.ORDER, owned_by(17)),
+    "5000 owners": (Kind.RESERVATION, owned_by(5_000)),
+    "70 labels": (Kind.ORDER, labelled(70)),
+    "20000 labels": (Kind.RESERVATION, labelled(20_000)),
+    "300 kB of annotations": (Kind.ORDER, of_metadata(annotations={"x": "y" * 300_000})),
+    "a name of 51": (Kind.ORDER, of_metadata(name="n" * 51)),
+    "a name of 254": (Kind.RESERVATION, of_metadata(name="n" * 254)),
+    "a generated name of 63": (Kind.ORDER, of_metadata(name=None, generateName="n" * 200)),
+    "an item of null": (Kind.ORDER, of_spec(items=[None])),
+    "51 items": (
+        Kind.RESERVATION,
+        of_spec(items=[{"sku": f"SKU-{number}", "quantity": 1} for number in range(51)]),
+    ),
+}
+
+ADMITTED: dict[str, tuple[Kind, Change]] = {
+    "ttlSecondsAfterFinished is a float": (Kind.ORDER, of_spec(ttlSecondsAfterFinished=60.0)),
+    "ttlSecondsAfterFinished in exponents": (Kind.ORDER, of_spec(ttlSecondsAfterFinished=1e3)),
+    "expiresAt, the first": (Kind.RESERVATION, of_spec(expiresAt="2000-01-01T00:00:00Z")),
+    "expiresAt, the last": (Kind.RESERVATION, of_spec(expiresAt="2099-12-31T23:59:59Z")),
+    "expiresAt, a leap day": (Kind.RESERVATION, of_spec(expiresAt="2028-02-29T00:00:00Z")),
+    "orderRef of null": (Kind.RESERVATION, of_spec(orderRef=None)),
+    "16 finalizers": (Kind.ORDER, held_by(15)),
+    "16 owners": (Kind.RESERVATION, owned_by(16)),
+    "62 labels": (Kind.ORDER, labelled(62)),
+    "250 kB of annotations": (Kind.ORDER, of_metadata(annotations={"x": "\u00e9" * 125_000})),
+    "20000 annotations": (Kind.ORDER, of_metadata(annotations={f"a{n}": "" for n in range(20_000)})),
+    "a name of 50": (Kind.ORDER, of_metadata(name="n" * 50)),
+    "a name with dots": (Kind.ORDER, of_metadata(name="a.b-c.d")),
+    "a name of 253": (Kind.RESERVATION, of_metadata(name="n" * 253)),
+    "a generated name": (Kind.ORDER, of_metadata(name=None, generateName="order-")),
+    "a long generated name": (Kind.RESERVATION, of_metadata(name=None, generateName="n" * 250)),
+    "a time to be deleted": (Kind.ORDER, of_metadata(deletionTimestamp="0001-01-01T00:00:00Z")),
+    "a grace period": (Kind.ORDER, of_metadata(deletionGracePeriodSeconds=2**62)),
+    "a creation time": (Kind.ORDER, of_metadata(creationTimestamp="9999-12-31T23:59:59Z")),
+    "a generation": (Kind.ORDER, of_metadata(generation=2**62)),
+    "a status": (Kind.ORDER, lambda body: body.update(status={"conditions": [{"type": "Paid"}], "x": 1})),
+    "unknown fields": (Kind.ORDER, of_spec(gift={"a": ["b"] * 1000})),
+    "managed fields": (Kind.ORDER, described_by_others(100_000)),
+    "50 items": (
+        Kind.RESERVATION,
+        of_spec(items=[{"sku": f"{number:03d}{'x' * 60}", "quantity": 10_000} for number in range(50)]),
+    ),
+}  # fmt: skip
+
+
+def author_of(kind: Kind) -> str:
+    return "gateway" if kind is Kind.ORDER else "operator"
+
+
+@pytest.mark.parametrize(("kind", "change"), REFUSED.values(), ids=REFUSED)
+async def test_what_could_not_be_handled_is_refused(
+    as_: As, namespace: str, a_body: Make, kind: Kind, change: Change
+) -> None:
+    body = a_body(kind)
+    change(body)
+    with pytest.raises((Invalid, Forbidden)):
+        await as_(author_of(kind)).create(kind, namespace, body)
+
+
+@pytest.mark.parametrize(("kind", "change"), ADMITTED.values(), ids=ADMITTED)
+async def test_what_is_admitted_is_handled(
+    as_: As, namespace: str, a_body: Make, kind: Kind, change: Change
+) -> None:
+    body = a_body(kind)
+    change(body)
+    made = await as_(author_of(kind)).create(kind, namespace, body)
+    await handle(as_, kind, namespace, made["metadata"]["name"])
+
+
+async def test_a_grace_period_does_not_keep_an_object(as_: As, namespace: str, make: Make) -> None:
+    name = await make(Kind.ORDER)
+    admin = as_("admin")
+    await admin.delete(Kind.ORDER, namespace, name)
+    with pytest.raises(ApiError):
+        patch = {"metadata": {"deletionGracePeriodSeconds": 2**40}}
+        await admin.merge_patch(Kind.ORDER, namespace, name, patch)
+    await handle(as_, Kind.ORDER, namespace, name)
