@@ -5,6 +5,7 @@ kinds, so that they may be installed before or after this process starts.
 """
 
 import logging
+import ssl
 import sys
 from collections.abc import AsyncIterator
 
@@ -31,6 +32,8 @@ class Server:
             certfile=settings.webhook_cert,
             pkeyfile=settings.webhook_key,
             cafile=settings.webhook_ca,
+            verify_mode=ssl.CERT_REQUIRED if settings.webhook_client_ca else None,
+            verify_cafile=settings.webhook_client_ca,
         )
         self.is_serving = False
 

@@ -19,6 +19,11 @@ class WebhookSettings(ProcessSettings):
     webhook_ca: FilePath | None = Field(
         None, description="File of the authority that signed the certificate, PEM, where that is a file."
     )
+    webhook_client_ca: FilePath | None = Field(
+        None,
+        description="File of the authority that signs the API server's client certificate, PEM. With it, "
+        "nobody else is answered; without it, everybody who can reach the port.",
+    )
     webhook_host: str = Field("127.0.0.1", description="Address to listen on.")
     webhook_port: Port = Field(9443, description="Port to listen on, HTTPS.")
     least_charges: LeastCharges = LEAST_CHARGES

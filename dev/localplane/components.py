@@ -38,7 +38,13 @@ def etcd(binaries: Binaries, state: Path, port: int, peer_port: int) -> Componen
 
 
 def kube_apiserver(
-    binaries: Binaries, state: Path, authority: Authority, tokens: Path, port: int, etcd_port: int
+    binaries: Binaries,
+    state: Path,
+    authority: Authority,
+    tokens: Path,
+    admission: Path,
+    port: int,
+    etcd_port: int,
 ) -> Component:
     """With RBAC. Users have tokens, as ServiceAccounts do: client certificates cost CPU in each request."""
     certificate, key = authority.serving("apiserver")
@@ -51,7 +57,8 @@ def kube_apiserver(
         "--allow-privileged=true", "--authorization-mode=RBAC", "--endpoint-reconciler-type=none",
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={public}", f"--service-account-signing-key-file={private}",
-        f"--token-auth-file={tokens}", "--event-ttl=1h", "--v=0",
+        f"--token-auth-file={tokens}", f"--admission-control-config-file={admission}",
+        "--event-ttl=1h", "--v=0",
         # The defaults are half of this. A burst shall wait in the clients' queues instead of getting 429.
         "--max-mutating-requests-inflight=400", "--max-requests-inflight=800",
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """Credentials of one plane: a certificate authority, serving certificates, and the tokens of its users."""
 
 import ipaddress
+import json
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,17 @@ class Authority:
             x509.IPAddress(ipaddress.ip_address("::1")),
             x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
         ]
+        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names))
+
+    def client(self, name: str) -> tuple[Path, Path]:
+        """A certificate for a client; returns the paths of certificate and key."""
+        return self._issue(
+            name, ExtendedKeyUsageOID.CLIENT_AUTH, x509.SubjectAlternativeName([x509.DNSName(name)])
+        )
+
+    def _issue(
+        self, name: str, usage: x509.ObjectIdentifier, names: x509.SubjectAlternativeName
+    ) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         certificate = (
@@ -60,8 +72,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=5))
             .not_valid_after(now + _VALID)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(names, critical=False)
             .sign(self._key, hashes.SHA256())
         )
         paths = self._folder / f"{name}.crt", self._folder / f"{name}.key"
@@ -123,3 +135,22 @@ def token_file(tokens: Mapping[str, str]) -> str:
         user, group = IDENTITIES[identity]
         lines.append(",".join([token, user, identity, *([group] if group else [])]))
     return "\n".join(lines) + "\n"
+
+
+def admission_configuration(authority: Authority, folder: Path, webhook_url: str) -> Path:
+    """The API server's client certificate for calls to a webhook; returns the path of its configuration.
+
+    Source: https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/
+    (authenticate API servers)
+    """
+    certificate, key = authority.client("apiserver-to-webhook")
+    caller, configuration = folder / "webhook-caller.json", folder / "admission.json"
+    user = {"client-certificate": str(certificate), "client-key": str(key)}
+    users = [{"name": webhook_url.removeprefix("https://"), "user": user}]
+    write_private(caller, json.dumps({"apiVersion": "v1", "kind": "Config", "users": users}).encode())
+    group = "apiserver.config.k8s.io/v1"
+    webhooks = {"apiVersion": group, "kind": "WebhookAdmissionConfiguration", "kubeConfigFile": str(caller)}
+    plugins = [{"name": "MutatingAdmissionWebhook", "configuration": webhooks}]
+    document = {"apiVersion": group, "kind": "AdmissionConfiguration", "plugins": plugins}
+    write_private(configuration, json.dumps(document).encode())
+    return configuration

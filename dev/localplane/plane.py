@@ -21,11 +21,13 @@ from orderplane.dev.localplane.controlplane import Binaries, control_plane_binar
 from orderplane.dev.localplane.credentials import (
     IDENTITIES,
     Authority,
+    admission_configuration,
     draw_tokens,
     token_file,
     write_private,
 )
 from orderplane.dev.localplane.kafka import KafkaCommand, kafka, kafka_program
+from orderplane.dev.localplane.paths import project_root
 from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.progress import Progress
 from orderplane.dev.localplane.supervisor import Supervisor, use_batch_scheduling
@@ -139,6 +141,7 @@ class Plane:
                 "ORDERPLANE_WEBHOOK_CERT": str(pki / "webhook.crt"),
                 "ORDERPLANE_WEBHOOK_KEY": str(pki / "webhook.key"),
                 "ORDERPLANE_WEBHOOK_CA": str(pki / "ca.crt"),
+                "ORDERPLANE_WEBHOOK_CLIENT_CA": str(pki / "ca.crt"),
             }
         return env
 
@@ -201,6 +204,16 @@ class Plane:
         )
         await self.supervisor.start(component)
 
+    def merchant_access(self, namespace: str) -> Path:
+        """A file that lets the merchant's staff into a namespace, as `docs/examples/merchant-access.yaml`."""
+        example = project_root() / "docs" / "examples" / "merchant-access.yaml"
+        binding = self.state / f"merchant-access-{namespace}.yaml"
+        binding.write_text(
+            example.read_text(encoding="utf-8").replace("namespace: demo", f"namespace: {namespace}"),
+            encoding="utf-8",
+        )
+        return binding
+
     async def _find_kafka(self, spec: bool | str, progress: Progress) -> KafkaCommand | None:
         if isinstance(spec, str):
             self.kafka_bootstrap = spec
@@ -238,7 +251,13 @@ class Plane:
             self._write_kubeconfig(authority.ca, identity, token)
         await self.supervisor.start(
             components.kube_apiserver(
-                binaries, self.state, authority, known, ports["apiserver"], ports["etcd"]
+                binaries,
+                self.state,
+                authority,
+                known,
+                admission_configuration(authority, self.state, self.webhook_target.url),
+                ports["apiserver"],
+                ports["etcd"],
             )
         )
         if spec.with_garbage_collection:
@@ -249,7 +268,7 @@ class Plane:
 
     async def _install(self, spec: PlaneSpec) -> None:
         await install(
-            shipped_manifests(with_policies=True),
+            [*shipped_manifests(with_policies=True), *map(self.merchant_access, spec.namespaces)],
             kubeconfig=self.kubeconfig("admin"),
             webhook=self.webhook_target,
             namespaces=spec.namespaces,

@@ -156,7 +156,9 @@ async def behind(plane: Plane) -> AsyncIterator[Behind]:
             )
             for identity in ("admin", "operator")
         }
-        await install([], kubeconfig=plane.kubeconfig("admin"), namespaces=[MERCHANT])
+        await install(
+            [plane.merchant_access(MERCHANT)], kubeconfig=plane.kubeconfig("admin"), namespaces=[MERCHANT]
+        )
         await _seed(pool)
         yield Behind(plane, clients["admin"], clients["operator"], pool, PostgresGateLedger(pool))
 

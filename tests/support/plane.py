@@ -148,5 +148,5 @@ def _password_hash() -> str:
 async def make_namespace(plane: Plane) -> str:
     """A new namespace: a merchant without products."""
     name = f"ns-{secrets.token_hex(4)}"
-    await install([], kubeconfig=plane.kubeconfig("admin"), namespaces=[name])
+    await install([plane.merchant_access(name)], kubeconfig=plane.kubeconfig("admin"), namespaces=[name])
     return name

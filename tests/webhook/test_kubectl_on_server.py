@@ -3,8 +3,10 @@
 import asyncio
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +289,7 @@ async def test_a_reservation_by_hand_is_preset(kubectl: Kubectl) -> None:
         "metadata": {"name": "for-the-fair"},
         "spec": {
             "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1}],
-            "expiresAt": "2030-01-01T00:00:00Z",
+            "expiresAt": (datetime.now(UTC) + timedelta(days=6)).strftime("%Y-%m-%dT%H:%M:%SZ"),
         },
     }
     assert (await kubectl("apply", "-f", "-", stdin=reservation)).code == 0
@@ -299,6 +301,36 @@ async def test_a_reservation_by_hand_is_preset(kubectl: Kubectl) -> None:
     reservation["spec"]["orderRef"] = {"name": "some-order", "uid": "1234-5678"}
     answer = await kubectl("apply", "-f", "-", stdin=reservation)
     assert "only the operator reserves for an order; leave spec.orderRef out" in answer.err
+
+
+@pytest.mark.parametrize("caller", ["nobody", "server"])
+async def test_the_webhook_answers_the_api_server_only(
+    kubectl: Kubectl, plane: Plane, namespace: str, caller: str
+) -> None:
+    """The API server shows a client's certificate; the one of a server, by the same authority, is none."""
+    assert (await kubectl("create", "-f", "-", stdin=an_order())).code == 0
+    tls = ssl.create_default_context(cafile=str(plane.state / "pki" / "ca.crt"))
+    if caller == "server":
+        tls.load_cert_chain(plane.state / "pki" / "webhook.crt", plane.state / "pki" / "webhook.key")
+    review = {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {"uid": "1", "operation": "CREATE", "namespace": namespace, "object": an_order()},
+    }
+    timeout = aiohttp.ClientTimeout(total=10)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.post(f"{plane.webhook_target.url}/orders", json=review, ssl=tls)
+
+
+async def test_what_is_no_text_is_refused_by_kubectl_and_named(kubectl: Kubectl) -> None:
+    """The table of tests/crds/texts.py, at the outermost door: what REST answers with the same place."""
+    for field, text in (("name", "\u200b"), ("city", "Ada\u0007"), ("country", "UK"), ("line1", "Zoe\u0308")):
+        order = an_order()
+        order["spec"]["address"][field] = text
+        answer = await kubectl("create", "-f", "-", stdin=order)
+        assert answer.code == 1
+        assert f"spec.address.{field}: " in answer.err
 
 
 async def test_without_the_database_it_says_try_again(kubectl: Kubectl, plane: Plane) -> None:
