@@ -64,7 +64,7 @@ def show_command(
         typer.echo(json.dumps(document, indent=2))
         return
     for name, value in document.items():
-        console.print(f"{name:<10}{value}", markup=False, soft_wrap=True)
+        console.print(f"{name:<10}{_printable(value)}", markup=False, soft_wrap=True)
 
 
 @app.command("replay")
@@ -146,3 +146,8 @@ def _outcome(number: int, result: Replayed) -> dict[str, Any]:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode(errors="replace")
+
+
+def _printable(value: object) -> str:
+    """The text without characters that a terminal obeys: anybody may have written the record."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))

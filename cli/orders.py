@@ -250,7 +250,8 @@ def _client() -> AbstractAsyncContextManager[Client]:
 
 def _read(file: typer.FileText) -> Mapping[str, Any]:
     try:
-        order = json.load(file)
+        # Editors of Windows begin a file with a byte order mark.
+        order = json.loads(file.read().removeprefix("\ufeff"))
     except ValueError:
         order = None
     if not isinstance(order, dict):

@@ -4,6 +4,7 @@ Sources: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafk
 https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/sequence.md
 """
 
+import codecs
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ def _uuid(text: str, what: str) -> UUID:
 
 def _data(value: bytes | None) -> dict[str, Any]:
     try:
-        data = orjson.loads(value or b"")
+        # RFC 8259, 8.1, allows to ignore a byte order mark; what counts is whether the history has the event.
+        data = orjson.loads((value or b"").removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError:
         raise Unreadable("the value is not JSON") from None
     if not isinstance(data, dict):

@@ -218,6 +218,9 @@ class IdempotentCreate:
         except Invalid as error:
             await self._store.delete(claim)
             raise refused(request.kind, error) from error
+        except NotFound as error:
+            await self._store.delete(claim)
+            raise _no_namespace() from error
         except ApiError:
             await self._store.delete(claim)
             raise
@@ -282,6 +285,14 @@ def field_pointer(path: str) -> str:
     """The field path `spec.items[0].sku` of the API server as `#/items/0/sku` of the request body."""
     parts = path.removeprefix("spec.").replace("[", ".").replace("]", "").split(".")
     return "#/" + "/".join(parts)
+
+
+def _no_namespace() -> Problem:
+    return Problem(
+        "no_namespace",
+        "Nothing was made: this merchant is not set up in the cluster. Ask whoever runs it to make the "
+        "merchant's namespace, then repeat the request.",
+    )
 
 
 def _api_unavailable(error: ApiError) -> Problem:

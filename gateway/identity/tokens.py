@@ -1,5 +1,6 @@
 """Access tokens: short-lived JWTs (RFC 9068), each valid for one merchant."""
 
+import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ OWN_ALGORITHMS = ("ES256", "Ed25519", "EdDSA")
 OIDC_ALGORITHMS = (*OWN_ALGORITHMS, "RS256")
 MAX_TOKEN = 8192
 _TYPES = ("at+jwt", "application/at+jwt")
+
+
+_SUBJECT = re.compile(r"[!-~]{1,255}")
+"""OpenID Connect Core 1.0, 2: at most 255 characters of ASCII."""
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 class UnknownKey(TokenRefused):
@@ -141,8 +147,10 @@ def principal_of(token: VerifiedToken, rules: TokenRules, now: float) -> Princip
         if name in claims and (not _is_number(claims[name]) or claims[name] - LEEWAY_SECONDS > now):
             raise TokenRefused("The token is not valid yet.")
     subject, merchant = claims.get("sub"), claims.get(rules.merchant_claim)
-    if not isinstance(subject, str) or not subject or not isinstance(merchant, str) or not merchant:
+    if not (isinstance(subject, str) and _SUBJECT.fullmatch(subject)):
         raise TokenRefused("The token does not say who it is for.")
+    if not (isinstance(merchant, str) and _NAMESPACE.fullmatch(merchant)):
+        raise TokenRefused("The token does not say who it is for: no claim has the name of a namespace.")
     try:
         role = Role(str(claims.get(rules.role_claim)))
     except ValueError:

@@ -77,7 +77,7 @@ _FIRST_PAUSE, _MAX_PAUSE = 0.02, 0.2
             "headers": {**_LOCATION, **REPLAYED_HEADER},
         },
         **protected_docs("out_of_stock", "request_in_progress", "reservation_name_taken",
-                         "reservation_refused", *BODY_PROBLEMS, *KEY_PROBLEMS),
+                         "reservation_refused", "no_namespace", *BODY_PROBLEMS, *KEY_PROBLEMS),
     },
     openapi_extra=keyed_doc("ReserveRequest"),
 )  # fmt: skip

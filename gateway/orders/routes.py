@@ -70,7 +70,7 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
         },
         **protected_docs(
             *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "order_name_taken",
-            "order_refused", "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency",
+            "order_refused", "no_namespace", "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency",
             "no_price_in_currency", "unsupported_currency", "too_many_items", "too_heavy", "amount_too_large",
             "amount_too_small", "amount_not_chargeable",
         ),

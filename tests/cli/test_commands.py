@@ -110,6 +110,17 @@ def test_who_is_nowhere_logged_in_is_told_how_to() -> None:
     assert "orderplane login --url" in result.output
 
 
+def test_a_byte_order_mark_is_no_part_of_an_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What comes after the reading is asked: there is no gateway."""
+    monkeypatch.setenv("ORDERPLANE_GATEWAY", "http://127.0.0.1:9")
+    file = tmp_path / "order.json"
+    file.write_bytes(b'\xef\xbb\xbf{"items": []}')
+    for words, given in ((["orders", "create", str(file)], None), (["orders", "create", "-"], "\ufeff{}")):
+        result = RUNNER.invoke(app, words, input=given)
+        assert "JSON object" not in result.output
+        assert result.exit_code != 2
+
+
 @pytest.mark.parametrize("order", ["", "[]", "{", "customer: c-1"])
 def test_what_is_no_order_is_not_sent(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORDERPLANE_GATEWAY", "http://127.0.0.1:9")

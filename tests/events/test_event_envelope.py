@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta, timezone
 from importlib import resources
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from orderplane.events.envelope import to_record
+from orderplane.events.envelope import parse_event, to_record
 from orderplane.events.types import OUTBOX_PARTITIONS, EventType, event_id, outbox_partition_of
 
 SUBJECT = UUID("6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11")
@@ -52,6 +53,13 @@ def test_a_row_becomes_one_record():
         "content-type": b"application/json",
         "traceparent": TRACEPARENT.encode(),
     }
+
+
+def test_a_byte_order_mark_is_no_part_of_an_event():
+    record = to_record(ROW)
+    consumed = SimpleNamespace(**{name: getattr(record, name) for name in ("topic", "key", "headers")})
+    consumed.value = b"\xef\xbb\xbf" + record.value
+    assert parse_event(consumed).data == {"merchant": "demo", "note": "Grüße"}
 
 
 def test_no_trace_no_header():

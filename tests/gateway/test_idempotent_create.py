@@ -185,6 +185,8 @@ class World:
         fate = await self.step()
         if fate == "overloaded":
             raise Overloaded(429, "TooManyRequests", "later")
+        if fate == "no namespace":
+            raise NotFound(404, "NotFound", 'namespaces "demo" not found')
         if fate == "invalid":
             raise Invalid(422, "Invalid", "no", ({"field": "spec.items[0].sku"},))
         if fate == "lost":
@@ -346,6 +348,13 @@ async def test_what_the_cluster_refuses_leaves_the_key_unused() -> None:
     world = World(fates=["well", "invalid"])
     assert await request(world) == "order_refused"
     assert world.row is None
+
+
+async def test_a_merchant_without_a_namespace_is_told_so() -> None:
+    world = World(fates=["well", "no namespace"])
+    assert await request(world) == "no_namespace"
+    assert world.row is None
+    assert isinstance(await request(world), IdempotentResponse)
 
 
 async def test_a_busy_server_keeps_the_row_and_the_next_request_finishes_it() -> None:

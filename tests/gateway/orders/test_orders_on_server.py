@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
 from orderplane.gateway.http.cursors import read_cursor, write_cursor
 from orderplane.gateway.idempotency import order_name
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
 from ..conftest import (
     EARL,
@@ -28,6 +29,7 @@ from ..conftest import (
     Gateway,
     new_key,
     order_of,
+    token_of,
 )
 from ..documented import DOCUMENT, check
 
@@ -338,3 +340,29 @@ async def test_a_megabyte_is_refused_before_it_was_sent(gateway: Gateway) -> Non
     finally:
         writer.close()
         await writer.wait_closed()
+
+
+async def test_a_merchant_without_a_namespace_gets_a_reason_everywhere(
+    gateway: Gateway, behind: Behind
+) -> None:
+    nowhere = "shop-of-nowhere"
+    await behind.pool.execute(
+        "INSERT INTO users (merchant, id, email, role, password_hash) "
+        "VALUES ($1, 'u-nowhere', 'nowhere@example.test', 'merchant', '')",
+        nowhere,
+    )
+    token = token_of(behind.plane, Principal(nowhere, "u-nowhere", Role.MERCHANT, SCOPES_OF[Role.MERCHANT]))
+    headers = {"Authorization": f"Bearer {token}"}
+    stock = {"items": [{"sku": EARL, "quantity": 1}]}
+    for _ in range(2):
+        answer = await gateway.http.post(
+            "/api/inventory/reserve", json=stock, headers=headers | {"Idempotency-Key": "k"}
+        )
+        assert (answer.status_code, answer.json()["code"]) == (409, "no_namespace")
+    assert (await gateway.post(**headers)).json()["code"] == "unknown_sku"
+    for path, status in (
+        ("/api/orders", 200), ("/api/orders/o-1", 404), ("/api/orders/o-1/timeline", 404),
+        ("/api/inventory", 200), ("/api/inventory/reservations/r-1", 404), ("/api/products", 200),
+    ):  # fmt: skip
+        assert (await gateway.http.get(path, headers=headers)).status_code == status, path
+    assert (await gateway.http.post("/api/orders/o-1/cancel", headers=headers)).status_code == 404
