@@ -1,10 +1,16 @@
 """The ASGI application of the gateway: its routes, exception handlers and middleware."""
 
-from fastapi import FastAPI
+from collections.abc import Sequence
+
+from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from orderplane.gateway import openapi
+from orderplane.gateway.http import cors
 from orderplane.gateway.http.client_address import Networks
 from orderplane.gateway.http.exception_handlers import add_handlers
+from orderplane.gateway.http.head import HeadMiddleware
+from orderplane.gateway.http.query import check_query
 from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
 from orderplane.gateway.http.telemetry import TelemetryMiddleware
 from orderplane.gateway.identity import auth_routes, confirmation_routes, user_routes
@@ -21,6 +27,7 @@ def create_app(
     *,
     rate_limits: Quotas | None = None,
     trusted_proxies: Networks = (),
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """Build the application. Without services it can only describe itself as OpenAPI."""
     app = FastAPI(
@@ -28,6 +35,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(check_query)],
         generate_unique_id_function=lambda route: route.name,
         # `TelemetryMiddleware` makes the one span per request, at less cost.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
@@ -40,9 +48,10 @@ def create_app(
         app.include_router(routes.router)
     app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
     add_handlers(app)
-    app.add_middleware(RequestLimitsMiddleware)
+    app.add_middleware(HeadMiddleware)
     if services is not None:
         app.add_middleware(OrderAdmissionMiddleware, load_shedding=services.load_shedding)
+    app.add_middleware(RequestLimitsMiddleware, trusted=trusted_proxies)
     if services is not None and rate_limits is not None:
         app.add_middleware(
             RateLimitMiddleware,
@@ -50,5 +59,8 @@ def create_app(
             counters=services.counters,
             trusted=trusted_proxies,
         )
-    app.add_middleware(TelemetryMiddleware)  # added last, so it is outermost
+    app.add_middleware(TelemetryMiddleware)
+    if cors_origins:
+        # Added last, so it is outermost: also a refusal must be readable for a script.
+        app.add_middleware(CORSMiddleware, allow_origins=cors_origins, **cors.RULES)
     return app

@@ -10,7 +10,7 @@ import uvicorn
 from orderplane.adapters.process import Process, run_process
 from orderplane.gateway.app import create_app
 from orderplane.gateway.background import running
-from orderplane.gateway.http.request_limits import HeaderTimeoutProtocol
+from orderplane.gateway.http.connections import protocol_for
 from orderplane.gateway.idempotency import delete_expired_keys
 from orderplane.gateway.identity.account_messages import purge_account_messages
 from orderplane.gateway.services import open_services
@@ -48,11 +48,14 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
         server = Server(
             uvicorn.Config(
                 create_app(
-                    services, rate_limits=settings.rate_limits, trusted_proxies=settings.trusted_proxies
+                    services,
+                    rate_limits=settings.rate_limits,
+                    trusted_proxies=settings.trusted_proxies,
+                    cors_origins=settings.cors_origins,
                 ),
                 host=settings.http_host,
                 port=settings.http_port,
-                http=HeaderTimeoutProtocol,
+                http=protocol_for(settings.trusted_proxies),
                 ws="none",
                 lifespan="off",
                 access_log=False,
@@ -62,7 +65,6 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
                 backlog=512,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
-                h11_max_incomplete_event_size=16 * 1024,
             )
         )
         process.serving(

@@ -17,6 +17,8 @@ from orderplane.gateway.identity.requests import (
     ConfirmRegistrationRequest,
     EmailRequest,
     NewPasswordRequest,
+    LoginForm,
+    LogoutForm,
     PasswordRequest,
     PasswordResetRequest,
     ProfileRequest,
@@ -51,7 +53,7 @@ ABOUT: dict[str, Any] = {
 }
 
 _BODIES = (
-    OrderRequest, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
+    OrderRequest, LoginForm, LogoutForm, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
     ConfirmRegistrationRequest, PasswordResetRequest, NewPasswordRequest, EmailRequest, ConfirmEmailRequest,
     ConfirmPhoneRequest,
     ProductRequest, DetailsRequest,

@@ -11,11 +11,16 @@ from orderplane.adapters.payments.settings import LeastCharges
 from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
 from orderplane.adapters.settings import AnyPort, HttpUrl, ProcessSettings, url_with_scheme
 from orderplane.gateway.http.client_address import Networks, networks
+from orderplane.gateway.http.cors import origins
 from orderplane.gateway.traffic.rate_limits import DEFAULTS, Quotas, quotas_from
 
 
 def _networks(value: Any) -> Any:
     return networks(value) if isinstance(value, str) else value
+
+
+def _origins(value: Any) -> Any:
+    return origins(value) if isinstance(value, str) else value
 
 
 def _quotas(value: Any) -> Any:
@@ -66,6 +71,11 @@ class GatewaySettings(ProcessSettings):
     trusted_proxies: Annotated[Networks, NoDecode, BeforeValidator(_networks)] = Field(
         (),
         description="Networks whose X-Forwarded-For is believed, such as 10.0.0.0/8, 192.0.2.7.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origins)] = Field(
+        (),
+        description="Origins whose pages may call this API from a browser (CORS), such as "
+        "https://shop.example, http://localhost:3000. None by default.",
     )
     rate_limits: Annotated[Quotas | None, NoDecode, BeforeValidator(_quotas)] = Field(
         DEFAULTS,

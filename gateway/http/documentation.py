@@ -36,17 +36,22 @@ BODY_PROBLEMS = (
     "invalid_json", "request_timeout", "body_too_large", "unsupported_media_type", "validation_failed",
 )  # fmt: skip
 """Problems that every route with a JSON body can answer with."""
+FORM_PROBLEMS = ("request_timeout", "body_too_large", "unsupported_media_type", "validation_failed")
+"""Problems that every route with a form can answer with."""
 KEY_PROBLEMS = ("idempotency_key_missing", "idempotency_key_invalid", "idempotency_key_reused")
 
-_ALWAYS = ("rate_limited", "overloaded", "unavailable", "internal_error")
+_ALWAYS = (
+    "target_too_long", "validation_failed", "rate_limited", "header_too_large", "overloaded", "unavailable",
+    "internal_error",
+)  # fmt: skip
 _WITH_TOKEN = ("unauthenticated", "invalid_token", "insufficient_scope")
 
 
-def body_doc(model: str, *media_types: str) -> dict[str, Any]:
+def body_doc(model: str, *media_types: str, is_required: bool = True) -> dict[str, Any]:
     """OpenAPI extras for a route that reads its body itself, so that FastAPI does not see the model."""
     schema = {"schema": {"$ref": f"#/components/schemas/{model}"}}
     content = dict.fromkeys(media_types or (_JSON,), schema)
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": is_required, "content": content}}
 
 
 def keyed_doc(model: str) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def protected_docs(*codes: str) -> dict[int | str, dict[str, Any]]:
 
 def _docs(codes: Sequence[str]) -> dict[int | str, dict[str, Any]]:
     by_status: dict[int, list[str]] = {}
-    for code in codes:
+    for code in dict.fromkeys(codes):
         by_status.setdefault(PROBLEM_TYPES[code].status, []).append(code)
     return {status: _problem_doc(codes_of_status) for status, codes_of_status in sorted(by_status.items())}
 

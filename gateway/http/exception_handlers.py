@@ -1,20 +1,15 @@
 """Exceptions to problems: the one place where failures of the layers below become responses."""
 
-from collections.abc import Sequence
-
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
 
 from orderplane.crds.api_errors import ApiError, Conflict, NamespaceTerminating, Overloaded, Unavailable
 from orderplane.gateway.http.problems import Problem, problem_response, unavailable
+from orderplane.gateway.http.served_route import allowed_methods
 from orderplane.ledgers.errors import Transient
-
-METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 
 log = structlog.get_logger(__name__)
 
@@ -43,22 +38,6 @@ def problem_of(error: ApiError) -> Problem:
     return Problem("internal_error", "It was logged. Quote `traceId` when you ask about it.")
 
 
-def allowed_methods(routes: Sequence[BaseRoute], path: str) -> list[str]:
-    """The methods of all routes at this path; Starlette itself names only those of the first one.
-
-    A concrete path comes before a template that also matches it (OpenAPI 3.1, 4.8.8).
-    """
-    concrete = [route.methods for route in iter_route_contexts(routes) if route.path == path]
-    if concrete:
-        return [method for method in METHODS if any(method in (methods or ()) for methods in concrete)]
-    return [method for method in METHODS if any(_matches(route, path, method) for route in routes)]
-
-
-def _matches(route: BaseRoute, path: str, method: str) -> bool:
-    scope = {"type": "http", "path": path, "method": method, "root_path": "", "headers": []}
-    return route.matches(scope)[0] is Match.FULL
-
-
 async def _problem(_: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     return problem_response(error)
@@ -85,7 +64,7 @@ async def _http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return problem_response(Problem("route_not_found", "See /openapi.json for what there is."))
     if error.status_code == 405:
-        allow = ", ".join(allowed_methods(request.app.router.routes, request.url.path))
+        allow = ", ".join(allowed_methods(request.app, request.scope["path"]))
         return problem_response(Problem("method_not_allowed", f"Use {allow}.", headers={"Allow": allow}))
     return problem_response(Problem("bad_request", "See /openapi.json for what this address takes."))
 

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orderplane.adapters.telemetry.traces import context_from
 from orderplane.gateway.http.problems import Problem, problem_response
+from orderplane.gateway.http.served_route import served_route
 
 REQUESTS = Counter(
     "orderplane_http_requests_total",
@@ -86,4 +87,4 @@ class TelemetryMiddleware:
 
 def _route(scope: Scope) -> str:
     """The route template; the path itself would give the metrics an unbounded number of label values."""
-    return getattr(scope.get("route"), "path", "none")
+    return served_route(scope) or "none"

@@ -1,20 +1,20 @@
 """Routes to register, to log in and out, and for the keys that verify access tokens."""
 
 import base64
-import binascii
 from typing import Annotated, Any
 from urllib.parse import unquote_plus
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.client_address import client_address
-from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, problem_docs
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, FORM_PROBLEMS, body_doc, problem_docs
+from orderplane.gateway.http.forms import FORM, read_form
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.identity.grants import AccountServices, GrantedTokens, GrantRefused
-from orderplane.gateway.identity.requests import RegisterRequest
+from orderplane.gateway.identity.requests import LoginForm, LogoutForm, RegisterRequest
 from orderplane.gateway.identity.views import KeySetView, RegisteredView, TokenView, token_view
 from orderplane.gateway.services import ServicesDep
 
@@ -74,61 +74,38 @@ async def register(request: Request, identity: AccountsDep) -> Response:
         200: {"model": TokenView},
         **problem_docs(
             "invalid_request", "invalid_grant", "invalid_client", "unsupported_grant_type",
-            "too_many_logins", "body_too_large", "request_timeout", "validation_failed", "route_not_found",
+            "too_many_logins", *FORM_PROBLEMS, "route_not_found",
         ),
     },
+    # Nothing works without, but the released document has it so, and a client need not know more.
+    openapi_extra=body_doc("LoginForm", FORM, is_required=False),
 )  # fmt: skip
-async def log_in(
-    request: Request,
-    identity: AccountsDep,
-    grant_type: Annotated[
-        str | None,
-        Form(
-            max_length=64,
-            description="password, refresh_token or client_credentials.",
-            examples=["password"],
-        ),
-    ] = None,
-    username: Annotated[
-        str | None,
-        Form(max_length=254, description="password: the e-mail address.", examples=["ada@example.org"]),
-    ] = None,
-    password: Annotated[str | None, Form(max_length=128, examples=["correct horse battery staple"])] = None,
-    refresh_token: Annotated[str | None, Form(max_length=256)] = None,
-    client_id: Annotated[str | None, Form(max_length=64, description="Or HTTP Basic.")] = None,
-    client_secret: Annotated[str | None, Form(max_length=256)] = None,
-    scope: Annotated[
-        str | None, Form(max_length=1024, description="Scopes to request; by default all that the role has.")
-    ] = None,
-    merchant: Annotated[
-        str | None,
-        Form(
-            max_length=63,
-            description="The shop's namespace; by default the one that this gateway is configured with.",
-        ),
-    ] = None,
-) -> Response:
+async def log_in(request: Request, identity: AccountsDep) -> Response:
     """The token endpoint of OAuth 2.0 (RFC 6749), with three grants.
 
     Users send `password`, later `refresh_token`; each refresh token can be used once. Services send
     `client_credentials`. An access token is valid for 15 minutes and one merchant.
     """
+    form = read_form(request.headers.get("Content-Type"), await request.body(), LoginForm)
     address = client_address(request, identity.trusted_proxies)
     try:
-        merchant_name = _required(merchant or identity.merchant, "merchant")
-        match _required(grant_type, "grant_type"):
+        merchant = _required(form.merchant or identity.merchant, "merchant")
+        match _required(form.grant_type, "grant_type"):
             case "password":
                 tokens = await identity.grants.password(
-                    merchant_name, _required(username, "username"), _required(password, "password"),
-                    scope=scope, address=address,
+                    merchant, _required(form.username, "username"), _required(form.password, "password"),
+                    scope=form.scope, address=address,
                 )  # fmt: skip
             case "refresh_token":
-                tokens = await identity.grants.refresh(_required(refresh_token, "refresh_token"))
+                tokens = await identity.grants.refresh(_required(form.refresh_token, "refresh_token"))
             case "client_credentials":
-                given_id, secret = _basic(request.headers.get("Authorization")) or (client_id, client_secret)
+                client_id, secret = _basic(request.headers.get("Authorization")) or (
+                    form.client_id,
+                    form.client_secret,
+                )
                 tokens = await identity.grants.client_credentials(
-                    merchant_name, _required(given_id, "client_id"), _required(secret, "client_secret"),
-                    scope=scope,
+                    merchant, _required(client_id, "client_id"), _required(secret, "client_secret"),
+                    scope=form.scope,
                 )  # fmt: skip
             case _:
                 raise GrantRefused(
@@ -145,18 +122,17 @@ async def log_in(
     summary="Log out",
     responses={
         204: {"description": "All tokens of the login are invalid."},
-        **problem_docs("body_too_large", "request_timeout", "validation_failed", "route_not_found"),
+        **problem_docs("invalid_request", *FORM_PROBLEMS, "route_not_found"),
     },
+    openapi_extra=body_doc("LogoutForm", FORM),
 )
-async def log_out(
-    identity: AccountsDep,
-    refresh_token: Annotated[str, Form(max_length=256, pattern=r"^[^\x00]*$", examples=["demo.pk3uBpoUuOI"])],
-) -> Response:
+async def log_out(request: Request, identity: AccountsDep) -> Response:
     """End a login by its refresh token (as RFC 7009); an unknown token is not an error.
 
     Its access tokens end, too.
     """
-    await identity.grants.log_out(refresh_token)
+    form = read_form(request.headers.get("Content-Type"), await request.body(), LogoutForm)
+    await identity.grants.log_out(form.refresh_token)
     return Response(None, 204, {"Cache-Control": "no-store"})
 
 
@@ -200,6 +176,6 @@ def _basic(header: str | None) -> tuple[str, str] | None:
         return None
     try:
         name, colon, secret = base64.b64decode(text.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, or not UTF-8
         raise GrantRefused("invalid_client", "The Basic credentials cannot be read.") from None
     return (unquote_plus(name), unquote_plus(secret)) if colon else None

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from orderplane.crds.meta import ApiModel
 from orderplane.crds.text import Line
@@ -149,3 +149,44 @@ class UserRequest(ApiModel):
     # Not strict: JSON has no enums.
     role: Annotated[Role, Field(strict=False, examples=["merchant"])]
     name: Name = ""
+
+
+class LoginForm(BaseModel):
+    """The form of the token endpoint (RFC 6749): the fields of one of its grants."""
+
+    model_config = ConfigDict(strict=True)
+
+    grant_type: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="password, refresh_token or client_credentials.",
+            examples=["password"],
+        ),
+    ] = None
+    username: Annotated[
+        str | None,
+        Field(max_length=254, description="password: the e-mail address.", examples=["ada@example.org"]),
+    ] = None
+    password: Annotated[str | None, Field(max_length=128, examples=["correct horse battery staple"])] = None
+    refresh_token: Annotated[str | None, Field(max_length=256)] = None
+    client_id: Annotated[str | None, Field(max_length=64, description="Or HTTP Basic.")] = None
+    client_secret: Annotated[str | None, Field(max_length=256)] = None
+    scope: Annotated[
+        str | None, Field(max_length=1024, description="Scopes to request; by default all that the role has.")
+    ] = None
+    merchant: Annotated[
+        str | None,
+        Field(
+            max_length=63,
+            description="The shop's namespace; by default the one that this gateway is configured with.",
+        ),
+    ] = None
+
+
+class LogoutForm(BaseModel):
+    """The login to end."""
+
+    model_config = ConfigDict(strict=True)
+
+    refresh_token: Annotated[str, Field(max_length=256, pattern=r"^[^\x00]*$", examples=["demo.pk3uBpoUuOI"])]

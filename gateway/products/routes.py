@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import Response
 
@@ -171,7 +170,7 @@ async def change_product(
     def edit(product: StoredProduct) -> ProductDetails:
         document = apply_merge_patch(document_of(product.details), patch)
         # Before the version: an invalid request is invalid for every version.
-        details = validate_json(orjson.dumps(document), DetailsRequest).details()
+        details = validate_json(document, DetailsRequest).details()
         if not _version_matches(if_match, product):
             raise Problem("precondition_failed", "Somebody changed the product. Read it again, then decide.")
         return details

@@ -17,6 +17,7 @@ from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orderplane.gateway.http.problems import Problem, problem_response, unavailable
+from orderplane.gateway.http.served_route import served_route
 from orderplane.gateway.traffic.order_backlog import OrderBacklog
 from orderplane.gateway.traffic.rate_limits import RouteClass, class_of
 from orderplane.ledgers.errors import Transient
@@ -248,6 +249,8 @@ class LoadShedding:
 class OrderAdmissionMiddleware:
     """While new orders are refused, answers most requests for one with 503 before anything is parsed.
 
+    It comes after the body was read: a body that does not arrive takes no room here.
+
     To authenticate a caller and look up an idempotency key costs as much as many a read. During a burst that
     work alone would delay all other responses.
     """
@@ -265,7 +268,7 @@ class OrderAdmissionMiddleware:
         self._in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or class_of(scope["method"], scope["path"]) is not RouteClass.ORDERS:
+        if scope["type"] != "http" or not _is_new_order(scope):
             await self._app(scope, receive, send)
             return
         if self._in_flight >= self._max_concurrent:
@@ -279,6 +282,10 @@ class OrderAdmissionMiddleware:
             await self._app(scope, receive, send)
         finally:
             self._in_flight -= 1
+
+
+def _is_new_order(scope: Scope) -> bool:
+    return class_of(scope["method"], served_route(scope)) is RouteClass.ORDERS
 
 
 def _overloaded(reason: ShedReason, pushback: float) -> Problem:

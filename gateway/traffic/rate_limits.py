@@ -5,15 +5,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from prometheus_client import Counter
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orderplane.adapters.limits.counters import Counters, Limit, LimitStatus
-from orderplane.gateway.http.client_address import Networks, client_address
+from orderplane.gateway.http.client_address import Networks, client_address, subscriber
 from orderplane.gateway.http.problems import Problem, problem_response
+from orderplane.gateway.http.served_route import served_route
 
 WINDOW_SECONDS = 60
 
@@ -59,22 +59,26 @@ DEFAULTS: Quotas = {
     RouteClass.WRITES: Quota(user=120, address=1_200),
 }
 
-_RULES = (
-    ("POST", re.compile(r"/api/auth/.*"), RouteClass.AUTH),
-    ("PUT", re.compile(r"/api/users/me/(password|email)"), RouteClass.AUTH),
-    ("POST", re.compile(r"/api/users/me/(email|phone)/confirm"), RouteClass.AUTH),
-    ("POST", re.compile(r"/api/orders"), RouteClass.ORDERS),
-    ("GET|HEAD|OPTIONS", re.compile(r".*", re.DOTALL), RouteClass.READS),
-)
-"""Methods, path and class; the first match counts, and a request without a match is a write."""
+_READING = ("GET", "HEAD", "OPTIONS")
+_AUTH_ROUTES = (
+    "/api/users/me/password", "/api/users/me/email", "/api/users/me/email/confirm",
+    "/api/users/me/phone/confirm",
+)  # fmt: skip
 
 
-def class_of(method: str, path: str) -> RouteClass:
-    """The class of a request."""
-    for methods, pattern, route_class in _RULES:
-        if method in methods.split("|") and pattern.fullmatch(path):
-            return route_class
-    return RouteClass.WRITES
+def class_of(method: str, route: str | None) -> RouteClass:
+    """The class of a request.
+
+    Args:
+        route: The template of the route that serves it; None if there is none.
+    """
+    if method in _READING:
+        return RouteClass.READS
+    if route is None:
+        return RouteClass.WRITES
+    if route.startswith("/api/auth/") or route in _AUTH_ROUTES:
+        return RouteClass.AUTH
+    return RouteClass.ORDERS if (method, route) == ("POST", "/api/orders") else RouteClass.WRITES
 
 
 def quotas_from(text: str) -> Quotas | None:
@@ -113,7 +117,7 @@ class RateLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        route_class = class_of(scope["method"], scope["path"])
+        route_class = class_of(scope["method"], served_route(scope))
         rate_limit = RequestRateLimit(self._counters, route_class, self._quotas[route_class])
         scope[_SCOPE_KEY] = rate_limit
 
@@ -145,7 +149,7 @@ class RequestRateLimit:
         Raises:
             Problem: `rate_limited`.
         """
-        await self._count("address", self._quota.address, rate_limited_address(address))
+        await self._count("address", self._quota.address, subscriber(address))
 
     async def count_user(self, merchant: str, name: str, *, is_shop: bool) -> None:
         """Count the request for its user.
@@ -178,22 +182,6 @@ class RequestRateLimit:
 def rate_limit_of(scope: Scope) -> RequestRateLimit | None:
     """The rate limits of the request; None if limits are off."""
     return scope.get(_SCOPE_KEY)
-
-
-def rate_limited_address(address: str) -> str:
-    """What is counted for an address:
-
-    the /64 network for IPv6, because each subscriber has at least one /64.
-    """
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(parsed, IPv6Address):
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ip_network((int(parsed) >> 64 << 64, 64)))
 
 
 def headers_of(statuses: list[tuple[str, Limit, LimitStatus]]) -> RawHeaders:

@@ -132,5 +132,8 @@ async def test_only_a_bearer_token_counts(target: Target, scheme: str) -> None:
 
 
 async def test_a_token_in_the_address_is_none(target: Target) -> None:
+    """It is a parameter that no route has, and is refused before anybody is asked for a token."""
     answer = await target.http.get("/api/orders", params={"access_token": target.customer.token})
-    assert code_of(answer) == (401, "unauthenticated")
+    assert code_of(answer) == (422, "validation_failed")
+    assert answer.json()["errors"][0]["parameter"] == "access_token"
+    assert (await target.http.get("/api/orders")).status_code == 401

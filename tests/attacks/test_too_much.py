@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.gateway.http.request_limits import BODY_SECONDS, HEADER_SECONDS, MAX_BODY
+from orderplane.gateway.http.connections import HEADER_SECONDS
+from orderplane.gateway.http.request_limits import BODY_SECONDS, MAX_BODY, MAX_IN_FLIGHT
 
 from ..support.plane import ORDER
 from .conftest import Target, code_of
@@ -105,6 +106,30 @@ async def test_a_head_has_an_end(target: Target) -> None:
             continue
         assert answer.status_code in (400, 431)
     assert await is_served(target)
+
+
+async def test_half_sent_bodies_of_one_address_take_no_room_from_others(target: Target) -> None:
+    """More than there is room for: everybody else is served, and so is the address itself."""
+    head = b"POST /api/orders HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    half = head + b"Content-Length: 100\r\n\r\n{"
+    connections = [await target.connect() for _ in range(MAX_IN_FLIGHT + 44)]
+    try:
+        for _, writer in connections:
+            writer.write(half)
+            await writer.drain()
+        assert await is_served(target)
+        assert (await target.post("/api/orders", ORDER)).status_code == 202
+        bare = await target.http.get("/.well-known/jwks.json", headers={"X-Forwarded-For": "127.0.0.1"})
+        assert bare.status_code == 200
+        # The oldest have made room; the youngest still may finish.
+        said = await asyncio.wait_for(connections[0][0].readline(), 5)
+        assert said.startswith(b"HTTP/1.1 408 ")
+        reader, writer = connections[-1]
+        writer.write(b" " * 98 + b"}")
+        assert (await asyncio.wait_for(reader.readline(), 5)).startswith(b"HTTP/1.1 401 ")
+    finally:
+        for _, writer in connections:
+            writer.close()
 
 
 async def test_who_is_slow_waits_alone(target: Target) -> None:

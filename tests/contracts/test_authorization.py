@@ -4,7 +4,7 @@ import json
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +258,8 @@ async def test_each_role_gets_what_the_table_says(door: Door, name: str) -> None
         is_allowed = row.roles is None or role in row.roles
         assert row.is_done(answer) if is_allowed else answer.status_code == 403, (role, answer.text)
         assert (code_of(answer) == "insufficient_scope") is not is_allowed
+        if name.startswith("GET "):
+            await check_head(door, await door.ask_for(name, caller, role), caller)
     seller = await door.merchant.caller(MERCHANT)
     nobody = await door.send(await door.ask_for(name, seller, MERCHANT), None)
     if row.roles is None:
@@ -265,6 +267,18 @@ async def test_each_role_gets_what_the_table_says(door: Door, name: str) -> None
     else:
         assert (nobody.status_code, code_of(nobody)) == (401, "unauthenticated")
         assert nobody.headers["WWW-Authenticate"].startswith("Bearer")
+    if name.startswith("GET "):
+        await check_head(door, await door.ask_for(name, seller, MERCHANT), None)
+
+
+async def check_head(door: Door, ask: Ask, caller: Caller | None) -> None:
+    """HEAD is answered as GET, to the same people, without the content."""
+    got = await door.send(ask, caller)
+    head = await door.send(replace(ask, method="HEAD"), caller)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert got.headers["Content-Length"] == head.headers["Content-Length"]
+    assert got.headers.get("ETag") == head.headers.get("ETag")
+    assert got.headers.keys() == head.headers.keys()
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.stranger])

@@ -86,13 +86,13 @@ async def test_an_unknown_address(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/api/orders", "GET, POST"),
-        ("DELETE", "/api/orders/o-1", "GET"),
+        ("PUT", "/api/orders", "GET, HEAD, POST"),
+        ("DELETE", "/api/orders/o-1", "GET, HEAD"),
         ("GET", "/api/orders/o-1/cancel", "POST"),
-        ("PUT", "/api/products", "GET, POST"),
-        ("OPTIONS", "/api/orders", "GET, POST"),
-        ("BREW", "/api/products/TEA", "DELETE, GET, PATCH"),
-        ("PUT", "/api/inventory/TEA", "GET"),
+        ("PUT", "/api/products", "GET, HEAD, POST"),
+        ("OPTIONS", "/api/orders", "GET, HEAD, POST"),
+        ("BREW", "/api/products/TEA", "DELETE, GET, HEAD, PATCH"),
+        ("PUT", "/api/inventory/TEA", "GET, HEAD"),
         ("PUT", "/api/inventory/reserve", "POST"),
     ],
 )
@@ -185,6 +185,77 @@ async def test_another_media_type(client: httpx.AsyncClient, content_type: str |
     check(await client.post("/api/orders", content=b"{}", headers=headers), "unsupported_media_type")
 
 
+@pytest.mark.parametrize("coding", ["gzip", "br", "GZIP", "identity, gzip", "x"])
+async def test_a_coded_body_is_refused_with_the_coding_that_is_taken(
+    client: httpx.AsyncClient, coding: str
+) -> None:
+    """RFC 9110, 15.5.16."""
+    headers = {"Idempotency-Key": "k", "Content-Type": "application/json", "Content-Encoding": coding}
+    for path in ("/api/orders", "/api/auth/login", "/api/products"):
+        response = await client.post(path, content=b"{}", headers=headers)
+        check(response, "unsupported_media_type")
+        assert response.headers["Accept-Encoding"] == "identity"
+    plain = await client.post(
+        "/api/orders", content=b"{}", headers=headers | {"Content-Encoding": "identity"}
+    )
+    check(plain, "validation_failed")
+
+
+async def test_head_is_get_without_its_content() -> None:
+    page = SimpleNamespace(items=[], continue_token=None)
+
+    async def list_page(*_: Any, **__: Any) -> Any:
+        return page
+
+    services: Any = SimpleNamespace(
+        api=SimpleNamespace(list_page=list_page), authentication=Anybody(), load_shedding=None
+    )
+    async with client_of(create_app(services)) as client:
+        got = await client.get("/api/orders")
+        head = await client.head("/api/orders")
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers == got.headers
+        nobody = await client.head("/api/orders", headers={"Authorization": ""})
+        assert (nobody.status_code, nobody.content) == (401, b"")
+        assert (await client.head("/api/orders/o-1/cancel")).headers["Allow"] == "POST"
+        assert (await client.head("/nothing")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "known"),
+    [
+        ("customer=c-9", "customer", True),
+        ("limit=1&limit=2", "limit", False),
+        ("limit=5&Limit=5", "Limit", True),
+        ("phase=Paid&phase=Paid", "phase", False),
+        ("=x", "?", True),
+        ("%7B%22a%22%7D=secret", "?", True),
+        ("created_after=2026-01-31T12:00:00Z", "created_after", True),
+    ],
+)
+async def test_an_unknown_or_repeated_parameter_is_refused(
+    client: httpx.AsyncClient, query: str, parameter: str, known: bool
+) -> None:
+    document = check(await client.get(f"/api/orders?{query}"), "validation_failed")
+    (place,) = document["errors"]
+    assert place["parameter"] == parameter
+    if known:
+        names = "createdAfter, createdBefore, cursor, limit, phase, sku"
+        assert place["detail"].endswith(f"There are: {names}.")
+    assert "secret" not in str(document)
+
+
+async def test_a_route_without_parameters_takes_none(client: httpx.AsyncClient) -> None:
+    for method, path in (("GET", "/api/orders/o-1"), ("POST", "/api/orders"), ("DELETE", "/api/products/A")):
+        document = check(await client.request(method, f"{path}?dryRun=true"), "validation_failed")
+        assert document["errors"][0]["detail"].endswith("There are none.")
+
+
+async def test_a_long_address_is_refused(client: httpx.AsyncClient) -> None:
+    check(await client.get(f"/api/orders?cursor={'x' * limits.MAX_TARGET}"), "target_too_long")
+    check(await client.get(f"/api/orders/{'x' * limits.MAX_TARGET}"), "target_too_long")
+
+
 async def test_every_answer_forbids_sniffing(client: httpx.AsyncClient) -> None:
     assert (await client.get("/nope")).headers["X-Content-Type-Options"] == "nosniff"
 
@@ -226,7 +297,7 @@ async def test_a_declared_length_is_enough_to_refuse() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "headers": [(b"content-length", b"1000000")]}
+    scope = {"type": "http", "path": "/", "headers": [(b"content-length", b"1000000")]}
     await RequestLimitsMiddleware(swallow)(scope, receive, send)
     assert sent[0]["status"] == 413
     assert (b"connection", b"close") in sent[0]["headers"]
@@ -245,7 +316,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
         sent.append(message)
 
     await RequestLimitsMiddleware(swallow)(
-        {"type": "http", "headers": [(b"content-length", b"5")]}, receive, send
+        {"type": "http", "path": "/", "headers": [(b"content-length", b"5")]}, receive, send
     )
     assert sent[0]["status"] == 408
 
@@ -268,6 +339,55 @@ async def test_too_many_requests_at_once_are_refused() -> None:
         gate.set()
         assert (await first).status_code == 200
         assert (await client.get("/")).status_code == 200
+
+
+class HalfSent:
+    """A request whose body never ends."""
+
+    def __init__(self, app: Any, address: str) -> None:
+        self.scope = {
+            "type": "http", "path": "/", "client": (address, 1), "headers": [(b"content-length", b"5")],
+        }  # fmt: skip
+        self.sent: list[Any] = []
+        self.is_waiting = asyncio.Event()
+        self.task = asyncio.create_task(app(self.scope, self.receive, self.send))
+
+    async def receive(self) -> Any:
+        if self.sent:
+            return {"type": "http.disconnect"}
+        self.is_waiting.set()
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+async def test_half_sent_bodies_take_no_room_from_others() -> None:
+    """As many of one address as there are slots: others are served, and the address pushes out its oldest."""
+    app = RequestLimitsMiddleware(swallow, max_in_flight=4, unfinished_per_address=3)
+    half_sent = [HalfSent(app, "192.0.2.1") for _ in range(8)]
+    elsewhere = HalfSent(app, "192.0.2.2")
+    for request in (*half_sent, elsewhere):
+        await asyncio.wait_for(request.is_waiting.wait(), 5)
+    async with client_of(app) as client:
+        for _ in range(10):
+            assert (await client.post("/", content=b"whole")).text == "5"
+    pushed_out, waiting = half_sent[:5], half_sent[5:]
+    for request in pushed_out:
+        await asyncio.wait_for(request.task, 5)
+        assert request.sent[0]["status"] == 408
+        assert b"oldest" in request.sent[1]["body"]
+    for request in (*waiting, elsewhere):
+        assert not request.sent
+        request.task.cancel()
+    await asyncio.gather(*(request.task for request in (*waiting, elsewhere)), return_exceptions=True)
+    assert len(app._unfinished) == 0
+
+
+async def test_new_orders_that_are_half_sent_take_no_room_while_it_is_shedding() -> None:
+    """The admission of orders stands behind the reading of bodies."""
+    names = [middleware.cls.__name__ for middleware in app_with(RuntimeError("x")).user_middleware]
+    assert names.index("RequestLimitsMiddleware") < names.index("OrderAdmissionMiddleware")
 
 
 # Documents

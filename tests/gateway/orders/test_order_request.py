@@ -8,7 +8,13 @@ import orjson
 import pytest
 
 from orderplane.crds.order import OrderSpec
-from orderplane.gateway.http.body import MAX_DEPTH, is_deeper_than, json_pointer
+from orderplane.gateway.http.body import (
+    MAX_DEPTH,
+    MAX_VALUES,
+    has_more_values_than,
+    is_deeper_than,
+    json_pointer,
+)
 from orderplane.gateway.http.body import read_body as read_any_body
 from orderplane.gateway.http.problems import Problem, render
 from orderplane.gateway.orders.requests import OrderRequest
@@ -155,6 +161,29 @@ def test_depth_is_bounded() -> None:
     assert not is_deeper_than(MAX_DEPTH, nested)
     assert is_deeper_than(MAX_DEPTH, {"a": nested})
     assert refusal_of({**GOOD, "x": [nested]}).type.code == "invalid_json"
+
+
+def test_the_number_of_values_is_bounded() -> None:
+    for document in ([1, [2, {"a": 3}]], {"a": [1, 2], "b": {"c": 4}}):
+        size = 6
+        assert not has_more_values_than(size, document)
+        assert has_more_values_than(size - 1, document)
+    assert not has_more_values_than(1, 7)
+    assert not has_more_values_than(1, [])
+    items = [{"sku": f"A-{number}", "quantity": 1} for number in range(50)]
+    assert len(read_body(orjson.dumps({**GOOD, "items": items})).request.items) == 50
+    assert refusal_of({**GOOD, "items": [{}] * MAX_VALUES}).type.code == "invalid_json"
+
+
+def test_a_member_that_is_sent_twice_has_one_value_for_all_readers() -> None:
+    twice = orjson.dumps(GOOD).removesuffix(b"}") + b', "paymentMethod": "pm_last"}'
+    body = read_body(twice)
+    assert body.request.payment_method == body.document["paymentMethod"] == "pm_last"
+
+
+def test_a_byte_order_mark_is_named() -> None:
+    with pytest.raises(Problem, match="byte order mark"):
+        read_body(b"\xef\xbb\xbf" + orjson.dumps(GOOD))
 
 
 def test_many_errors_are_cut_short() -> None:

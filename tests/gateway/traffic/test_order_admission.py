@@ -6,8 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from orderplane.gateway.app import create_app
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.traffic.load_shedding import OrderAdmissionMiddleware
+
+APP = create_app()
 
 
 class FakeLoadShedding:
@@ -103,6 +106,10 @@ async def test_a_cancelled_request_makes_room(
 
 
 async def status_of(middleware: OrderAdmissionMiddleware, method: str, path: str) -> int:
-    transport = httpx.ASGITransport(middleware)
+    async def hosted(scope: Any, receive: Any, send: Any) -> None:
+        """As the application does it: its routes say what the request is."""
+        await middleware(scope | {"app": APP}, receive, send)
+
+    transport = httpx.ASGITransport(hosted)
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
         return (await client.request(method, path)).status_code

@@ -9,7 +9,7 @@ import pytest
 from orderplane.adapters.limits.counters import Limit, LimitStatus, StoredCounters
 from orderplane.adapters.limits.memory import BoundedMemoryStorage
 from orderplane.gateway.app import create_app
-from orderplane.gateway.http.client_address import networks
+from orderplane.gateway.http.client_address import networks, subscriber
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.gateway.traffic.rate_limits import (
     DEFAULTS,
@@ -19,12 +19,11 @@ from orderplane.gateway.traffic.rate_limits import (
     class_of,
     headers_of,
     quotas_from,
-    rate_limited_address,
 )
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "route_class"),
+    ("method", "route", "route_class"),
     [
         ("POST", "/api/auth/login", RouteClass.AUTH),
         ("POST", "/api/auth/register", RouteClass.AUTH),
@@ -32,19 +31,19 @@ from orderplane.gateway.traffic.rate_limits import (
         ("POST", "/api/users/me/phone/confirm", RouteClass.AUTH),
         ("PUT", "/api/users/me/password", RouteClass.AUTH),
         ("POST", "/api/orders", RouteClass.ORDERS),
-        ("POST", "/api/orders/o-1/cancel", RouteClass.WRITES),
+        ("POST", "/api/orders/{order_id}/cancel", RouteClass.WRITES),
         ("PATCH", "/api/users/me", RouteClass.WRITES),
-        ("POST", "/api/ordersx", RouteClass.WRITES),
-        ("BREW", "/api/orders", RouteClass.WRITES),
-        ("GET|HEAD", "/api/orders", RouteClass.WRITES),
+        ("POST", None, RouteClass.WRITES),
+        ("BREW", None, RouteClass.WRITES),
+        ("GET|HEAD", None, RouteClass.WRITES),
         ("GET", "/api/orders", RouteClass.READS),
         ("HEAD", "/api/products", RouteClass.READS),
-        ("GET", "/a\nb", RouteClass.READS),
+        ("GET", None, RouteClass.READS),
         ("GET", "/.well-known/jwks.json", RouteClass.READS),
     ],
 )
-def test_what_kind_of_request_it_is(method: str, path: str, route_class: RouteClass) -> None:
-    assert class_of(method, path) is route_class
+def test_what_kind_of_request_it_is(method: str, route: str | None, route_class: RouteClass) -> None:
+    assert class_of(method, route) is route_class
 
 
 def test_quotas_are_told_by_what_is_different() -> None:
@@ -63,7 +62,7 @@ def test_quotas_that_cannot_be_read(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "subscriber"),
+    ("address", "expected"),
     [
         ("192.0.2.7", "192.0.2.7"),
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
@@ -72,8 +71,8 @@ def test_quotas_that_cannot_be_read(text: str) -> None:
         ("unknown", "unknown"),
     ],
 )
-def test_whom_an_address_stands_for(address: str, subscriber: str) -> None:
-    assert rate_limited_address(address) == subscriber
+def test_whom_an_address_stands_for(address: str, expected: str) -> None:
+    assert subscriber(address) == expected
 
 
 def test_the_fields_name_every_policy() -> None:

@@ -1,0 +1,111 @@
+"""One connection and its limits, on the real server."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from orderplane.gateway.http import connections
+from orderplane.gateway.http.connections import MAX_CHUNKS, MAX_HEADER, UNREAD_SECONDS, BoundedProtocol
+from orderplane.gateway.http.waiting_room import WaitingRoom
+
+from .threaded_server import PROXIES, ThreadedServer, app_without_dependencies, read_all, running
+
+REQUEST = b"GET /.well-known/nothing HTTP/1.1\r\nHost: x\r\n"
+
+
+class FewPlaces(BoundedProtocol):
+    """Three connections may be idle."""
+
+    idle = WaitingRoom(per_address=3, total=3)
+    trusted = PROXIES
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ThreadedServer]:
+    with running(app_without_dependencies(), FewPlaces) as server:
+        yield server
+
+
+def problem_in(answer: bytes) -> tuple[int, str]:
+    top, _, body = answer.partition(b"\r\n\r\n")
+    lines = top.lower().split(b"\r\n")
+    assert b"content-type: application/problem+json" in lines
+    assert b"connection: close" in lines
+    document = json.loads(body)
+    assert int(top.split(b" ")[1]) == document["status"]
+    return document["status"], document["code"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"this is no HTTP\r\n\r\n", b"GET /\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", REQUEST + b"a b: c\r\n\r\n",
+        REQUEST + b"Content-Length: x\r\n\r\n", b"\x16\x03\x01\x02\x00",
+        REQUEST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        REQUEST + b"Transfer-Encoding: gzip\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_what_is_no_http_is_answered_with_a_problem(server: ThreadedServer, sent: bytes) -> None:
+    status, code = problem_in(server.ask(sent))
+    assert (status, code) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_a_long_header_is_refused_also_when_it_comes_at_once(server: ThreadedServer, pieces: int) -> None:
+    long = REQUEST + b"X-Long: " + b"x" * (2 * MAX_HEADER) + b"\r\n\r\n"
+    size = len(long) // pieces
+    answer = server.ask(*(long[start : start + size] for start in range(0, len(long), size)))
+    # What was not read any more may come back as a reset, before the answer.
+    assert answer == b"" or problem_in(answer) == (431, "header_too_large")
+
+
+def test_a_body_in_too_many_chunks_is_refused(server: ThreadedServer) -> None:
+    start = REQUEST.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\n\r\n"
+    few = server.ask(
+        start.replace(b"Host", b"Connection: close\r\nHost") + b"1\r\na\r\n" * 100 + b"0\r\n\r\n"
+    )
+    assert few.startswith(b"HTTP/1.1 404 ")
+    many = server.ask(start + b"1\r\na\r\n" * (MAX_CHUNKS + 1))
+    assert problem_in(many) == (400, "bad_request")
+
+
+def test_half_a_header_is_not_waited_for(server: ThreadedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.05)
+    assert problem_in(server.ask(REQUEST)) == (408, "request_timeout")
+    assert server.ask() == b"", "who says nothing is told nothing"
+
+
+def test_idle_connections_push_out_the_oldest_of_their_address(server: ThreadedServer) -> None:
+    idle = [server.connect() for _ in range(3)]
+    busy = idle.pop(0)
+    busy.sendall(REQUEST + b"\r\n")
+    assert busy.recv(65_536).startswith(b"HTTP/1.1 404 ")
+    # It is idle again, and the youngest.
+    idle += [busy, server.connect()]
+    with idle.pop(0) as pushed_out:
+        assert read_all(pushed_out) == b""
+    for connection in idle:
+        connection.sendall(REQUEST + b"Connection: close\r\n\r\n")
+        assert b" 404 " in read_all(connection).partition(b"\r\n")[0]
+        connection.close()
+    assert server.cpu_seconds() > 0
+    deadline = time.monotonic() + 10
+    while len(FewPlaces.idle) and time.monotonic() < deadline:
+        server.cpu_seconds()
+    assert len(FewPlaces.idle) == 0
+
+
+def test_an_answer_that_nobody_reads_ends_with_its_connection(server: ThreadedServer) -> None:
+    connection = server.connect()
+    server.cpu_seconds()
+    served = [protocol.transport for protocol in server.server.server_state.connections]
+    options = [
+        transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        for transport in served
+    ]
+    connection.close()
+    assert options
+    assert set(options) == {UNREAD_SECONDS * 1000}

@@ -1,0 +1,133 @@
+"""The gateway's own server and protocol, with nothing behind it, on a thread whose CPU time can be read."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import uvicorn
+
+from orderplane.adapters.limits.counters import StoredCounters
+from orderplane.adapters.limits.memory import BoundedMemoryStorage
+from orderplane.gateway.app import create_app
+from orderplane.gateway.http.client_address import networks
+from orderplane.gateway.http.connections import BoundedProtocol, protocol_for
+from orderplane.gateway.main import Server
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role
+from orderplane.gateway.traffic.load_shedding import LoadShedding
+from orderplane.gateway.traffic.rate_limits import Quota, RouteClass
+from orderplane.ledgers.errors import Transient
+
+PROXIES = networks("10.0.0.0/8")
+UNLIMITED = dict.fromkeys(RouteClass, Quota(10**8, 10**8))
+
+
+class Absent:
+    """A dependency that does not answer, whatever it is asked."""
+
+    def __getattr__(self, _: str) -> Any:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def __await__(self) -> Any:
+        raise Transient("LedgerUnavailable", "absent")
+        yield
+
+
+class Anybody:
+    """Takes every token for an admin's."""
+
+    async def caller(self, _: str) -> Principal:
+        return Principal("demo", "u-1", Role.ADMIN, SCOPES_OF[Role.ADMIN])
+
+
+def app_without_dependencies(authentication: Any = None) -> Any:
+    """The whole application; what it would ask others fails at once."""
+    absent: Any = Absent()
+    services: Any = SimpleNamespace(
+        api=absent, price_list=absent, gates=absent, idempotency=absent, products=absent, inventory=absent,
+        timelines=absent, idempotent_create=absent, counters=StoredCounters(BoundedMemoryStorage()),
+        load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
+        authentication=authentication or Anybody(),
+        identity=SimpleNamespace(
+            merchant="demo", trusted_proxies=PROXIES, users=absent, logins=absent, passwords=absent,
+            ring=SimpleNamespace(public=lambda: {"keys": []}), throttle=absent, grants=absent,
+        ),
+    )  # fmt: skip
+    return create_app(services, rate_limits=UNLIMITED, trusted_proxies=PROXIES)
+
+
+@dataclass
+class ThreadedServer:
+    """A server in a thread of its own."""
+
+    address: tuple[str, int]
+    server: Server
+    loop: asyncio.AbstractEventLoop
+    thread: threading.Thread
+
+    def cpu_seconds(self) -> float:
+        """What the loop has used, once it has nothing left to do now."""
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self.loop).result(10)
+        assert self.thread.ident is not None
+        return time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self.address, timeout=10)
+
+    def ask(self, *pieces: bytes) -> bytes:
+        """Send a request, and give all that is answered until the server hangs up."""
+        with self.connect() as connection:
+            try:
+                for piece in pieces:
+                    connection.sendall(piece)
+            except OSError:
+                pass  # it hung up while we were still speaking
+            return read_all(connection)
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Everything until the other side ends it."""
+    answer = b""
+    try:
+        while data := connection.recv(65_536):
+            answer += data
+    except OSError:
+        pass  # what it did not read any more came back as a reset
+    return answer
+
+
+@contextmanager
+def running(app: Any, protocol: type[BoundedProtocol] | None = None) -> Iterator[ThreadedServer]:
+    """Serve until the end of the block."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, http=protocol or protocol_for(PROXIES), ws="none", lifespan="off", access_log=False,
+        log_config=None, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server, loop, started = Server(config), asyncio.new_event_loop(), threading.Event()
+
+    async def serve() -> None:
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started:  # noqa: ASYNC110 - uvicorn tells it in no other way
+            await asyncio.sleep(0.01)
+        started.set()
+        await serving
+
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread.start()
+    try:
+        assert started.wait(20)
+        yield ThreadedServer(listening.getsockname(), server, loop, thread)
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        loop.close()
+        listening.close()
