@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
+import uvloop
 
 from orderplane.adapters.limits.counters import StoredCounters
 from orderplane.adapters.limits.memory import BoundedMemoryStorage
@@ -112,7 +113,7 @@ def running(app: Any, protocol: type[BoundedProtocol] | None = None) -> Iterator
         app, http=protocol or protocol_for(PROXIES), ws="none", lifespan="off", access_log=False,
         log_config=None, server_header=False, proxy_headers=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
-    server, loop, started = Server(config), asyncio.new_event_loop(), threading.Event()
+    server, loop, started = Server(config), uvloop.new_event_loop(), threading.Event()
 
     async def serve() -> None:
         serving = asyncio.create_task(server.serve([listening]))
