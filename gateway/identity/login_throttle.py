@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass
 
 from orderplane.adapters.limits.counters import Counters, Limit
+from orderplane.gateway.http.client_address import subscriber
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.traffic.rate_limits import rate_limited_address
 from orderplane.ledgers.postgres.session import Pool, session
 
 # Exact: with an estimated window an attacker would get extra attempts now and then.
@@ -42,7 +42,7 @@ class Attempt:
     @property
     def network(self) -> str:
         """What is counted of the address."""
-        return rate_limited_address(self.address)
+        return subscriber(self.address)
 
 
 class KnownAddresses:
@@ -59,7 +59,7 @@ class KnownAddresses:
                 "VALUES ($1, $2, $3, now() + make_interval(days => $4)) "
                 "ON CONFLICT (merchant, user_id, hash) DO UPDATE SET expires_at = EXCLUDED.expires_at "
                 "WHERE known.expires_at < EXCLUDED.expires_at - interval '1 day'",
-                merchant, user_id, _hash(user_id, rate_limited_address(address)), KNOWN_DAYS,
+                merchant, user_id, _hash(user_id, subscriber(address)), KNOWN_DAYS,
             )  # fmt: skip
 
     async def has(self, attempt: Attempt) -> bool:

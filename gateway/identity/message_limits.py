@@ -6,8 +6,8 @@ How many one recipient gets is decided by the notifier, over all gateways (`work
 import math
 
 from orderplane.adapters.limits.counters import Counters, Limit
+from orderplane.gateway.http.client_address import subscriber
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.traffic.rate_limits import rate_limited_address
 
 NETWORK_LIMIT = Limit(60, 3600)
 """Registrations and resets from one network: an office may register on one day."""
@@ -31,7 +31,7 @@ class MessageLimits:
         Raises:
             Problem: `rate_limited`.
         """
-        await self._count(NETWORK_LIMIT, "network", rate_limited_address(address))
+        await self._count(NETWORK_LIMIT, "network", subscriber(address))
 
     async def count_user(self, merchant: str, user_id: str) -> None:
         """Count a request of a user.

@@ -42,6 +42,14 @@ class Absent:
         yield
 
 
+class AbsentAccounts(Absent):
+    """Accounts whose store does not answer."""
+
+    merchant = "demo"
+    trusted_proxies = PROXIES
+    ring = SimpleNamespace(public=lambda: {"keys": []})
+
+
 class Anybody:
     """Takes every token for an admin's."""
 
@@ -56,11 +64,7 @@ def app_without_dependencies(authentication: Any = None) -> Any:
         api=absent, price_list=absent, gates=absent, idempotency=absent, products=absent, inventory=absent,
         timelines=absent, idempotent_create=absent, counters=StoredCounters(BoundedMemoryStorage()),
         load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
-        authentication=authentication or Anybody(),
-        identity=SimpleNamespace(
-            merchant="demo", trusted_proxies=PROXIES, users=absent, logins=absent, passwords=absent,
-            ring=SimpleNamespace(public=lambda: {"keys": []}), throttle=absent, grants=absent,
-        ),
+        authentication=authentication or Anybody(), identity=AbsentAccounts(),
     )  # fmt: skip
     return create_app(services, rate_limits=UNLIMITED, trusted_proxies=PROXIES)
 
