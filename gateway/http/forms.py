@@ -23,12 +23,13 @@ def read_form(content_type: str | None, raw: bytes, model: type[Model]) -> Model
     """Parse and validate a form.
 
     As RFC 6749, 3.2 asks: a field without a value counts as left out, an unknown one is ignored, and none may
-    come twice.
+    come twice. Without a body, all fields are left out.
 
     Raises:
         Problem: `unsupported_media_type`, `body_too_large`, `invalid_request`, `validation_failed`.
     """
-    require_media_type(content_type, (FORM,))
+    if raw:
+        require_media_type(content_type, (FORM,))
     if len(raw) > MAX_FORM:
         raise Problem("body_too_large", f"A form may have {MAX_FORM} bytes at most.")
     try:

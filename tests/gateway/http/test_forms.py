@@ -43,6 +43,7 @@ def test_nothing_else_is_read(content_type: str | None, raw: bytes) -> None:
 
 def test_a_field_without_a_value_is_left_out() -> None:
     """RFC 6749, 3.1."""
+    assert read_form(None, b"", LoginForm) == LoginForm()
     assert read_form(FORM, b"merchant=&scope&grant_type=password", LoginForm).merchant is None
 
 
