@@ -8,7 +8,9 @@ import pytest
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.crds.api_errors import Invalid
 from orderplane.crds.meta import Kind
+from orderplane.dev.localplane.plane import Plane
 
+from ..support.plane import make_namespace
 from .conftest import ADDRESS
 from .texts import failing, passing
 
@@ -16,6 +18,12 @@ pytestmark = pytest.mark.integration
 
 As = Callable[[str], ApiClient]
 Make = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+async def namespace(plane: Plane) -> str:
+    """One for all cases: what they make has names of its own."""
+    return await make_namespace(plane)
 
 
 @passing

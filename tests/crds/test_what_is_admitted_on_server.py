@@ -8,7 +8,9 @@ import pytest
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.crds.api_errors import ApiError, Forbidden, Invalid
 from orderplane.crds.meta import Kind
+from orderplane.dev.localplane.plane import Plane
 
+from ..support.plane import make_namespace
 from .handling import handle
 
 pytestmark = pytest.mark.integration
@@ -16,6 +18,12 @@ pytestmark = pytest.mark.integration
 As = Callable[[str], ApiClient]
 Make = Callable[..., Any]
 Change = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="module")
+async def namespace(plane: Plane) -> str:
+    """One for all cases: what they make has names of its own."""
+    return await make_namespace(plane)
 
 
 def of_spec(**values: Any) -> Change:
@@ -49,18 +57,20 @@ def in_line(body: dict[str, Any]) -> None:
     body["spec"]["items"][0]["quantity"] = 2.0
 
 
-def described_by_others(size: int) -> Change:
-    """Field managers are written by the sender, too."""
-    fields = {f"f:{number}": {} for number in range(size // 16)}
-    entry = {
-        "manager": "mine",
-        "operation": "Update",
-        "apiVersion": "orderplane.dev/v1alpha1",
-        "time": "2026-01-01T00:00:00Z",
-        "fieldsType": "FieldsV1",
-        "fieldsV1": {"f:metadata": {"f:labels": fields}},
-    }
-    return of_metadata(managedFields=[entry])
+def managed_by(managers: int, fields: int = 1) -> Change:
+    """The sender may write these, too."""
+    entries = [
+        {
+            "manager": f"mine-{number}",
+            "operation": "Apply",
+            "apiVersion": "orderplane.dev/v1alpha1",
+            "time": "2026-01-01T00:00:00Z",
+            "fieldsType": "FieldsV1",
+            "fieldsV1": {"f:metadata": {"f:labels": {f"f:{field}": {} for field in range(fields)}}},
+        }
+        for number in range(managers)
+    ]
+    return of_metadata(managedFields=entries)
 
 
 TIMES = (
@@ -82,6 +92,8 @@ REFUSED: dict[str, tuple[Kind, Change]] = {
     "5000 owners": (Kind.RESERVATION, owned_by(5_000)),
     "70 labels": (Kind.ORDER, labelled(70)),
     "20000 labels": (Kind.RESERVATION, labelled(20_000)),
+    "70 field managers": (Kind.ORDER, managed_by(70)),
+    "1000 field managers": (Kind.ORDER, managed_by(1_000)),
     "300 kB of annotations": (Kind.ORDER, of_metadata(annotations={"x": "y" * 300_000})),
     "a name of 51": (Kind.ORDER, of_metadata(name="n" * 51)),
     "a name of 254": (Kind.RESERVATION, of_metadata(name="n" * 254)),
@@ -116,7 +128,8 @@ ADMITTED: dict[str, tuple[Kind, Change]] = {
     "a generation": (Kind.ORDER, of_metadata(generation=2**62)),
     "a status": (Kind.ORDER, lambda body: body.update(status={"conditions": [{"type": "Paid"}], "x": 1})),
     "unknown fields": (Kind.ORDER, of_spec(gift={"a": ["b"] * 1000})),
-    "managed fields": (Kind.ORDER, described_by_others(100_000)),
+    "managed fields": (Kind.ORDER, managed_by(1, 5_000)),
+    "60 field managers": (Kind.ORDER, managed_by(60)),
     "50 items": (
         Kind.RESERVATION,
         of_spec(items=[{"sku": f"{number:03d}{'x' * 60}", "quantity": 10_000} for number in range(50)]),
