@@ -11,8 +11,8 @@ from opentelemetry import propagate, trace
 from prometheus_client import Counter, Gauge, Histogram
 
 from orderplane.controllers.engine.backoff import FailureState, after_failure, pause_after, pause_after_race
+from orderplane.controllers.engine.fair_queue import LOW_PRIORITY
 from orderplane.controllers.engine.queue import Key, KeyedQueue
-from orderplane.controllers.engine.turns import LOW_PRIORITY
 from orderplane.crds.api_errors import ApiError, Conflict, Invalid, NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason

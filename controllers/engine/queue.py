@@ -3,7 +3,7 @@
 import asyncio
 from typing import Generic, Protocol, TypeVar
 
-from orderplane.controllers.engine.turns import Key, Turns
+from orderplane.controllers.engine.fair_queue import FairQueue, Key
 from orderplane.crds.meta import Kind
 
 __all__ = ["Enqueue", "Key", "KeyedQueue"]
@@ -15,13 +15,13 @@ H_contra = TypeVar("H_contra", contravariant=True)
 class KeyedQueue(Generic[H]):
     """Each key waits at most once and is worked on by one worker at a time.
 
-    Namespaces take turns, see `Turns`; within one, the lowest priority goes first. A key that is added while
-    it is being worked on is worked on once more afterwards, however often it was added. So the queue never
-    holds more than one entry for each key that exists.
+    Namespaces take turns, see `FairQueue`; within one, the lowest priority goes first. A key that is added
+    while it is being worked on is worked on once more afterwards, however often it was added. So the queue
+    never holds more than one entry for each key that exists.
     """
 
     def __init__(self) -> None:
-        self._waiting = Turns()
+        self._waiting = FairQueue()
         self._running: set[Key] = set()
         self._hints: dict[Key, H] = {}
         self._added_while_running: dict[Key, int] = {}

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderplane.controllers.engine.turns import LOW_PRIORITY, Key, Turns
+from orderplane.controllers.engine.fair_queue import LOW_PRIORITY, FairQueue, Key
 
 
-def turns_of(*keys: tuple[str, int]) -> Turns:
+def queue_of(*keys: tuple[str, int]) -> FairQueue:
     """`("a/1", -1)` is the key ("a", "1") with priority -1."""
-    turns = Turns()
+    queue = FairQueue()
     for key, priority in keys:
         namespace, name = key.split("/")
-        turns.add((namespace, name), priority)
-    return turns
+        queue.add((namespace, name), priority)
+    return queue
 
 
 @pytest.mark.parametrize(
@@ -38,34 +38,34 @@ def turns_of(*keys: tuple[str, int]) -> Turns:
     ],
 )
 def test_the_order_of_keys_that_are_done_at_once(added: list[tuple[str, int]], taken: list[str]) -> None:
-    turns = turns_of(*added)
+    queue = queue_of(*added)
     found = []
-    while (key := turns.take()) is not None:
+    while (key := queue.take()) is not None:
         found.append("/".join(key))
-        turns.done(key)
+        queue.done(key)
     assert found == taken
-    assert len(turns) == 0
+    assert len(queue) == 0
 
 
 def test_a_thousand_keys_of_one_do_not_delay_the_one_key_of_another() -> None:
     """All workers have slow keys of the one in hand: the next that is free takes the other's."""
-    turns = turns_of(*((f"busy/{number}", -3) for number in range(1_000)))
-    in_hand = [turns.take() for _ in range(16)]
-    turns.add(("quiet", "1"), 0)
+    queue = queue_of(*((f"busy/{number}", -3) for number in range(1_000)))
+    in_hand = [queue.take() for _ in range(16)]
+    queue.add(("quiet", "1"), 0)
     assert in_hand[0] is not None
-    turns.done(in_hand[0])
-    assert turns.take() == ("quiet", "1")
+    queue.done(in_hand[0])
+    assert queue.take() == ("quiet", "1")
 
 
 def test_who_has_fewer_in_hand_goes_first_until_both_have_as_many() -> None:
-    turns = turns_of(*((f"{namespace}/{number}", 0) for number in range(99) for namespace in "ab"))
-    slow = [turns.take() for _ in range(16)]
+    queue = queue_of(*((f"{namespace}/{number}", 0) for number in range(99) for namespace in "ab"))
+    slow = [queue.take() for _ in range(16)]
     assert Counter(key[0] for key in slow if key) == {"a": 8, "b": 8}
     for key in slow:
         # All of b's are done at once, none of a's.
         if key and key[0] == "b":
-            turns.done(key)
-    assert [key[0] for key in (turns.take() for _ in range(9)) if key] == ["b"] * 8 + ["a"]
+            queue.done(key)
+    assert [key[0] for key in (queue.take() for _ in range(9)) if key] == ["b"] * 8 + ["a"]
 
 
 Step = tuple[str, str, str, int]
@@ -79,16 +79,16 @@ steps = st.tuples(
 
 @given(st.lists(steps, max_size=60))
 def test_every_key_is_handed_out_once_and_nothing_is_kept(script: list[Step]) -> None:
-    turns = Turns()
+    queue = FairQueue()
     waiting: dict[Key, int] = {}
     in_hand: list[Key] = []
     for what, namespace, name, priority in script:
         if what == "add":
             key = namespace, name
-            turns.add(key, priority)
+            queue.add(key, priority)
             waiting[key] = min(priority, waiting.get(key, priority))
         elif what == "take":
-            key_or_none = turns.take()
+            key_or_none = queue.take()
             assert (key_or_none is None) == (not waiting)
             if key_or_none is not None:
                 urgent = [key for key, rank in waiting.items() if rank < LOW_PRIORITY]
@@ -97,22 +97,40 @@ def test_every_key_is_handed_out_once_and_nothing_is_kept(script: list[Step]) ->
                 assert waiting.pop(key_or_none) == min(of_namespace)
                 in_hand.append(key_or_none)
         elif in_hand:
-            turns.done(in_hand.pop(0))
-        assert len(turns) == len(waiting)
-        assert all(key in turns for key in waiting)
-    while (key_or_none := turns.take()) is not None:
+            queue.done(in_hand.pop(0))
+        assert len(queue) == len(waiting)
+        assert all(key in queue for key in waiting)
+    while (key_or_none := queue.take()) is not None:
         in_hand.append(key_or_none)
     for key in in_hand:
-        turns.done(key)
+        queue.done(key)
     # Namespaces come and go; none of them leaves anything behind.
-    state = {name: getattr(turns, name) for name in vars(turns) if name != "_count"}
+    state = {name: getattr(queue, name) for name in vars(queue) if name != "_count"}
     assert state == {"_priority": {}, "_waiting": ({}, {}), "_lines": ({}, {}), "_in_hand": {}}
+
+
+def test_what_a_lower_priority_has_replaced_is_not_kept_for_ever() -> None:
+    """A namespace that always has something urgent to do never comes to the old entries."""
+    queue = queue_of(("a/first", -3))
+    for number in range(10_000):
+        queue.add(("a", "often"), 0)
+        queue.add(("a", "often"), -2)
+        queue.add(("a", str(number)), -3)
+        key = queue.take()
+        assert key is not None
+        queue.done(key)
+        while len(queue) > 3:
+            key = queue.take()
+            assert key is not None
+            queue.done(key)
+    (waiting,) = queue._waiting[0].values()
+    assert len(waiting) <= 2 * len(queue) + 100
 
 
 @pytest.mark.parametrize("namespaces", [1, 2_000])
 def test_a_step_costs_little_however_many_namespaces_wait(namespaces: int) -> None:
-    turns = turns_of(*((f"ns-{number % namespaces}/{number}", 0) for number in range(10_000)))
+    queue = queue_of(*((f"ns-{number % namespaces}/{number}", 0) for number in range(10_000)))
     started = time.process_time()
-    while (key := turns.take()) is not None:
-        turns.done(key)
+    while (key := queue.take()) is not None:
+        queue.done(key)
     assert (time.process_time() - started) / 10_000 < 100e-6

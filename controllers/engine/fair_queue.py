@@ -1,4 +1,4 @@
-"""Whose turn it is: keys that wait, handed out so that no namespace waits for another one's.
+"""Keys that wait, handed out so that no namespace waits for another one's.
 
 A namespace is a merchant. A thousand of its objects that fail for ever, or fail slowly, must not delay the
 one order of its neighbour. So the next key is of the namespace with the fewest keys in hand; of several, of
@@ -18,9 +18,10 @@ LOW_PRIORITY = 1_000
 """From here on a key waits behind every other key of every namespace."""
 
 _URGENT, _LATER = 0, 1
+_SLACK = 64
 
 
-class Turns:
+class FairQueue:
     """Keys with priorities; each step costs the same with one namespace and with a thousand."""
 
     def __init__(self) -> None:
@@ -48,6 +49,8 @@ class Turns:
             waiting[namespace] = []
             self._line_up(rank, namespace)
         heapq.heappush(waiting[namespace], (priority, next(self._count), key))
+        if len(waiting[namespace]) > 2 * len(self._priority) + _SLACK:
+            self._drop_old(waiting[namespace])
 
     def take(self) -> Key | None:
         """Take the next key in hand; None where nothing waits."""
@@ -77,6 +80,11 @@ class Turns:
             del self._waiting[rank][namespace]
             self._leave(rank, namespace)
         return found
+
+    def _drop_old(self, waiting: list[tuple[int, int, Key]]) -> None:
+        """Drop what a lower priority has replaced; it would stay while there are always keys before it."""
+        waiting[:] = {entry[2]: entry for entry in waiting if not self._is_old(entry)}.values()
+        heapq.heapify(waiting)
 
     def _is_old(self, entry: tuple[int, int, Key]) -> bool:
         """The key has got a lower priority since, or was taken."""
