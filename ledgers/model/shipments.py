@@ -125,12 +125,11 @@ class InMemoryShipmentLedger(Ledger):
         ):
             return entry
         entry = self._save(replace(entry, tracking_status=tracking_status))
-        if gate.state is GateState.COMPENSATING:
+        if gate.state is not GateState.SEALED and order_uid not in tables.shipped:
             is_committed = tables.commit_stock(order_uid)
             if not is_committed and tables.reservations[order_uid].state is ReservationState.LOST:
                 tables.set_reservation(order_uid, ReservationState.COMMITTED)
-            if order_uid not in tables.shipped:
-                self._ship(order_uid)
+            self._ship(order_uid)
         is_delivered = tracking_status is TrackingStatus.DELIVERED
         if gate.state is not GateState.SEALED or is_delivered:
             tables.seal(order_uid, Outcome.DELIVERED if is_delivered else Outcome.SHIPPED)

@@ -278,9 +278,9 @@ class PostgresShipmentLedger:
             await connection.execute(
                 _SET_TRACKING_STATUS, merchant, order_uid, tracking_status.value, is_over
             )
-            if order.state is GateState.COMPENSATING:
-                # The parcel moved before its label could be voided: the goods have left after all.
-                await _ship_late(connection, order, entry, is_shipped=row["is_shipped"])
+            if order.state is not GateState.SEALED and not row["is_shipped"]:
+                # The order was compensated, or a recount took its stock, and the goods have left after all.
+                await _ship_late(connection, order, entry)
             is_delivered = tracking_status is TrackingStatus.DELIVERED
             if order.state is not GateState.SEALED or is_delivered:
                 await seal_as(connection, order, Outcome.DELIVERED if is_delivered else Outcome.SHIPPED)
@@ -321,15 +321,12 @@ class PostgresShipmentLedger:
             await connection.execute(_RECORD_PICKUP_BOOKED, batch, confirmation)
 
 
-async def _ship_late(
-    connection: Connection, order: OrderRow, entry: ShipmentEntry, *, is_shipped: bool
-) -> None:
+async def _ship_late(connection: Connection, order: OrderRow, entry: ShipmentEntry) -> None:
     if not await commit_stock(connection, order.merchant, entry.order_uid):
         await connection.execute(_COMMIT_LOST, order.merchant, order.uid)
-    if not is_shipped:
-        assert entry.label is not None
-        await connection.execute(_SET_SHIPPED, order.merchant, order.uid)
-        await append_order_event(connection, order, EventType.ORDER_SHIPPED, _event_data(entry.label))
+    assert entry.label is not None
+    await connection.execute(_SET_SHIPPED, order.merchant, order.uid)
+    await append_order_event(connection, order, EventType.ORDER_SHIPPED, _event_data(entry.label))
 
 
 async def _reread(connection: Connection, merchant: str, order_uid: str) -> ShipmentEntry:
