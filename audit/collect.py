@@ -28,6 +28,7 @@ STATEMENTS: Mapping[str, str] = {
     "payments": "SELECT merchant, order_uid, name, amount, currency, state, intent_id, captured, reason "
     "FROM payments",
     "refunds": "SELECT id, order_uid, amount, state, provider_id FROM refunds",
+    "withdrawals": "SELECT id, order_uid, provider_id, kind, amount FROM withdrawals",
     "shipments": "SELECT merchant, order_uid, name, state, provider_id, tracking_code, is_shipped "
     "FROM shipments",
     "history": "SELECT event_id, merchant, subject, name, seq, type, data, at, published_at FROM history",
@@ -60,12 +61,15 @@ async def collect(
     taken_at = datetime.now(UTC)
     tables = await read_tables(pool)
     resources = {kind: await _resources(api, kind) for kind in Kind}
-    intents, refunds, parcels = await asyncio.gather(
-        _all(payment_provider.intents()), _all(payment_provider.refunds()), _all(carrier.shipments())
+    intents, refunds, disputes, parcels = await asyncio.gather(
+        _all(payment_provider.intents()),
+        _all(payment_provider.refunds()),
+        _all(payment_provider.disputes()),
+        _all(carrier.shipments()),
     )
     outgoing = {channel: await _all(there.references()) for channel, there in channels.items()}
     messages = [_message(record) async for record in read_all(kafka)] if kafka else None
-    return Snapshot(taken_at, tables, resources, intents, refunds, parcels, messages, outgoing)
+    return Snapshot(taken_at, tables, resources, intents, refunds, disputes, parcels, messages, outgoing)
 
 
 async def read_tables(pool: Pool) -> Tables:

@@ -170,6 +170,9 @@ def _effects(snapshot: Snapshot) -> Iterator[tuple[UUID, EventType, bool, str]]:
     for refund_row in snapshot.tables["refunds"]:
         is_back = refund_row["state"] in PAID_BACK
         yield refund_row["id"], EventType.PAYMENT_REFUNDED, is_back, f"refund {refund_row['id']}"
+    for withdrawal in snapshot.tables["withdrawals"]:
+        what = f"withdrawal {withdrawal['provider_id']}"
+        yield withdrawal["id"], EventType.PAYMENT_WITHDRAWN, True, what
     for shipment in snapshot.tables["shipments"]:
         what = f"{shipment['merchant']}/{shipment['name']}"
         is_void = shipment["state"] == ShipmentState.VOIDED

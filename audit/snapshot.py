@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypedDict
 from uuid import UUID
 
-from orderplane.controllers.payment.ports import Intent, Refund
+from orderplane.controllers.payment.ports import Dispute, Intent, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
@@ -94,6 +94,16 @@ class RefundRow(TypedDict):
     provider_id: str | None
 
 
+class WithdrawalRow(TypedDict):
+    """Of a row of `withdrawals`."""
+
+    id: UUID
+    order_uid: UUID
+    provider_id: str
+    kind: str
+    amount: int
+
+
 class ShipmentRow(TypedDict):
     """Of a row of `shipments`."""
 
@@ -178,6 +188,7 @@ class Tables(TypedDict):
     stock_movements: Sequence[StockMovementRow]
     payments: Sequence[PaymentRow]
     refunds: Sequence[RefundRow]
+    withdrawals: Sequence[WithdrawalRow]
     shipments: Sequence[ShipmentRow]
     history: Sequence[EventRow]
     idempotency: Sequence[IdempotencyRow]
@@ -206,9 +217,9 @@ class Snapshot:
 
     Args:
         taken_at: When the reading began. tables: The rows of the ledgers, read in one transaction. resources:
-        The live objects of each kind. intents, refunds, parcels: All that the providers have. messages: All
-        that is in the topics; None where no Kafka is read. outgoing: The reference of every message that was
-        sent through a channel, once for each copy; without the channels that cannot be read.
+        The live objects of each kind. intents, refunds, disputes, parcels: All that the providers have.
+        messages: All that is in the topics; None where no Kafka is read. outgoing: The reference of every
+        message that was sent through a channel, once for each copy; without the channels that cannot be read.
     """
 
     taken_at: datetime
@@ -216,6 +227,7 @@ class Snapshot:
     resources: Mapping[Kind, Sequence[Mapping[str, Any]]]
     intents: Sequence[Intent]
     refunds: Sequence[Refund]
+    disputes: Sequence[Dispute]
     parcels: Sequence[CarrierShipment]
     messages: Sequence[Message] | None = None
     outgoing: Mapping[Channel, Sequence[str]] = field(default_factory=dict)
@@ -244,5 +256,13 @@ class Violation:
     """One invariant that does not hold: which one, for what, and what is there instead."""
 
     invariant: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Notice:
+    """Something that is not wrong, and that somebody should know: it was done at a provider, not by us."""
+
     subject: str
     detail: str

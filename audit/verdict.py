@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orderplane.audit import events, notifications, payments, resources, shipments, stock
-from orderplane.audit.snapshot import Snapshot, Violation
+from orderplane.audit import events, notifications, payments, resources, shipments, stock, withdrawals
+from orderplane.audit.snapshot import Notice, Snapshot, Violation
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.states import GateState
 from orderplane.workers.notifier.plan import State
@@ -24,6 +24,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     payments.intents_match_the_ledger,
     payments.no_order_is_charged_twice,
     payments.refunds_match_the_ledger,
+    withdrawals.withdrawals_match_the_provider,
+    withdrawals.withdrawals_are_in_the_ledger,
+    withdrawals.no_payment_goes_back_twice,
     shipments.labels_match_the_ledger,
     shipments.orders_have_one_label,
     stock.reservations_are_as_answered,
@@ -55,11 +58,13 @@ class Verdict:
     Args:
         open: Orders that are still under way, as `namespace/name`; they are not judged yet.
         counts: How much was looked at.
+        notices: What was done at the providers without us, and contradicts nothing.
     """
 
     violations: tuple[Violation, ...]
     open: tuple[str, ...]
     counts: dict[str, int]
+    notices: tuple[Notice, ...] = ()
 
     @property
     def is_clean(self) -> bool:
@@ -78,10 +83,12 @@ def judge(snapshot: Snapshot) -> Verdict:
             "events": len(snapshot.tables["history"]),
             "intents": len(snapshot.intents),
             "refunds": len(snapshot.refunds),
+            "disputes": len(snapshot.disputes),
             "labels": sum(parcel.label is not None for parcel in snapshot.parcels),
             "messages": len(snapshot.messages or ()),
             "notifications": sum(row["state"] == State.SENT for row in snapshot.tables["notifications"]),
         },
+        notices=tuple(sorted(withdrawals.money_that_left_elsewhere(snapshot))),
     )
 
 
@@ -112,4 +119,4 @@ async def audit(
         await asyncio.sleep(pause_seconds)
         verdict = judge(await take())
         lasting &= set(verdict.violations)
-    return Verdict(tuple(sorted(lasting)), verdict.open, verdict.counts)
+    return replace(verdict, violations=tuple(sorted(lasting)))

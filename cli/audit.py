@@ -46,6 +46,7 @@ def as_document(verdict: Verdict) -> dict[str, object]:
         "violations": [
             {"invariant": v.invariant, "subject": v.subject, "detail": v.detail} for v in verdict.violations
         ],
+        "notices": [{"subject": notice.subject, "detail": notice.detail} for notice in verdict.notices],
         "open": list(verdict.open),
         "counts": verdict.counts,
     }
@@ -61,6 +62,8 @@ def show(verdict: Verdict) -> None:
         console.print(table)
     else:
         console.print(f"[green]Audit clean[/]: {looked_at}.")
+    for notice in verdict.notices:
+        console.print(f"{notice.subject}: {notice.detail}", markup=False, soft_wrap=True)
     if verdict.open:
         console.print(f"{len(verdict.open)} orders still open: {', '.join(verdict.open[:10])}")
 

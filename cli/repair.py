@@ -8,9 +8,10 @@ import typer
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.cli.console import console, need, run
+from orderplane.cli.console import console, fail, need, run
 from orderplane.crds.meta import RETRY_ANNOTATION, Kind
-from orderplane.ledgers.postgres.payments import settle_refund_by_hand
+from orderplane.ledgers.errors import NothingToSettle
+from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
 
 Order = Annotated[str, typer.Argument(help="The Order's name.")]
 Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]
@@ -59,5 +60,7 @@ async def _resolve(namespace: str, order: str, reason: str, reference: str) -> s
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
         return await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
+    except NothingToSettle as problem:
+        fail(str(problem))
     finally:
         await pool.close()

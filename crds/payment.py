@@ -40,6 +40,7 @@ class PaymentStatus(ApiModel):
     intent_id: Annotated[str | None, Field(max_length=128)] = None
     captured: Minor = 0
     refunded: Minor = 0
+    withdrawn: Minor = 0
 
 
 class Payment(Resource):

@@ -110,7 +110,15 @@ class Reason(StrEnum):
         "PaymentProcessing",
         "The provider works on the payment; its cancellation has to wait.",
     )
-    REFUND_REFUSED = "RefundRefused", "The provider refused to make the refund."
+    PAYMENT_DISPUTED = (
+        "PaymentDisputed",
+        "The customer's bank has the money until the dispute is decided; then what is left is refunded.",
+    )
+    REFUND_PENDING = "RefundPending", "The payment provider has not settled a refund yet; it may still fail."
+    PAYMENT_UNKNOWN = (
+        "PaymentUnknown",
+        "The payment provider does not know the payment: our key is of another account.",
+    )
     VOID_UNANSWERED = "VoidUnanswered", "The carrier has not answered the request to void the label."
     PAYMENTS_UNAVAILABLE = "PaymentsUnavailable", "The payment provider cannot be reached."
     PAYMENTS_UNCLEAR = (

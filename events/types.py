@@ -17,6 +17,7 @@ class EventType(StrEnum):
     PAYMENT_FAILED = "payment.failed"
     PAYMENT_CANCELLED = "payment.cancelled"
     PAYMENT_REFUNDED = "payment.refunded"
+    PAYMENT_WITHDRAWN = "payment.withdrawn"
     ORDER_SHIPPED = "order.shipped"
     SHIPMENT_CANCELLED = "shipment.cancelled"
     ORDER_DELIVERED = "order.delivered"

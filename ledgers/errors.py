@@ -47,5 +47,9 @@ class Refused(Exception):  # noqa: N818
         self.message = message
 
 
+class NothingToSettle(Exception):  # noqa: N818
+    """No refund of an order can be settled by hand; the message says why, and what to do instead."""
+
+
 class GateClosed(Exception):  # noqa: N818
     """The order's gate is not in a state that admits this effect; nothing was done."""

@@ -1,10 +1,18 @@
 """The port of the payment ledger: what the payment controller needs of it."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
-from orderplane.ledgers.states import PAID_BACK, PaymentState, RefundState
+from orderplane.ledgers.states import (
+    EVER_CAPTURED,
+    NOT_MADE,
+    PAID_BACK,
+    GateState,
+    PaymentState,
+    RefundState,
+)
 
 
 class ProviderRefundState(StrEnum):
@@ -27,6 +35,22 @@ class RefundEntry:
     reason: str | None
 
 
+class WithdrawalKind(StrEnum):
+    """How money left a payment without us."""
+
+    REFUND = "Refund"  # somebody made a refund at the provider
+    DISPUTE = "Dispute"  # the customer's bank took it, and decided for the customer
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Minor units that left a payment without us; `provider_id` is that of the refund or the dispute."""
+
+    provider_id: str
+    kind: WithdrawalKind
+    amount: int
+
+
 @dataclass(frozen=True, slots=True)
 class PaymentEntry:
     """One payment; amounts are in minor units. A `confirm_attempt` above 0 means that a confirm was begun and
@@ -45,11 +69,64 @@ class PaymentEntry:
     reason: str | None
     message: str | None
     refunds: tuple[RefundEntry, ...] = ()
+    withdrawals: tuple[Withdrawal, ...] = ()
 
     @property
     def refunded(self) -> int:
-        """Minor units that were given back."""
+        """Minor units that we gave back."""
         return sum(refund.amount for refund in self.refunds if refund.state in PAID_BACK)
+
+    @property
+    def withdrawn(self) -> int:
+        """Minor units that left without us."""
+        return sum(withdrawal.amount for withdrawal in self.withdrawals)
+
+    @property
+    def left(self) -> int:
+        """Minor units that are still to be given back, were the order compensated."""
+        return self.captured - self.refunded - self.withdrawn
+
+    @property
+    def is_not_refunded(self) -> bool:
+        """A refund was asked for, and the provider has none of it: what is withdrawn makes it smaller."""
+        is_captured = self.state is PaymentState.CAPTURED
+        return is_captured and bool(self.refunds) and self.refunds[-1].state in NOT_MADE
+
+
+def new_withdrawals(entry: PaymentEntry, found: Iterable[Withdrawal]) -> tuple[Withdrawal, ...]:
+    """Those of `found` that the entry does not have, none of more than what is left of the payment."""
+    known = {withdrawal.provider_id for withdrawal in entry.withdrawals}
+    left, new = entry.left, []
+    for withdrawal in found:
+        amount = min(withdrawal.amount, left)
+        if withdrawal.provider_id not in known and amount > 0:
+            new.append(replace(withdrawal, amount=amount))
+            left -= amount
+    return tuple(new)
+
+
+def why_not_settled(
+    gate: GateState | None, payment: PaymentState | None, refund: RefundState | None
+) -> str | None:
+    """Why no refund of an order can be settled by hand, and what to do; None where it can be."""
+    if gate is None:
+        return "there is no such order; check its name and the namespace"
+    if gate is GateState.OPEN:
+        return "it is not being compensated, so nothing is to be paid back; cancel it first"
+    if refund in (RefundState.SUCCEEDED, RefundState.SETTLED_BY_HAND, RefundState.NOT_NEEDED):
+        return "its money is back already; nothing is to be done"
+    if gate is GateState.SEALED:
+        return "it has ended, and nothing of it is to be paid back; `orderplane audit` would name it"
+    if payment not in EVER_CAPTURED:
+        return "no money is known to be taken for it; `orderplane retry` asks the provider again"
+    if refund is None:
+        return "its money is not asked back yet: the label is taken back first; wait for that"
+    if refund is not RefundState.FAILED:
+        return (
+            "the provider has not refused its refund; wait, or run `orderplane retry`. The condition Stalled "
+            "of the order says what it waits for"
+        )
+    return None
 
 
 class PaymentLedger(Protocol):
@@ -107,17 +184,29 @@ class PaymentLedger(Protocol):
         """Decide to give back all that was captured. Needs COMPENSATING, and no label that may be valid."""
         ...
 
+    async def record_withdrawals(
+        self, merchant: str, order_uid: str, found: Sequence[Withdrawal]
+    ) -> PaymentEntry:
+        """Money has left without us: `payment.withdrawn` for each that is new, and the refund that was
+        requested is for what is left. Where that is nothing, the payment is refunded. Needs COMPENSATING.
+        """
+        ...
+
     async def record_refund(
         self,
         merchant: str,
         order_uid: str,
         refund_id: str,
         *,
-        provider_id: str,
+        provider_id: str | None,
         state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
-        """Record what the provider says of a refund; success is `payment.refunded`. Needs COMPENSATING."""
+        """Record what the provider says of a refund; success is `payment.refunded`. Needs COMPENSATING.
+
+        Args:
+            provider_id: None where the provider refused to make it.
+        """
         ...
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:

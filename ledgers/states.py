@@ -151,18 +151,31 @@ class RefundState(StrEnum):
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     SETTLED_BY_HAND = "SettledByHand"  # a person paid it back outside of the provider and signed for it
+    NOT_NEEDED = "NotNeeded"  # all of the money was withdrawn before it was made
 
 
 REFUND_TRANSITIONS: Transitions[RefundState] = {
-    RefundState.REQUESTED: frozenset({RefundState.PENDING, RefundState.SUCCEEDED, RefundState.FAILED}),
+    RefundState.REQUESTED: frozenset(
+        {RefundState.PENDING, RefundState.SUCCEEDED, RefundState.FAILED, RefundState.NOT_NEEDED}
+    ),
     RefundState.PENDING: frozenset({RefundState.SUCCEEDED, RefundState.FAILED}),
     # A failed refund is requested again under another key; its first try may still turn out to have landed.
     RefundState.FAILED: frozenset(
-        {RefundState.REQUESTED, RefundState.PENDING, RefundState.SUCCEEDED, RefundState.SETTLED_BY_HAND}
+        {
+            RefundState.REQUESTED,
+            RefundState.PENDING,
+            RefundState.SUCCEEDED,
+            RefundState.SETTLED_BY_HAND,
+            RefundState.NOT_NEEDED,
+        }
     ),
     RefundState.SUCCEEDED: frozenset(),
     RefundState.SETTLED_BY_HAND: frozenset(),
+    RefundState.NOT_NEEDED: frozenset(),
 }
+
+NOT_MADE = frozenset({RefundState.REQUESTED, RefundState.FAILED})
+"""The states of a refund of which the provider has nothing: its amount is what is left of the payment."""
 
 PAID_BACK = frozenset({RefundState.SUCCEEDED, RefundState.SETTLED_BY_HAND})
 """The states of a refund whose money the customer has again."""

@@ -16,12 +16,19 @@ from stripe.params import RefundCreateParams
 
 from orderplane.adapters.payments.stripe_currencies import from_stripe, to_stripe
 from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
-from orderplane.controllers.payment.ports import Intent, IntentState, Refund
+from orderplane.controllers.payment.ports import (
+    Dispute,
+    DisputeState,
+    Intent,
+    IntentState,
+    Refund,
+    Returns,
+)
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.payments import ProviderRefundState
 
-T = TypeVar("T", stripe.PaymentIntent, stripe.Refund)
+T = TypeVar("T", stripe.PaymentIntent, stripe.Refund, stripe.Dispute)
 
 PAGE_SIZE = 100
 """The most that a list request returns: https://docs.stripe.com/api/pagination"""
@@ -55,6 +62,17 @@ _REFUND_STATES = {
     "requires_action": ProviderRefundState.PENDING,
     "failed": ProviderRefundState.FAILED,
     "canceled": ProviderRefundState.FAILED,
+}
+# https://docs.stripe.com/api/disputes/object#dispute_object-status. A status that is not here is OPEN: better
+# a person is asked once too often than the customer paid twice.
+_DISPUTE_STATES = {
+    "warning_needs_response": DisputeState.INQUIRY,
+    "warning_under_review": DisputeState.INQUIRY,
+    "warning_closed": DisputeState.INQUIRY,
+    "needs_response": DisputeState.OPEN,
+    "under_review": DisputeState.OPEN,
+    "won": DisputeState.WON,
+    "lost": DisputeState.LOST,
 }
 
 
@@ -172,14 +190,22 @@ class StripeProvider:
             )
         )
 
-    async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
-        async for refund in self._pages(
-            "find_refund", self._refunds.list_async, {"payment_intent": intent_id}
-        ):
-            found = parse_refund(refund)
-            if found.reference == reference and found.state is not ProviderRefundState.FAILED:
-                return found
-        return None
+    async def returns(self, intent_id: str) -> Returns:
+        query = {"payment_intent": intent_id}
+        return Returns(
+            tuple(
+                [
+                    parse_refund(found)
+                    async for found in self._pages("refunds_of", self._refunds.list_async, query)
+                ]
+            ),
+            tuple(
+                [
+                    parse_dispute(found)
+                    async for found in self._pages("disputes_of", self._disputes.list_async, query)
+                ]
+            ),
+        )
 
     async def intents(self) -> AsyncIterator[Intent]:
         async for intent in self._pages("list_intents", self._intents.list_async, {}):
@@ -188,6 +214,10 @@ class StripeProvider:
     async def refunds(self) -> AsyncIterator[Refund]:
         async for refund in self._pages("list_refunds", self._refunds.list_async, {}):
             yield parse_refund(refund)
+
+    async def disputes(self) -> AsyncIterator[Dispute]:
+        async for dispute in self._pages("list_disputes", self._disputes.list_async, {}):
+            yield parse_dispute(dispute)
 
     @property
     def _intents(self) -> stripe.PaymentIntentService:
@@ -198,6 +228,11 @@ class StripeProvider:
     def _refunds(self) -> stripe.RefundService:
         assert self._client is not None, "the payment provider is not open"
         return self._client.v1.refunds
+
+    @property
+    def _disputes(self) -> stripe.DisputeService:
+        assert self._client is not None, "the payment provider is not open"
+        return self._client.v1.disputes
 
     async def _pages(
         self,
@@ -240,16 +275,32 @@ def parse_intent(found: stripe.PaymentIntent) -> Intent:
 
 def parse_refund(found: stripe.Refund) -> Refund:
     """Read a Refund."""
-    intent, currency = found.payment_intent, found.currency.upper()
+    currency = found.currency.upper()
     return Refund(
         id=found.id,
-        intent_id=intent.id if isinstance(intent, stripe.PaymentIntent) else intent or "",
+        intent_id=_intent_id(found),
         state=_REFUND_STATES.get(found.status or "", ProviderRefundState.PENDING),
         amount=from_stripe(found.amount, currency),
         currency=currency,
         reference=_metadata(found, "refund"),
         # Only a failed refund has this field.
         reason=getattr(found, "failure_reason", None),
+    )
+
+
+def parse_dispute(found: stripe.Dispute) -> Dispute:
+    """Read a Dispute. One that was `prevented` has taken its amount if a withdrawal was not reinstated."""
+    currency = found.currency.upper()
+    state = _DISPUTE_STATES.get(found.status, DisputeState.OPEN)
+    if found.status == "prevented":
+        is_taken = sum(entry.amount for entry in found.balance_transactions) < 0
+        state = DisputeState.LOST if is_taken else DisputeState.INQUIRY
+    return Dispute(
+        id=found.id,
+        intent_id=_intent_id(found),
+        state=state,
+        amount=from_stripe(found.amount, currency),
+        currency=currency,
     )
 
 
@@ -318,6 +369,11 @@ def _declined_intent(decline: stripe.CardError) -> stripe.PaymentIntent:
     if document is None:
         raise decline
     return stripe.PaymentIntent.construct_from(document, None)
+
+
+def _intent_id(found: stripe.Refund | stripe.Dispute) -> str:
+    intent = found.payment_intent
+    return intent.id if isinstance(intent, stripe.PaymentIntent) else intent or ""
 
 
 def _metadata(found: stripe.PaymentIntent | stripe.Refund, key: str) -> str:

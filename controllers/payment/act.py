@@ -1,43 +1,55 @@
 """Carry out what a Payment's plan says, at the provider and in the ledger."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import TypeVar
 
 from orderplane.controllers.child import ChildReconciler, Turn
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.queue import Enqueue, Key
 from orderplane.controllers.payment.plan import (
+    AwaitDispute,
+    AwaitOtherRefund,
     Begin,
     CancelIntent,
     CancelPayment,
     CaptureNothing,
     CheckIntent,
     CheckRefund,
+    CheckReturns,
     ConfirmIntent,
     CreateIntent,
     Effect,
+    RecordRefund,
     RequestRefund,
     RetryRefund,
     SendRefund,
     Step,
     plan,
 )
-from orderplane.controllers.payment.ports import Intent, IntentState, PaymentProvider, Refund
+from orderplane.controllers.payment.ports import Intent, IntentState, PaymentProvider, Refund, Returns
 from orderplane.controllers.payment.status import status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import Kind
 from orderplane.crds.payment import Payment, PaymentStatus
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.errors import GateClosed, Refused, Transient, Unclear
+from orderplane.ledgers.errors import GateClosed, Refused, Transient
 from orderplane.ledgers.gate import Gate, GateLedger
-from orderplane.ledgers.payments import PaymentEntry, PaymentLedger, ProviderRefundState, RefundEntry
+from orderplane.ledgers.payments import (
+    PaymentEntry,
+    PaymentLedger,
+    ProviderRefundState,
+    RefundEntry,
+    new_withdrawals,
+)
 from orderplane.ledgers.states import PaymentState, RefundState, ReservationState
 
 PENDING_SECONDS = 1.0
 """How soon the provider is asked again about what it is still working on."""
 
 _Turn = Turn[Payment, PaymentEntry]
+T = TypeVar("T")
 
 
 class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
@@ -59,6 +71,16 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         self._ledger = ledger
         self._provider = provider
         self._refund_retries: dict[Key, str | None] = {}
+        self._returns: dict[Key, Returns] = {}
+
+    async def reconcile(
+        self, key: Key, failure: FailureState | None, hint: Gate | None = None
+    ) -> float | None:
+        try:
+            return await super().reconcile(key, failure, hint)
+        finally:
+            # The provider's answer is as old as this reconcile: the next one asks again.
+            self._returns.pop(key, None)
 
     def _is_begun(self, gate: Gate | None) -> bool:
         return gate is not None and gate.payment is not None
@@ -71,6 +93,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
             tries=turn.failure.tries if turn.failure else 0,
             is_unconfirmed=turn.is_untouched,
             is_retry_requested=self._is_retry_requested(turn),
+            returns=self._returns.get(turn.key),
         )
 
     async def _carry_out(self, step: Effect, turn: _Turn) -> Wait | None:
@@ -87,7 +110,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 turn.entry = await self._confirm(merchant, uid, intent_id, attempt)
                 return self._wait_for_answer(turn)
             case CheckIntent(intent_id):
-                intent = await self._provider.get_intent(intent_id)
+                intent = await _known(self._provider.get_intent(intent_id))
                 turn.entry = await self._record_intent(merchant, uid, intent) or turn.entry
                 turn.is_untouched = intent.state is IntentState.UNCONFIRMED
                 return Wait(PENDING_SECONDS) if intent.state is IntentState.PROCESSING else None
@@ -97,12 +120,26 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 turn.entry = await self._cancel_intent(merchant, uid, intent_id)
             case RequestRefund():
                 turn.entry = await self._ledger.request_refund(merchant, uid)
+            case CheckReturns(intent_id):
+                await self._check_returns(turn, intent_id)
+            case AwaitDispute(dispute):
+                raise Transient(
+                    Reason.PAYMENT_DISPUTED,
+                    f"the customer disputes the payment ({dispute.id}); what is left of it is refunded after "
+                    "the bank's decision. Answer the dispute at the payment provider.",
+                    is_final=True,
+                )
+            case AwaitOtherRefund(found):
+                raise _pending(found)
+            case RecordRefund(refund, found):
+                turn.entry = await self._record_refund(merchant, uid, refund, found)
             case SendRefund():
                 turn.entry = await self._send_refund(turn, step)
             case CheckRefund(refund):
-                found = await self._provider.get_refund(refund.provider_id or "")
+                found = await _known(self._provider.get_refund(refund.provider_id or ""))
                 turn.entry = await self._record_refund(merchant, uid, refund, found)
-                return Wait(PENDING_SECONDS) if found.state is ProviderRefundState.PENDING else None
+                if found.state is ProviderRefundState.PENDING:
+                    raise _pending(found)
             case RetryRefund(refund):
                 self._refund_retries[turn.key] = self._requested_retry(turn.key)
                 turn.entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
@@ -147,7 +184,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         try:
             intent = await self._provider.confirm(intent_id, key=f"{uid}/confirm/{attempt}")
         except Refused as no:
-            intent = await self._provider.get_intent(intent_id)
+            intent = await _known(self._provider.get_intent(intent_id))
             if intent.state is IntentState.UNCONFIRMED:
                 return await self._ledger.decline(merchant, uid, no.reason, no.message)
         return await self._record_intent(merchant, uid, intent) or entry
@@ -173,7 +210,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 return None
 
     async def _cancel_intent(self, merchant: str, uid: str, intent_id: str) -> PaymentEntry:
-        intent = await self._provider.cancel_intent(intent_id)
+        intent = await _known(self._provider.cancel_intent(intent_id))
         match intent.state:
             case IntentState.CANCELLED:
                 return await self._ledger.cancel(merchant, uid)
@@ -184,26 +221,48 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                     Reason.PAYMENT_PROCESSING, f"the payment is {state}; its cancellation waits for that"
                 )
 
+    async def _check_returns(self, turn: _Turn, intent_id: str) -> None:
+        assert turn.entry is not None, "only what was captured has returns"
+        returns = await _known(self._provider.returns(intent_id))
+        self._returns[turn.key] = returns
+        withdrawn = returns.withdrawals(turn.entry.refunds[-1].id)
+        if new_withdrawals(turn.entry, withdrawn):
+            turn.entry = await self._ledger.record_withdrawals(turn.merchant, turn.uid, withdrawn)
+
     async def _send_refund(self, turn: _Turn, step: SendRefund) -> PaymentEntry:
         assert turn.entry is not None, "a refund is an entry's"
         merchant, uid, refund = turn.merchant, turn.uid, step.refund
-        found = await self._provider.find_refund(step.intent_id, refund.id)
-        if found is None:
-            if step.is_key_spent:
-                entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
-                refund = entry.refunds[-1]
-            try:
-                found = await self._provider.refund(
-                    step.intent_id,
-                    key=f"{refund.id}/{refund.attempt}",
-                    amount=refund.amount,
-                    currency=turn.entry.currency,
-                    reference=refund.id,
-                )
-            except Refused as no:
-                message = f"the provider refuses the refund: {no.message}"
-                raise Unclear(Reason.REFUND_REFUSED, message) from no
+        if step.is_key_spent:
+            entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
+            refund = entry.refunds[-1]
+        try:
+            found = await self._provider.refund(
+                step.intent_id,
+                key=f"{refund.id}/{refund.attempt}",
+                amount=refund.amount,
+                currency=turn.entry.currency,
+                reference=refund.id,
+            )
+        except Refused as no:
+            return await self._explain_refusal(turn, step, no)
         return await self._record_refund(merchant, uid, refund, found)
+
+    async def _explain_refusal(self, turn: _Turn, step: SendRefund, no: Refused) -> PaymentEntry:
+        """What has left the payment since we looked is planned anew, under another key, because this one
+        replays the refusal. Where nothing has, the refund failed."""
+        assert turn.entry is not None, "a refund is an entry's"
+        before = self._returns.get(turn.key)
+        await self._check_returns(turn, step.intent_id)
+        if self._returns[turn.key] != before:
+            return await self._ledger.next_refund_attempt(turn.merchant, turn.uid, step.refund.id)
+        return await self._ledger.record_refund(
+            turn.merchant,
+            turn.uid,
+            step.refund.id,
+            provider_id=None,
+            state=ProviderRefundState.FAILED,
+            reason=no.message,
+        )
 
     async def _record_refund(
         self, merchant: str, uid: str, refund: RefundEntry, found: Refund
@@ -241,3 +300,21 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
     def _forget(self, key: Key) -> None:
         super()._forget(key)
         self._refund_retries.pop(key, None)
+
+
+def _pending(refund: Refund) -> Transient:
+    """A refund may be pending for days, so it is asked for as after failures: more and more rarely."""
+    return Transient(Reason.REFUND_PENDING, f"the payment provider has not settled refund {refund.id} yet")
+
+
+async def _known(reading: Awaitable[T]) -> T:
+    """What the provider says of an object that it gave us the id of.
+
+    Raises:
+        Transient: it does not know the object: our key is of another account.
+    """
+    try:
+        return await reading
+    except Refused as no:
+        message = f"{no.message} Check that the key of the payment provider is of the same account."
+        raise Transient(Reason.PAYMENT_UNKNOWN, message, is_final=True) from no

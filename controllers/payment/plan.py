@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from orderplane.controllers.payment.ports import Dispute, Refund, Returns
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
 from orderplane.crds.payment import Payment
 from orderplane.ledgers.gate import Gate
@@ -10,6 +11,9 @@ from orderplane.ledgers.states import GateState, PaymentState, RefundState
 
 SAME_KEY_TRIES = 2
 """After so many failures the idempotency key may replay a stored error: another key is used."""
+
+RECHECK_SECONDS = 60.0
+"""How soon the provider is asked again whether somebody else has paid back what we could not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,37 @@ class RequestRefund:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckReturns:
+    """Ask the provider what has left the payment, and record what left it without us."""
+
+    intent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitDispute:
+    """Its bank has the customer's money until the dispute is decided: paying back now would be twice."""
+
+    dispute: Dispute
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitOtherRefund:
+    """Somebody else made a refund which may still fail: what is left is known only after it."""
+
+    found: Refund
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRefund:
+    """The provider has our refund: record it."""
+
+    refund: RefundEntry
+    found: Refund
+
+
+@dataclass(frozen=True, slots=True)
 class SendRefund:
-    """Make the refund at the provider, unless it is there already.
+    """Make the refund at the provider, which has none of it.
 
     Args:
         is_key_spent: As in `CreateIntent`.
@@ -105,6 +138,10 @@ Effect = (
     | CancelPayment
     | CancelIntent
     | RequestRefund
+    | CheckReturns
+    | AwaitDispute
+    | AwaitOtherRefund
+    | RecordRefund
     | SendRefund
     | CheckRefund
     | RetryRefund
@@ -120,6 +157,7 @@ def plan(
     tries: int = 0,
     is_unconfirmed: bool = False,
     is_retry_requested: bool = False,
+    returns: Returns | None = None,
 ) -> Step:
     """Decide the next step; `payment` is None where only the ledger is left of it.
 
@@ -127,6 +165,7 @@ def plan(
         tries: How often in a row it has failed.
         is_unconfirmed: The provider was asked just now and has not acted on any confirm.
         is_retry_requested: Somebody asked to try a failed refund again, since it was last tried.
+        returns: What the provider said, just now, has left the payment; None where it was not asked.
     """
     is_deleting = payment is not None and payment.is_deleting
     done: Step = ReleaseFinalizer() if is_deleting else Wait()
@@ -134,7 +173,13 @@ def plan(
         return done
     is_key_spent = tries >= SAME_KEY_TRIES
     if gate.state is GateState.COMPENSATING:
-        step = compensate(gate, entry, is_key_spent=is_key_spent, is_retry_requested=is_retry_requested)
+        step = compensate(
+            gate,
+            entry,
+            is_key_spent=is_key_spent,
+            is_retry_requested=is_retry_requested,
+            returns=returns,
+        )
         return step or done
     if is_deleting:
         return CompensateOrder()
@@ -158,7 +203,12 @@ def charge(payment: Payment, entry: PaymentEntry | None, *, is_key_spent: bool, 
 
 
 def compensate(
-    gate: Gate, entry: PaymentEntry | None, *, is_key_spent: bool, is_retry_requested: bool
+    gate: Gate,
+    entry: PaymentEntry | None,
+    *,
+    is_key_spent: bool,
+    is_retry_requested: bool,
+    returns: Returns | None,
 ) -> Step | None:
     """Cancel what has not taken money, refund what has; None where nothing is left to compensate."""
     if entry is None or entry.state in (PaymentState.CANCELLED, PaymentState.REFUNDED):
@@ -171,11 +221,28 @@ def compensate(
         return RequestRefund()
     refund = entry.refunds[-1]
     match refund.state:
-        case RefundState.REQUESTED:
-            return SendRefund(entry.intent_id or "", refund, is_key_spent)
         case RefundState.PENDING:
             return CheckRefund(refund)
         case RefundState.FAILED if is_retry_requested:
             return RetryRefund(refund)
         case _:
-            return Wait()
+            return refund_what_is_left(entry.intent_id or "", refund, returns, is_key_spent=is_key_spent)
+
+
+def refund_what_is_left(
+    intent_id: str, refund: RefundEntry, returns: Returns | None, *, is_key_spent: bool
+) -> Step:
+    """Look at what has left the payment before any refund; one that failed waits for a person."""
+    if returns is None:
+        return CheckReturns(intent_id)
+    found = returns.refund_of(refund.id)
+    if found is not None:
+        return RecordRefund(refund, found)
+    if refund.state is RefundState.FAILED:
+        return Wait(RECHECK_SECONDS)
+    dispute, pending = returns.open_dispute, returns.pending(refund.id)
+    if dispute is not None:
+        return AwaitDispute(dispute)
+    if pending is not None:
+        return AwaitOtherRefund(pending)
+    return SendRefund(intent_id, refund, is_key_spent)

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.payments import ProviderRefundState
+from orderplane.ledgers.payments import ProviderRefundState, Withdrawal, WithdrawalKind
 
 
 class IntentState(StrEnum):
@@ -53,6 +53,65 @@ class Refund:
     reason: str | None = None
 
 
+class DisputeState(StrEnum):
+    """How a dispute stands: where the disputed money is."""
+
+    INQUIRY = "Inquiry"  # the bank only asks, and has taken nothing
+    OPEN = "Open"  # the bank has taken the money until it has decided
+    WON = "Won"  # by the merchant: the money is back
+    LOST = "Lost"  # the customer keeps the money
+
+
+@dataclass(frozen=True, slots=True)
+class Dispute:
+    """One dispute, also called chargeback, as the provider shows it; `amount` is in minor units."""
+
+    id: str
+    intent_id: str
+    state: DisputeState
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returns:
+    """All that has left, or may still leave, one payment at the provider: by us, by others, by the bank."""
+
+    refunds: tuple[Refund, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
+
+    def refund_of(self, reference: str) -> Refund | None:
+        """Our refund, unless it failed; None where the provider has none of it."""
+        return next((refund for refund in self._alive() if refund.reference == reference), None)
+
+    def withdrawals(self, reference: str) -> tuple[Withdrawal, ...]:
+        """What has left for good without us; `reference` is that of our own refund."""
+        refunds = [
+            Withdrawal(refund.id, WithdrawalKind.REFUND, refund.amount)
+            for refund in self._alive()
+            if refund.reference != reference and refund.state is ProviderRefundState.SUCCEEDED
+        ]
+        disputes = [
+            Withdrawal(dispute.id, WithdrawalKind.DISPUTE, dispute.amount)
+            for dispute in self.disputes
+            if dispute.state is DisputeState.LOST
+        ]
+        return (*refunds, *disputes)
+
+    def pending(self, reference: str) -> Refund | None:
+        """A refund that somebody else has made and that may still fail."""
+        others = (refund for refund in self._alive() if refund.reference != reference)
+        return next((refund for refund in others if refund.state is ProviderRefundState.PENDING), None)
+
+    @property
+    def open_dispute(self) -> Dispute | None:
+        """A dispute of which it is not known who gets the money."""
+        return next((dispute for dispute in self.disputes if dispute.state is DisputeState.OPEN), None)
+
+    def _alive(self) -> tuple[Refund, ...]:
+        return tuple(refund for refund in self.refunds if refund.state is not ProviderRefundState.FAILED)
+
+
 class PaymentProvider(Protocol):
     """A payment provider with two-step charging.
 
@@ -91,8 +150,8 @@ class PaymentProvider(Protocol):
         """Tell how one refund stands; safe to repeat, retried inside."""
         ...
 
-    async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
-        """The refund of this intent that carries `reference`; None where the provider knows of none."""
+    async def returns(self, intent_id: str) -> Returns:
+        """All refunds and disputes of one intent; safe to repeat, retried inside."""
         ...
 
     def intents(self) -> AsyncIterator[Intent]:
@@ -101,4 +160,8 @@ class PaymentProvider(Protocol):
 
     def refunds(self) -> AsyncIterator[Refund]:
         """Every refund the provider knows, for the audit; paginated inside."""
+        ...
+
+    def disputes(self) -> AsyncIterator[Dispute]:
+        """Every dispute the provider knows, for the audit; paginated inside."""
         ...

@@ -4,6 +4,7 @@ from datetime import datetime
 
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.crds.money import format_minor
 from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.payments import PaymentEntry
@@ -32,6 +33,7 @@ def status_of(
         intent_id=entry.intent_id if entry else None,
         captured=entry.captured if entry else 0,
         refunded=entry.refunded if entry else 0,
+        withdrawn=entry.withdrawn if entry else 0,
     )
 
 
@@ -51,17 +53,27 @@ def _phase(entry: PaymentEntry | None) -> PaymentPhase:
             return PaymentPhase.REFUNDED
 
 
+def _refunded(entry: PaymentEntry) -> str:
+    message = "The whole amount was given back."
+    if not entry.withdrawals:
+        return message
+    ids = ", ".join(withdrawal.provider_id for withdrawal in entry.withdrawals)
+    elsewhere = format_minor(entry.withdrawn, entry.currency)
+    return f"{message} {elsewhere} of it left at the payment provider without this order ({ids})."[:1024]
+
+
 def _facts(entry: PaymentEntry) -> list[Fact]:
     match entry.state:
         case PaymentState.INTENDED:
             return []
         case PaymentState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundState.FAILED:
-            reason = entry.refunds[-1].reason or "the provider did not say why"
+            reason = (entry.refunds[-1].reason or "the provider did not say why").removesuffix(".")
+            amount = format_minor(entry.refunds[-1].amount, entry.currency)
             return [
                 Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken."),
                 Fact(
                     "Refunded", "False", Reason.REFUND_FAILED,
-                    f"The refund failed: {reason}. Pay it back and run `orderplane resolve`, or "
+                    f"The refund failed: {reason}. Pay {amount} back and run `orderplane resolve`, or "
                     "`orderplane retry` to try again.",
                 ),
             ]  # fmt: skip
@@ -70,7 +82,7 @@ def _facts(entry: PaymentEntry) -> list[Fact]:
         case PaymentState.REFUNDED:
             return [
                 Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken."),
-                Fact("Refunded", "True", Reason.REFUNDED, "The whole amount was given back."),
+                Fact("Refunded", "True", Reason.REFUNDED, _refunded(entry)),
             ]
         case PaymentState.DECLINED | PaymentState.CANCELLED:
             reason = entry.reason or Reason.PAYMENT_CANCELLED

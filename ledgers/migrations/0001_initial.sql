@@ -189,7 +189,7 @@ CREATE TABLE refunds (
     order_uid   uuid NOT NULL,
     amount      bigint NOT NULL CHECK (amount > 0),
     state       text NOT NULL DEFAULT 'Requested' CHECK (state IN
-        ('Requested', 'Pending', 'Succeeded', 'Failed', 'SettledByHand')),
+        ('Requested', 'Pending', 'Succeeded', 'Failed', 'SettledByHand', 'NotNeeded')),
     provider_id text UNIQUE,
     -- Part of the idempotency key, as in payments.
     attempt     integer NOT NULL DEFAULT 1,
@@ -203,10 +203,26 @@ CREATE INDEX refunds_by_order ON refunds (order_uid, merchant);
 
 CREATE TRIGGER refunds_state AFTER UPDATE OF state ON refunds FOR EACH ROW
 WHEN (OLD.state <> NEW.state AND (OLD.state, NEW.state) NOT IN (
-    ('Requested', 'Pending'), ('Requested', 'Succeeded'), ('Requested', 'Failed'),
+    ('Requested', 'Pending'), ('Requested', 'Succeeded'), ('Requested', 'Failed'), ('Requested', 'NotNeeded'),
     ('Pending', 'Succeeded'), ('Pending', 'Failed'),
-    ('Failed', 'Requested'), ('Failed', 'Pending'), ('Failed', 'Succeeded'), ('Failed', 'SettledByHand')))
+    ('Failed', 'Requested'), ('Failed', 'Pending'), ('Failed', 'Succeeded'), ('Failed', 'SettledByHand'),
+    ('Failed', 'NotNeeded')))
 EXECUTE FUNCTION refuse_transition('state');
+
+-- Money that left a payment without us: a refund that somebody made at the provider, or a dispute that the
+-- customer won.
+CREATE TABLE withdrawals (
+    id          uuid PRIMARY KEY,
+    merchant    text NOT NULL,
+    order_uid   uuid NOT NULL,
+    provider_id text NOT NULL UNIQUE,
+    kind        text NOT NULL CHECK (kind IN ('Refund', 'Dispute')),
+    amount      bigint NOT NULL CHECK (amount > 0),
+    -- Several may be found at once; they keep their order.
+    created_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    FOREIGN KEY (merchant, order_uid) REFERENCES payments
+);
+CREATE INDEX withdrawals_by_order ON withdrawals (order_uid, merchant);
 
 -- Shipments
 

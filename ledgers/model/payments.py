@@ -1,12 +1,20 @@
 """The payment ledger in memory."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
-from orderplane.ledgers.errors import GateClosed, Refused, Transient
+from orderplane.ledgers.errors import GateClosed, NothingToSettle, Refused, Transient
 from orderplane.ledgers.model.tables import Ledger, query, transaction
-from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry
+from orderplane.ledgers.payments import (
+    PaymentEntry,
+    ProviderRefundState,
+    RefundEntry,
+    Withdrawal,
+    new_withdrawals,
+    why_not_settled,
+)
 from orderplane.ledgers.states import (
     PAID_BACK,
     PAYMENT_TRANSITIONS,
@@ -121,13 +129,31 @@ class InMemoryPaymentLedger(Ledger):
         return entry
 
     @transaction
+    def record_withdrawals(self, merchant: str, order_uid: str, found: Sequence[Withdrawal]) -> PaymentEntry:
+        """What is withdrawn is recorded once, while the provider has none of our refund. The refund is for
+        what is left, and not needed where that is nothing."""
+        entry = self._entry(order_uid, GateState.COMPENSATING)
+        new = new_withdrawals(entry, found) if entry.is_not_refunded else ()
+        if not new:
+            return entry
+        for withdrawal in new:
+            self._tables.append_event(order_uid, EventType.PAYMENT_WITHDRAWN, withdrawal.provider_id)
+        entry = self._save(replace(entry, withdrawals=(*entry.withdrawals, *new)))
+        (refund,) = entry.refunds
+        if not entry.left:
+            entry = self._set_refund(entry, refund, RefundState.NOT_NEEDED)
+            return self._set(entry, PaymentState.REFUNDED)
+        refund = replace(refund, amount=entry.left, attempt=refund.attempt + 1)
+        return self._set_refund(entry, refund, refund.state)
+
+    @transaction
     def record_refund(
         self,
         merchant: str,
         order_uid: str,
         refund_id: str,
         *,
-        provider_id: str,
+        provider_id: str | None,
         state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
@@ -152,10 +178,13 @@ class InMemoryPaymentLedger(Ledger):
     def settle_refund_by_hand(self, order_uid: str) -> PaymentEntry:
         """A person pays back what the provider has failed to, while the order is compensated."""
         gate, entry = self._tables.gates.get(order_uid), self._tables.payments.get(order_uid)
-        failed = [refund for refund in entry.refunds if refund.state is RefundState.FAILED] if entry else []
-        if entry is None or gate is None or gate.state is not GateState.COMPENSATING or not failed:
-            raise ValueError(f"order {order_uid} has no refund that failed, so none can be settled by hand")
-        return self._set_refund(entry, failed[0], RefundState.SETTLED_BY_HAND)
+        refund = entry.refunds[-1] if entry and entry.refunds else None
+        why_not = why_not_settled(
+            gate.state if gate else None, entry.state if entry else None, refund.state if refund else None
+        )
+        if entry is None or refund is None or why_not is not None:
+            raise NothingToSettle(f"order {order_uid}: {why_not}")
+        return self._set_refund(entry, refund, RefundState.SETTLED_BY_HAND)
 
     def _entry(self, order_uid: str, *states: GateState) -> PaymentEntry:
         self._tables.gate(order_uid, *states)

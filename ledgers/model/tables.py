@@ -60,6 +60,7 @@ class Tables:
     polls: dict[str, datetime] = field(default_factory=dict)
     history: dict[str, list[tuple[EventType, datetime]]] = field(default_factory=dict)
     shipped: set[str] = field(default_factory=set)
+    effects: set[tuple[str, EventType, str]] = field(default_factory=set)
 
     def gate(self, uid: str, *states: GateState) -> Gate:
         """Every effect needs the order's gate in a state that admits it."""
@@ -68,11 +69,11 @@ class Tables:
             raise GateClosed(f"order {uid} is {gate.state if gate else 'not opened'}")
         return gate
 
-    def append_event(self, uid: str, type_: EventType) -> None:
-        """Each effect has one event."""
-        rows = self.history.setdefault(uid, [])
-        assert all(type_ is not known for known, _ in rows), f"{type_} of {uid} was appended twice"
-        rows.append((type_, self.now()))
+    def append_event(self, uid: str, type_: EventType, effect: str = "") -> None:
+        """Each effect has one event; `effect` tells several of one type apart."""
+        assert (uid, type_, effect) not in self.effects, f"{type_} {effect} of {uid} was appended twice"
+        self.effects.add((uid, type_, effect))
+        self.history.setdefault(uid, []).append((type_, self.now()))
 
     def move_stock(self, uid: str, *, on_hand: int, reserved: int) -> None:
         """Stock changes by the lines of an order that is not sealed; on_hand never falls below reserved."""

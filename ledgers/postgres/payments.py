@@ -1,15 +1,20 @@
 """The payment ledger in PostgreSQL."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID, uuid5
 
-import orjson
-
-from orderplane.crds.money import format_minor
 from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, Refused, Transient
-from orderplane.ledgers.payments import PaymentEntry, ProviderRefundState, RefundEntry
+from orderplane.ledgers.payments import (
+    PaymentEntry,
+    ProviderRefundState,
+    RefundEntry,
+    Withdrawal,
+    WithdrawalKind,
+    new_withdrawals,
+)
 from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate
 from orderplane.ledgers.postgres.history import event_arguments
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
@@ -23,6 +28,8 @@ SELECT order_uid FROM payments WHERE merchant = $1 AND name = $2 ORDER BY create
 _READ = "SELECT * FROM payments WHERE merchant = $1 AND order_uid = $2"
 
 _READ_REFUNDS = "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at, id"
+
+_READ_WITHDRAWALS = "SELECT * FROM withdrawals WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at"
 
 _READ_RESERVATION_STATE = "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2"
 
@@ -111,25 +118,25 @@ UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NUL
 WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed')
 """
 
+_INSERT_WITHDRAWAL = """
+INSERT INTO withdrawals (id, merchant, order_uid, provider_id, kind, amount) VALUES ($1, $2, $3, $4, $5, $6)
+"""
+
+# Another amount needs another idempotency key.
+_REFUND_WHAT_IS_LEFT = """
+UPDATE refunds SET amount = $3, attempt = attempt + 1
+WHERE merchant = $1 AND order_uid = $2 AND state IN ('Requested', 'Failed') AND amount <> $3
+"""
+
+_NEED_NO_REFUND = """
+UPDATE refunds SET state = 'NotNeeded'
+WHERE merchant = $1 AND order_uid = $2 AND state IN ('Requested', 'Failed')
+"""
+
 # A payment is refunded once its money is back with the customer.
 _SET_REFUNDED = """
 UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2 RETURNING currency
 """
-
-_FIND_FAILED_REFUND = """
-SELECT r.*, p.currency, p.name AS payment FROM orders o
-JOIN refunds r ON r.merchant = o.merchant AND r.order_uid = o.uid
-JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
-WHERE o.merchant = $1 AND o.name = $2 AND o.state = 'Compensating' AND r.state = 'Failed'
-"""
-
-_SETTLE_REFUND = """
-UPDATE refunds SET state = 'SettledByHand', reason = $2, reference = $3
-WHERE id = $1 AND state = 'Failed' RETURNING *
-"""
-
-# The operator listens on this channel; the payload names the resource to reconcile.
-_NOTIFY = "SELECT pg_notify('ledger', $1)"
 
 _LIVE = (GateState.OPEN, GateState.COMPENSATING)
 
@@ -155,7 +162,7 @@ class PostgresPaymentLedger:
         async with session(self._pool) as connection:
             row = await connection.fetchrow(_INTEND, merchant, order_uid, name, amount, currency, method)
             if row is not None:
-                return _entry(row, [])
+                return _entry(row)
             order = await lock_gate(connection, merchant, order_uid, GateState.OPEN)
             if (amount, currency) != (order.total, order.currency):
                 raise Refused(
@@ -182,7 +189,7 @@ class PostgresPaymentLedger:
                 raise GateClosed(
                     f"confirm {attempt} of order {merchant}/{order_uid} is not admitted any more"
                 )
-            return _entry(row, [])
+            return _entry(row)
 
     async def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
@@ -195,7 +202,7 @@ class PostgresPaymentLedger:
         async with session(self._pool) as connection:
             row = await connection.fetchrow(_CAPTURE, merchant, order_uid, received, *event)
             if row is not None:
-                return _entry(row, [])
+                return _entry(row)
             await lock_gate(connection, merchant, order_uid, *_LIVE)
             return await _reread(connection, merchant, order_uid)
 
@@ -232,13 +239,32 @@ class PostgresPaymentLedger:
                 await connection.execute(_REQUEST_REFUND, refund_id, merchant, order_uid, entry.captured)
             return await _reread(connection, merchant, order_uid)
 
+    async def record_withdrawals(
+        self, merchant: str, order_uid: str, found: Sequence[Withdrawal]
+    ) -> PaymentEntry:
+        async with transaction(self._pool) as connection:
+            order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
+            entry = await _reread(connection, merchant, order_uid)
+            new = new_withdrawals(entry, found) if entry.is_not_refunded else ()
+            if not new:
+                return entry
+            for withdrawal in new:
+                await _withdraw(connection, order, entry, withdrawal)
+            entry = await _reread(connection, merchant, order_uid)
+            if entry.left:
+                await connection.execute(_REFUND_WHAT_IS_LEFT, merchant, order_uid, entry.left)
+            else:
+                await connection.execute(_NEED_NO_REFUND, merchant, order_uid)
+                await connection.execute(_SET_REFUNDED, merchant, order_uid)
+            return await _reread(connection, merchant, order_uid)
+
     async def record_refund(
         self,
         merchant: str,
         order_uid: str,
         refund_id: str,
         *,
-        provider_id: str,
+        provider_id: str | None,
         state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
@@ -248,7 +274,7 @@ class PostgresPaymentLedger:
                 _RECORD_REFUND, merchant, refund_id, state.value, provider_id, reason
             )
             if row is not None and state is ProviderRefundState.SUCCEEDED:
-                await _finish_refund(connection, order, row)
+                await finish_refund(connection, order, row)
             return await _reread(connection, merchant, order_uid)
 
     async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
@@ -258,31 +284,27 @@ class PostgresPaymentLedger:
             return await _reread(connection, merchant, order_uid)
 
 
-async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason: str, reference: str) -> str:
-    """Record that a person paid a failed refund back outside of the provider; returns the amount, formatted.
-
-    Raises:
-        ValueError: there is no such order that is being compensated, or no refund of it has failed.
-    """
-    nothing_failed = ValueError(
-        f"order {merchant}/{order} has no refund that failed, so none can be settled by hand"
-    )
-    async with transaction(pool) as connection:
-        failed = await connection.fetchrow(_FIND_FAILED_REFUND, merchant, order)
-        if failed is None:
-            raise nothing_failed
-        locked = await lock_gate(connection, merchant, failed["order_uid"], GateState.COMPENSATING)
-        refund = await connection.fetchrow(_SETTLE_REFUND, failed["id"], reason, reference)
-        if refund is None:
-            raise nothing_failed
-        await _finish_refund(connection, locked, refund)
-        notification = {"merchant": merchant, "child": failed["payment"], "order": order}
-        await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
-        return format_minor(failed["amount"], failed["currency"])
+async def _withdraw(
+    connection: Connection, order: OrderRow, entry: PaymentEntry, withdrawal: Withdrawal
+) -> None:
+    """Insert a withdrawal with its event. The order's row is locked by this transaction."""
+    id_ = uuid5(order.uid, f"withdrawal/{withdrawal.provider_id}")
+    await connection.execute(
+        _INSERT_WITHDRAWAL,
+        id_, order.merchant, order.uid, withdrawal.provider_id, withdrawal.kind.value, withdrawal.amount,
+    )  # fmt: skip
+    data: dict[str, Any] = {
+        "intentId": entry.intent_id,
+        "providerId": withdrawal.provider_id,
+        "kind": withdrawal.kind.value,
+        "amount": withdrawal.amount,
+        "currency": entry.currency,
+    }
+    await append_order_event(connection, order, EventType.PAYMENT_WITHDRAWN, data, effect=id_)
 
 
-async def _finish_refund(connection: Connection, order: OrderRow, refund: Row) -> None:
-    """The money is back: append `payment.refunded`. The order's row is locked by this transaction."""
+async def finish_refund(connection: Connection, order: OrderRow, refund: Row) -> None:
+    """The money is back: append `payment.refunded`. The order's row is locked by the transaction."""
     currency = await connection.fetchval(_SET_REFUNDED, order.merchant, order.uid)
     data: dict[str, Any] = {
         "refundId": str(refund["id"]),
@@ -298,11 +320,13 @@ async def _read(connection: Connection, merchant: str, order_uid: str) -> Paymen
     row = await connection.fetchrow(_READ, merchant, order_uid)
     if row is None:
         return None
-    # Only what was captured can have refunds: all other reads are spared the second query.
+    # Only what was captured can have refunds, and only what has a refund can have withdrawals: all other
+    # reads are spared these queries.
     refunds = (
         await connection.fetch(_READ_REFUNDS, merchant, order_uid) if row["state"] in EVER_CAPTURED else []
     )
-    return _entry(row, refunds)
+    withdrawals = await connection.fetch(_READ_WITHDRAWALS, merchant, order_uid) if refunds else []
+    return _entry(row, refunds, withdrawals)
 
 
 async def _reread(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry:
@@ -312,7 +336,7 @@ async def _reread(connection: Connection, merchant: str, order_uid: str) -> Paym
     return entry
 
 
-def _entry(row: Row, refunds: list[Row]) -> PaymentEntry:
+def _entry(row: Row, refunds: Sequence[Row] = (), withdrawals: Sequence[Row] = ()) -> PaymentEntry:
     return PaymentEntry(
         order_uid=str(row["order_uid"]),
         amount=row["amount"],
@@ -335,5 +359,9 @@ def _entry(row: Row, refunds: list[Row]) -> PaymentEntry:
                 reason=refund["reason"],
             )
             for refund in refunds
+        ),
+        withdrawals=tuple(
+            Withdrawal(found["provider_id"], WithdrawalKind(found["kind"]), found["amount"])
+            for found in withdrawals
         ),
     )

@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 import orjson
 
 from orderplane.audit.snapshot import Message, Snapshot
-from orderplane.controllers.payment.ports import Intent, IntentState, Refund
+from orderplane.controllers.payment.ports import Dispute, DisputeState, Intent, IntentState, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel, message_reference
@@ -20,10 +20,10 @@ from orderplane.workers.notifier.plan import CHANNELS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
-OPENING, QUANTITY, TOTAL = 100, 2, 2500
+OPENING, QUANTITY, TOTAL, ELSEWHERE = 100, 2, 2500, 1000
 TABLES = (
     "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
-    "shipments", "history", "idempotency", "notifications", "users", "account_messages",
+    "withdrawals", "shipments", "history", "idempotency", "notifications", "users", "account_messages",
 )  # fmt: skip
 _SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
@@ -44,6 +44,7 @@ class Books:
     resources: dict[Kind, list[dict[str, Any]]] = field(default_factory=lambda: {kind: [] for kind in Kind})
     intents: dict[str, Intent] = field(default_factory=dict)
     refunds: dict[str, Refund] = field(default_factory=dict)
+    disputes: dict[str, Dispute] = field(default_factory=dict)
     parcels: dict[str, CarrierShipment] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     outgoing: dict[Channel, list[str]] = field(default_factory=lambda: {channel: [] for channel in Channel})
@@ -51,7 +52,7 @@ class Books:
     def snapshot(self) -> Snapshot:
         return Snapshot(
             NOW, self.tables, self.resources, tuple(self.intents.values()), tuple(self.refunds.values()),
-            tuple(self.parcels.values()), tuple(self.messages), self.outgoing,
+            tuple(self.disputes.values()), tuple(self.parcels.values()), tuple(self.messages), self.outgoing,
         )  # fmt: skip
 
     def row(self, table: str, name: str) -> dict[str, Any]:
@@ -107,6 +108,8 @@ def clean_books(prefix: str = "") -> Books:
     _declined(books, f"{prefix}declined")
     _refunded(books, f"{prefix}refunded")
     _voided(books, f"{prefix}voided")
+    _withdrawn(books, f"{prefix}withdrawn")
+    _charged_back(books, f"{prefix}charged-back")
     _in_flight(books, f"{prefix}in-flight")
     _standalone(books, f"{prefix}alone")
     _correct(books, "Adjust", 5, "a delivery")
@@ -130,6 +133,7 @@ def big_books(copies: int) -> Books:
             whole.resources[kind] += resources
         whole.intents |= part.intents
         whole.refunds |= part.refunds
+        whole.disputes |= part.disputes
         whole.parcels |= part.parcels
         whole.messages += part.messages
         for channel, references in part.outgoing.items():
@@ -201,6 +205,36 @@ def _voided(books: Books, name: str) -> None:
     _end(books, name, "Cancelled", EventType.ORDER_CANCELLED)
 
 
+def _withdrawn(books: Books, name: str) -> None:
+    """Cancelled after the merchant had refunded a part at the provider."""
+    _open(books, name)
+    _hold(books, name, "Pinned")
+    _pay(books, name)
+    refund = Refund(f"re_other_{name}", f"pi_{name}", ProviderRefundState.SUCCEEDED, ELSEWHERE, "EUR", "")
+    books.refunds[refund.id] = refund
+    _withdraw(books, name, refund.id, "Refund", ELSEWHERE)
+    _give_money_back(books, name, TOTAL - ELSEWHERE)
+    _release(books, name)
+    _end(books, name, "Cancelled", EventType.ORDER_CANCELLED)
+
+
+def _charged_back(books: Books, name: str) -> None:
+    """Cancelled after the customer's bank had taken all of it, so that the refund was not needed."""
+    _open(books, name)
+    _hold(books, name, "Pinned")
+    _pay(books, name)
+    dispute = Dispute(f"du_{name}", f"pi_{name}", DisputeState.LOST, TOTAL, "EUR")
+    books.disputes[dispute.id] = dispute
+    books.tables["refunds"].append({
+        "id": refund_of(name), "merchant": SHOP, "order_uid": uid_of(name), "amount": TOTAL,
+        "state": "NotNeeded", "provider_id": None,
+    })  # fmt: skip
+    _withdraw(books, name, dispute.id, "Dispute", TOTAL)
+    books.row("payments", name)["state"] = "Refunded"
+    _release(books, name)
+    _end(books, name, "Cancelled", EventType.ORDER_CANCELLED)
+
+
 def _in_flight(books: Books, name: str) -> None:
     """Charged and labelled, but both answers were lost: the ledger is a step behind either provider."""
     _open(books, name)
@@ -264,14 +298,22 @@ def _pay(books: Books, name: str, *, is_declined: bool = False) -> None:
         _tell(books, name, EventType.PAYMENT_SUCCESS)
 
 
-def _give_money_back(books: Books, name: str) -> None:
+def _withdraw(books: Books, name: str, provider_id: str, kind: str, amount: int) -> None:
+    id_ = uuid5(uid_of(name), provider_id)
+    books.tables["withdrawals"].append({
+        "id": id_, "order_uid": uid_of(name), "provider_id": provider_id, "kind": kind, "amount": amount,
+    })  # fmt: skip
+    _tell(books, name, EventType.PAYMENT_WITHDRAWN, effect=id_)
+
+
+def _give_money_back(books: Books, name: str, amount: int = TOTAL) -> None:
     books.tables["refunds"].append({
-        "id": refund_of(name), "merchant": SHOP, "order_uid": uid_of(name), "amount": TOTAL,
+        "id": refund_of(name), "merchant": SHOP, "order_uid": uid_of(name), "amount": amount,
         "state": "Succeeded", "provider_id": f"re_{name}",
     })  # fmt: skip
     books.row("payments", name)["state"] = "Refunded"
     books.refunds[f"re_{name}"] = Refund(
-        f"re_{name}", f"pi_{name}", ProviderRefundState.SUCCEEDED, TOTAL, "EUR", str(refund_of(name))
+        f"re_{name}", f"pi_{name}", ProviderRefundState.SUCCEEDED, amount, "EUR", str(refund_of(name))
     )
     _tell(books, name, EventType.PAYMENT_REFUNDED, effect=refund_of(name))
 

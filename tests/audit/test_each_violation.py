@@ -9,9 +9,19 @@ from uuid import uuid4
 
 import pytest
 
-from orderplane.audit import events, notifications, payments, resources, shipments, stock, verdict
+from orderplane.audit import (
+    events,
+    notifications,
+    payments,
+    resources,
+    shipments,
+    stock,
+    verdict,
+    withdrawals,
+)
+from orderplane.audit.snapshot import Notice
 from orderplane.audit.verdict import INVARIANTS, Invariant, judge
-from orderplane.controllers.payment.ports import IntentState
+from orderplane.controllers.payment.ports import Dispute, DisputeState, IntentState
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
@@ -180,7 +190,51 @@ def _two_charges(books: Books) -> None:
 
 @plants("refund-unknown", "re_stray", payments.refunds_match_the_ledger)
 def _a_stray_refund(books: Books) -> None:
-    books.refunds["re_stray"] = replace(books.refunds["re_voided"], id="re_stray", reference="nobody")
+    stray = replace(books.refunds["re_voided"], id="re_stray", reference="nobody", intent_id="pi_nobodys")
+    books.refunds["re_stray"] = stray
+
+
+@plants("withdrawal-unknown", f"{SHOP}/voided", withdrawals.withdrawals_are_in_the_ledger)
+def _the_merchant_refunds_what_was_refunded(books: Books) -> None:
+    books.refunds["re_other"] = replace(books.refunds["re_voided"], id="re_other", reference="")
+
+
+@plants("withdrawal-unknown", f"{SHOP}/refunded", withdrawals.withdrawals_are_in_the_ledger)
+def _the_bank_takes_what_was_refunded(books: Books) -> None:
+    books.disputes["du_late"] = Dispute("du_late", "pi_refunded", DisputeState.LOST, TOTAL, "EUR")
+
+
+@plants("dispute-unknown", "du_stray", withdrawals.withdrawals_are_in_the_ledger)
+def _a_dispute_of_an_unknown_payment(books: Books) -> None:
+    books.disputes["du_stray"] = Dispute("du_stray", "pi_nobodys", DisputeState.OPEN, TOTAL, "EUR")
+
+
+@plants("withdrawal-missing", "re_other_withdrawn", withdrawals.withdrawals_match_the_provider)
+def _a_withdrawal_that_never_was(books: Books) -> None:
+    del books.refunds["re_other_withdrawn"]
+
+
+@plants("withdrawal-state", "re_other_withdrawn", withdrawals.withdrawals_match_the_provider)
+def _the_other_refund_bounced(books: Books) -> None:
+    bounced = replace(books.refunds["re_other_withdrawn"], state=ProviderRefundState.FAILED)
+    books.refunds["re_other_withdrawn"] = bounced
+
+
+@plants("withdrawal-state", "du_charged-back", withdrawals.withdrawals_match_the_provider)
+def _the_dispute_was_won_after_all(books: Books) -> None:
+    books.disputes["du_charged-back"] = replace(books.disputes["du_charged-back"], state=DisputeState.WON)
+
+
+@plants("withdrawal-differs", "re_other_withdrawn", withdrawals.withdrawals_match_the_provider)
+def _another_amount_was_withdrawn(books: Books) -> None:
+    books.refunds["re_other_withdrawn"] = replace(books.refunds["re_other_withdrawn"], amount=1)
+
+
+@plants("paid-back-twice", "pi_delivered", withdrawals.no_payment_goes_back_twice)
+def _refunded_and_charged_back(books: Books) -> None:
+    refund = replace(books.refunds["re_voided"], id="re_other", reference="", intent_id="pi_delivered")
+    books.refunds["re_other"] = refund
+    books.disputes["du_late"] = Dispute("du_late", "pi_delivered", DisputeState.LOST, TOTAL, "EUR")
 
 
 @plants("refunded-twice", str(refund_of("voided")), payments.refunds_match_the_ledger)
@@ -494,9 +548,10 @@ def test_clean_books_have_no_violation() -> None:
     assert found.is_clean
     assert found.open == (f"{SHOP}/in-flight",)
     assert found.counts == {
-        "orders": 6, "events": 32, "intents": 7, "refunds": 2, "labels": 4, "messages": 32,
-        "notifications": 21,
+        "orders": 8, "events": 45, "intents": 9, "refunds": 4, "disputes": 1, "labels": 4, "messages": 45,
+        "notifications": 26,
     }  # fmt: skip
+    assert found.notices == ()
 
 
 @pytest.mark.parametrize(
@@ -525,6 +580,45 @@ def test_every_violation_that_can_be_named_is_planted() -> None:
         for name in findall(r'Violation\(\s*"([a-z-]+)"', file.read_text())
     }
     assert named == {name for name, *_ in PLANTED}
+
+
+def test_what_a_merchant_refunds_of_a_delivered_order_is_a_notice() -> None:
+    books = clean_books()
+    refund = replace(books.refunds["re_voided"], id="re_other", reference="", intent_id="pi_delivered")
+    books.refunds["re_other"] = replace(refund, amount=1000)
+    books.disputes["du_new"] = Dispute("du_new", "pi_shipped", DisputeState.OPEN, TOTAL, "EUR")
+    books.disputes["du_lost"] = Dispute("du_lost", "pi_shipped", DisputeState.LOST, TOTAL, "EUR")
+    found = judge(books.snapshot())
+    assert found.is_clean
+    assert found.notices == (
+        Notice(
+            f"{SHOP}/delivered",
+            "refund re_other of 10.00 EUR, Succeeded at the provider; the order is Delivered",
+        ),
+        Notice(f"{SHOP}/shipped", "dispute du_lost of 25.00 EUR, Lost at the provider; the order is Shipped"),
+        Notice(f"{SHOP}/shipped", "dispute du_new of 25.00 EUR, Open at the provider; answer it there"),
+    )
+
+
+@pytest.mark.parametrize("state", [DisputeState.INQUIRY, DisputeState.WON])
+def test_a_dispute_that_takes_nothing_is_not_worth_a_word(state: DisputeState) -> None:
+    books = clean_books()
+    books.disputes["du_1"] = Dispute("du_1", "pi_refunded", state, TOTAL, "EUR")
+    found = judge(books.snapshot())
+    assert (found.is_clean, found.notices) == (True, ())
+
+
+def test_a_withdrawal_of_an_order_under_way_is_not_judged_yet() -> None:
+    books = clean_books()
+    refund = replace(books.refunds["re_voided"], id="re_other", reference="", intent_id="pi_in-flight")
+    books.refunds["re_other"] = refund
+    assert judge(books.snapshot()).is_clean
+
+
+def test_a_dispute_for_more_than_the_charge_took_the_charge() -> None:
+    books = clean_books()
+    books.disputes["du_charged-back"] = replace(books.disputes["du_charged-back"], amount=TOTAL + 7)
+    assert judge(books.snapshot()).is_clean
 
 
 def test_an_order_too_young_for_a_gate_is_open() -> None:

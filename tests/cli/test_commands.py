@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from orderplane import __version__
-from orderplane.audit.snapshot import Violation
+from orderplane.audit.snapshot import Notice, Violation
 from orderplane.audit.verdict import Verdict
 from orderplane.cli import audit as audit_module
 from orderplane.cli.gateway import exit_code_of
@@ -154,7 +154,7 @@ def test_audit_answers_programs(is_clean: bool, monkeypatch: pytest.MonkeyPatch)
     violations = () if is_clean else (Violation("payment-total", "shop/o-1", "Failed: 5 kept, 0 owed"),)
 
     async def verdict() -> Verdict:
-        return Verdict(violations, ("shop/o-2",), {"orders": 2})
+        return Verdict(violations, ("shop/o-2",), {"orders": 2}, (Notice("shop/o-3", "refund re_1"),))
 
     monkeypatch.setattr(audit_module, "_VARIABLES", ())
     monkeypatch.setattr(audit_module, "_audit", verdict)
@@ -165,6 +165,7 @@ def test_audit_answers_programs(is_clean: bool, monkeypatch: pytest.MonkeyPatch)
         "violations": [
             {"invariant": v.invariant, "subject": v.subject, "detail": v.detail} for v in violations
         ],
+        "notices": [{"subject": "shop/o-3", "detail": "refund re_1"}],
         "open": ["shop/o-2"],
         "counts": {"orders": 2},
     }

@@ -32,6 +32,9 @@ WANTED: dict[EventType, dict[str, Any]] = {
     EventType.PAYMENT_FAILED: {**ORDER, **WHY},
     EventType.PAYMENT_CANCELLED: ORDER,
     EventType.PAYMENT_REFUNDED: {**ORDER, **MONEY, "refundId": UUID, "settledByHand": False},
+    EventType.PAYMENT_WITHDRAWN: {
+        **ORDER, **MONEY, "intentId": "pi_1", "providerId": "re_1", "kind": "Refund",
+    },
     EventType.ORDER_SHIPPED: {
         **ORDER, "carrier": "Post", "service": "Priority", "trackingCode": "P1",
         "trackingUrl": "https://post.example/P1",

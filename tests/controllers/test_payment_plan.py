@@ -3,24 +3,36 @@
 import pytest
 
 from orderplane.controllers.payment.plan import (
+    RECHECK_SECONDS,
+    AwaitDispute,
+    AwaitOtherRefund,
     Begin,
     CancelIntent,
     CancelPayment,
     CaptureNothing,
     CheckIntent,
     CheckRefund,
+    CheckReturns,
     ConfirmIntent,
     CreateIntent,
+    RecordRefund,
     RequestRefund,
     RetryRefund,
     SendRefund,
     Step,
     plan,
 )
+from orderplane.controllers.payment.ports import Dispute, DisputeState, Refund, Returns
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.gate import Gate
-from orderplane.ledgers.payments import PaymentEntry
+from orderplane.ledgers.payments import (
+    PaymentEntry,
+    ProviderRefundState,
+    Withdrawal,
+    WithdrawalKind,
+    new_withdrawals,
+)
 from orderplane.ledgers.states import GateState, PaymentState, RefundState, ShipmentState
 
 from .builders import a_child, a_gate, a_payment_entry, refunds
@@ -94,11 +106,11 @@ CHILD = a_child(Kind.PAYMENT)
             RequestRefund(),
         ),
         (
-            "compensate: send it",
+            "compensate: look at what has left already",
             a_gate(COMPENSATING),
             a_payment_entry(PaymentState.CAPTURED, refunds=refunds(RefundState.REQUESTED)),
             True,
-            SendRefund("pi_1", refunds(RefundState.REQUESTED)[0], is_key_spent=False),
+            CheckReturns("pi_1"),
         ),
         (
             "compensate: it is pending",
@@ -108,11 +120,11 @@ CHILD = a_child(Kind.PAYMENT)
             CheckRefund(refunds(RefundState.PENDING)[0]),
         ),
         (
-            "compensate: it failed, and nobody asks for another try",
+            "compensate: it failed; somebody may have paid it back at the provider",
             a_gate(COMPENSATING),
             a_payment_entry(PaymentState.CAPTURED, refunds=refunds(RefundState.FAILED)),
             True,
-            Wait(),
+            CheckReturns("pi_1"),
         ),
         (
             "compensated",
@@ -152,5 +164,113 @@ def test_after_two_failures_another_idempotency_key_is_used(tries: int, is_key_s
     create = plan(CHILD, a_gate(), entry, tries=tries)
     assert create == CreateIntent(entry, 1, is_key_spent)
     entry = a_payment_entry(PaymentState.CAPTURED, refunds=refunds(RefundState.REQUESTED))
-    send = plan(CHILD, a_gate(COMPENSATING), entry, tries=tries)
+    send = plan(CHILD, a_gate(COMPENSATING), entry, tries=tries, returns=Returns())
     assert send == SendRefund("pi_1", entry.refunds[0], is_key_spent)
+
+
+PENDING, SUCCEEDED, FAILED = ProviderRefundState
+
+
+def a_refund(id_: str, state: ProviderRefundState, amount: int = 1000, reference: str = "") -> Refund:
+    return Refund(id_, "pi_1", state, amount, "EUR", reference)
+
+
+def a_dispute(state: DisputeState, amount: int = 1000) -> Dispute:
+    return Dispute("du_1", "pi_1", state, amount, "EUR")
+
+
+REQUESTED_REFUND, FAILED_REFUND = refunds(RefundState.REQUESTED)[0], refunds(RefundState.FAILED)[0]
+OURS, OTHER = a_refund("re_1", SUCCEEDED, reference="r1"), a_refund("re_2", SUCCEEDED, 400)
+SEND = SendRefund("pi_1", REQUESTED_REFUND, is_key_spent=False)
+
+
+@pytest.mark.parametrize(
+    ("why", "state", "returns", "expect"),
+    [
+        ("nothing has left: send it", RefundState.REQUESTED, Returns(), SEND),
+        (
+            "ours has landed",
+            RefundState.REQUESTED,
+            Returns((OTHER, OURS)),
+            RecordRefund(REQUESTED_REFUND, OURS),
+        ),
+        (
+            "ours landed after it failed",
+            RefundState.FAILED,
+            Returns((OURS,)),
+            RecordRefund(FAILED_REFUND, OURS),
+        ),
+        (
+            "a try of ours that failed does not count",
+            RefundState.REQUESTED,
+            Returns((a_refund("re_1", FAILED, reference="r1"),)),
+            SEND,
+        ),
+        ("what others refunded is recorded; send the rest", RefundState.REQUESTED, Returns((OTHER,)), SEND),
+        (
+            "another refund may still fail",
+            RefundState.REQUESTED,
+            Returns((a_refund("re_2", PENDING),)),
+            AwaitOtherRefund(a_refund("re_2", PENDING)),
+        ),
+        (
+            "the bank has the money",
+            RefundState.REQUESTED,
+            Returns(disputes=(a_dispute(DisputeState.OPEN),)),
+            AwaitDispute(a_dispute(DisputeState.OPEN)),
+        ),
+        (
+            "ours was faster than the bank",
+            RefundState.REQUESTED,
+            Returns((OURS,), (a_dispute(DisputeState.OPEN),)),
+            RecordRefund(REQUESTED_REFUND, OURS),
+        ),
+        *(
+            (f"{state}: send it", RefundState.REQUESTED, Returns(disputes=(a_dispute(state),)), SEND)
+            for state in (DisputeState.INQUIRY, DisputeState.WON, DisputeState.LOST)
+        ),
+        ("refused: a person pays, or asks", RefundState.FAILED, Returns(), Wait(RECHECK_SECONDS)),
+        (
+            "refused, and disputed: a person may settle it",
+            RefundState.FAILED,
+            Returns(disputes=(a_dispute(DisputeState.OPEN),)),
+            Wait(RECHECK_SECONDS),
+        ),
+    ],
+)
+def test_what_has_left_the_payment_decides_the_refund(
+    why: str, state: RefundState, returns: Returns, expect: Step
+) -> None:
+    entry = a_payment_entry(PaymentState.CAPTURED, captured=1000, refunds=refunds(state))
+    assert plan(CHILD, a_gate(COMPENSATING), entry, returns=returns) == expect, why
+
+
+@pytest.mark.parametrize(
+    ("returns", "expect"),
+    [
+        (Returns(), []),
+        (Returns((OURS,)), []),
+        (Returns((OTHER,)), [("re_2", 400)]),
+        (Returns((OTHER, a_refund("re_3", SUCCEEDED, 100))), [("re_2", 400), ("re_3", 100)]),
+        (Returns((a_refund("re_2", PENDING), a_refund("re_3", FAILED))), []),
+        (Returns(disputes=(a_dispute(DisputeState.LOST),)), [("du_1", 1000)]),
+        # A dispute is for more than the charge where currencies have moved.
+        (Returns((OTHER,), (a_dispute(DisputeState.LOST, 1010),)), [("re_2", 400), ("du_1", 600)]),
+        (Returns((OURS,), (a_dispute(DisputeState.OPEN), a_dispute(DisputeState.WON))), []),
+    ],
+)
+def test_only_what_left_for_good_without_us_is_withdrawn(
+    returns: Returns, expect: list[tuple[str, int]]
+) -> None:
+    entry = a_payment_entry(PaymentState.CAPTURED, captured=1000, refunds=refunds(RefundState.REQUESTED))
+    found = new_withdrawals(entry, returns.withdrawals("r1"))
+    assert [(withdrawal.provider_id, withdrawal.amount) for withdrawal in found] == expect
+
+
+def test_a_withdrawal_is_recorded_once() -> None:
+    known = Withdrawal("re_2", WithdrawalKind.REFUND, 400)
+    entry = a_payment_entry(
+        PaymentState.CAPTURED, captured=1000, refunds=refunds(RefundState.REQUESTED), withdrawals=(known,)
+    )
+    assert entry.left == 600
+    assert new_withdrawals(entry, Returns((OTHER,)).withdrawals("r1")) == ()

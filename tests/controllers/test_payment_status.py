@@ -7,7 +7,7 @@ from orderplane.controllers.engine.conditions import find
 from orderplane.controllers.payment.status import status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
-from orderplane.ledgers.payments import PaymentEntry
+from orderplane.ledgers.payments import PaymentEntry, Withdrawal, WithdrawalKind
 from orderplane.ledgers.states import PaymentState, RefundState
 
 from .builders import NOW, a_child, a_payment_entry, refunds
@@ -75,6 +75,18 @@ def test_the_amounts_are_the_ledgers() -> None:
     entry = a_payment_entry(CAPTURED, captured=1000, refunds=refunds(RefundState.SUCCEEDED))
     status = status_of(CHILD, entry, None, NOW)
     assert (status.intent_id, status.captured, status.refunded) == ("pi_1", 1000, 1000)
+
+
+def test_what_left_elsewhere_is_told() -> None:
+    elsewhere = Withdrawal("re_2", WithdrawalKind.REFUND, 400)
+    entry = a_payment_entry(
+        REFUNDED, captured=1000, refunds=refunds(RefundState.NOT_NEEDED), withdrawals=(elsewhere,)
+    )
+    status = status_of(CHILD, entry, None, NOW)
+    assert (status.refunded, status.withdrawn) == (0, 400)
+    condition = find(status.conditions, "Refunded")
+    assert condition is not None
+    assert "4.00 EUR of it left at the payment provider without this order (re_2)" in condition.message
 
 
 def test_a_failed_refund_names_the_providers_reason_and_what_to_do() -> None:

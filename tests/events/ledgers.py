@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.order import Item, Order
-from orderplane.ledgers.payments import ProviderRefundState
+from orderplane.ledgers.payments import ProviderRefundState, Withdrawal, WithdrawalKind
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
@@ -91,8 +91,8 @@ class Ledgers:
         await self.parcels.record_label(self.merchant, uid, LABEL, now=now, next_poll_at=now)
         return uid
 
-    async def compensated(self, uid, *, is_cancel):
-        """Compensate an order, as the finalizers do."""
+    async def compensated(self, uid, *, is_cancel, elsewhere=()):
+        """Compensate an order, as the finalizers do; `elsewhere` left its payment at the provider."""
         await self.gates.compensate(
             self.merchant, uid, reason="CancelRequested", message="Called off.", is_cancel=is_cancel
         )
@@ -102,6 +102,7 @@ class Ledgers:
         payment = await self.payments.read(self.merchant, uid)
         if payment is not None and payment.captured:
             entry = await self.payments.request_refund(self.merchant, uid)
+            await self.payments.record_withdrawals(self.merchant, uid, elsewhere)
             await self.payments.record_refund(
                 self.merchant, uid, entry.refunds[0].id, provider_id=f"re_{uid[:8]}",
                 state=ProviderRefundState.SUCCEEDED, reason=None,
@@ -116,6 +117,11 @@ class Ledgers:
         delivered = await self.shipped()
         await self.parcels.record_tracking_status(self.merchant, delivered, TrackingStatus.DELIVERED)
         await self.compensated(await self.shipped(), is_cancel=True)
+        elsewhere = [
+            Withdrawal(f"re_{self.merchant}", WithdrawalKind.REFUND, 100),
+            Withdrawal(f"du_{self.merchant}", WithdrawalKind.DISPUTE, 200),
+        ]
+        await self.compensated(await self.paid(), is_cancel=True, elsewhere=elsewhere)
         await self.compensated(await self.intended(), is_cancel=False)
         declined = await self.intended()
         await self.payments.decline(self.merchant, declined, "CardDeclined", "The card was declined.")

@@ -6,17 +6,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orderplane.crds.order import Item, Order
-from orderplane.ledgers.errors import GateClosed, Refused, Transient
+from orderplane.ledgers.errors import GateClosed, NothingToSettle, Refused, Transient
 from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
 from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
 from orderplane.ledgers.model.stock import InMemoryStockLedger
 from orderplane.ledgers.model.tables import Tables
-from orderplane.ledgers.payments import ProviderRefundState
+from orderplane.ledgers.payments import ProviderRefundState, Withdrawal, WithdrawalKind
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.inventory import recount
-from orderplane.ledgers.postgres.payments import PostgresPaymentLedger, settle_refund_by_hand
+from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
 from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
 from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
 from orderplane.ledgers.shipments import Label
@@ -90,8 +91,8 @@ class Side:
             return seen(await self.settle(self._step(step, uid, count)))
         except GateClosed:
             return "GateClosed"
-        except ValueError:
-            return "ValueError"
+        except NothingToSettle:
+            return "NothingToSettle"
         except (Refused, Transient) as verdict:
             return type(verdict).__name__, verdict.reason
 
@@ -145,6 +146,12 @@ class Side:
                 return await payments.record_refund(
                     m, uid, refund.id, provider_id=f"re_{uid[:8]}", state=state, reason=None
                 )
+            case "withdraw_part" | "withdraw_twice" | "withdraw_all":
+                found = [Withdrawal(f"re_{uid[:8]}-1", WithdrawalKind.REFUND, 700)]
+                if step != "withdraw_part":
+                    more = TOTAL if step == "withdraw_all" else 90
+                    found.append(Withdrawal(f"du_{uid[:8]}", WithdrawalKind.DISPUTE, more))
+                return await payments.record_withdrawals(m, uid, found)
             case "next_refund":
                 (refund,) = (await payments.read(m, uid)).refunds
                 return await payments.next_refund_attempt(m, uid, refund.id)

@@ -24,12 +24,12 @@ FORWARD = (
     "record_label", "in_transit", "delivered",
 )  # fmt: skip
 BACKWARD = (
-    "compensate", "void_Submitted", "cancel_parcel", "request_refund", "refund_pending", "refund_failed",
-    "next_refund", "refund_succeeded", "cancel_payment", "release", "seal",
+    "compensate", "void_Submitted", "cancel_parcel", "request_refund", "withdraw_part", "refund_pending",
+    "refund_failed", "withdraw_twice", "next_refund", "refund_succeeded", "cancel_payment", "release", "seal",
 )  # fmt: skip
 ASIDE = (
     "expire_early", "expire_late", "wrong_amount", "next_create_attempt", "record_intent", "decline",
-    "refuse_parcel", "returned", "recount",
+    "refuse_parcel", "returned", "recount", "withdraw_all",
 )  # fmt: skip
 NEEDS_PAYMENT = frozenset(
     {
@@ -40,6 +40,9 @@ NEEDS_PAYMENT = frozenset(
         "decline",
         "cancel_payment",
         "request_refund",
+        "withdraw_part",
+        "withdraw_twice",
+        "withdraw_all",
     }
 )
 NEEDS_REFUND = frozenset({"refund_pending", "refund_succeeded", "refund_failed", "next_refund"})

@@ -47,13 +47,24 @@ from .sides import LABEL, NOW, OPENING, TOTAL, InMemory, Postgres, Side, seen
 
 Column = tuple[str, str]
 
-MODULES = ("gate", "history", "idempotency", "inventory", "payments", "products", "shipments", "stock")
+MODULES = (
+    "gate",
+    "history",
+    "idempotency",
+    "inventory",
+    "payments",
+    "products",
+    "settlement",
+    "shipments",
+    "stock",
+)
 SCHEMA = (resources.files("orderplane.ledgers") / "migrations" / "0001_initial.sql").read_text()
 
 STEPS = (
     "open", "compensate", "seal", "hold", "expire_late", "release", "recount", "intend_payment", "capture",
     "decline", "cancel_payment", "request_refund", "refund_pending", "refund_succeeded", "refund_failed",
-    "next_refund", "settle_by_hand", "intend_parcel", "record_label", "refuse_parcel", "cancel_parcel",
+    "withdraw_part", "withdraw_all", "next_refund", "settle_by_hand",
+    "intend_parcel", "record_label", "refuse_parcel", "cancel_parcel",
     "in_transit", "delivered", "returned",
     *(f"void_{void}" for void in VoidState if void is not VoidState.NONE),
 )  # fmt: skip
@@ -168,8 +179,9 @@ def positions() -> Iterator[Position]:
     gates = [(GateState.OPEN, None), (GateState.COMPENSATING, None)]
     gates += [(GateState.SEALED, outcome) for outcome in Outcome]
     payments = [(state, None) for state in PaymentState if state is not PaymentState.REFUNDED]
-    payments += [(PaymentState.CAPTURED, refund) for refund in RefundState if refund not in PAID_BACK]
-    payments += [(PaymentState.REFUNDED, refund) for refund in RefundState if refund in PAID_BACK]
+    over = PAID_BACK | {RefundState.NOT_NEEDED}
+    payments += [(PaymentState.CAPTURED, refund) for refund in RefundState if refund not in over]
+    payments += [(PaymentState.REFUNDED, refund) for refund in RefundState if refund in over]
     shipments = [
         (state, VoidState.NONE, TrackingStatus.PRE_TRANSIT)
         for state in ShipmentState

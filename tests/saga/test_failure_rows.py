@@ -8,9 +8,10 @@ import pytest
 from orderplane.controllers.payment.ports import IntentState
 from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
 from orderplane.dev.demo.products import RECOUNTED, SCARCE
+from orderplane.ledgers.errors import NothingToSettle
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.postgres.inventory import recount
-from orderplane.ledgers.postgres.payments import settle_refund_by_hand
+from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
 
 from ..support.plane import TEMPO
 from .conftest import MUG, OPENING, POT, TEA, Desk, compensation_steps, conditions_of, phase_is
@@ -307,7 +308,7 @@ async def test_a_refund_that_failed_is_settled_by_hand(desk: Desk) -> None:
         "SEPA-2026-118",
         "card closed",
     )
-    with pytest.raises(ValueError, match="no refund that failed"):
+    with pytest.raises(NothingToSettle, match="its money is back already"):
         await settle_refund_by_hand(
             desk.pool, desk.name, order["metadata"]["name"], reason="again", reference="X"
         )

@@ -17,6 +17,7 @@ from orderplane.controllers.order.plan import Create, Step
 from orderplane.controllers.payment import act as payment_act
 from orderplane.controllers.payment.plan import CheckIntent, CreateIntent
 from orderplane.controllers.payment.plan import Step as PaymentStep
+from orderplane.controllers.payment.ports import Returns
 from orderplane.controllers.shipment import plan as shipment_plan
 from orderplane.controllers.steps import ReleaseFinalizer
 from orderplane.crds.meta import Kind
@@ -128,6 +129,18 @@ def test_it_notices_a_label_forgotten_too_soon(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(shipment_plan, "compensate", careless)
     assert is_caught(1000, always_late="buy")
+
+
+def test_it_notices_a_refund_without_a_look_at_the_providers_books(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = payment_act.plan
+
+    def careless(payment: Any, gate: Any, entry: Any, **facts: Any) -> PaymentStep:
+        return real(payment, gate, entry, **{**facts, "returns": Returns()})
+
+    monkeypatch.setattr(payment_act, "plan", careless)
+    assert is_caught(300)
 
 
 async def _nothing(*_: Any) -> None:

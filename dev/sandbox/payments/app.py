@@ -9,8 +9,9 @@ import orjson
 from aiohttp import web
 
 from orderplane.dev.sandbox.exchange import NO_REPLY, Exchange, Handler, Operation, Perform, Reply, Surface
-from orderplane.dev.sandbox.payments import intents
+from orderplane.dev.sandbox.payments import disputes, intents
 from orderplane.dev.sandbox.payments.currencies import AmountRefusal, refuse_charge, refuse_fraction
+from orderplane.dev.sandbox.payments.disputes import Dispute, DisputeStatus
 from orderplane.dev.sandbox.payments.idempotency import IdempotencyKeys
 from orderplane.dev.sandbox.payments.intents import (
     METHODS,
@@ -19,6 +20,7 @@ from orderplane.dev.sandbox.payments.intents import (
     Intent,
     PaymentMethod,
     Refund,
+    RefundBehaviour,
     Status,
     WrongState,
 )
@@ -27,6 +29,7 @@ from orderplane.dev.sandbox.payments.wire import (
     Form,
     Refusal,
     declined,
+    dispute_document,
     intent_document,
     page,
     refund_document,
@@ -35,7 +38,7 @@ from orderplane.dev.sandbox.store import Store
 
 
 class Payments:
-    """Intents and refunds of one account.
+    """Intents, refunds and disputes of one account.
 
     Args:
         slow_seconds: Duration of a slow charge.
@@ -45,12 +48,16 @@ class Payments:
     def __init__(self, store: Store, *, slow_seconds: float, key_ttl_seconds: float) -> None:
         self._intents = store.table("intent", intents.read_intent)
         self._refunds = store.table("refund", intents.read_refund)
+        self._disputes = store.table("dispute", disputes.read_dispute)
         self._failed_once = store.table("stumble", dict)
         self._keys = IdempotencyKeys(store, key_ttl_seconds)
         self._slow_seconds = slow_seconds
         self._refunds_of: dict[str, list[Refund]] = {}
         for refund in self._refunds.values():
             self._refunds_of.setdefault(refund.intent, []).append(refund)
+        self._disputes_of: dict[str, list[str]] = {}
+        for dispute in self._disputes.values():
+            self._disputes_of.setdefault(dispute.intent, []).append(dispute.id)
 
     async def once(self, request: web.Request, body: bytes, perform: Perform) -> Reply:
         """Apply the idempotency key, and turn refusals into replies."""
@@ -115,10 +122,11 @@ class Payments:
     async def create_refund(self, _: web.Request, body: bytes) -> Reply:
         """POST /v1/refunds"""
         form = Form(body.decode())
-        intent = self._intent(form.required("payment_intent"))
+        intent = self._intent(_intent_of(form.text("charge")) or form.required("payment_intent"))
         amount = form.whole("amount")
         if amount is not None:
             _refuse(refuse_fraction(amount, intent.currency))
+        self._refuse_refund(intent)
         earlier = self._refunds_of.setdefault(intent.id, [])
         now = time.time()
         try:
@@ -142,6 +150,16 @@ class Payments:
         earlier.append(self._refunds.put(refund.id, refund))
         return _answer(refund_document(refund, now))
 
+    def _refuse_refund(self, intent: Intent) -> None:
+        charge = f"ch_{intent.id[3:]}"
+        known = [self._disputes.get(id_) for id_ in self._disputes_of.get(intent.id, ())]
+        if disputes.is_charged_back(dispute for dispute in known if dispute):
+            message = f"Charge {charge} has been charged back; cannot issue a refund."
+            raise Refusal(400, message, code="charge_disputed")
+        if _method(intent.method).refund_behaviour is RefundBehaviour.REFUSED:
+            message = f"Charge {charge} cannot be refunded: the balance of the account is not sufficient."
+            raise Refusal(400, message, code="balance_insufficient")
+
     async def refund(self, request: web.Request, _: bytes) -> Reply:
         """GET /v1/refunds/{id}"""
         id_ = request.match_info["id"]
@@ -160,6 +178,61 @@ class Payments:
             raise _missing("refund", after or "", "starting_after") from problem
         return page(rows, has_more, "/v1/refunds", refund_document, time.time())
 
+    def open_dispute(self, body: bytes) -> object:
+        """What a customer's bank does: `intent`, and if wanted `amount` and `status`, as a JSON object."""
+        wanted = orjson.loads(body)
+        intent = self._intents.get(wanted["intent"])
+        if intent is None:
+            raise LookupError(f"no intent {wanted['intent']}")
+        status = DisputeStatus(wanted.get("status", DisputeStatus.NEEDS_RESPONSE))
+        try:
+            return dispute_document(self._dispute(intent, wanted.get("amount"), status), time.time())
+        except WrongState as problem:
+            raise ValueError(str(problem)) from problem
+
+    async def dispute(self, request: web.Request, _: bytes) -> Reply:
+        """GET /v1/disputes/{id}"""
+        return _answer(dispute_document(self._known_dispute(request), time.time()))
+
+    async def disputes(self, request: web.Request, _: bytes) -> Reply:
+        """GET /v1/disputes"""
+        limit, after = _window(request)
+        wanted = _intent_of(request.query.get("charge")) or request.query.get("payment_intent")
+        try:
+            rows, has_more = self._disputes.page(limit, after, lambda found: wanted in (None, found.intent))
+        except KeyError as problem:
+            raise _missing("dispute", after or "", "starting_after") from problem
+        return page(rows, has_more, "/v1/disputes", dispute_document, time.time())
+
+    async def answer_dispute(self, request: web.Request, body: bytes) -> Reply:
+        """POST /v1/disputes/{id}"""
+        evidence = Form(body.decode()).group("evidence").get("uncategorized_text")
+        return self._change_dispute(disputes.answer, self._known_dispute(request), evidence)
+
+    async def close_dispute(self, request: web.Request, _: bytes) -> Reply:
+        """POST /v1/disputes/{id}/close"""
+        return self._change_dispute(disputes.close, self._known_dispute(request))
+
+    def _change_dispute(self, change: Callable[..., Dispute], dispute: Dispute, *more: object) -> Reply:
+        try:
+            dispute = change(dispute, *more)
+        except WrongState as problem:
+            raise Refusal(400, str(problem)) from problem
+        return _answer(dispute_document(self._disputes.put(dispute.id, dispute), time.time()))
+
+    def _known_dispute(self, request: web.Request) -> Dispute:
+        id_ = request.match_info["id"]
+        dispute = self._disputes.get(id_)
+        if dispute is None:
+            raise _missing("dispute", id_, "id")
+        return dispute
+
+    def _dispute(self, intent: Intent, amount: int | None, status: DisputeStatus) -> Dispute:
+        id_ = f"du_{secrets.token_hex(12)}"
+        dispute = self._disputes.put(id_, disputes.open_dispute(id_, intent, amount, status, time.time()))
+        self._disputes_of.setdefault(intent.id, []).append(id_)
+        return dispute
+
     async def _charge(self, intent: Intent) -> Reply:
         method = _method(intent.method)
         is_first = intent.confirms == 0
@@ -176,6 +249,8 @@ class Payments:
             raise _unexpected_state(problem) from problem
         if intent.failure:
             return declined(intent, now)
+        if method.is_disputed:
+            self._dispute(intent, None, DisputeStatus.NEEDS_RESPONSE)
         if method.fault is Fault.ERROR_AFTER_CHARGE and is_first:
             return Dialect().broken()
         body = orjson.dumps(intent_document(intent, now))
@@ -215,16 +290,26 @@ def build(key: str, store: Store, *, slow_seconds: float, key_ttl_seconds: float
         ("POST", "/v1/refunds", payments.create_refund),
         ("GET", "/v1/refunds", payments.refunds),
         ("GET", "/v1/refunds/{id}", payments.refund),
+        ("GET", "/v1/disputes", payments.disputes),
+        ("GET", "/v1/disputes/{id}", payments.dispute),
+        ("POST", "/v1/disputes/{id}", payments.answer_dispute),
+        ("POST", "/v1/disputes/{id}/close", payments.close_dispute),
     ):
         add[verb](path, on(operation))
     exchange.add_control(app)
     app.router.add_post("/_sandbox/prune", exchange.control(payments.prune))
+    app.router.add_post("/_sandbox/disputes", exchange.control(payments.open_dispute))
     return Surface(app, exchange)
 
 
 def _refuse(refusal: AmountRefusal | None) -> None:
     if refusal is not None:
         raise Refusal(400, refusal.message, code=refusal.code, param=refusal.param, is_replayed=False)
+
+
+def _intent_of(charge: str | None) -> str | None:
+    """Here an intent has one charge, whose id follows from the intent's."""
+    return f"pi_{charge[3:]}" if charge else None
 
 
 def _answer(document: object) -> Reply:

@@ -26,6 +26,7 @@ class RefundBehaviour(StrEnum):
     AT_ONCE = "atOnce"
     PENDING = "pending"
     FAILS = "fails"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class PaymentMethod:
     is_processing: bool = False
     fault: Fault = Fault.NONE
     refund_behaviour: RefundBehaviour = RefundBehaviour.AT_ONCE
+    is_disputed: bool = False
 
 
 METHODS = {
@@ -54,6 +56,8 @@ METHODS = {
     "pm_sandbox_createError": PaymentMethod(fault=Fault.ERROR_ON_CREATE),
     "pm_sandbox_refundPending": PaymentMethod(refund_behaviour=RefundBehaviour.PENDING),
     "pm_sandbox_refundFails": PaymentMethod(refund_behaviour=RefundBehaviour.FAILS),
+    "pm_sandbox_refundRefused": PaymentMethod(refund_behaviour=RefundBehaviour.REFUSED),
+    "pm_card_createDispute": PaymentMethod(is_disputed=True),
 }
 
 PENDING_SECONDS = 1.0

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 import orjson
 
 from orderplane.dev.sandbox.exchange import Reply
+from orderplane.dev.sandbox.payments.disputes import OPEN, TAKEN, Dispute, DisputeStatus
 from orderplane.dev.sandbox.payments.intents import Intent, Refund, RefundStatus, Status, as_of
 
 T = TypeVar("T")
@@ -160,6 +161,39 @@ def refund_document(refund: Refund, now: float) -> dict[str, Any]:
     if status is RefundStatus.FAILED:
         document["failure_reason"] = "expired_or_canceled_card"
     return document
+
+
+def dispute_document(dispute: Dispute, _: float) -> dict[str, Any]:
+    """https://docs.stripe.com/api/disputes/object"""
+    is_inquiry = dispute.status in (DisputeStatus.WARNING_NEEDS_RESPONSE, DisputeStatus.WARNING_CLOSED)
+    withdrawn = [] if is_inquiry else [_balance_transaction(dispute, -dispute.amount)]
+    reinstated = (
+        [_balance_transaction(dispute, dispute.amount)] if dispute.status is DisputeStatus.WON else []
+    )
+    return {
+        "id": dispute.id,
+        "object": "dispute",
+        "amount": dispute.amount,
+        "balance_transactions": withdrawn + reinstated,
+        "charge": f"ch_{dispute.intent[3:]}",
+        "created": dispute.created,
+        "currency": dispute.currency,
+        "evidence": {},
+        "evidence_details": {"due_by": None, "has_evidence": dispute.status not in OPEN, "past_due": False},
+        "is_charge_refundable": dispute.status not in TAKEN,
+        "livemode": False,
+        "metadata": {},
+        "payment_intent": dispute.intent,
+        "reason": "fraudulent",
+        "status": dispute.status,
+    }
+
+
+def _balance_transaction(dispute: Dispute, amount: int) -> dict[str, Any]:
+    return {
+        "id": f"txn_{dispute.id[3:]}{'w' if amount < 0 else 'r'}", "object": "balance_transaction",
+        "amount": amount, "currency": dispute.currency, "reporting_category": "dispute",
+    }  # fmt: skip
 
 
 def declined(intent: Intent, now: float) -> Reply:

@@ -4,12 +4,14 @@ import asyncio
 import uuid
 
 import pytest
+import stripe
 
+from orderplane.adapters.payments.stripe import parse_dispute
 from orderplane.adapters.payments.stripe_currencies import charge_limits
-from orderplane.controllers.payment.ports import IntentState
+from orderplane.controllers.payment.ports import Dispute, DisputeState, IntentState, Returns
 from orderplane.crds.money import EXPONENTS
 from orderplane.ledgers.errors import Refused, Transient, Unclear
-from orderplane.ledgers.payments import ProviderRefundState
+from orderplane.ledgers.payments import ProviderRefundState, Withdrawal, WithdrawalKind
 
 
 async def created(provider, method="pm_card_visa", *, amount=1999, currency="EUR", order=None, key=None):
@@ -178,8 +180,8 @@ async def test_a_refund_gives_back_at_once(provider):
     assert (refund.state, refund.amount, refund.currency) == (ProviderRefundState.SUCCEEDED, 1999, "EUR")
     assert (refund.intent_id, refund.reference) == (intent.id, reference)
     assert await provider.get_refund(refund.id) == refund
-    assert await provider.find_refund(intent.id, reference) == refund
-    assert await provider.find_refund(intent.id, "another") is None
+    returns = await provider.returns(intent.id)
+    assert (returns.refund_of(reference), returns.refund_of("another")) == (refund, None)
     assert (
         await provider.refund(
             intent.id, key=f"{reference}/1", amount=1999, currency="EUR", reference=reference
@@ -206,7 +208,7 @@ async def test_a_refund_may_fail_and_leaves_its_amount_for_another(provider, eve
     )
     assert failed.state is ProviderRefundState.FAILED
     assert failed.reason
-    assert await provider.find_refund(intent.id, reference) is None
+    assert (await provider.returns(intent.id)).refund_of(reference) is None
     again = await provider.refund(
         intent.id, key=f"{reference}/3", amount=1999, currency="EUR", reference=reference
     )
@@ -283,3 +285,117 @@ async def test_a_pruned_key_makes_a_second_intent_but_no_second_charge(provider,
     assert second.state is IntentState.UNCONFIRMED
     with pytest.raises(Refused):
         await provider.confirm(first.id, key=key)
+
+
+async def captured(provider, method="pm_card_visa", **more):
+    intent = await created(provider, method, **more)
+    await provider.confirm(intent.id, key=fresh())
+    return intent
+
+
+async def elsewhere(payments, intent, **form):
+    """What the merchant does in the provider's dashboard."""
+    status, document, _ = await payments.call(
+        "POST", "/v1/refunds", form={"payment_intent": intent.id, **form}
+    )
+    assert status == 200, document
+    return document
+
+
+async def disputed(payments, intent, **how):
+    status, document, _ = await payments.call("POST", "/_sandbox/disputes", json={"intent": intent.id, **how})
+    assert status == 200, document
+    return document["id"]
+
+
+async def test_what_others_refunded_is_seen_and_leaves_less(provider, payments):
+    intent = await captured(provider)
+    assert await provider.returns(intent.id) == Returns()
+    other = await elsewhere(payments, intent, amount="999")
+    returns = await provider.returns(intent.id)
+    assert returns.withdrawals("ours") == (Withdrawal(other["id"], WithdrawalKind.REFUND, 999),)
+    with pytest.raises(Refused, match="amount_too_large"):
+        await provider.refund(intent.id, key=fresh(), amount=1999, currency="EUR", reference="ours")
+    rest = await provider.refund(intent.id, key=fresh(), amount=1000, currency="EUR", reference="ours")
+    assert (await provider.returns(intent.id)).refund_of("ours") == rest
+    with pytest.raises(Refused, match="charge_already_refunded"):
+        await provider.refund(intent.id, key=fresh(), amount=1, currency="EUR", reference="more")
+
+
+@pytest.mark.parametrize(
+    ("decide", "state"),
+    [
+        ({"path": "", "form": {"evidence[uncategorized_text]": "winning_evidence"}}, DisputeState.WON),
+        ({"path": "", "form": {"evidence[uncategorized_text]": "losing_evidence"}}, DisputeState.LOST),
+        ({"path": "/close", "form": {}}, DisputeState.LOST),
+    ],
+)
+async def test_a_dispute_holds_the_money_until_it_is_decided(provider, payments, decide, state):
+    intent = await captured(provider)
+    id_ = await disputed(payments, intent)
+    (dispute,) = (await provider.returns(intent.id)).disputes
+    assert (dispute.id, dispute.state, dispute.amount) == (id_, DisputeState.OPEN, 1999)
+    with pytest.raises(Refused, match="charge_disputed"):
+        await provider.refund(intent.id, key=fresh(), amount=1999, currency="EUR", reference="r")
+    status, _, _ = await payments.call("POST", f"/v1/disputes/{id_}{decide['path']}", form=decide["form"])
+    assert status == 200
+    returns = await provider.returns(intent.id)
+    assert returns.disputes[0].state is state
+    is_lost = state is DisputeState.LOST
+    assert [w.provider_id for w in returns.withdrawals("ours")] == [id_] * is_lost
+    if is_lost:
+        with pytest.raises(Refused, match="charge_disputed"):
+            await provider.refund(intent.id, key=fresh(), amount=1, currency="EUR", reference="r")
+    else:
+        await provider.refund(intent.id, key=fresh(), amount=1999, currency="EUR", reference="r")
+    status, document, _ = await payments.call("POST", f"/v1/disputes/{id_}/close")
+    assert (status, "already closed" in document["error"]["message"]) == (400, True)
+
+
+async def test_an_inquiry_takes_nothing(provider, payments):
+    intent = await captured(provider)
+    await disputed(payments, intent, status="warning_needs_response")
+    returns = await provider.returns(intent.id)
+    assert returns.disputes[0].state is DisputeState.INQUIRY
+    assert (returns.open_dispute, returns.withdrawals("ours")) == (None, ())
+    await provider.refund(intent.id, key=fresh(), amount=1999, currency="EUR", reference="r")
+
+
+async def test_disputes_are_listed(provider, payments):
+    intent = await captured(provider, "pm_card_createDispute")
+    found = {dispute.intent_id: dispute async for dispute in provider.disputes()}
+    assert found[intent.id].state is DisputeState.OPEN
+
+
+@pytest.mark.parametrize(
+    ("status", "amounts", "state"),
+    [
+        ("warning_under_review", [], DisputeState.INQUIRY),
+        ("warning_closed", [], DisputeState.INQUIRY),
+        ("under_review", [-1999], DisputeState.OPEN),
+        ("prevented", [], DisputeState.INQUIRY),
+        ("prevented", [-1999], DisputeState.LOST),
+        ("prevented", [-1999, 1999], DisputeState.INQUIRY),
+        ("a_word_of_tomorrow", [], DisputeState.OPEN),
+    ],
+)
+def test_every_status_of_a_dispute_has_a_meaning(status, amounts, state):
+    found = stripe.Dispute.construct_from(
+        {
+            "id": "du_1",
+            "object": "dispute",
+            "amount": 199_900,
+            "currency": "isk",
+            "payment_intent": "pi_1",
+            "status": status,
+            "balance_transactions": [{"amount": amount} for amount in amounts],
+        },
+        None,
+    )
+    assert parse_dispute(found) == Dispute("du_1", "pi_1", state, 1999, "ISK")
+
+
+async def test_a_refund_that_is_refused_says_why(provider):
+    intent = await captured(provider, "pm_sandbox_refundRefused")
+    with pytest.raises(Refused, match="balance_insufficient"):
+        await provider.refund(intent.id, key=fresh(), amount=1999, currency="EUR", reference="r")

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
-from orderplane.controllers.payment.ports import Intent, IntentState, Refund
+from orderplane.controllers.payment.ports import Dispute, DisputeState, Intent, IntentState, Refund, Returns
 from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.payments import ProviderRefundState
@@ -67,6 +67,7 @@ class PaymentProvider:
         self._manners = manners
         self.intents_by_id: dict[str, Intent] = {}
         self.refunds_by_id: dict[str, Refund] = {}
+        self.disputes_by_id: dict[str, Dispute] = {}
         self._keys: dict[str, Any] = {}
         self.declined: set[str] = set()
         self.pending_refunds: set[str] = set()
@@ -127,13 +128,8 @@ class PaymentProvider:
     async def refund(self, intent_id: str, *, key: str, amount: int, currency: str, reference: str) -> Refund:
         def effect() -> Refund:
             intent = self.intents_by_id[intent_id]
-            back = sum(
-                r.amount
-                for r in self.refunds_by_id.values()
-                if r.intent_id == intent_id and r.state is not ProviderRefundState.FAILED
-            )
-            if back + amount > intent.received:
-                raise Refused("PaymentRejected", "more than was taken")
+            if amount > self.refundable(intent_id):
+                raise Refused("PaymentRejected", "more than is left, or disputed")
             state = (
                 ProviderRefundState.PENDING
                 if intent.reference in self.pending_refunds
@@ -156,18 +152,45 @@ class PaymentProvider:
 
         return await self._manners.call("get refund", effect)  # type: ignore[no-any-return]
 
-    async def find_refund(self, intent_id: str, reference: str) -> Refund | None:
-        def effect() -> Refund | None:
-            return next(
-                (
-                    r
-                    for r in self.refunds_by_id.values()
-                    if r.intent_id == intent_id and r.reference == reference
-                ),
-                None,
+    async def returns(self, intent_id: str) -> Returns:
+        def effect() -> Returns:
+            return Returns(
+                tuple(r for r in self.refunds_by_id.values() if r.intent_id == intent_id),
+                tuple(d for d in self.disputes_by_id.values() if d.intent_id == intent_id),
             )
 
-        return await self._manners.call("find refund", effect)  # type: ignore[no-any-return]
+        return await self._manners.call("returns", effect)  # type: ignore[no-any-return]
+
+    def refundable(self, intent_id: str) -> int:
+        """What is left of an intent; nothing while a bank has its money."""
+        disputes = [d for d in self.disputes_by_id.values() if d.intent_id == intent_id]
+        if any(d.state is DisputeState.OPEN for d in disputes):
+            return 0
+        back = sum(
+            r.amount
+            for r in self.refunds_by_id.values()
+            if r.intent_id == intent_id and r.state is not ProviderRefundState.FAILED
+        )
+        lost = sum(d.amount for d in disputes if d.state is DisputeState.LOST)
+        return self.intents_by_id[intent_id].received - back - lost
+
+    def refund_elsewhere(self, intent_id: str, amount: int) -> None:
+        """The merchant refunds in the provider's dashboard; `amount` as far as it is left."""
+        amount = min(amount, self.refundable(intent_id))
+        if amount > 0:
+            id_ = f"re_{len(self.refunds_by_id)}"
+            self.refunds_by_id[id_] = Refund(id_, intent_id, ProviderRefundState.SUCCEEDED, amount, "EUR", "")
+
+    def dispute(self, intent_id: str, amount: int) -> None:
+        """The customer's bank takes the money until it has decided."""
+        amount = min(amount, self.refundable(intent_id))
+        if amount > 0:
+            id_ = f"du_{len(self.disputes_by_id)}"
+            self.disputes_by_id[id_] = Dispute(id_, intent_id, DisputeState.OPEN, amount, "EUR")
+
+    def decide(self, dispute_id: str, state: DisputeState) -> None:
+        """The bank decides."""
+        self.disputes_by_id[dispute_id] = replace(self.disputes_by_id[dispute_id], state=state)
 
     def prune_keys(self) -> None:
         """A day has passed."""

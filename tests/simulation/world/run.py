@@ -17,6 +17,7 @@ from orderplane.controllers.engine.controller import Reconciler
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.controllers.payment.act import PaymentReconciler
+from orderplane.controllers.payment.ports import DisputeState
 from orderplane.controllers.reservation.act import ReservationReconciler
 from orderplane.controllers.shipment.act import ShipmentReconciler
 from orderplane.controllers.shipment.polling import TrackingPoller
@@ -299,8 +300,8 @@ class World:
         children = [key for key in self.api.objects if key[0] is not Kind.ORDER]
         what = self.rng.choices(
             ("crash", "lose", "repeat", "scan", "prune", "cancel", "delete", "child", "strip", "recount",
-             "retry", "expire", "namespace", "look"),
-            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3),
+             "retry", "expire", "namespace", "look", "elsewhere", "dispute", "decide"),
+            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3, 2, 1, 2),
         )[0]  # fmt: skip
         self.note(f"! {what}")
         match what:
@@ -341,6 +342,14 @@ class World:
                         process.ready[Kind.ORDER, (NAMESPACE, self.tables.gates[uid].name)] = None
             case "retry" if live:
                 self.api.annotate(self.rng.choice(live), RETRY_ANNOTATION, str(self.rng.random()))
+            case "elsewhere" if self.payment_provider.intents_by_id:
+                intent = self.rng.choice(list(self.payment_provider.intents_by_id))
+                self.payment_provider.refund_elsewhere(intent, self.rng.choice((50, 100, 1000)))
+            case "dispute" if self.payment_provider.intents_by_id:
+                intent = self.rng.choice(list(self.payment_provider.intents_by_id))
+                self.payment_provider.dispute(intent, self.rng.choice((50, 1000)))
+            case "decide":
+                self.decide_disputes()
             case "expire":
                 self.pass_time(1000)
                 self.disturbed.update(self.orders)
@@ -350,6 +359,13 @@ class World:
                 for key in list(self.api.objects):
                     if key in self.api.objects:
                         self.api.mark_deleted(key)
+
+    def decide_disputes(self) -> None:
+        """The banks decide."""
+        for dispute in list(self.payment_provider.disputes_by_id.values()):
+            if dispute.state is DisputeState.OPEN:
+                state = self.rng.choice((DisputeState.WON, DisputeState.LOST))
+                self.payment_provider.decide(dispute.id, state)
 
     def _meddle(self, key: tuple[Kind, str, str]) -> None:
         document = self.api.objects[key]
@@ -405,6 +421,7 @@ def rest(world: World) -> None:
     """No more faults: everything that was begun comes to its end, within a bound."""
     world.note("-- no more faults")
     world.manners.share = 0.0
+    world.decide_disputes()
     for number in range(REST_ROUNDS):
         settle(world)
         world.api.collect_garbage()

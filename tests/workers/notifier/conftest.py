@@ -247,7 +247,7 @@ class NotifierStage:
         for reference, count in (await self.copies()).items():
             if reference in known:
                 outgoing[known[reference]] += [reference] * count
-        snapshot = Snapshot(datetime.now(UTC), tables, {}, (), (), (), None, outgoing)
+        snapshot = Snapshot(datetime.now(UTC), tables, {}, (), (), (), (), None, outgoing)
         return [
             violation
             for check in (

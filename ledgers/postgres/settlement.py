@@ -1,0 +1,63 @@
+"""Refunds that a person paid back outside of the provider."""
+
+import orjson
+
+from orderplane.crds.money import format_minor
+from orderplane.ledgers.errors import NothingToSettle
+from orderplane.ledgers.payments import why_not_settled
+from orderplane.ledgers.postgres.gate import OrderRow, find_and_lock
+from orderplane.ledgers.postgres.payments import finish_refund
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, transaction
+from orderplane.ledgers.states import PaymentState, RefundState
+
+# Of several orders of a name, at most one is not sealed.
+_FIND_ORDER = """
+SELECT uid FROM orders WHERE merchant = $1 AND name = $2
+ORDER BY state = 'Sealed', opened_at DESC LIMIT 1
+"""
+
+_READ_REFUND = """
+SELECT p.state AS payment, p.name, p.currency, r.id, r.state AS refund, r.amount FROM payments p
+LEFT JOIN refunds r ON r.merchant = p.merchant AND r.order_uid = p.order_uid
+WHERE p.merchant = $1 AND p.order_uid = $2
+"""
+
+_SETTLE_REFUND = """
+UPDATE refunds SET state = 'SettledByHand', reason = $2, reference = $3 WHERE id = $1 RETURNING *
+"""
+
+# The operator listens on this channel; the payload names the resource to reconcile.
+_NOTIFY = "SELECT pg_notify('ledger', $1)"
+
+
+async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason: str, reference: str) -> str:
+    """Record that a person paid a failed refund back outside of the provider; returns the amount, formatted.
+
+    Raises:
+        NothingToSettle: there is no such order, or its refund has not failed.
+    """
+    async with transaction(pool) as connection:
+        locked = await _lock(connection, merchant, order)
+        found = await connection.fetchrow(_READ_REFUND, merchant, locked.uid) if locked else None
+        why_not = _why_not_settled(locked, found)
+        if locked is None or found is None or why_not is not None:
+            raise NothingToSettle(f"No refund of order {merchant}/{order} can be settled by hand: {why_not}.")
+        refund = await connection.fetchrow(_SETTLE_REFUND, found["id"], reason, reference)
+        assert refund is not None, "it has failed, and its order's row is locked"
+        await finish_refund(connection, locked, refund)
+        notification = {"merchant": merchant, "child": found["name"], "order": order}
+        await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
+        return format_minor(found["amount"], found["currency"])
+
+
+async def _lock(connection: Connection, merchant: str, order: str) -> OrderRow | None:
+    uid = await connection.fetchval(_FIND_ORDER, merchant, order)
+    return await find_and_lock(connection, merchant, uid) if uid else None
+
+
+def _why_not_settled(order: OrderRow | None, found: Row | None) -> str | None:
+    return why_not_settled(
+        order.state if order else None,
+        PaymentState(found["payment"]) if found else None,
+        RefundState(found["refund"]) if found and found["refund"] else None,
+    )
