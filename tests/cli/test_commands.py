@@ -43,6 +43,20 @@ def _knows_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("email", "told"),
+    [
+        ("ada", "not an e-mail address"),
+        ("\u200b@example.org", "not an e-mail address"),
+        ("\u017eofie@example.org", "ORDERPLANE_MAIL_SMTPUTF8"),
+    ],
+)
+def test_no_account_is_made_for_an_address_that_no_mail_can_be_sent_to(email: str, told: str) -> None:
+    answer = RUNNER.invoke(app, ["users", "add", email], input="correct horse battery\n")
+    assert answer.exit_code == 2
+    assert told in answer.output
+
+
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install",

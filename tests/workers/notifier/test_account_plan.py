@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from uuid import uuid4
 
 import pytest
@@ -79,6 +80,13 @@ def test_every_message_can_be_written(kind):
     assert (kind in VALID_FOR) == (message.secret is not None and message.secret in text)
     if message.secret:
         assert message.secret not in repr(message)
+
+
+def test_the_table_has_the_same_kinds():
+    migration = resources.files("orderplane.ledgers").joinpath("migrations", "0001_initial.sql").read_text()
+    table = migration.partition("CREATE TABLE account_messages")[2]
+    (kinds,) = re.findall(r"CHECK \(kind IN\s*\(([^)]*)\)", table)[:1]
+    assert re.findall(r"'(\w+)'", kinds) == [kind.value for kind in AccountMessageKind]
 
 
 def test_a_link_has_its_token_where_no_server_sees_it():
