@@ -44,8 +44,9 @@ async def links_to(stage: NotifierStage, email: str) -> list[tuple[str, str]]:
     """What the links in the mails to an address are for, and their tokens, the oldest first."""
     links = []
     for mail in await stage.mails_to(email):
-        assert mail["Text"].startswith("Hello,\n"), "no name that somebody has chosen"
-        for merchant, action, token in LINK.findall(mail["Text"].replace("\r\n", "\n")):
+        text = mail["Text"].replace("\r\n", "\n")
+        assert text.startswith("Hello,\n"), "no name that somebody has chosen"
+        for merchant, action, token in LINK.findall(text):
             assert merchant == stage.merchant
             links.append((action, token))
     return links
