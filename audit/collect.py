@@ -29,7 +29,8 @@ STATEMENTS: Mapping[str, str] = {
     "FROM payments",
     "refunds": "SELECT id, order_uid, amount, state, provider_id FROM refunds",
     "withdrawals": "SELECT id, order_uid, provider_id, kind, amount FROM withdrawals",
-    "shipments": "SELECT merchant, order_uid, name, state, provider_id, tracking_code, is_shipped "
+    "shipments": "SELECT merchant, order_uid, name, state, provider_id, tracking_code, void_state, "
+    "is_shipped "
     "FROM shipments",
     "history": "SELECT event_id, merchant, subject, name, seq, type, data, at, published_at FROM history",
     "idempotency": "SELECT merchant, kind, name, status FROM idempotency",

@@ -7,7 +7,7 @@ from typing import Any
 from orderplane.audit.snapshot import Snapshot, Violation
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import OrderPhase
-from orderplane.ledgers.states import Outcome
+from orderplane.ledgers.states import GOODS_LEFT, Outcome
 
 PATIENCE = timedelta(seconds=120)
 """How long a deletion may take without a condition that says what it waits for."""
@@ -54,6 +54,24 @@ def children_have_their_order(snapshot: Snapshot) -> Iterator[Violation]:
             if reference and reference["uid"] not in live:
                 yield Violation(
                     "child-orphan", f"{kind} {'/'.join(_name(child))}", f"order {reference['name']} is gone"
+                )
+
+
+def no_child_comes_after_the_end(snapshot: Snapshot) -> Iterator[Violation]:
+    """An order that was undone has no children: one was made on an old plan, or its deletion is stuck."""
+    undone = {
+        str(row["uid"]): row["outcome"]
+        for row in snapshot.tables["orders"]
+        if row["outcome"] is not None and row["outcome"] not in GOODS_LEFT
+    }
+    for kind in _CHILDREN:
+        for child in snapshot.resources[kind]:
+            reference = child["spec"].get("orderRef")
+            if reference and reference["uid"] in undone:
+                yield Violation(
+                    "child-after-seal",
+                    f"{kind} {'/'.join(_name(child))}",
+                    f"order {reference['name']} has ended as {undone[reference['uid']]}",
                 )
 
 

@@ -1,10 +1,20 @@
-"""Shipments: one valid label where the goods have left, none where they have not."""
+"""Shipments: one valid label where the goods have left, none where they have not, and no parcel without its
+order."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 
 from orderplane.audit.snapshot import Snapshot, Violation
-from orderplane.ledgers.states import GOODS_LEFT, ShipmentState, VoidState
+from orderplane.ledgers.states import (
+    GOODS_LEFT,
+    LABEL_ALIVE,
+    STILL_VALID,
+    ShipmentState,
+    TrackingStatus,
+    VoidState,
+)
+
+_TAKEN_BACK = frozenset({ShipmentState.VOIDED, ShipmentState.DISCARDED})
 
 
 def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
@@ -38,27 +48,56 @@ def labels_match_the_ledger(snapshot: Snapshot) -> Iterator[Violation]:
                 f"{parcel.label.tracking_code} at the carrier, {row['tracking_code']} in the ledger",
             )
     for provider_id, row in by_provider.items():
-        if row["state"] not in (ShipmentState.BOUGHT, ShipmentState.VOIDED):
+        if row["state"] not in LABEL_ALIVE | _TAKEN_BACK:
             continue
         found = at_carrier.get(provider_id)
         if found is None or found.label is None:
             yield Violation("label-missing", provider_id, f"{row['state']} in the ledger, no label there")
-        elif row["state"] == ShipmentState.VOIDED and found.void is VoidState.NONE:
-            yield Violation("label-void", provider_id, "Voided in the ledger, alive at the carrier")
+        elif (
+            row["state"] in _TAKEN_BACK
+            and row["void_state"] != VoidState.SETTLED_BY_HAND
+            and found.void in STILL_VALID
+        ):
+            yield Violation(
+                "label-void",
+                provider_id,
+                f"{row['state']} in the ledger, valid at the carrier: its void is {found.void}",
+            )
 
 
 def orders_have_one_label(snapshot: Snapshot) -> Iterator[Violation]:
-    """Exactly one valid label where the goods have left, none where the order was compensated."""
+    """Exactly one valid label where the goods have left; none, and no parcel, where the order was undone."""
+    by_hand = {
+        row["provider_id"]
+        for row in snapshot.tables["shipments"]
+        if row["void_state"] == VoidState.SETTLED_BY_HAND
+    }
     live: dict[str, list[str]] = defaultdict(list)
+    travelling: dict[str, list[str]] = defaultdict(list)
     for parcel in snapshot.parcels:
-        if parcel.label is not None and parcel.void is VoidState.NONE:
+        if parcel.label is None:
+            continue
+        is_valid = parcel.void in STILL_VALID
+        # After an accepted void the tracker says so; the label does not travel.
+        has_left = parcel.tracking_status is not TrackingStatus.PRE_TRANSIT and (
+            is_valid or parcel.tracking_status is not TrackingStatus.CANCELLED
+        )
+        if has_left:
+            travelling[parcel.reference].append(parcel.label.tracking_code)
+        if has_left or (is_valid and parcel.id not in by_hand):
             live[parcel.reference].append(parcel.label.tracking_code)
     for order in snapshot.tables["orders"]:
-        codes = live[str(order["uid"])]
+        codes, gone = live[str(order["uid"])], travelling[str(order["uid"])]
         subject = f"{order['merchant']}/{order['name']}"
-        if order["outcome"] in GOODS_LEFT and len(codes) != 1:
-            yield Violation(
-                "one-label", subject, f"{order['outcome']} with {len(codes)} live labels: {codes}"
-            )
-        if order["outcome"] is not None and order["outcome"] not in GOODS_LEFT and codes:
+        if order["outcome"] is None:
+            continue
+        if order["outcome"] in GOODS_LEFT:
+            if len(codes) != 1:
+                yield Violation(
+                    "one-label", subject, f"{order['outcome']} with {len(codes)} live labels: {codes}"
+                )
+            continue
+        if codes:
             yield Violation("no-label", subject, f"{order['outcome']} with live labels: {codes}")
+        if gone:
+            yield Violation("parcel-travels", subject, f"{order['outcome']}, but on their way: {gone}")

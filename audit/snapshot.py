@@ -113,6 +113,7 @@ class ShipmentRow(TypedDict):
     state: str
     provider_id: str | None
     tracking_code: str | None
+    void_state: str
     is_shipped: bool
 
 

@@ -35,6 +35,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     resources.accepted_orders_exist,
     resources.gates_have_an_order_or_an_end,
     resources.children_have_their_order,
+    resources.no_child_comes_after_the_end,
     resources.finalizers_say_why,
     resources.phases_show_the_outcome,
     events.sequences_are_dense,

@@ -11,7 +11,9 @@ from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import console, fail, need, run
 from orderplane.crds.meta import RETRY_ANNOTATION, Kind
 from orderplane.ledgers.errors import NothingToSettle
+from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
+from orderplane.ledgers.postgres.shipments import settle_void_by_hand
 
 Order = Annotated[str, typer.Argument(help="The Order's name.")]
 Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]
@@ -31,21 +33,25 @@ def retry(order: Order, namespace: Merchant = "demo") -> None:
 
 def resolve(
     order: Order,
-    reason: Annotated[str, typer.Option(help="Why it was paid back by hand.")],
+    reason: Annotated[str, typer.Option(help="Why it was settled by hand.")],
     reference: Annotated[
-        str, typer.Option(help="The reference of the payment, for example of the bank transfer.")
+        str, typer.Option(help="Where that can be looked up, for example the number of the bank transfer.")
     ],
     namespace: Merchant = "demo",
 ) -> None:
-    """Record that a refused refund was paid back by hand, so that compensation continues.
+    """Record that a person settled what a provider refused, so that compensation continues.
 
-    Example:
+    A refund that the provider refused was paid back by hand; or a label that the carrier does not take back
+    was destroyed, so that its parcel is not handed over.
+
+    Examples:
 
         orderplane resolve o-4kq2 --reason "card closed" --reference SEPA-2026-118
+
+        orderplane resolve o-4kq2 --reason "label torn up" --reference TICKET-77
     """
-    amount = run(_resolve(namespace, order, reason, reference))
-    text = f"{namespace}/{order}: {amount} noted as paid back by hand ({reference})."
-    console.print(text, markup=False, soft_wrap=True)
+    done = run(_resolve(namespace, order, reason, reference))
+    console.print(f"{namespace}/{order}: {done} ({reference}).", markup=False, soft_wrap=True)
 
 
 async def _retry(namespace: str, order: str) -> None:
@@ -59,7 +65,12 @@ async def _retry(namespace: str, order: str) -> None:
 async def _resolve(namespace: str, order: str, reason: str, reference: str) -> str:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
-        return await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
+        # The label comes first: nothing is refunded while it is valid.
+        code = await settle_void_by_hand(pool, namespace, order, reason=reason, reference=reference)
+        if code is not None:
+            return f"label {code} noted as not used"
+        amount = await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
+        return f"{amount} noted as paid back by hand"
     except NothingToSettle as problem:
         fail(str(problem))
     finally:

@@ -6,17 +6,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Generic, Protocol, TypeVar
 
+import structlog
+
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cache import Cache
 from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
+from orderplane.controllers.engine.conditions import STALLED, find
 from orderplane.controllers.engine.queue import Enqueue, Key
 from orderplane.controllers.order.children import FINALIZERS, Child, is_as_planned, is_held_by_us, is_own
-from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
+from orderplane.controllers.steps import (
+    CompensateOrder,
+    DeleteLeftover,
+    ReleaseFinalizer,
+    SharedStep,
+    Wait,
+)
 from orderplane.crds.meta import RETRY_ANNOTATION, TRACEPARENT_ANNOTATION, ApiModel, Kind
 from orderplane.crds.order import Order
 from orderplane.crds.reasons import Reason, deleted
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.gate import Gate, GateLedger
+
+log = structlog.get_logger(__name__)
 
 C = TypeVar("C", bound=Child)
 E = TypeVar("E")
@@ -96,6 +107,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         self._enqueue = enqueue
         self._now = now
         self._entries: dict[Key, E | None] = {}
+        self._handled_retries: dict[Key, str | None] = {}
 
     @abstractmethod
     def _is_begun(self, gate: Gate | None) -> bool:
@@ -131,6 +143,8 @@ class ChildReconciler(ABC, Generic[C, E, S]):
             return None
         gate = hint if hint is not None and hint.uid == uid else await self._gates.read(key[0], uid)
         before = await self._entries_of.read(key[0], uid) if self._is_begun(gate) else None
+        # Before the steps: one that fails has a status, too.
+        self._entries[key] = before
         turn = Turn(key, uid, child, gate, before, failure)
         wait = await self._take_steps(turn)
         self._entries[key] = turn.entry
@@ -142,9 +156,17 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         child = self._cache.get(key)
         if child is None or key not in self._entries:
             return
-        status = self._status_of(child, self._entries[key], failure)
-        if status != child.status:
-            await self._cluster.write_status(self.kind, child, status)
+        entry = self._entries[key]
+        if entry is None and failure is not None and failure.is_quiet:
+            return
+        status = self._status_of(child, entry, failure)
+        if status == child.status:
+            return
+        await self._cluster.write_status(self.kind, child, status)
+        is_or_was_stuck = failure is not None or find(child.status.conditions, STALLED) is not None
+        if is_or_was_stuck and child.spec.order_ref is not None:
+            # The order shows what its child waits for, and no watch event tells this process of its write.
+            self._enqueue(Kind.ORDER, (key[0], child.spec.order_ref.name))
 
     async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
         child = self._cache.get(key)
@@ -171,6 +193,11 @@ class ChildReconciler(ABC, Generic[C, E, S]):
                     return step
                 case ReleaseFinalizer():
                     await self._release(turn.child)
+                    return Wait()
+                case DeleteLeftover():
+                    assert turn.child is not None
+                    log.info("deleting a leftover", kind=self.kind.value, key="/".join(turn.key))
+                    await self._cluster.delete(self.kind, turn.child)
                     return Wait()
                 case CompensateOrder():
                     await self._compensate_order(turn)
@@ -213,6 +240,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
 
     def _forget(self, key: Key) -> None:
         self._entries.pop(key, None)
+        self._handled_retries.pop(key, None)
 
     def _check_planned(self, child: C) -> None:
         """See that the order really asks for this child, before anything is done for it.
@@ -233,15 +261,20 @@ class ChildReconciler(ABC, Generic[C, E, S]):
                 is_final=True,
             )
 
+    def _is_retry_requested(self, key: Key) -> bool:
+        """Whether a retry was requested since this key was first seen to need one, or last tried."""
+        order = self._order(key)
+        handled = self._handled_retries.setdefault(key, order.status.handled_retry if order else None)
+        return handled != self._requested_retry(key)
+
+    def _handle_retry(self, key: Key) -> None:
+        """The requested retry is being made."""
+        self._handled_retries[key] = self._requested_retry(key)
+
     def _requested_retry(self, key: Key) -> str | None:
         """The value of the order's retry annotation: it changes when somebody asks for a retry."""
         order = self._order(key)
         return order.metadata.annotations.get(RETRY_ANNOTATION) if order else None
-
-    def _handled_retry(self, key: Key) -> str | None:
-        """The last retry that the order's status shows as handled."""
-        order = self._order(key)
-        return order.status.handled_retry if order else None
 
     def _order(self, key: Key) -> Order | None:
         return self._cluster.orders.get((key[0], key[1][:-_SUFFIX]))

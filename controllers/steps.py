@@ -20,5 +20,10 @@ class ReleaseFinalizer:
     """Nothing is left to compensate: take this controller's finalizer off the child that is being deleted."""
 
 
-SharedStep = Wait | CompensateOrder | ReleaseFinalizer
+@dataclass(frozen=True, slots=True)
+class DeleteLeftover:
+    """This child's order is undone and over: somebody created it on an old plan. Nothing is done for it."""
+
+
+SharedStep = Wait | CompensateOrder | ReleaseFinalizer | DeleteLeftover
 """What the plan of every child can answer."""

@@ -29,6 +29,12 @@ class Reason(StrEnum):
     LABEL_BOUGHT = "LabelBought", "The carrier has sold the label."
     DELIVERED = "Delivered", "The carrier has delivered the parcel."
     RETURNED = "Returned", "The carrier is bringing the parcel back."
+    DELIVERY_FAILED = "DeliveryFailed", "The carrier could not deliver the parcel, or has lost it."
+    TRANSPORT_CANCELLED = "TransportCancelled", "The carrier has cancelled the transport of the parcel."
+    TRACKING_UNCLEAR = (
+        "TrackingUnclear",
+        "The carrier's tracking is broken, or says what is not documented; a person has to look.",
+    )
     ALREADY_IN_TRANSIT = "AlreadyInTransit", "It was cancelled after the carrier's first scan: too late."
 
     # Why an order is compensated.
@@ -77,8 +83,12 @@ class Reason(StrEnum):
     VOID_NONE = "VoidNone", "The label is void, and the carrier's answer was not kept."
     VOID_SUBMITTED = "VoidSubmitted", "The carrier accepted the void; the label's cost is settled later."
     VOID_REFUNDED = "VoidRefunded", "The carrier accepted the void and refunded the label's cost."
-    VOID_REJECTED = "VoidRejected", "The carrier rejected the void: the label was used, or is too old."
+    VOID_REJECTED = (
+        "VoidRejected",
+        "The carrier rejected the void: the label was used, or is too old; a person has to act.",
+    )
     VOID_NOT_APPLICABLE = "VoidNotApplicable", "The label is void, and its cost is not refunded."
+    VOID_SETTLED_BY_HAND = "VoidSettledByHand", "A person made sure that the label is not used."
 
     # Kubernetes Events about an Order that are not named after a condition.
     COMPENSATING = "Compensating", "The order is compensated."
@@ -118,6 +128,12 @@ class Reason(StrEnum):
     PAYMENT_UNKNOWN = (
         "PaymentUnknown",
         "The payment provider does not know the payment: our key is of another account.",
+    )
+    STRAY_LABEL = "StrayLabel", "A label was bought after it was settled that there is none; it is voided."
+    STRAY_PARCEL = "StrayParcel", "A parcel travels although its order was undone; a person has to act."
+    OPERATOR_PAUSED = (
+        "OperatorPaused",
+        "The operator stood still before it sent a request; it looks again before it sends one.",
     )
     VOID_UNANSWERED = "VoidUnanswered", "The carrier has not answered the request to void the label."
     PAYMENTS_UNAVAILABLE = "PaymentsUnavailable", "The payment provider cannot be reached."

@@ -48,7 +48,7 @@ class Refused(Exception):  # noqa: N818
 
 
 class NothingToSettle(Exception):  # noqa: N818
-    """No refund of an order can be settled by hand; the message says why, and what to do instead."""
+    """Nothing of an order can be settled by hand; the message says why, and what to do instead."""
 
 
 class GateClosed(Exception):  # noqa: N818

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from orderplane.crds.order import Compensation, Order
 from orderplane.ledgers.states import (
+    GOODS_LEFT,
     LABEL_POSSIBLE,
     RELEASABLE,
     GateState,
@@ -62,6 +63,11 @@ class Gate:
     def is_shipment_settled(self) -> bool:
         """No valid label exists and none can come to exist: money and stock may be given back."""
         return self.shipment not in LABEL_POSSIBLE
+
+    @property
+    def is_undone(self) -> bool:
+        """The order is over, and nothing of it went out: no child of it is wanted any more."""
+        return self.outcome is not None and self.outcome not in GOODS_LEFT
 
     @property
     def is_compensated(self) -> bool:

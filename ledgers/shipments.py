@@ -1,9 +1,11 @@
-"""The port of the shipment ledger: what the shipment controller, the poller and the pickup scheduler need of
-it."""
+"""The ports of the shipment ledger: its labels, and its parcels on their way.
+
+Time that decides is the ledger's own: no method takes the time of a process, whose clock may be minutes off.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol
 
 from orderplane.ledgers.states import ShipmentState, TrackingStatus, VoidState
@@ -24,30 +26,39 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class ShipmentEntry:
-    """One shipment. With `buy_begun_at` set, a label may have been bought, whatever was answered."""
+    """One shipment.
+
+    Args:
+        buy_age: How long ago, when this entry was read, the newest purchase was begun; None where none was.
+            With it set, a label may have been bought, whatever was answered.
+    """
 
     order_uid: str
     state: ShipmentState
     provider_id: str | None
     rate_id: str | None
-    buy_begun_at: datetime | None
     label: Label | None
     void: VoidState
     tracking_status: TrackingStatus
     pickup: str | None
     reason: str | None
     message: str | None
+    buy_age: timedelta | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ShipmentRef:
-    """A shipment with a label that was claimed for polling or for a pickup."""
+    """A shipment that was claimed for polling or for a pickup.
+
+    Args:
+        tracking_code: None where no label is known: a purchase of it was begun, and may still turn up.
+    """
 
     merchant: str
     order_uid: str
     name: str
     provider_id: str
-    tracking_code: str
+    tracking_code: str | None
     tracking_status: TrackingStatus
     poll_count: int
 
@@ -86,51 +97,78 @@ class ShipmentLedger(Protocol):
         ...
 
     async def begin_buy(
-        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
+        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str
     ) -> ShipmentEntry:
         """Write down that this shipment's label is about to be bought. Needs OPEN."""
         ...
 
     async def record_label(
-        self, merchant: str, order_uid: str, label: Label, *, now: datetime, next_poll_at: datetime
+        self, merchant: str, order_uid: str, label: Label, *, first_poll: timedelta
     ) -> ShipmentEntry:
         """A label was bought. OPEN: commit the stock, `order.shipped`. COMPENSATING: record it, to void it.
 
+        Where the ledger has settled that there is none, it becomes STRAY, in any state of the gate.
+
         Args:
-            next_poll_at: When the carrier is first asked for the tracking status.
+            first_poll: How soon the carrier is first asked for the tracking status.
         """
         ...
 
-    async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ShipmentEntry:
-        """The carrier refuses the shipment. OPEN or COMPENSATING."""
+    async def refuse(
+        self, merchant: str, order_uid: str, reason: str, message: str, *, look_again: timedelta
+    ) -> ShipmentEntry:
+        """The carrier refuses the shipment. OPEN or COMPENSATING.
+
+        Args:
+            look_again: How soon the carrier is asked once more, where a purchase was begun.
+        """
         ...
 
-    async def cancel(self, merchant: str, order_uid: str) -> ShipmentEntry:
-        """No label was bought and none can be. Needs COMPENSATING."""
+    async def cancel(self, merchant: str, order_uid: str, *, look_again: timedelta) -> ShipmentEntry:
+        """No label was bought and none can be; `look_again` as in `refuse`. Needs COMPENSATING."""
         ...
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
-        """The label is void: `shipment.cancelled`. Needs COMPENSATING."""
+        """What the carrier answers to a void. Needs COMPENSATING, but for a STRAY label.
+
+        With REJECTED the label stays valid; with any other answer it is VOIDED, `shipment.cancelled`, or
+        DISCARDED.
+        """
         ...
 
     async def record_tracking_status(
         self, merchant: str, order_uid: str, tracking_status: TrackingStatus
     ) -> ShipmentEntry:
-        """The parcel moved. The first scan seals the order as shipped; delivery is `order.delivered`.
+        """The parcel moved. Anything but PRE_TRANSIT seals the order as shipped; delivery is
+        `order.delivered`.
 
-        A voided label and an older tracking status change nothing.
+        A voided label and an older tracking status change nothing. A STRAY label's status is noted, and the
+        order stays as it is.
         """
         ...
 
-    async def claim_due_for_polling(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
-        """Claim shipments whose poll is due, for `lease` seconds."""
+    async def strays(self, limit: int) -> Sequence[tuple[str, str]]:
+        """Merchant and name of shipments whose STRAY label is still to be voided."""
         ...
 
-    async def schedule_polls(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
-        """Set when each of them is polled next."""
+
+class ParcelLedger(Protocol):
+    """The same shipments, claimed many at a time for polls and pickups. Each method is one transaction."""
+
+    async def claim_due_for_polling(self, limit: int, lease: float) -> Sequence[ShipmentRef]:
+        """Claim shipments whose poll is due, for `lease` seconds.
+
+        A parcel is followed for 90 days: carriers use tracking codes again.
+        """
         ...
 
-    async def claim_pickup(self, now: datetime, limit: int, lease: float) -> PickupClaim | None:
+    async def schedule_polls(
+        self, parcels: Sequence[ShipmentRef], pauses: Sequence[timedelta | None]
+    ) -> None:
+        """Set how soon each of them is polled again; None: not any more."""
+        ...
+
+    async def claim_pickup(self, limit: int, lease: float) -> PickupClaim | None:
         """Claim parcels that wait for a pickup, for `lease` seconds; None where there are none.
 
         A batch whose pickup was created at the carrier and not booked is claimed again as it is, first.

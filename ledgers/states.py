@@ -189,17 +189,25 @@ class ShipmentState(StrEnum):
     REFUSED = "Refused"  # by the carrier
     VOIDED = "Voided"  # the carrier took the label back
     CANCELLED = "Cancelled"  # no label was ever bought
+    STRAY = "Stray"  # a label was bought after it was settled that there is none: it has to be voided
+    DISCARDED = "Discarded"  # the carrier took a stray label back
 
 
 SHIPMENT_TRANSITIONS: Transitions[ShipmentState] = {
     ShipmentState.INTENDED: frozenset({ShipmentState.BOUGHT, ShipmentState.REFUSED, ShipmentState.CANCELLED}),
     ShipmentState.BOUGHT: frozenset({ShipmentState.VOIDED}),
-    ShipmentState.REFUSED: frozenset(),
+    # A purchase landed later than any settle time. Whether the order is sealed or not, its label is voided.
+    ShipmentState.REFUSED: frozenset({ShipmentState.STRAY}),
+    ShipmentState.CANCELLED: frozenset({ShipmentState.STRAY}),
+    ShipmentState.STRAY: frozenset({ShipmentState.DISCARDED}),
     ShipmentState.VOIDED: frozenset(),
-    ShipmentState.CANCELLED: frozenset(),
+    ShipmentState.DISCARDED: frozenset(),
 }
 
-LABEL_POSSIBLE = frozenset({ShipmentState.INTENDED, ShipmentState.BOUGHT})
+LABEL_ALIVE = frozenset({ShipmentState.BOUGHT, ShipmentState.STRAY})
+"""The states in which the carrier has sold a label and not taken it back."""
+
+LABEL_POSSIBLE = LABEL_ALIVE | {ShipmentState.INTENDED}
 """The states in which a valid label exists or may still come to exist; stock and money are not given back."""
 
 
@@ -209,37 +217,57 @@ class VoidState(StrEnum):
     NONE = "None"  # it was not asked
     SUBMITTED = "Submitted"  # accepted: the label is void, its cost is settled later
     REFUNDED = "Refunded"
-    REJECTED = "Rejected"  # the label was used, or is too old
-    NOT_APPLICABLE = "NotApplicable"  # void, and its cost is not given back
+    REJECTED = "Rejected"  # the label was used, or is too old: it is still valid
+    NOT_APPLICABLE = "NotApplicable"  # given up, and its cost is not given back
+    SETTLED_BY_HAND = "SettledByHand"  # a person made sure that the label is not used, and signed for it
 
 
 VOID_TRANSITIONS: Transitions[VoidState] = {
-    # Recorded once, with the shipment's change to Voided; how the carrier settles the cost is not followed.
+    # How the carrier settles the cost of a label that it took back is not followed.
+    # By hand at once: a parcel that travels for an order that was undone.
     VoidState.NONE: frozenset(set(VoidState) - {VoidState.NONE}),
+    # A person can ask again, or settle it.
+    VoidState.REJECTED: frozenset(
+        {VoidState.SUBMITTED, VoidState.REFUNDED, VoidState.NOT_APPLICABLE, VoidState.SETTLED_BY_HAND}
+    ),
     VoidState.SUBMITTED: frozenset(),
     VoidState.REFUNDED: frozenset(),
-    VoidState.REJECTED: frozenset(),
     VoidState.NOT_APPLICABLE: frozenset(),
+    VoidState.SETTLED_BY_HAND: frozenset(),
 }
+
+STILL_VALID = frozenset({VoidState.NONE, VoidState.REJECTED})
+"""The answers after which a label can still be used."""
 
 
 class TrackingStatus(StrEnum):
-    """Where the carrier says that a parcel is."""
+    """Where the carrier says that a parcel is; docs/parcels.md says what each means for goods and money."""
 
     PRE_TRANSIT = "PreTransit"
     IN_TRANSIT = "InTransit"
     DELIVERED = "Delivered"
     RETURNED = "Returned"
+    FAILED = "Failed"  # it could not be delivered, or is lost
+    CANCELLED = "Cancelled"  # the carrier has cancelled the transport
+    UNCLEAR = "Unclear"  # the tracking is broken, or the carrier says what nobody documented
 
 
-# Forward only: polls are answered late and out of order, and an older answer must not win.
+_TROUBLE = frozenset({TrackingStatus.FAILED, TrackingStatus.CANCELLED, TrackingStatus.UNCLEAR})
+_ON_ITS_WAY = _TROUBLE | {TrackingStatus.IN_TRANSIT}
+
+NOT_DELIVERED = _TROUBLE | {TrackingStatus.RETURNED}
+"""The statuses of a parcel that has left and does not reach the customer; a person has to look."""
+
 TRACKING_TRANSITIONS: Transitions[TrackingStatus] = {
-    TrackingStatus.PRE_TRANSIT: frozenset(
-        {TrackingStatus.IN_TRANSIT, TrackingStatus.RETURNED, TrackingStatus.DELIVERED}
-    ),
-    TrackingStatus.IN_TRANSIT: frozenset({TrackingStatus.RETURNED, TrackingStatus.DELIVERED}),
-    # Carriers deliver on a second attempt what was on its way back.
-    TrackingStatus.RETURNED: frozenset({TrackingStatus.DELIVERED}),
+    # Never back: polls are answered late and out of order. What has left does not come to be at home again.
+    TrackingStatus.PRE_TRANSIT: frozenset(set(TrackingStatus) - {TrackingStatus.PRE_TRANSIT}),
+    # Trouble passes, as with the weather; an older answer that wins is corrected by the next poll.
+    **{
+        status: (_ON_ITS_WAY | {TrackingStatus.RETURNED, TrackingStatus.DELIVERED}) - {status}
+        for status in _ON_ITS_WAY
+    },
+    # Carriers deliver on a second attempt what was on its way back, and lose it as well.
+    TrackingStatus.RETURNED: _TROUBLE | {TrackingStatus.DELIVERED},
     TrackingStatus.DELIVERED: frozenset(),
 }
 

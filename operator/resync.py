@@ -28,7 +28,7 @@ _FIRST_PAGE = 500
 _PAGE = 100
 _PAGE_PAUSE = 0.06
 """Between two pages of a later list: the other requests to the API server go in between."""
-_MOST_OVERDUE = 500
+_MOST_ORPHANS = 500
 
 
 class EtcdRestored(Exception):  # noqa: N818
@@ -136,9 +136,12 @@ class Resync:
         return None
 
     async def _enqueue_orphans(self) -> None:
-        """Rows of orders that are not over and have no resource; overdue reservations that have no order."""
-        for key in await self._operator.stock.overdue(_MOST_OVERDUE):
+        """What may have no resource: orders that are not over, overdue reservations without an order, and
+        labels that were bought for orders without one."""
+        for key in await self._operator.stock.overdue(_MOST_ORPHANS):
             self._operator.enqueue(Kind.RESERVATION, key)
+        for key in await self._operator.shipments.strays(_MOST_ORPHANS):
+            self._operator.enqueue(Kind.SHIPMENT, key)
         after: tuple[str, str] | None = None
         while True:
             gates = await self._operator.gates.unsealed_page(after, 500)

@@ -24,10 +24,12 @@ from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
 from orderplane.ledgers.gate import Gate, GateLedger
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.parcels import PostgresParcelLedger
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.shipments import ShipmentLedger
 from orderplane.ledgers.stock import StockLedger
 
 WORKERS = {Kind.ORDER: 16, Kind.RESERVATION: 8, Kind.PAYMENT: 16, Kind.SHIPMENT: 16}
@@ -43,6 +45,7 @@ class Operator:
     cluster: Cluster
     gates: GateLedger
     stock: StockLedger
+    shipments: ShipmentLedger
     controllers: Mapping[Kind, Controller[Gate]]
     polls: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
 
@@ -94,21 +97,26 @@ def build(
     """
     # The operator needs the cluster, and the cluster tells the operator what the server's answers show.
     cluster = Cluster(api, time.monotonic, lambda kind, found: operator.on_change(kind, found))  # noqa: PLW0108
-    gates, stock, shipments = (
-        PostgresGateLedger(pool),
-        PostgresStockLedger(pool),
-        PostgresShipmentLedger(pool),
-    )
+    gates, stock = PostgresGateLedger(pool), PostgresStockLedger(pool)
+    shipments, parcels = PostgresShipmentLedger(pool), PostgresParcelLedger(pool)
     controllers: dict[Kind, Controller[Gate]] = {}
     polls: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
-    operator = Operator(cluster, gates, stock, controllers, polls)
+    operator = Operator(cluster, gates, stock, shipments, controllers, polls)
     enqueue = operator.enqueue
     reconcilers: tuple[Reconciler[Gate], ...] = (
-        OrderReconciler(cluster, gates, enqueue, _now),
+        OrderReconciler(cluster, gates, enqueue, _now, elapsed=_elapsed),
         ReservationReconciler(cluster, gates, stock, enqueue, _now),
         PaymentReconciler(cluster, gates, PostgresPaymentLedger(pool), payment_provider, enqueue, _now),
         ShipmentReconciler(
-            cluster, gates, shipments, carrier, enqueue, _now, settle=settle, first_poll=first_poll
+            cluster,
+            gates,
+            shipments,
+            carrier,
+            enqueue,
+            _now,
+            elapsed=_elapsed,
+            settle=settle,
+            first_poll=first_poll,
         ),
     )
     for reconciler in reconcilers:
@@ -117,11 +125,18 @@ def build(
                 reconciler, workers=WORKERS[reconciler.kind], writers=WRITERS
             )
     if Kind.SHIPMENT in kinds:
-        poller = TrackingPoller(shipments, carrier, enqueue, _now, first=first_poll, longest=longest_poll)
+        poller = TrackingPoller(
+            shipments, parcels, carrier, enqueue, first=first_poll, longest=longest_poll, settle=settle
+        )
         polls["tracking"] = partial(poll, poller.track, first_poll)
-        polls["pickups"] = partial(poll, PickupScheduler(shipments, carrier, _now).book, first_poll)
+        polls["pickups"] = partial(poll, PickupScheduler(parcels, carrier).book, first_poll)
     return operator
 
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def _elapsed() -> float:
+    # CLOCK_MONOTONIC stands still while the machine is suspended; a purchase gets old in that time, too.
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

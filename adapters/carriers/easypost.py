@@ -5,6 +5,7 @@ A shipment is created first, which is free, and its label bought later: https://
 
 import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -42,13 +43,21 @@ _VOID_STATES = {
     "rejected": VoidState.REJECTED,
     "not_applicable": VoidState.NOT_APPLICABLE,
 }
-# https://docs.easypost.com/docs/trackers. With any other status, the carrier has no scan yet.
+# `status` of a tracker: https://docs.easypost.com/docs/trackers, explained in
+# https://support.easypost.com/hc/en-us/articles/360044353091-Understanding-Trackers. A delivery that failed
+# and will be tried again is still `in_transit`; when the carrier gives up, it is one of `return_to_sender`,
+# `available_for_pickup` and `failure`.
 _TRACKING_STATUSES = {
+    "unknown": TrackingStatus.PRE_TRANSIT,
+    "pre_transit": TrackingStatus.PRE_TRANSIT,
     "in_transit": TrackingStatus.IN_TRANSIT,
     "out_for_delivery": TrackingStatus.IN_TRANSIT,
     "available_for_pickup": TrackingStatus.IN_TRANSIT,
     "delivered": TrackingStatus.DELIVERED,
     "return_to_sender": TrackingStatus.RETURNED,
+    "failure": TrackingStatus.FAILED,
+    "cancelled": TrackingStatus.CANCELLED,
+    "error": TrackingStatus.UNCLEAR,
 }
 
 
@@ -127,8 +136,10 @@ class EasyPostCarrier:
                 )
             )
         except Refused:
-            # Voided already, or there is no label: its state says which.
-            return await self.get(shipment_id)
+            # Voided already, or there is no label, or it cannot be taken back: its state says which.
+            found = await self.get(shipment_id)
+            is_alive = found.label is not None and found.void is VoidState.NONE
+            return replace(found, void=VoidState.REJECTED) if is_alive else found
 
     async def create_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> str:
         shipments = [{"id": shipment_id} for shipment_id in shipment_ids]
@@ -250,8 +261,13 @@ def parse_shipment(found: Any, service: Service = Service.STANDARD) -> CarrierSh
         rate_id=rate.id if rate else None,
         label=label,
         void=_VOID_STATES.get(found.refund_status, VoidState.NONE),
-        tracking_status=_TRACKING_STATUSES.get(tracker.status if tracker else "", TrackingStatus.PRE_TRANSIT),
+        tracking_status=parse_tracking_status(tracker.status if tracker else None),
     )
+
+
+def parse_tracking_status(word: str | None) -> TrackingStatus:
+    """Where a parcel is; what is not documented is UNCLEAR, so that nobody takes it for being at home."""
+    return _TRACKING_STATUSES.get(word, TrackingStatus.UNCLEAR) if word else TrackingStatus.PRE_TRANSIT
 
 
 def to_minor_units(amount: str, currency: str) -> int:
@@ -299,8 +315,9 @@ def parse_tracking_update(found: Any) -> TrackingUpdate:
     scans = found.get("tracking_details") or []
     return TrackingUpdate(
         tracking_code=found.tracking_code,
-        tracking_status=_TRACKING_STATUSES.get(found.status, TrackingStatus.PRE_TRANSIT),
+        tracking_status=parse_tracking_status(found.status),
         at=_parse_time(scans[-1].datetime if scans else None),
+        word=found.status or "",
     )
 
 

@@ -111,7 +111,7 @@ class Controller(Generic[H]):
         rng: random.Random | None = None,
     ) -> None:
         self._reconciler = reconciler
-        self._reconciles: KeyedQueue[H] = KeyedQueue()
+        self._reconciles: KeyedQueue[H] = KeyedQueue(monotonic)
         self._status_writes: KeyedQueue[H] = KeyedQueue()
         self._workers = workers
         self._writers = writers

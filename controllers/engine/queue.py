@@ -1,12 +1,17 @@
 """Keys that wait to be reconciled."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from orderplane.controllers.engine.fair_queue import FairQueue, Key
 from orderplane.crds.meta import Kind
 
 __all__ = ["Enqueue", "Key", "KeyedQueue"]
+
+HINT_SECONDS = 5.0
+"""A hint that waited longer is dropped: this process may have stood still, and the world gone on."""
 
 H = TypeVar("H")
 H_contra = TypeVar("H_contra", contravariant=True)
@@ -20,10 +25,11 @@ class KeyedQueue(Generic[H]):
     never holds more than one entry for each key that exists.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self._waiting = FairQueue()
         self._running: set[Key] = set()
-        self._hints: dict[Key, H] = {}
+        self._hints: dict[Key, tuple[float, H]] = {}
         self._added_while_running: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._is_filled = asyncio.Event()
@@ -48,7 +54,7 @@ class KeyedQueue(Generic[H]):
             self._added_while_running[key] = min(priority, self._added_while_running.get(key, priority))
             return
         if key not in self._waiting and hint is not None:
-            self._hints[key] = hint
+            self._hints[key] = self._monotonic(), hint
         else:
             self._hints.pop(key, None)
         self._waiting.add(key, priority)
@@ -78,8 +84,9 @@ class KeyedQueue(Generic[H]):
         return None
 
     def take_hint(self, key: Key) -> H | None:
-        """The hint of a key that was taken just now, if it was added only once."""
-        return self._hints.pop(key, None)
+        """The hint of a key that was taken just now, if it was added only once, and not long ago."""
+        at, hint = self._hints.pop(key, (0.0, None))
+        return hint if self._monotonic() - at <= HINT_SECONDS else None
 
     def done(self, key: Key) -> None:
         """The key may be given to another worker."""

@@ -36,7 +36,7 @@ from orderplane.crds.api_errors import NamespaceTerminating
 from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind, Resource
 from orderplane.crds.order import Compensation, Order, child_name
 from orderplane.crds.reasons import Reason, missing
-from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import Gate, GateLedger
 from orderplane.ledgers.states import GateState
 
@@ -45,6 +45,9 @@ LOST_EVENT_SECONDS = 2.0
 
 VANISHED_SECONDS = 1.0
 """Between two looks at what is left of an order whose resource is gone."""
+
+GATE_SECONDS = 5.0
+"""A child is created on a gate that was read so long ago, or less: afterwards it is read again."""
 
 CHILD_KINDS = (Kind.SHIPMENT, Kind.PAYMENT, Kind.RESERVATION)
 
@@ -63,6 +66,7 @@ class OrderReconciler:
 
     Args:
         enqueue: Has another kind's controller look at a key, where it runs in this process.
+        elapsed: Seconds since any moment, by a clock that also runs while this process stands still.
     """
 
     kind = Kind.ORDER
@@ -73,16 +77,20 @@ class OrderReconciler:
         gates: GateLedger,
         enqueue: Enqueue[Gate],
         now: Callable[[], datetime],
+        *,
+        elapsed: Callable[[], float],
     ) -> None:
         self._cluster = cluster
         self._gates = gates
         self._enqueue = enqueue
         self._now = now
+        self._elapsed = elapsed
         self._found: dict[Key, _Found] = {}
 
     async def reconcile(
         self, key: Key, failure: FailureState | None, hint: Gate | None = None
     ) -> float | None:
+        asked_at = self._elapsed()
         order = self._cluster.orders.get(key)
         if order is None:
             self._found.pop(key, None)
@@ -98,6 +106,8 @@ class OrderReconciler:
         assert gate is not None
         # Before the step, which may fail: the status shows how far the order has come all the same.
         await self._remember(key, order, gate)
+        if isinstance(step, Create) and self._elapsed() - asked_at > GATE_SECONDS:
+            raise GateClosed(f"the gate of order {'/'.join(key)} was read too long ago to create a child")
         return await self._carry_out(order, step, gate)
 
     async def write_status(self, key: Key, failure: FailureState | None) -> None:

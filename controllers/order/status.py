@@ -16,6 +16,7 @@ from orderplane.controllers.engine.conditions import (
     without_idle_stall,
 )
 from orderplane.controllers.order.children import Children, is_held_by_us
+from orderplane.controllers.order.delivery import TROUBLES, delivered_fact
 from orderplane.crds.meta import RETRY_ANNOTATION, Condition, Kind
 from orderplane.crds.order import (
     Compensation,
@@ -29,12 +30,12 @@ from orderplane.crds.order import (
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.states import (
+    GOODS_LEFT,
     GateState,
     Outcome,
     PaymentState,
     ReservationState,
     ShipmentState,
-    TrackingStatus,
 )
 
 _MAIN_CONDITION = {
@@ -56,7 +57,7 @@ def status_of(
     """The status as it should be; equal to the old one where nothing is new."""
     before = order.status
     facts = (
-        *_progress(gate),
+        *_progress(gate, before.conditions),
         *_waiting(gate, children),
         *_end(order, gate, children),
         _stall(before, children, failure),
@@ -68,7 +69,7 @@ def status_of(
     return OrderStatus(
         observed_generation=generation,
         phase=phase_of(conditions, gate.outcome),
-        reason=None if gate.outcome in (Outcome.SHIPPED, Outcome.DELIVERED) else gate.reason,
+        reason=_reason(gate),
         conditions=conditions,
         compensation=compensation or before.compensation,
         tracking=_tracking(gate) or before.tracking,
@@ -100,11 +101,9 @@ def events_of(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
     """One event for each step forward, each failure and each step of the compensation that is new."""
     events: list[KubernetesEvent] = []
     for condition in after.conditions:
-        old = find(before.conditions, condition.type)
-        if old is None or old.status != condition.status:
-            event = _event_about(condition)
-            if event is not None:
-                events.append(event)
+        event = _event_about(condition)
+        if event is not None and _is_news(find(before.conditions, condition.type), condition):
+            events.append(event)
     known = {(entry.step, entry.reference) for entry in before.compensation}
     events += [
         KubernetesEvent("Normal", _DONE[entry.step], f"{entry.step} is done, reference {entry.reference}.")
@@ -114,6 +113,9 @@ def events_of(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
     return events
 
 
+_NEWS_BY_REASON = {Reason.STRAY_LABEL, *(fact.reason for fact in TROUBLES.values())}
+"""Worth an event of its own, also where the condition had its status before."""
+
 _DONE = {
     CompensationStep.CANCEL_SHIPMENT: Reason.CANCEL_SHIPMENT_DONE,
     CompensationStep.CANCEL_PAYMENT: Reason.CANCEL_PAYMENT_DONE,
@@ -122,7 +124,15 @@ _DONE = {
 }
 
 
+def _is_news(old: Condition | None, condition: Condition) -> bool:
+    if old is None or old.status != condition.status:
+        return True
+    return old.reason != condition.reason and condition.reason in _NEWS_BY_REASON
+
+
 def _event_about(condition: Condition) -> KubernetesEvent | None:
+    if condition.reason in _NEWS_BY_REASON:
+        return KubernetesEvent("Warning", condition.reason, condition.message)
     match condition.type, condition.status:
         case (("Reserved" | "Paid" | "Shipped" | "Delivered" | "Cancelled"), "True"):
             return KubernetesEvent("Normal", condition.type, condition.message)
@@ -137,8 +147,17 @@ def _event_about(condition: Condition) -> KubernetesEvent | None:
     return None
 
 
-def _progress(gate: Gate) -> list[Fact | None]:
-    return [_reserved(gate), _paid(gate), _shipped(gate), _delivered(gate)]
+def _reason(gate: Gate) -> str | None:
+    if gate.outcome not in GOODS_LEFT:
+        return gate.reason
+    trouble = TROUBLES.get(gate.tracking_status)
+    return trouble.reason if trouble else None
+
+
+def _progress(gate: Gate, before: tuple[Condition, ...]) -> list[Fact | None]:
+    has_label = gate.shipment is ShipmentState.BOUGHT
+    delivered = delivered_fact(gate.tracking_status, before) if has_label else None
+    return [_reserved(gate), _paid(gate), _shipped(gate), delivered]
 
 
 _STOCK_GONE = {
@@ -189,22 +208,13 @@ def _shipped(gate: Gate) -> Fact | None:
             return Fact(
                 type_, "False", gate.shipment_reason or Reason.SHIPMENT_REFUSED, gate.shipment_message or ""
             )
-        case ShipmentState.VOIDED:
+        case ShipmentState.STRAY:
+            message = "A label was bought after the order was settled without one; it is voided."
+            return Fact(type_, "False", Reason.STRAY_LABEL, message)
+        case ShipmentState.VOIDED | ShipmentState.DISCARDED:
             return Fact(type_, "False", Reason.LABEL_VOIDED, "The label was taken back.")
         case ShipmentState.CANCELLED:
             return Fact(type_, "False", Reason.SHIPMENT_CANCELLED, "No label was bought.")
-
-
-def _delivered(gate: Gate) -> Fact | None:
-    match gate.tracking_status:
-        case TrackingStatus.DELIVERED:
-            return Fact(OrderCondition.DELIVERED, "True", Reason.DELIVERED, "The carrier has delivered it.")
-        case TrackingStatus.RETURNED:
-            return Fact(
-                OrderCondition.DELIVERED, "False", Reason.RETURNED, "The carrier is bringing it back."
-            )
-        case _:
-            return None
 
 
 def _waiting(gate: Gate, children: Children) -> list[Fact | None]:

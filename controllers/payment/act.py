@@ -70,7 +70,6 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         super().__init__(cluster, cluster.payments, gates, ledger, enqueue, now)
         self._ledger = ledger
         self._provider = provider
-        self._refund_retries: dict[Key, str | None] = {}
         self._returns: dict[Key, Returns] = {}
 
     async def reconcile(
@@ -92,7 +91,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
             turn.entry,
             tries=turn.failure.tries if turn.failure else 0,
             is_unconfirmed=turn.is_untouched,
-            is_retry_requested=self._is_retry_requested(turn),
+            is_retry_requested=self._is_refund_failed(turn) and self._is_retry_requested(turn.key),
             returns=self._returns.get(turn.key),
         )
 
@@ -141,7 +140,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 if found.state is ProviderRefundState.PENDING:
                     raise _pending(found)
             case RetryRefund(refund):
-                self._refund_retries[turn.key] = self._requested_retry(turn.key)
+                self._handle_retry(turn.key)
                 turn.entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
         return None
 
@@ -271,16 +270,9 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
             merchant, uid, refund.id, provider_id=found.id, state=found.state, reason=found.reason
         )
 
-    def _is_retry_requested(self, turn: _Turn) -> bool:
-        """Whether a retry was requested since this refund was first seen to have failed, or last tried."""
-        if (
-            turn.entry is None
-            or not turn.entry.refunds
-            or turn.entry.refunds[-1].state is not RefundState.FAILED
-        ):
-            return False
-        handled = self._refund_retries.setdefault(turn.key, self._handled_retry(turn.key))
-        return handled != self._requested_retry(turn.key)
+    def _is_refund_failed(self, turn: _Turn) -> bool:
+        refunds = turn.entry.refunds if turn.entry else ()
+        return bool(refunds) and refunds[-1].state is RefundState.FAILED
 
     def _is_news(self, turn: _Turn, before: PaymentEntry | None) -> bool:
         # After failures the order's condition may still show why the payment waited.
@@ -296,10 +288,6 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         self, child: Payment, entry: PaymentEntry | None, failure: FailureState | None
     ) -> PaymentStatus:
         return status_of(child, entry, failure, self._now())
-
-    def _forget(self, key: Key) -> None:
-        super()._forget(key)
-        self._refund_retries.pop(key, None)
 
 
 def _pending(refund: Refund) -> Transient:

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 
 from orderplane.controllers.payment.ports import Dispute, Refund, Returns
-from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
+from orderplane.controllers.steps import (
+    CompensateOrder,
+    DeleteLeftover,
+    ReleaseFinalizer,
+    SharedStep,
+    Wait,
+)
 from orderplane.crds.payment import Payment
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import PaymentEntry, RefundEntry
@@ -169,8 +175,10 @@ def plan(
     """
     is_deleting = payment is not None and payment.is_deleting
     done: Step = ReleaseFinalizer() if is_deleting else Wait()
-    if gate is None or gate.state is GateState.SEALED:
+    if gate is None:
         return done
+    if gate.state is GateState.SEALED:
+        return DeleteLeftover() if payment is not None and gate.is_undone and not is_deleting else done
     is_key_spent = tries >= SAME_KEY_TRIES
     if gate.state is GateState.COMPENSATING:
         step = compensate(

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
+from orderplane.controllers.steps import (
+    CompensateOrder,
+    DeleteLeftover,
+    ReleaseFinalizer,
+    SharedStep,
+    Wait,
+)
 from orderplane.crds.reservation import Reservation
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.states import RELEASABLE, GateState, ReservationState
@@ -59,7 +65,7 @@ def plan(
         if reservation is not None or entry is None:
             return done
     elif gate.state is GateState.SEALED:
-        return done
+        return DeleteLeftover() if reservation is not None and gate.is_undone and not is_deleting else done
     elif gate.state is GateState.COMPENSATING:
         if not is_kept:
             return done

@@ -18,7 +18,8 @@ from orderplane.controllers.shipment.plan import (
     VoidLabel,
     plan,
 )
-from orderplane.controllers.shipment.ports import Carrier
+from orderplane.controllers.shipment.polling import LOOK_AGAIN_SHARE
+from orderplane.controllers.shipment.ports import Carrier, CarrierShipment
 from orderplane.controllers.shipment.status import status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import Kind
@@ -27,7 +28,13 @@ from orderplane.crds.shipment import Shipment, ShipmentStatus
 from orderplane.ledgers.errors import Refused, Transient
 from orderplane.ledgers.gate import Gate, GateLedger
 from orderplane.ledgers.shipments import Label, ShipmentEntry, ShipmentLedger
-from orderplane.ledgers.states import GateState, ShipmentState, TrackingStatus, VoidState
+from orderplane.ledgers.states import STILL_VALID, GateState, ShipmentState, TrackingStatus, VoidState
+
+SEND_SHARE = 4
+"""A purchase is sent within this part of the settle time after it was written down, or not at all."""
+
+_AT_HOME = frozenset({TrackingStatus.PRE_TRANSIT, TrackingStatus.CANCELLED})
+"""What the tracker of a label says that the carrier has taken back."""
 
 _Turn = Turn[Shipment, ShipmentEntry]
 
@@ -36,8 +43,9 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
     """Buys one label, and voids it where the order is compensated before the first scan.
 
     Args:
-        settle: How long a buying call may still land at the carrier after it was begun. Longer than the
-            call's own timeout: what its client gave up can still be carried out.
+        elapsed: Seconds since any moment, by a clock that also runs while this process stands still.
+        settle: How long a buying call may still land at the carrier after it was sent. Longer than the call's
+            own timeout: what its client gave up can still be carried out.
         first_poll: How soon the carrier is first asked where a parcel is; none moves sooner.
     """
 
@@ -52,13 +60,18 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
         enqueue: Enqueue[Gate],
         now: Callable[[], datetime],
         *,
+        elapsed: Callable[[], float],
         settle: timedelta,
         first_poll: timedelta,
     ) -> None:
         super().__init__(cluster, cluster.shipments, gates, ledger, enqueue, now)
         self._ledger = ledger
         self._carrier = carrier
-        self._settle = settle
+        self._elapsed = elapsed
+        self._send_within = settle / SEND_SHARE
+        # It may be sent so late, and land so much later.
+        self._settle = settle + self._send_within
+        self._look_again = settle * LOOK_AGAIN_SHARE
         self._first_poll = first_poll
 
     def _is_begun(self, gate: Gate | None) -> bool:
@@ -69,9 +82,9 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
             turn.child,
             turn.gate,
             turn.entry,
-            self._now(),
             settle=self._settle,
             is_unlabelled=turn.is_untouched,
+            is_retry_requested=self._is_void_refused(turn) and self._is_retry_requested(turn.key),
         )
 
     async def _carry_out(self, step: Effect, turn: _Turn) -> Wait | None:
@@ -91,10 +104,10 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
                 turn.is_untouched = False
                 turn.entry = await self._buy(merchant, uid, provider_id, rate_id)
             case CancelShipment():
-                turn.entry = await self._ledger.cancel(merchant, uid)
+                turn.entry = await self._ledger.cancel(merchant, uid, look_again=self._look_again)
                 await self._reread_gate(turn)
-            case VoidLabel(provider_id):
-                turn.entry = await self._void(merchant, uid, provider_id)
+            case VoidLabel():
+                await self._void(turn, step)
                 await self._reread_gate(turn)
         return None
 
@@ -108,44 +121,82 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
                 service=shipment.spec.service,
             )
         except Refused as no:
-            return await self._ledger.refuse(merchant, uid, no.reason, no.message)
+            return await self._refuse(merchant, uid, no.reason, no.message)
         return await self._buy(merchant, uid, made.id, made.rate_id)
 
     async def _buy(self, merchant: str, uid: str, provider_id: str, rate_id: str | None) -> ShipmentEntry:
         """Write down that it is about to be bought, then buy it; an unclear answer is checked later."""
         if rate_id is None:
             message = "No carrier offers a service to this address."
-            return await self._ledger.refuse(merchant, uid, Reason.NO_RATE, message)
-        entry = await self._ledger.begin_buy(
-            merchant, uid, provider_id=provider_id, rate_id=rate_id, now=self._now()
-        )
+            return await self._refuse(merchant, uid, Reason.NO_RATE, message)
+        asked_at = self._elapsed()
+        entry = await self._ledger.begin_buy(merchant, uid, provider_id=provider_id, rate_id=rate_id)
         if entry.provider_id != provider_id or entry.state is not ShipmentState.INTENDED:
             return entry
+        if self._elapsed() - asked_at > self._send_within.total_seconds():
+            # Another process may believe by now that there is no label, and pay the order back.
+            raise Transient(
+                Reason.OPERATOR_PAUSED, f"the purchase of a label for {uid} was begun too long ago to be sent"
+            )
         try:
             bought = await self._carrier.buy(provider_id, rate_id)
         except Refused as no:
             bought = await self._carrier.get(provider_id)
             if bought.label is None:
-                return await self._ledger.refuse(merchant, uid, no.reason, no.message)
+                return await self._refuse(merchant, uid, no.reason, no.message)
         return entry if bought.label is None else await self._record_label(merchant, uid, bought.label)
 
-    async def _record_label(self, merchant: str, uid: str, label: Label) -> ShipmentEntry:
-        now = self._now()
-        return await self._ledger.record_label(
-            merchant, uid, label, now=now, next_poll_at=now + self._first_poll
-        )
+    async def _refuse(self, merchant: str, uid: str, reason: str, message: str) -> ShipmentEntry:
+        return await self._ledger.refuse(merchant, uid, reason, message, look_again=self._look_again)
 
-    async def _void(self, merchant: str, uid: str, provider_id: str) -> ShipmentEntry:
-        found = await self._carrier.get(provider_id)
-        if found.tracking_status is TrackingStatus.PRE_TRANSIT and found.void is VoidState.NONE:
-            found = await self._carrier.void(provider_id)
-        if found.tracking_status is not TrackingStatus.PRE_TRANSIT:
-            return await self._ledger.record_tracking_status(merchant, uid, found.tracking_status)
-        if found.void is VoidState.NONE:
+    async def _record_label(self, merchant: str, uid: str, label: Label) -> ShipmentEntry:
+        return await self._ledger.record_label(merchant, uid, label, first_poll=self._first_poll)
+
+    async def _void(self, turn: _Turn, step: VoidLabel) -> None:
+        """Look, ask for the label back, and record what the carrier says.
+
+        Raises:
+            Transient: the label is still valid; a person has to act, unless the carrier has not answered.
+        """
+        found = await self._carrier.get(step.provider_id)
+        is_open = found.void is VoidState.NONE or (found.void is VoidState.REJECTED and step.is_repeated)
+        if is_open and found.tracking_status is TrackingStatus.PRE_TRANSIT:
+            if step.is_repeated:
+                self._handle_retry(turn.key)
+            found = await self._carrier.void(step.provider_id)
+        is_stray = turn.entry is not None and turn.entry.state is ShipmentState.STRAY
+        if found.void not in STILL_VALID and (is_stray or found.tracking_status in _AT_HOME):
+            turn.entry = await self._ledger.record_void(turn.merchant, turn.uid, found.void)
+        elif found.tracking_status is not TrackingStatus.PRE_TRANSIT:
+            await self._record_movement(turn, found)
+        elif found.void is VoidState.NONE:
             raise Transient(
                 Reason.VOID_UNANSWERED, "the carrier has not answered the request to void the label"
             )
-        return await self._ledger.record_void(merchant, uid, found.void)
+        else:
+            turn.entry = await self._ledger.record_void(turn.merchant, turn.uid, found.void)
+            self._entries[turn.key] = turn.entry
+            raise Transient(
+                Reason.VOID_REJECTED,
+                f"the carrier does not take label {step.provider_id} back, and has not scanned its parcel. "
+                "Make sure that it is not handed over; then run `orderplane resolve`, or `orderplane retry` "
+                "to ask the carrier again",
+                is_final=True,
+            )
+
+    async def _record_movement(self, turn: _Turn, found: CarrierShipment) -> None:
+        turn.entry = await self._ledger.record_tracking_status(turn.merchant, turn.uid, found.tracking_status)
+        if turn.entry.state is ShipmentState.STRAY:
+            self._entries[turn.key] = turn.entry
+            raise Transient(
+                Reason.STRAY_PARCEL,
+                f"parcel {found.id} travels, although its order was undone before its label was bought; get "
+                "it back from the carrier, then run `orderplane resolve`",
+                is_final=True,
+            )
+
+    def _is_void_refused(self, turn: _Turn) -> bool:
+        return turn.entry is not None and turn.entry.void is VoidState.REJECTED
 
     def _notify(self, turn: _Turn) -> None:
         super()._notify(turn)

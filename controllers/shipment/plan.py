@@ -1,13 +1,19 @@
 """What a Shipment needs next. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, SharedStep, Wait
+from orderplane.controllers.steps import (
+    CompensateOrder,
+    DeleteLeftover,
+    ReleaseFinalizer,
+    SharedStep,
+    Wait,
+)
 from orderplane.crds.shipment import Shipment
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.shipments import ShipmentEntry
-from orderplane.ledgers.states import GateState, ShipmentState
+from orderplane.ledgers.states import LABEL_POSSIBLE, GateState, ShipmentState
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +52,14 @@ class CancelShipment:
 
 @dataclass(frozen=True, slots=True)
 class VoidLabel:
-    """Have the carrier void the label; it may turn out that the parcel is in transit."""
+    """Have the carrier void the label; it may turn out that the parcel is in transit.
+
+    Args:
+        is_repeated: Ask again although the carrier has refused: a person wants it.
+    """
 
     provider_id: str
+    is_repeated: bool = False
 
 
 Effect = Begin | CreateShipment | CheckLabel | BuyLabel | CancelShipment | VoidLabel
@@ -59,10 +70,10 @@ def plan(
     shipment: Shipment | None,
     gate: Gate | None,
     entry: ShipmentEntry | None,
-    now: datetime,
     *,
     settle: timedelta,
     is_unlabelled: bool = False,
+    is_retry_requested: bool = False,
 ) -> Step:
     """Decide the next step; `shipment` is None where only the ledger is left of it.
 
@@ -70,13 +81,22 @@ def plan(
         settle: How long after a buying call was begun "there is no label" may still turn out wrong: the
             carrier can carry a request out after its client has given up.
         is_unlabelled: The carrier was asked just now and knows of no label.
+        is_retry_requested: Somebody asked to try a refused void again, since it was last tried.
     """
+    if gate is not None and entry is not None and entry.state is ShipmentState.STRAY:
+        # Its label has come home to an order that has settled without it, and is perhaps over.
+        return VoidLabel(entry.provider_id or "", is_retry_requested)
     is_deleting = shipment is not None and shipment.is_deleting
     done: Step = ReleaseFinalizer() if is_deleting else Wait()
-    if gate is None or gate.state is GateState.SEALED:
+    if gate is None:
         return done
+    if gate.state is GateState.SEALED:
+        return DeleteLeftover() if shipment is not None and gate.is_undone and not is_deleting else done
     if gate.state is GateState.COMPENSATING:
-        return compensate(entry, now, settle=settle, is_unlabelled=is_unlabelled) or done
+        step = compensate(
+            entry, settle=settle, is_unlabelled=is_unlabelled, is_retry_requested=is_retry_requested
+        )
+        return step or done
     if is_deleting:
         return CompensateOrder()
     return Wait() if shipment is None else ship(shipment, entry, is_unlabelled=is_unlabelled)
@@ -94,16 +114,16 @@ def ship(shipment: Shipment, entry: ShipmentEntry | None, *, is_unlabelled: bool
 
 
 def compensate(
-    entry: ShipmentEntry | None, now: datetime, *, settle: timedelta, is_unlabelled: bool
+    entry: ShipmentEntry | None, *, settle: timedelta, is_unlabelled: bool, is_retry_requested: bool = False
 ) -> Step | None:
     """Void a label, or make sure that there is none; None where nothing is left to compensate."""
-    if entry is None or entry.state in (ShipmentState.REFUSED, ShipmentState.VOIDED, ShipmentState.CANCELLED):
+    if entry is None or entry.state not in LABEL_POSSIBLE:
         return None
-    if entry.state is ShipmentState.BOUGHT:
-        return VoidLabel(entry.provider_id or "")
-    if entry.provider_id is None or entry.buy_begun_at is None:
+    if entry.state is not ShipmentState.INTENDED:
+        return VoidLabel(entry.provider_id or "", is_retry_requested)
+    if entry.provider_id is None or entry.buy_age is None:
         return CancelShipment()
     if not is_unlabelled:
         return CheckLabel(entry.provider_id)
-    is_settled = now - entry.buy_begun_at >= settle
-    return CancelShipment() if is_settled else Wait(settle.total_seconds() / 4)
+    # The entry was read before the carrier was asked: the purchase was at least so old then.
+    return CancelShipment() if entry.buy_age >= settle else Wait(settle.total_seconds() / 4)

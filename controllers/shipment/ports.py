@@ -25,11 +25,16 @@ class CarrierShipment:
 
 @dataclass(frozen=True, slots=True)
 class TrackingUpdate:
-    """What the tracker of one parcel says now; `at` is the carrier's time of the last scan."""
+    """What the tracker of one parcel says now; `at` is the carrier's time of the last scan.
+
+    Args:
+        word: The carrier's own word for the status.
+    """
 
     tracking_code: str
     tracking_status: TrackingStatus
     at: datetime | None
+    word: str = ""
 
 
 class Carrier(Protocol):
@@ -54,7 +59,10 @@ class Carrier(Protocol):
         ...
 
     async def void(self, shipment_id: str) -> CarrierShipment:
-        """Ask for the label back; answers how the shipment stands afterwards, whatever the carrier said."""
+        """Ask for the label back; answers how the shipment stands afterwards.
+
+        A label that the carrier refuses to take back is REJECTED, in whatever form it refuses.
+        """
         ...
 
     async def create_pickup(self, shipment_ids: Sequence[str], *, reference: str) -> str:

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.controllers.order.delivery import TROUBLES, delivered_fact
+from orderplane.crds.meta import Condition
 from orderplane.crds.order import TrackingInfo
 from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Pickup, Shipment, ShipmentPhase, ShipmentStatus
@@ -16,6 +18,7 @@ _VOID_REASONS = {
     VoidState.REFUNDED: Reason.VOID_REFUNDED,
     VoidState.REJECTED: Reason.VOID_REJECTED,
     VoidState.NOT_APPLICABLE: Reason.VOID_NOT_APPLICABLE,
+    VoidState.SETTLED_BY_HAND: Reason.VOID_SETTLED_BY_HAND,
 }
 
 
@@ -24,12 +27,12 @@ def status_of(
 ) -> ShipmentStatus:
     """The status as it should be; equal to the old one where nothing is new."""
     generation = shipment.metadata.generation
-    facts = _facts(entry) if entry else []
+    facts = _facts(entry, shipment.status.conditions) if entry else []
     label = entry.label if entry else None
     return ShipmentStatus(
         observed_generation=generation,
         phase=_phase(entry),
-        reason=entry.reason if entry else None,
+        reason=_reason(entry) if entry else None,
         conditions=child_conditions(
             shipment.status.conditions,
             facts,
@@ -49,6 +52,17 @@ def status_of(
     )
 
 
+def _reason(entry: ShipmentEntry) -> str | None:
+    """Why it is where it is, where somebody may have to act."""
+    if entry.state is ShipmentState.STRAY:
+        return Reason.STRAY_LABEL
+    if entry.state is not ShipmentState.BOUGHT:
+        return entry.reason
+    if entry.tracking_status in TROUBLES:
+        return TROUBLES[entry.tracking_status].reason
+    return Reason.VOID_REJECTED if entry.void is VoidState.REJECTED else None
+
+
 def _phase(entry: ShipmentEntry | None) -> ShipmentPhase:
     if entry is None or entry.state is ShipmentState.INTENDED:
         return ShipmentPhase.PENDING
@@ -65,18 +79,26 @@ def _phase(entry: ShipmentEntry | None) -> ShipmentPhase:
     )
 
 
-def _facts(entry: ShipmentEntry) -> list[Fact]:
+def _facts(entry: ShipmentEntry, before: tuple[Condition, ...]) -> list[Fact]:
     match entry.state:
         case ShipmentState.INTENDED:
             return []
         case ShipmentState.BOUGHT:
             facts = [Fact("Scheduled", "True", Reason.LABEL_BOUGHT, "The label is bought.")]
-            if entry.tracking_status is TrackingStatus.DELIVERED:
-                facts.append(Fact("Delivered", "True", Reason.DELIVERED, "The carrier has delivered it."))
+            if entry.void is VoidState.REJECTED:
+                facts.append(
+                    Fact("Voided", "False", Reason.VOID_REJECTED, "The carrier does not take it back.")
+                )
+            if delivered := delivered_fact(entry.tracking_status, before):
+                facts.append(delivered)
             return facts
         case ShipmentState.REFUSED:
             return [Fact("Scheduled", "False", entry.reason or Reason.SHIPMENT_REFUSED, entry.message or "")]
-        case ShipmentState.VOIDED:
+        case ShipmentState.STRAY:
+            return [
+                Fact("Scheduled", "False", Reason.STRAY_LABEL, "Its label was bought too late; it is voided.")
+            ]
+        case ShipmentState.VOIDED | ShipmentState.DISCARDED:
             return [
                 Fact("Scheduled", "False", Reason.LABEL_VOIDED, "The label was taken back."),
                 Fact(

@@ -231,11 +231,11 @@ CREATE TABLE shipments (
     order_uid         uuid NOT NULL,
     name              text NOT NULL,
     state             text NOT NULL DEFAULT 'Intended' CHECK (state IN
-        ('Intended', 'Bought', 'Refused', 'Voided', 'Cancelled')),
+        ('Intended', 'Bought', 'Refused', 'Voided', 'Cancelled', 'Stray', 'Discarded')),
     provider_id       text UNIQUE,
     rate_id           text,
-    -- When the newest purchase call was begun: for some time after it, a carrier that knows no label may
-    -- still sell one.
+    -- When the newest purchase call was begun, by the clock of this database: for some time after it, a carrier
+    -- that knows no label may still sell one.
     buy_begun_at      timestamptz,
     carrier           text,
     service           text,
@@ -245,9 +245,11 @@ CREATE TABLE shipments (
     cost              bigint,
     cost_currency     text,
     void_state        text NOT NULL DEFAULT 'None' CHECK (void_state IN
-        ('None', 'Submitted', 'Refunded', 'Rejected', 'NotApplicable')),
+        ('None', 'Submitted', 'Refunded', 'Rejected', 'NotApplicable', 'SettledByHand')),
+    -- Who settled it by hand, and where that can be looked up.
+    void_reference    text,
     tracking_status   text NOT NULL DEFAULT 'PreTransit' CHECK (tracking_status IN
-        ('PreTransit', 'InTransit', 'Delivered', 'Returned')),
+        ('PreTransit', 'InTransit', 'Delivered', 'Returned', 'Failed', 'Cancelled', 'Unclear')),
     -- When the carrier is asked next; null where no answer is awaited any more.
     next_poll_at      timestamptz,
     poll_count        integer NOT NULL DEFAULT 0,
@@ -270,21 +272,32 @@ CREATE INDEX shipments_by_name ON shipments (name, merchant);
 CREATE INDEX shipments_to_collect ON shipments (merchant, order_uid) WHERE state = 'Bought' AND pickup IS NULL;
 CREATE INDEX shipments_by_pickup ON shipments (pickup_batch) WHERE pickup_batch IS NOT NULL;
 CREATE INDEX shipments_to_poll ON shipments (next_poll_at) WHERE next_poll_at IS NOT NULL;
+CREATE INDEX shipments_stray ON shipments (merchant, order_uid) WHERE state = 'Stray';
 
 CREATE TRIGGER shipments_state AFTER UPDATE OF state ON shipments FOR EACH ROW
 WHEN (OLD.state <> NEW.state AND (OLD.state, NEW.state) NOT IN (
-    ('Intended', 'Bought'), ('Intended', 'Refused'), ('Intended', 'Cancelled'), ('Bought', 'Voided')))
+    ('Intended', 'Bought'), ('Intended', 'Refused'), ('Intended', 'Cancelled'), ('Bought', 'Voided'),
+    ('Refused', 'Stray'), ('Cancelled', 'Stray'), ('Stray', 'Discarded')))
 EXECUTE FUNCTION refuse_transition('state');
 
 CREATE TRIGGER shipments_void_state AFTER UPDATE OF void_state ON shipments FOR EACH ROW
 WHEN (OLD.void_state <> NEW.void_state AND (OLD.void_state, NEW.void_state) NOT IN (
-    ('None', 'Submitted'), ('None', 'Refunded'), ('None', 'Rejected'), ('None', 'NotApplicable')))
+    ('None', 'Submitted'), ('None', 'Refunded'), ('None', 'Rejected'), ('None', 'NotApplicable'),
+    ('None', 'SettledByHand'), ('Rejected', 'Submitted'), ('Rejected', 'Refunded'), ('Rejected', 'NotApplicable'),
+    ('Rejected', 'SettledByHand')))
 EXECUTE FUNCTION refuse_transition('void_state');
 
 CREATE TRIGGER shipments_tracking_status AFTER UPDATE OF tracking_status ON shipments FOR EACH ROW
 WHEN (OLD.tracking_status <> NEW.tracking_status AND (OLD.tracking_status, NEW.tracking_status) NOT IN (
-    ('PreTransit', 'InTransit'), ('PreTransit', 'Returned'), ('PreTransit', 'Delivered'),
-    ('InTransit', 'Returned'), ('InTransit', 'Delivered'), ('Returned', 'Delivered')))
+    ('PreTransit', 'InTransit'), ('PreTransit', 'Delivered'), ('PreTransit', 'Returned'),
+    ('PreTransit', 'Failed'), ('PreTransit', 'Cancelled'), ('PreTransit', 'Unclear'),
+    ('InTransit', 'Delivered'), ('InTransit', 'Returned'), ('InTransit', 'Failed'),
+    ('InTransit', 'Cancelled'), ('InTransit', 'Unclear'), ('Failed', 'InTransit'), ('Failed', 'Delivered'),
+    ('Failed', 'Returned'), ('Failed', 'Cancelled'), ('Failed', 'Unclear'), ('Cancelled', 'InTransit'),
+    ('Cancelled', 'Delivered'), ('Cancelled', 'Returned'), ('Cancelled', 'Failed'),
+    ('Cancelled', 'Unclear'), ('Unclear', 'InTransit'), ('Unclear', 'Delivered'), ('Unclear', 'Returned'),
+    ('Unclear', 'Failed'), ('Unclear', 'Cancelled'), ('Returned', 'Delivered'), ('Returned', 'Failed'),
+    ('Returned', 'Cancelled'), ('Returned', 'Unclear')))
 EXECUTE FUNCTION refuse_transition('tracking_status');
 
 -- One order with the state of its three ledgers.

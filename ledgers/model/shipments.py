@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import timedelta
 
 from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
-from orderplane.ledgers.errors import GateClosed, Transient
+from orderplane.ledgers.errors import GateClosed, NothingToSettle, Transient
 from orderplane.ledgers.model.tables import Ledger, query, transaction
 from orderplane.ledgers.shipments import Label, PickupClaim, ShipmentEntry, ShipmentRef
 from orderplane.ledgers.states import (
+    LABEL_ALIVE,
     SHIPMENT_TRANSITIONS,
+    STILL_VALID,
     TRACKING_TRANSITIONS,
     VOID_TRANSITIONS,
     GateState,
@@ -25,7 +27,7 @@ from orderplane.ledgers.states import (
 
 
 class InMemoryShipmentLedger(Ledger):
-    """Implements `ledgers.shipments.ShipmentLedger`."""
+    """Implements `ledgers.shipments.ShipmentLedger` and `ParcelLedger`."""
 
     @query
     def uid_of(self, merchant: str, name: str) -> str | None:
@@ -34,8 +36,9 @@ class InMemoryShipmentLedger(Ledger):
 
     @query
     def read(self, merchant: str, order_uid: str) -> ShipmentEntry | None:
-        """The entry."""
-        return self._tables.shipments.get(order_uid)
+        """The entry, with the age of its purchase by the clock of the ledgers."""
+        entry, begun = self._tables.shipments.get(order_uid), self._tables.buys.get(order_uid)
+        return replace(entry, buy_age=self._tables.now() - begun) if entry and begun else entry
 
     @transaction
     def intend(self, merchant: str, order_uid: str, *, name: str) -> ShipmentEntry:
@@ -53,63 +56,78 @@ class InMemoryShipmentLedger(Ledger):
             tables.names[name] = order_uid
             self._save(
                 ShipmentEntry(
-                    order_uid, ShipmentState.INTENDED, None, None, None, None, VoidState.NONE,
+                    order_uid, ShipmentState.INTENDED, None, None, None, VoidState.NONE,
                     TrackingStatus.PRE_TRANSIT, None, None, None,
                 )
             )  # fmt: skip
         return tables.shipments[order_uid]
 
     @transaction
-    def begin_buy(
-        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
-    ) -> ShipmentEntry:
+    def begin_buy(self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str) -> ShipmentEntry:
         """A purchase is written down before it is sent, for one shipment of the carrier."""
         entry = self._entry(order_uid, GateState.OPEN)
         if entry.state is not ShipmentState.INTENDED or entry.provider_id not in (None, provider_id):
             raise GateClosed(f"buying a label for order {order_uid} is not admitted any more")
-        return self._save(replace(entry, provider_id=provider_id, rate_id=rate_id, buy_begun_at=now))
+        self._tables.buys[order_uid] = self._tables.now()
+        return self._save(replace(entry, provider_id=provider_id, rate_id=rate_id, buy_age=timedelta()))
 
     @transaction
     def record_label(
-        self, merchant: str, order_uid: str, label: Label, *, now: datetime, next_poll_at: datetime
+        self, merchant: str, order_uid: str, label: Label, *, first_poll: timedelta
     ) -> ShipmentEntry:
-        """A label that was bought is recorded; the order ships where it is open and its stock is still
-        pinned."""
-        gate = self._tables.gate(order_uid, GateState.OPEN, GateState.COMPENSATING)
+        """A label that was bought is recorded, whenever it comes to light; the order ships where it is open
+        and its stock is still pinned."""
+        gate = self._tables.gate(order_uid, *GateState)
         entry = self._entry(order_uid, gate.state)
         if entry.state is ShipmentState.INTENDED:
             entry = self._set(replace(entry, label=label), ShipmentState.BOUGHT)
-            self._tables.polls[order_uid] = next_poll_at
+            self._tables.polls.add(order_uid)
             if gate.state is GateState.OPEN and self._tables.commit_stock(order_uid):
                 self._ship(order_uid)
+        elif entry.state in (ShipmentState.CANCELLED, ShipmentState.REFUSED):
+            entry = self._set(replace(entry, label=label), ShipmentState.STRAY)
+            self._tables.polls.add(order_uid)
         return entry
 
     @transaction
-    def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ShipmentEntry:
+    def refuse(
+        self, merchant: str, order_uid: str, reason: str, message: str, *, look_again: timedelta
+    ) -> ShipmentEntry:
         """The carrier can refuse a shipment until it has sold a label for it."""
         entry = self._entry(order_uid, GateState.OPEN, GateState.COMPENSATING)
         if entry.state is ShipmentState.INTENDED:
             entry = self._set(replace(entry, reason=reason, message=message), ShipmentState.REFUSED)
+            self._look_again(entry)
         return entry
 
     @transaction
-    def cancel(self, merchant: str, order_uid: str) -> ShipmentEntry:
+    def cancel(self, merchant: str, order_uid: str, *, look_again: timedelta) -> ShipmentEntry:
         """A shipment can be cancelled until a label was bought for it."""
         entry = self._entry(order_uid, GateState.COMPENSATING)
         if entry.state is ShipmentState.INTENDED:
             entry = self._set(entry, ShipmentState.CANCELLED)
+            self._look_again(entry)
         return entry
 
     @transaction
     def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
-        """A label is voided once, and only while the order is compensated."""
-        entry = self._entry(order_uid, GateState.COMPENSATING)
-        if entry.state is ShipmentState.BOUGHT:
-            entry = replace(entry, void=change(VOID_TRANSITIONS, entry.void, void))
-            entry = self._set(entry, ShipmentState.VOIDED)
-            self._tables.polls.pop(order_uid, None)
-            self._tables.append_event(order_uid, EventType.SHIPMENT_CANCELLED)
-        return entry
+        """A label is void once the carrier has taken it back; one that it does not take back stays valid."""
+        is_stray = self._is_stray(order_uid)
+        entry = self._entry(order_uid, *GateState if is_stray else (GateState.COMPENSATING,))
+        return self._void(entry, void) if entry.state in LABEL_ALIVE else entry
+
+    def settle_void_by_hand(self, order_uid: str) -> str | None:
+        """A person signs that a label is not used which the carrier does not take back, unless it travels."""
+        gate, entry = self._tables.gates.get(order_uid), self._tables.shipments.get(order_uid)
+        if gate is None or entry is None or entry.state not in LABEL_ALIVE or entry.label is None:
+            return None
+        if entry.state is not ShipmentState.STRAY:
+            if entry.void is not VoidState.REJECTED or gate.state is not GateState.COMPENSATING:
+                return None
+            if entry.tracking_status is not TrackingStatus.PRE_TRANSIT:
+                raise NothingToSettle(f"The parcel of order {order_uid} has left.")
+        self._void(entry, VoidState.SETTLED_BY_HAND)
+        return entry.label.tracking_code
 
     @transaction
     def record_tracking_status(
@@ -120,11 +138,15 @@ class InMemoryShipmentLedger(Ledger):
         gate = tables.gate(order_uid, *GateState)
         entry = self._entry(order_uid, gate.state)
         if (
-            entry.state is not ShipmentState.BOUGHT
+            entry.state not in LABEL_ALIVE
             or tracking_status not in TRACKING_TRANSITIONS[entry.tracking_status]
         ):
             return entry
         entry = self._save(replace(entry, tracking_status=tracking_status))
+        if tracking_status is TrackingStatus.DELIVERED:
+            tables.polls.discard(order_uid)
+        if entry.state is ShipmentState.STRAY:
+            return entry
         if gate.state is not GateState.SEALED and order_uid not in tables.shipped:
             is_committed = tables.commit_stock(order_uid)
             if not is_committed and tables.reservations[order_uid].state is ReservationState.LOST:
@@ -134,33 +156,39 @@ class InMemoryShipmentLedger(Ledger):
         if gate.state is not GateState.SEALED or is_delivered:
             tables.seal(order_uid, Outcome.DELIVERED if is_delivered else Outcome.SHIPPED)
         if is_delivered:
-            tables.polls.pop(order_uid, None)
             tables.append_event(order_uid, EventType.ORDER_DELIVERED)
         return entry
 
     @query
-    def claim_due_for_polling(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
-        """Every shipment with a label that is not delivered or voided is due here at any time."""
-        tables = self._tables
+    def strays(self, limit: int) -> Sequence[tuple[str, str]]:
+        """Those whose label is still to be voided."""
+        return [
+            (self._tables.gates[uid].merchant, self._name(uid))
+            for uid, entry in self._tables.shipments.items()
+            if entry.state is ShipmentState.STRAY
+        ]
+
+    @query
+    def claim_due_for_polling(self, limit: int, lease: float) -> Sequence[ShipmentRef]:
+        """Every shipment whose end is not known is due here at any time."""
         found = []
-        for uid in tables.polls:
-            gate, entry = tables.gates[uid], tables.shipments[uid]
+        for uid in sorted(self._tables.polls):
+            gate, entry = self._tables.gates[uid], self._tables.shipments[uid]
             assert entry.provider_id is not None
-            assert entry.label is not None
             found.append(
                 ShipmentRef(
-                    gate.merchant, uid, f"{gate.name}-{uid[-8:]}", entry.provider_id,
-                    entry.label.tracking_code, entry.tracking_status, 1,
+                    gate.merchant, uid, self._name(uid), entry.provider_id,
+                    entry.label.tracking_code if entry.label else None, entry.tracking_status, 1,
                 )
             )  # fmt: skip
         return found
 
     @query
-    def schedule_polls(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
+    def schedule_polls(self, parcels: Sequence[ShipmentRef], pauses: Sequence[timedelta | None]) -> None:
         """Nothing: they are due at any time."""
 
     @query
-    def claim_pickup(self, now: datetime, limit: int, lease: float) -> PickupClaim | None:
+    def claim_pickup(self, limit: int, lease: float) -> PickupClaim | None:
         """Nothing is collected here."""
         return None
 
@@ -185,6 +213,28 @@ class InMemoryShipmentLedger(Ledger):
 
     def _set(self, entry: ShipmentEntry, state: ShipmentState) -> ShipmentEntry:
         return self._save(replace(entry, state=change(SHIPMENT_TRANSITIONS, entry.state, state)))
+
+    def _void(self, entry: ShipmentEntry, void: VoidState) -> ShipmentEntry:
+        uid, is_stray = entry.order_uid, entry.state is ShipmentState.STRAY
+        entry = self._save(replace(entry, void=change(VOID_TRANSITIONS, entry.void, void)))
+        if void in STILL_VALID:
+            return entry
+        self._tables.polls.discard(uid)
+        if is_stray:
+            return self._set(entry, ShipmentState.DISCARDED)
+        self._tables.append_event(uid, EventType.SHIPMENT_CANCELLED)
+        return self._set(entry, ShipmentState.VOIDED)
+
+    def _is_stray(self, order_uid: str) -> bool:
+        entry = self._tables.shipments.get(order_uid)
+        return entry is not None and entry.state is ShipmentState.STRAY
+
+    def _look_again(self, entry: ShipmentEntry) -> None:
+        if entry.order_uid in self._tables.buys:
+            self._tables.polls.add(entry.order_uid)
+
+    def _name(self, order_uid: str) -> str:
+        return f"{self._tables.gates[order_uid].name}-{order_uid[-8:]}"
 
     def _ship(self, order_uid: str) -> None:
         self._tables.shipped.add(order_uid)

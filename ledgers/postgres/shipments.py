@@ -1,19 +1,23 @@
 """The shipment ledger in PostgreSQL."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
+
+import orjson
 
 from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
-from orderplane.ledgers.errors import GateClosed, Transient
+from orderplane.ledgers.errors import GateClosed, NothingToSettle, Transient
 from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate, seal_as
 from orderplane.ledgers.postgres.history import event_arguments
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import commit_stock
-from orderplane.ledgers.shipments import Label, PickupClaim, ShipmentEntry, ShipmentRef
+from orderplane.ledgers.shipments import Label, ShipmentEntry
 from orderplane.ledgers.states import (
+    LABEL_ALIVE,
+    STILL_VALID,
     TRACKING_TRANSITIONS,
     GateState,
     Outcome,
@@ -27,7 +31,10 @@ _FIND_ORDER = """
 SELECT order_uid FROM shipments WHERE merchant = $1 AND name = $2 ORDER BY created_at DESC LIMIT 1
 """
 
-_READ = "SELECT * FROM shipments WHERE merchant = $1 AND order_uid = $2"
+_READ = """
+SELECT s.*, clock_timestamp() - s.buy_begun_at AS buy_age
+FROM shipments s WHERE s.merchant = $1 AND s.order_uid = $2
+"""
 
 _READ_CAPTURED = """
 SELECT captured FROM payments WHERE merchant = $1 AND order_uid = $2 AND state = 'Captured' AND currency = $3
@@ -48,7 +55,7 @@ WITH gate AS (
 INSERT INTO shipments (merchant, order_uid, name)
 SELECT o.merchant, o.uid, $3 FROM pinned o JOIN payments p ON p.merchant = o.merchant AND p.order_uid = o.uid
 WHERE p.state = 'Captured' AND p.captured = o.total AND p.currency = o.currency
-ON CONFLICT DO NOTHING RETURNING *
+ON CONFLICT DO NOTHING RETURNING *, NULL::interval AS buy_age
 """
 
 # A label may be bought from here on: the purchase is written down before it is sent, for one shipment of the
@@ -57,10 +64,10 @@ _BEGIN_BUY = """
 WITH gate AS (
     SELECT * FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' FOR UPDATE
 )
-UPDATE shipments s SET provider_id = $3, rate_id = $4, buy_begun_at = $5 FROM gate
+UPDATE shipments s SET provider_id = $3, rate_id = $4, buy_begun_at = clock_timestamp() FROM gate
 WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
   AND coalesce(s.provider_id, $3) = $3
-RETURNING s.*
+RETURNING s.*, interval '0' AS buy_age
 """
 
 # A label that was bought is recorded whether the order is open or compensating: the carrier does not ask the
@@ -74,11 +81,11 @@ WITH gate AS (
     WHERE gate.state = 'Open' AND r.state = 'Pinned' FOR UPDATE OF r
 ), bought AS (
     UPDATE shipments s
-    SET state = 'Bought', bought_at = $3, next_poll_at = $4, carrier = $5, service = $6, tracking_code = $7,
-        tracker_id = $8, tracking_url = $9, cost = $10, cost_currency = $11,
-        is_shipped = EXISTS (SELECT FROM pinned)
+    SET state = 'Bought', bought_at = clock_timestamp(), next_poll_at = clock_timestamp() + $3::interval,
+        carrier = $4, service = $5, tracking_code = $6, tracker_id = $7, tracking_url = $8, cost = $9,
+        cost_currency = $10, is_shipped = EXISTS (SELECT FROM pinned)
     FROM gate WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
-    RETURNING s.*
+    RETURNING s.*, clock_timestamp() - s.buy_begun_at AS buy_age
 ), committed AS (
     UPDATE reservations r SET state = 'Committed' FROM bought, pinned
     WHERE r.merchant = pinned.merchant AND r.holder = pinned.holder RETURNING r.merchant, r.holder
@@ -98,25 +105,55 @@ WITH gate AS (
     WHERE o.merchant = gate.merchant AND o.uid = gate.uid RETURNING o.*
 ), event AS (
     INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, partition, seq)
-    SELECT $12::uuid, merchant, uid, name, $13::text,
+    SELECT $11::uuid, merchant, uid, name, $12::text,
         jsonb_build_object('merchant', merchant, 'order', jsonb_build_object('name', name, 'uid', uid))
-            || $14::jsonb,
-        traceparent, $15::smallint, seq
+            || $13::jsonb,
+        traceparent, $14::smallint, seq
     FROM numbered RETURNING seq
 )
 SELECT bought.* FROM bought, (SELECT count(*) FROM event) AS event
 """
 
-# Without a label: refused by the carrier, or cancelled before one was bought.
+# A purchase that landed after it was settled that there is no label: the order goes on as it is, the label is
+# voided.
+_RECORD_STRAY = """
+UPDATE shipments s
+SET state = 'Stray', bought_at = clock_timestamp(), next_poll_at = clock_timestamp() + $3::interval,
+    carrier = $4, service = $5, tracking_code = $6, tracker_id = $7, tracking_url = $8, cost = $9,
+    cost_currency = $10
+WHERE s.merchant = $1 AND s.order_uid = $2 AND s.state IN ('Cancelled', 'Refused')
+"""
+
+_FIND_STRAYS = "SELECT merchant, name FROM shipments WHERE state = 'Stray' LIMIT $1"
+
+# Without a label: refused by the carrier, or cancelled before one was bought. Where a purchase was begun, the
+# carrier is asked again later: it may have landed after all.
 _END_WITHOUT_LABEL = """
-UPDATE shipments SET state = $3, reason = $4, message = $5
+UPDATE shipments
+SET state = $3, reason = $4, message = $5, poll_count = 0,
+    next_poll_at = CASE WHEN buy_begun_at IS NOT NULL THEN clock_timestamp() + $6::interval END
 WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended'
 """
 
+# With an answer that leaves the label valid ($4), only the answer is noted.
 _RECORD_VOID = """
-UPDATE shipments SET state = 'Voided', void_state = $3, next_poll_at = NULL
-WHERE merchant = $1 AND order_uid = $2 AND state = 'Bought' RETURNING tracking_code
+UPDATE shipments
+SET void_state = $3, void_reference = coalesce($5, void_reference),
+    state = CASE WHEN $4 THEN state WHEN state = 'Stray' THEN 'Discarded' ELSE 'Voided' END,
+    next_poll_at = CASE WHEN $4 THEN next_poll_at END
+WHERE merchant = $1 AND order_uid = $2 AND state IN ('Bought', 'Stray')
+RETURNING state, tracking_code
 """
+
+_FIND_REFUSED_VOID = """
+SELECT s.order_uid, s.name, s.tracking_code
+FROM orders o JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
+WHERE o.merchant = $1 AND o.name = $2
+  AND (s.state = 'Stray' OR s.state = 'Bought' AND s.void_state = 'Rejected' AND o.state = 'Compensating')
+ORDER BY o.opened_at DESC LIMIT 1
+"""
+
+_NOTIFY = "SELECT pg_notify('ledger', $1)"
 
 _SET_TRACKING_STATUS = """
 UPDATE shipments SET tracking_status = $3, next_poll_at = CASE WHEN $4 THEN NULL ELSE next_poll_at END
@@ -130,48 +167,6 @@ _SET_SHIPPED = "UPDATE shipments SET is_shipped = true WHERE merchant = $1 AND o
 _COMMIT_LOST = """
 UPDATE reservations SET state = 'Committed' WHERE merchant = $1 AND holder = $2 AND state = 'Lost'
 """
-
-# SKIP LOCKED: two pollers claim different shipments.
-_CLAIM_DUE_FOR_POLLING = """
-UPDATE shipments SET next_poll_at = $1::timestamptz + $3::interval, poll_count = poll_count + 1
-WHERE (merchant, order_uid) IN (
-    SELECT merchant, order_uid FROM shipments
-    WHERE next_poll_at <= $1 ORDER BY next_poll_at LIMIT $2 FOR UPDATE SKIP LOCKED
-) RETURNING *
-"""
-
-# A shipment that was delivered or voided meanwhile is not polled again.
-_SCHEDULE_POLLS = """
-UPDATE shipments s SET next_poll_at = t.at
-FROM unnest($1::text[], $2::uuid[], $3::timestamptz[]) AS t (merchant, order_uid, at)
-WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.next_poll_at IS NOT NULL
-"""
-
-# A pickup that the carrier created and nobody confirmed is booked before another one is created.
-_CLAIM_CREATED_PICKUP = """
-UPDATE shipments SET pickup_claimed_at = $1
-WHERE pickup IS NULL AND pickup_batch = (
-    SELECT pickup_batch FROM shipments
-    WHERE pickup IS NULL AND pickup_id IS NOT NULL AND pickup_claimed_at < $2
-    LIMIT 1 FOR UPDATE SKIP LOCKED
-) RETURNING *
-"""
-
-_CLAIM_NEW_PICKUP = """
-UPDATE shipments SET pickup_batch = $4, pickup_claimed_at = $1
-WHERE (merchant, order_uid) IN (
-    SELECT merchant, order_uid FROM shipments
-    WHERE state = 'Bought' AND pickup IS NULL AND pickup_id IS NULL AND tracking_status = 'PreTransit'
-      AND (pickup_claimed_at IS NULL OR pickup_claimed_at < $2)
-    LIMIT $3 FOR UPDATE SKIP LOCKED
-) RETURNING *
-"""
-
-_RECORD_PICKUP_CREATED = """
-UPDATE shipments SET pickup_id = $2 WHERE pickup_batch = $1 AND pickup_id IS NULL
-"""
-
-_RECORD_PICKUP_BOOKED = "UPDATE shipments SET pickup = $2 WHERE pickup_batch = $1"
 
 _LIVE = (GateState.OPEN, GateState.COMPENSATING)
 
@@ -212,52 +207,58 @@ class PostgresShipmentLedger:
             return await _reread(connection, merchant, order_uid)
 
     async def begin_buy(
-        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, now: datetime
+        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str
     ) -> ShipmentEntry:
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(_BEGIN_BUY, merchant, order_uid, provider_id, rate_id, now)
+            row = await connection.fetchrow(_BEGIN_BUY, merchant, order_uid, provider_id, rate_id)
         if row is None:
             raise GateClosed(f"buying a label for order {merchant}/{order_uid} is not admitted any more")
         return _entry(row)
 
     async def record_label(
-        self, merchant: str, order_uid: str, label: Label, *, now: datetime, next_poll_at: datetime
+        self, merchant: str, order_uid: str, label: Label, *, first_poll: timedelta
     ) -> ShipmentEntry:
         event = event_arguments(EventType.ORDER_SHIPPED, UUID(order_uid), _event_data(label))
+        bought = (
+            merchant, order_uid, first_poll, label.carrier, label.service, label.tracking_code,
+            label.tracker_id, label.tracking_url, label.cost, label.currency,
+        )  # fmt: skip
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(
-                _RECORD_LABEL,
-                merchant, order_uid, now, next_poll_at, label.carrier, label.service, label.tracking_code,
-                label.tracker_id, label.tracking_url, label.cost, label.currency, *event,
-            )  # fmt: skip
+            row = await connection.fetchrow(_RECORD_LABEL, *bought, *event)
             if row is not None:
                 return _entry(row)
-            await lock_gate(connection, merchant, order_uid, *_LIVE)
+        async with transaction(self._pool) as connection:
+            await lock_gate(connection, merchant, order_uid, *GateState)
+            await connection.execute(_RECORD_STRAY, *bought)
             return await _reread(connection, merchant, order_uid)
 
-    async def refuse(self, merchant: str, order_uid: str, reason: str, message: str) -> ShipmentEntry:
+    async def refuse(
+        self, merchant: str, order_uid: str, reason: str, message: str, *, look_again: timedelta
+    ) -> ShipmentEntry:
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, *_LIVE)
             await connection.execute(
-                _END_WITHOUT_LABEL, merchant, order_uid, ShipmentState.REFUSED.value, reason, message
-            )
+                _END_WITHOUT_LABEL,
+                merchant, order_uid, ShipmentState.REFUSED.value, reason, message, look_again,
+            )  # fmt: skip
             return await _reread(connection, merchant, order_uid)
 
-    async def cancel(self, merchant: str, order_uid: str) -> ShipmentEntry:
+    async def cancel(self, merchant: str, order_uid: str, *, look_again: timedelta) -> ShipmentEntry:
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             await connection.execute(
-                _END_WITHOUT_LABEL, merchant, order_uid, ShipmentState.CANCELLED.value, None, None
-            )
+                _END_WITHOUT_LABEL,
+                merchant, order_uid, ShipmentState.CANCELLED.value, None, None, look_again,
+            )  # fmt: skip
             return await _reread(connection, merchant, order_uid)
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
         async with transaction(self._pool) as connection:
-            order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            row = await connection.fetchrow(_RECORD_VOID, merchant, order_uid, void.value)
-            if row is not None:
-                data = {"trackingCode": row["tracking_code"], "void": void.value}
-                await append_order_event(connection, order, EventType.SHIPMENT_CANCELLED, data)
+            order = await lock_gate(connection, merchant, order_uid, *GateState)
+            entry = await _reread(connection, merchant, order_uid)
+            if entry.state is not ShipmentState.STRAY and order.state is not GateState.COMPENSATING:
+                raise GateClosed(f"order {merchant}/{order.name} is {order.state}, not Compensating")
+            await _void(connection, order, void)
             return await _reread(connection, merchant, order_uid)
 
     async def record_tracking_status(
@@ -270,18 +271,20 @@ class PostgresShipmentLedger:
                 raise GateClosed(f"order {merchant}/{order_uid} has no shipment")
             entry = _entry(row)
             if (
-                entry.state is not ShipmentState.BOUGHT
+                entry.state not in LABEL_ALIVE
                 or tracking_status not in TRACKING_TRANSITIONS[entry.tracking_status]
             ):
                 return entry
-            is_over = tracking_status in (TrackingStatus.DELIVERED, TrackingStatus.RETURNED)
+            is_delivered = tracking_status is TrackingStatus.DELIVERED
             await connection.execute(
-                _SET_TRACKING_STATUS, merchant, order_uid, tracking_status.value, is_over
+                _SET_TRACKING_STATUS, merchant, order_uid, tracking_status.value, is_delivered
             )
+            if entry.state is ShipmentState.STRAY:
+                # The order has ended, or is being undone, without this parcel: a person has to act.
+                return await _reread(connection, merchant, order_uid)
             if order.state is not GateState.SEALED and not row["is_shipped"]:
                 # The order was compensated, or a recount took its stock, and the goods have left after all.
                 await _ship_late(connection, order, entry)
-            is_delivered = tracking_status is TrackingStatus.DELIVERED
             if order.state is not GateState.SEALED or is_delivered:
                 await seal_as(connection, order, Outcome.DELIVERED if is_delivered else Outcome.SHIPPED)
             if is_delivered:
@@ -289,36 +292,49 @@ class PostgresShipmentLedger:
                 await append_order_event(connection, order, EventType.ORDER_DELIVERED, data)
             return await _reread(connection, merchant, order_uid)
 
-    async def claim_due_for_polling(self, now: datetime, limit: int, lease: float) -> Sequence[ShipmentRef]:
+    async def strays(self, limit: int) -> Sequence[tuple[str, str]]:
         async with session(self._pool) as connection:
-            rows = await connection.fetch(_CLAIM_DUE_FOR_POLLING, now, limit, timedelta(seconds=lease))
-        return [_ref(row) for row in rows]
+            rows = await connection.fetch(_FIND_STRAYS, limit)
+        return [(row["merchant"], row["name"]) for row in rows]
 
-    async def schedule_polls(self, parcels: Sequence[ShipmentRef], at: Sequence[datetime]) -> None:
-        async with session(self._pool) as connection:
-            await connection.execute(
-                _SCHEDULE_POLLS,
-                [parcel.merchant for parcel in parcels], [parcel.order_uid for parcel in parcels], list(at),
-            )  # fmt: skip
 
-    async def claim_pickup(self, now: datetime, limit: int, lease: float) -> PickupClaim | None:
-        stale = now - timedelta(seconds=lease)
-        async with transaction(self._pool) as connection:
-            rows = await connection.fetch(_CLAIM_CREATED_PICKUP, now, stale)
-            if not rows:
-                rows = await connection.fetch(_CLAIM_NEW_PICKUP, now, stale, limit, uuid4())
-        if not rows:
+async def settle_void_by_hand(
+    pool: Pool, merchant: str, order: str, *, reason: str, reference: str
+) -> str | None:
+    """Record that a person has made sure that a label is not used, which the carrier does not take back.
+
+    Returns its tracking code; None where no order of that name waits for such a label.
+
+    Raises:
+        NothingToSettle: its parcel has left.
+    """
+    async with transaction(pool) as connection:
+        found = await connection.fetchrow(_FIND_REFUSED_VOID, merchant, order)
+        if found is None:
             return None
-        return PickupClaim(str(rows[0]["pickup_batch"]), [_ref(row) for row in rows], rows[0]["pickup_id"])
+        locked = await lock_gate(connection, merchant, found["order_uid"], *GateState)
+        entry = await _reread(connection, merchant, found["order_uid"])
+        if entry.state not in LABEL_ALIVE:
+            return None
+        if entry.state is ShipmentState.BOUGHT and entry.tracking_status is not TrackingStatus.PRE_TRANSIT:
+            raise NothingToSettle(
+                f"The parcel of order {merchant}/{order} has left: it is too late to cancel it."
+            )
+        await _void(connection, locked, VoidState.SETTLED_BY_HAND, reference=f"{reference}: {reason}")
+        notification = {"merchant": merchant, "child": found["name"], "order": order}
+        await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
+        return str(found["tracking_code"])
 
-    async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
-        async with session(self._pool) as connection:
-            tag = await connection.execute(_RECORD_PICKUP_CREATED, batch, pickup_id)
-        return tag != "UPDATE 0"
 
-    async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
-        async with session(self._pool) as connection:
-            await connection.execute(_RECORD_PICKUP_BOOKED, batch, confirmation)
+async def _void(
+    connection: Connection, order: OrderRow, void: VoidState, *, reference: str | None = None
+) -> None:
+    row = await connection.fetchrow(
+        _RECORD_VOID, order.merchant, order.uid, void.value, void in STILL_VALID, reference
+    )
+    if row is not None and row["state"] == ShipmentState.VOIDED:
+        data = {"trackingCode": row["tracking_code"], "void": void.value}
+        await append_order_event(connection, order, EventType.SHIPMENT_CANCELLED, data)
 
 
 async def _ship_late(connection: Connection, order: OrderRow, entry: ShipmentEntry) -> None:
@@ -364,23 +380,11 @@ def _entry(row: Row) -> ShipmentEntry:
         state=ShipmentState(row["state"]),
         provider_id=row["provider_id"],
         rate_id=row["rate_id"],
-        buy_begun_at=row["buy_begun_at"],
         label=label,
         void=VoidState(row["void_state"]),
         tracking_status=TrackingStatus(row["tracking_status"]),
         pickup=row["pickup"],
         reason=row["reason"],
         message=row["message"],
-    )
-
-
-def _ref(row: Row) -> ShipmentRef:
-    return ShipmentRef(
-        merchant=row["merchant"],
-        order_uid=str(row["order_uid"]),
-        name=row["name"],
-        provider_id=row["provider_id"],
-        tracking_code=row["tracking_code"],
-        tracking_status=TrackingStatus(row["tracking_status"]),
-        poll_count=row["poll_count"],
+        buy_age=row["buy_age"],
     )

@@ -192,7 +192,7 @@ def _voided(books: Books, name: str) -> None:
     row = books.row("shipments", name)
     row["is_shipped"] = True
     _tell(books, name, EventType.ORDER_SHIPPED)
-    row["state"] = "Voided"
+    row["state"], row["void_state"] = "Voided", "Submitted"
     parcel = books.parcels[f"shp_{name}"]
     books.parcels[parcel.id] = CarrierShipment(
         parcel.id, parcel.reference, parcel.rate_id, parcel.label, VoidState.SUBMITTED, parcel.tracking_status
@@ -325,7 +325,8 @@ def _label(books: Books, name: str) -> None:
     )
     books.tables["shipments"].append({
         "merchant": SHOP, "order_uid": uid_of(name), "name": name, "state": "Bought",
-        "provider_id": f"shp_{name}", "tracking_code": f"TRK-{name}", "is_shipped": False,
+        "provider_id": f"shp_{name}", "tracking_code": f"TRK-{name}", "void_state": "None",
+        "is_shipped": False,
     })  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.states import VoidState
+from orderplane.ledgers.states import TrackingStatus, VoidState
 
 from .books import NOW, SHOP, TEA, TOTAL, Books, clean_books, refund_of, uid_of
 
@@ -297,6 +297,23 @@ def _a_void_never_arrived(books: Books) -> None:
     books.parcels["shp_voided"] = replace(books.parcels["shp_voided"], void=VoidState.NONE)
 
 
+@plants("label-void", "shp_voided", shipments.labels_match_the_ledger)
+def _a_void_was_refused_after_all(books: Books) -> None:
+    books.parcels["shp_voided"] = replace(books.parcels["shp_voided"], void=VoidState.REJECTED)
+
+
+@plants("parcel-travels", f"{SHOP}/voided", shipments.orders_have_one_label)
+def _a_voided_label_travels(books: Books) -> None:
+    books.parcels["shp_voided"] = replace(
+        books.parcels["shp_voided"], tracking_status=TrackingStatus.IN_TRANSIT
+    )
+
+
+@plants("no-label", f"{SHOP}/voided", shipments.orders_have_one_label)
+def _a_refused_void_counts_as_voided(books: Books) -> None:
+    books.parcels["shp_voided"] = replace(books.parcels["shp_voided"], void=VoidState.REJECTED)
+
+
 @plants("one-label", f"{SHOP}/delivered", shipments.orders_have_one_label)
 def _two_labels(books: Books) -> None:
     books.parcels["shp_again"] = replace(books.parcels["shp_delivered"], id="shp_again")
@@ -351,6 +368,14 @@ def _a_running_order_vanishes(books: Books) -> None:
 @plants("child-orphan", f"Payment {SHOP}/shipped", resources.children_have_their_order)
 def _a_child_stays_behind(books: Books) -> None:
     books.resources[Kind.ORDER].remove(books.live(Kind.ORDER, "shipped"))
+
+
+@plants("child-after-seal", f"Shipment {SHOP}/refunded", resources.no_child_comes_after_the_end)
+def _a_child_is_made_after_the_end(books: Books) -> None:
+    child = books.live(Kind.SHIPMENT, "in-flight")
+    reference = {"orderRef": {"name": "refunded", "uid": str(uid_of("refunded"))}}
+    metadata = {**child["metadata"], "name": "refunded"}
+    books.resources[Kind.SHIPMENT].append({**child, "metadata": metadata, "spec": reference})
 
 
 @plants("finalizer-silent", f"Payment {SHOP}/in-flight", resources.finalizers_say_why)
@@ -619,6 +644,30 @@ def test_a_dispute_for_more_than_the_charge_took_the_charge() -> None:
     books = clean_books()
     books.disputes["du_charged-back"] = replace(books.disputes["du_charged-back"], amount=TOTAL + 7)
     assert judge(books.snapshot()).is_clean
+
+
+def test_a_label_that_a_person_saw_to_may_be_valid_at_the_carrier() -> None:
+    books = clean_books()
+    books.parcels["shp_voided"] = replace(books.parcels["shp_voided"], void=VoidState.REJECTED)
+    books.row("shipments", "voided")["void_state"] = "SettledByHand"
+    assert judge(books.snapshot()).violations == ()
+
+
+def test_a_label_that_was_taken_back_shows_as_cancelled() -> None:
+    books = clean_books()
+    books.parcels["shp_voided"] = replace(
+        books.parcels["shp_voided"], tracking_status=TrackingStatus.CANCELLED
+    )
+    assert judge(books.snapshot()).violations == ()
+
+
+@pytest.mark.parametrize("void", [VoidState.REJECTED, VoidState.SUBMITTED])
+def test_a_parcel_that_left_has_its_label_whatever_became_of_a_void(void: VoidState) -> None:
+    books = clean_books()
+    books.parcels["shp_shipped"] = replace(
+        books.parcels["shp_shipped"], void=void, tracking_status=TrackingStatus.IN_TRANSIT
+    )
+    assert judge(books.snapshot()).violations == ()
 
 
 def test_an_order_too_young_for_a_gate_is_open() -> None:

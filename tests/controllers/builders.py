@@ -132,7 +132,7 @@ def a_shipment_entry(
 ) -> ShipmentEntry:
     facts: dict[str, Any] = {
         "rate_id": "rate",
-        "buy_begun_at": NOW - timedelta(seconds=begun_ago) if provider else None,
+        "buy_age": timedelta(seconds=begun_ago) if provider else None,
         "label": None,
         "void": VoidState.NONE,
         "tracking_status": TrackingStatus.PRE_TRANSIT,

@@ -233,6 +233,16 @@ def test_an_object_that_cannot_be_read_stops_nobody() -> None:
     assert [order.metadata.uid for order in cache] == ["u1"]
 
 
+async def test_a_hint_that_waited_long_is_dropped() -> None:
+    """The process may have stood still, and the gate gone on."""
+    now = 0.0
+    queue = KeyedQueue[object](lambda: now)
+    queue.add(A, 0, object())
+    now = 1200.0
+    assert await queue.take() == A
+    assert queue.take_hint(A) is None
+
+
 def test_what_only_left_the_view_may_come_back() -> None:
     cache, _ = a_cache()
     cache.store(document(1))

@@ -1,5 +1,7 @@
 """Which gate an order goes by: the one that it was handed, or the one that it reads."""
 
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from orderplane.controllers.order.act import VANISHED_SECONDS, OrderReconciler
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation
+from orderplane.ledgers.errors import GateClosed
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.states import GateState, PaymentState, ReservationState, ShipmentState
 
@@ -42,7 +45,9 @@ class Api:
         return a_child(kind).model_dump(mode="json", by_alias=True)  # type: ignore[no-any-return]
 
 
-def an_order_with_payment(gates: Gates, enqueued: list[Any]) -> OrderReconciler:
+def an_order_with_payment(
+    gates: Gates, enqueued: list[Any], elapsed: Callable[[], float] = lambda: 0.0
+) -> OrderReconciler:
     cluster = Cluster(Api(), lambda: 0.0, lambda *_: None)  # type: ignore[arg-type]
     cluster.orders.store(an_order().model_dump(mode="json", by_alias=True))
     for kind in (Kind.RESERVATION, Kind.PAYMENT):
@@ -52,6 +57,7 @@ def an_order_with_payment(gates: Gates, enqueued: list[Any]) -> OrderReconciler:
         gates,
         lambda kind, key, hint=None: enqueued.append((kind, hint)),
         lambda: NOW,  # type: ignore[arg-type]
+        elapsed=elapsed,
     )
 
 
@@ -131,6 +137,23 @@ async def test_what_is_left_of_an_order_that_vanished_is_polled_only_while_we_ho
 ) -> None:
     gates = VanishedGates(a_gate(GateState.COMPENSATING, reservation=ReservationState.RELEASED))
     cluster = Cluster(Orphanage(payment), lambda: 0.0, lambda *_: None)  # type: ignore[arg-type]
-    order = OrderReconciler(cluster, gates, lambda *_: None, lambda: NOW)  # type: ignore[arg-type]
+    order = OrderReconciler(
+        cluster,
+        gates,
+        lambda *_: None,
+        lambda: NOW,  # type: ignore[arg-type]
+        elapsed=lambda: 0.0,
+    )
     assert await order.reconcile(("shop", "tea"), None) == again
     assert gates.is_sealed == is_sealed
+
+
+async def test_no_child_is_created_on_a_gate_that_was_read_long_ago() -> None:
+    """The process stood still between the two: the order may be over by now."""
+    gates, enqueued = Gates(a_gate(reservation=ReservationState.HELD)), []
+    clock = count(0.0, 60.0)
+    order = an_order_with_payment(gates, enqueued, lambda: next(clock))
+    await order.reconcile(("shop", "tea"), None)
+    with pytest.raises(GateClosed, match="too long ago"):
+        await order.reconcile(("shop", "tea"), None, PAID)
+    assert enqueued == []

@@ -138,6 +138,9 @@ def test_each_place_in_the_saga(
     [
         (TrackingStatus.IN_TRANSIT, Outcome.SHIPPED, "Shipped", None),
         (TrackingStatus.RETURNED, Outcome.SHIPPED, "Shipped", ("False", Reason.RETURNED)),
+        (TrackingStatus.FAILED, Outcome.SHIPPED, "Shipped", ("False", Reason.DELIVERY_FAILED)),
+        (TrackingStatus.CANCELLED, Outcome.SHIPPED, "Shipped", ("False", Reason.TRANSPORT_CANCELLED)),
+        (TrackingStatus.UNCLEAR, Outcome.SHIPPED, "Shipped", ("False", Reason.TRACKING_UNCLEAR)),
         (TrackingStatus.DELIVERED, Outcome.DELIVERED, "Delivered", ("True", Reason.DELIVERED)),
     ],
 )
@@ -146,10 +149,46 @@ def test_a_parcel_on_its_way(
 ) -> None:
     found = status(shipped(state=SEALED, outcome=outcome, tracking_status=tracking))
     condition = find(found.conditions, "Delivered")
-    assert (found.phase, found.reason) == (phase, None)
+    trouble = delivered[1] if delivered and delivered[0] == "False" else None
+    assert (found.phase, found.reason) == (phase, trouble)
     assert (condition and (condition.status, condition.reason)) == delivered
     assert found.tracking is not None
     assert found.tracking.code == "1Z9"
+
+
+def test_each_trouble_of_a_parcel_is_told_once_and_is_over_when_it_moves_again() -> None:
+    def at(tracking: TrackingStatus, before: OrderStatus) -> tuple[OrderStatus, list[str]]:
+        gate = shipped(state=SEALED, outcome=Outcome.SHIPPED, tracking_status=tracking)
+        after = status(gate, order=an_order().model_copy(update={"status": before}))
+        return after, [event.reason for event in events_of(before, after) if event.type == "Warning"]
+
+    moving, told = at(TrackingStatus.IN_TRANSIT, OrderStatus())
+    assert (find(moving.conditions, "Delivered"), told) == (None, [])
+    failed, told = at(TrackingStatus.FAILED, moving)
+    assert (failed.reason, told) == (Reason.DELIVERY_FAILED, [Reason.DELIVERY_FAILED])
+    assert at(TrackingStatus.FAILED, failed) == (failed, [])
+    unclear, told = at(TrackingStatus.UNCLEAR, failed)
+    assert (unclear.reason, told) == (Reason.TRACKING_UNCLEAR, [Reason.TRACKING_UNCLEAR])
+    again, told = at(TrackingStatus.IN_TRANSIT, unclear)
+    condition = find(again.conditions, "Delivered")
+    assert condition is not None
+    assert (again.reason, condition.reason, told) == (None, Reason.RESUMED, [])
+
+
+@pytest.mark.parametrize(
+    ("shipment", "reason"),
+    [(ShipmentState.STRAY, Reason.STRAY_LABEL), (ShipmentState.DISCARDED, Reason.LABEL_VOIDED)],
+)
+def test_a_label_that_comes_home_after_the_end_is_shown(shipment: ShipmentState, reason: Reason) -> None:
+    gate = a_gate(
+        SEALED, outcome=Outcome.CANCELLED, reason=Reason.CANCEL_REQUESTED, shipment=shipment,
+        tracking_status=TrackingStatus.IN_TRANSIT,
+    )  # fmt: skip
+    found = status(gate)
+    condition = find(found.conditions, "Shipped")
+    assert condition is not None
+    assert (found.phase, condition.status, condition.reason) == ("Cancelled", "False", reason)
+    assert find(found.conditions, "Delivered") is None
 
 
 def test_a_cancel_after_the_first_scan_comes_too_late() -> None:

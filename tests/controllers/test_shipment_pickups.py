@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import pytest
 
@@ -10,8 +9,6 @@ from orderplane.controllers.shipment.polling import BATCH, PickupScheduler
 from orderplane.ledgers.errors import Unclear
 from orderplane.ledgers.shipments import PickupClaim, ShipmentRef
 from orderplane.ledgers.states import TrackingStatus
-
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def parcels(count: int) -> list[ShipmentRef]:
@@ -30,7 +27,7 @@ class Book:
     confirmation: str | None = None
     is_given_up: bool = False
 
-    async def claim_pickup(self, now: datetime, limit: int, lease: float) -> PickupClaim | None:
+    async def claim_pickup(self, limit: int, lease: float) -> PickupClaim | None:
         if self.confirmation is not None or not self.waiting:
             return None
         return PickupClaim("batch", self.waiting[:limit], self.pickup_id)
@@ -70,7 +67,7 @@ class Desk:
 
 
 def scheduler(book: Book, desk: Desk) -> PickupScheduler:
-    return PickupScheduler(book, desk, lambda: NOW)  # type: ignore[arg-type]
+    return PickupScheduler(book, desk)  # type: ignore[arg-type]
 
 
 async def test_what_waits_is_collected_together():

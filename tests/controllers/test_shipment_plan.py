@@ -20,7 +20,7 @@ from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.shipments import ShipmentEntry
 from orderplane.ledgers.states import GateState, ShipmentState
 
-from .builders import NOW, a_child, a_gate, a_shipment_entry
+from .builders import a_child, a_gate, a_shipment_entry
 
 COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
 SETTLE = timedelta(seconds=30)
@@ -119,5 +119,5 @@ def test_the_next_step(
     why: str, gate: Gate, entry: ShipmentEntry | None, deleting: bool, unlabelled: bool, expect: Step
 ) -> None:
     child = a_child(Kind.SHIPMENT, deleting=deleting)
-    found = plan(child, gate, entry, NOW, settle=SETTLE, is_unlabelled=unlabelled)
+    found = plan(child, gate, entry, settle=SETTLE, is_unlabelled=unlabelled)
     assert found == expect, why

@@ -28,7 +28,30 @@ def at(status: TrackingStatus) -> ShipmentEntry:
         ("the carrier has not answered", a_shipment_entry(ShipmentState.INTENDED), "Pending", ()),
         ("bought, not scanned yet", at(TrackingStatus.PRE_TRANSIT), "Scheduled", (SCHEDULED,)),
         ("the carrier has it", at(TrackingStatus.IN_TRANSIT), "InTransit", (SCHEDULED,)),
-        ("on its way back", at(TrackingStatus.RETURNED), "InTransit", (SCHEDULED,)),
+        (
+            "on its way back",
+            at(TrackingStatus.RETURNED),
+            "InTransit",
+            (SCHEDULED, ("Delivered", "False", Reason.RETURNED)),
+        ),
+        (
+            "lost, or not delivered",
+            at(TrackingStatus.FAILED),
+            "InTransit",
+            (SCHEDULED, ("Delivered", "False", Reason.DELIVERY_FAILED)),
+        ),
+        (
+            "the carrier does not take the label back",
+            a_shipment_entry(BOUGHT, label=LABEL, void=VoidState.REJECTED),
+            "Scheduled",
+            (SCHEDULED, ("Voided", "False", Reason.VOID_REJECTED)),
+        ),
+        (
+            "a label came home too late",
+            a_shipment_entry(ShipmentState.STRAY, label=LABEL),
+            "Cancelled",
+            (("Scheduled", "False", Reason.STRAY_LABEL),),
+        ),
         (
             "delivered",
             at(TrackingStatus.DELIVERED),

@@ -84,11 +84,8 @@ class Ledgers:
     async def shipped(self):
         uid = await self.paid()
         await self.parcels.intend(self.merchant, uid, name=f"ship-{uid[:8]}")
-        now = datetime.now(UTC)
-        await self.parcels.begin_buy(
-            self.merchant, uid, provider_id=f"shp_{uid[:8]}", rate_id="rate_1", now=now
-        )
-        await self.parcels.record_label(self.merchant, uid, LABEL, now=now, next_poll_at=now)
+        await self.parcels.begin_buy(self.merchant, uid, provider_id=f"shp_{uid[:8]}", rate_id="rate_1")
+        await self.parcels.record_label(self.merchant, uid, LABEL, first_poll=timedelta())
         return uid
 
     async def compensated(self, uid, *, is_cancel, elsewhere=()):

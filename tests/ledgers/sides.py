@@ -18,7 +18,7 @@ from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
 from orderplane.ledgers.postgres.session import Pool, session
 from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
-from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
+from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger, settle_void_by_hand
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
 from orderplane.ledgers.shipments import Label
 from orderplane.ledgers.states import TrackingStatus, VoidState
@@ -26,6 +26,7 @@ from orderplane.ledgers.states import TrackingStatus, VoidState
 OPENING = 5
 TOTAL = 1790
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LATER = timedelta(minutes=5)
 LABEL = Label("94001000", "trk_1", "https://track.example/94001000", "USPS", "Priority", 490, "EUR")
 # Words for people, and the clock of the database, are each side's own.
 WORDS = (
@@ -35,7 +36,7 @@ WORDS = (
     "shipment_message",
     "finished_at",
     "id",
-    "buy_begun_at",
+    "buy_age",
 )
 
 
@@ -82,6 +83,7 @@ class Side:
 
     async def recount(self, count: int) -> Any: ...
     async def settle_by_hand(self, uid: str) -> Any: ...
+    async def settle_void_by_hand(self, uid: str) -> Any: ...
     async def shelf(self) -> tuple[int, int]: ...
     async def told(self, uid: str) -> list[str]: ...
 
@@ -158,23 +160,22 @@ class Side:
             case "intend_parcel":
                 return await parcels.intend(m, uid, name=f"order-{uid[:8]}-{uid[-8:]}")
             case "begin_buy":
-                return await parcels.begin_buy(m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r", now=NOW)
+                return await parcels.begin_buy(m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r")
             case "record_label":
-                return await parcels.record_label(m, uid, LABEL, now=NOW, next_poll_at=NOW)
+                return await parcels.record_label(m, uid, LABEL, first_poll=timedelta())
             case "refuse_parcel":
-                return await parcels.refuse(m, uid, "AddressRejected", "No such street.")
+                return await parcels.refuse(m, uid, "AddressRejected", "No such street.", look_again=LATER)
             case "cancel_parcel":
-                return await parcels.cancel(m, uid)
+                return await parcels.cancel(m, uid, look_again=LATER)
+            case "settle_void_by_hand":
+                return await self.settle_void_by_hand(uid)
             case "settle_by_hand":
                 return await self.settle_by_hand(uid)
             case step if step.startswith("void_"):
                 return await parcels.record_void(m, uid, VoidState(step.removeprefix("void_")))
-            case "in_transit":
-                return await parcels.record_tracking_status(m, uid, TrackingStatus.IN_TRANSIT)
-            case "delivered":
-                return await parcels.record_tracking_status(m, uid, TrackingStatus.DELIVERED)
-            case "returned":
-                return await parcels.record_tracking_status(m, uid, TrackingStatus.RETURNED)
+            case step if step.startswith("track_"):
+                status = TrackingStatus(step.removeprefix("track_"))
+                return await parcels.record_tracking_status(m, uid, status)
         raise AssertionError(step)
 
     async def look(self, uids: list[str]) -> Any:
@@ -216,6 +217,9 @@ class InMemory(Side):
     async def settle_by_hand(self, uid: str) -> Any:
         self.payments.settle_refund_by_hand(uid)
 
+    async def settle_void_by_hand(self, uid: str) -> Any:
+        return self.parcels.settle_void_by_hand(uid)
+
     async def shelf(self) -> tuple[int, int]:
         return self.tables.on_hand["TEA"], self.tables.reserved["TEA"]
 
@@ -239,6 +243,11 @@ class Postgres(Side):
     async def settle_by_hand(self, uid: str) -> Any:
         await settle_refund_by_hand(
             self.pool, self.merchant, f"order-{uid[:8]}", reason="paid back", reference="A. Person"
+        )
+
+    async def settle_void_by_hand(self, uid: str) -> Any:
+        return await settle_void_by_hand(
+            self.pool, self.merchant, f"order-{uid[:8]}", reason="torn up", reference="A. Person"
         )
 
     async def shelf(self) -> tuple[int, int]:

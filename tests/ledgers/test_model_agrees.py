@@ -21,15 +21,17 @@ STEPS = 60
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
 FORWARD = (
     "open", "hold", "intend_payment", "begin_confirm", "capture", "intend_parcel", "begin_buy",
-    "record_label", "in_transit", "delivered",
+    "record_label", "track_InTransit", "track_Delivered",
 )  # fmt: skip
 BACKWARD = (
-    "compensate", "void_Submitted", "cancel_parcel", "request_refund", "withdraw_part", "refund_pending",
-    "refund_failed", "withdraw_twice", "next_refund", "refund_succeeded", "cancel_payment", "release", "seal",
+    "compensate", "void_Rejected", "void_Submitted", "cancel_parcel", "request_refund", "withdraw_part",
+    "refund_pending", "refund_failed", "withdraw_twice", "next_refund", "refund_succeeded", "cancel_payment",
+    "release", "seal",
 )  # fmt: skip
 ASIDE = (
     "expire_early", "expire_late", "wrong_amount", "next_create_attempt", "record_intent", "decline",
-    "refuse_parcel", "returned", "recount", "withdraw_all",
+    "refuse_parcel", "track_Returned", "track_Failed", "track_Cancelled", "track_Unclear",
+    "settle_void_by_hand", "recount", "withdraw_all",
 )  # fmt: skip
 NEEDS_PAYMENT = frozenset(
     {
@@ -47,8 +49,10 @@ NEEDS_PAYMENT = frozenset(
 )
 NEEDS_REFUND = frozenset({"refund_pending", "refund_succeeded", "refund_failed", "next_refund"})
 NEEDS_PARCEL = frozenset(
-    {"begin_buy", "record_label", "in_transit", "delivered", "returned", "void_Submitted", "cancel_parcel"}
-    | {"refuse_parcel"}
+    step
+    for step in (*FORWARD, *BACKWARD, *ASIDE)
+    if step.startswith(("track_", "void_"))
+    or step in ("begin_buy", "record_label", "cancel_parcel", "refuse_parcel", "settle_void_by_hand")
 )
 
 

@@ -26,9 +26,11 @@ from orderplane.ledgers.shipments import ShipmentEntry
 from orderplane.ledgers.states import (
     EVER_CAPTURED,
     GOODS_LEFT,
+    LABEL_ALIVE,
     PAID_BACK,
     RESERVING,
     STATE_COLUMNS,
+    STILL_VALID,
     GateState,
     IllegalTransition,
     Outcome,
@@ -47,11 +49,14 @@ from .sides import LABEL, NOW, OPENING, TOTAL, InMemory, Postgres, Side, seen
 
 Column = tuple[str, str]
 
+TAKEN_BACK = (ShipmentState.VOIDED, ShipmentState.DISCARDED)
+
 MODULES = (
     "gate",
     "history",
     "idempotency",
     "inventory",
+    "parcels",
     "payments",
     "products",
     "settlement",
@@ -64,12 +69,12 @@ STEPS = (
     "open", "compensate", "seal", "hold", "expire_late", "release", "recount", "intend_payment", "capture",
     "decline", "cancel_payment", "request_refund", "refund_pending", "refund_succeeded", "refund_failed",
     "withdraw_part", "withdraw_all", "next_refund", "settle_by_hand",
-    "intend_parcel", "record_label", "refuse_parcel", "cancel_parcel",
-    "in_transit", "delivered", "returned",
+    "intend_parcel", "record_label", "refuse_parcel", "cancel_parcel", "settle_void_by_hand",
+    *(f"track_{tracking}" for tracking in TrackingStatus),
     *(f"void_{void}" for void in VoidState if void is not VoidState.NONE),
 )  # fmt: skip
 NEEDS_REFUND = {"refund_pending", "refund_succeeded", "refund_failed", "next_refund"}
-SAMPLE = 8_000
+SAMPLE = 16_000
 
 
 # The tables and the schema
@@ -152,15 +157,17 @@ class Position:
             return True
         if self.outcome in GOODS_LEFT:
             return self.shipment is ShipmentState.BOUGHT and self.reservation not in RESERVING
+        # A stray label comes home after it was settled that there is none.
+        shipment = ShipmentState.CANCELLED if self.shipment is ShipmentState.STRAY else self.shipment
         gate = Gate(
             "shop", "", "", self.gate,
-            reservation=self.reservation, payment=self.payment, shipment=self.shipment,
+            reservation=self.reservation, payment=self.payment, shipment=shipment,
         )  # fmt: skip
         return gate.is_compensated
 
     @property
     def has_label(self) -> bool:
-        return self.shipment in (ShipmentState.BOUGHT, ShipmentState.VOIDED)
+        return self.shipment in LABEL_ALIVE or self.shipment in TAKEN_BACK
 
 
 COLUMNS: dict[Column, str] = {
@@ -185,14 +192,10 @@ def positions() -> Iterator[Position]:
     shipments = [
         (state, VoidState.NONE, TrackingStatus.PRE_TRANSIT)
         for state in ShipmentState
-        if state is not ShipmentState.VOIDED
+        if state not in LABEL_ALIVE and state not in TAKEN_BACK
     ]
-    shipments += [(ShipmentState.BOUGHT, VoidState.NONE, tracking) for tracking in TrackingStatus]
-    shipments += [
-        (ShipmentState.VOIDED, void, TrackingStatus.PRE_TRANSIT)
-        for void in VoidState
-        if void is not VoidState.NONE
-    ]
+    shipments += product(sorted(LABEL_ALIVE), sorted(STILL_VALID), TrackingStatus)
+    shipments += product(TAKEN_BACK, sorted(set(VoidState) - STILL_VALID), (TrackingStatus.PRE_TRANSIT,))
     for gate, outcome in gates:
         yield (opened := Position(gate, outcome))
         for reservation in ReservationState:
@@ -225,7 +228,7 @@ def put_in_memory(side: InMemory, uid: str, at: Position) -> None:
         assert at.void is not None
         assert at.tracking is not None
         tables.shipments[uid] = ShipmentEntry(
-            uid, at.shipment, f"shp_{uid[:8]}", "r", NOW, LABEL if at.has_label else None, at.void,
+            uid, at.shipment, f"shp_{uid[:8]}", "r", LABEL if at.has_label else None, at.void,
             at.tracking, None, None, None,
         )  # fmt: skip
         if at.reservation is ReservationState.COMMITTED:

@@ -15,7 +15,6 @@ from orderplane.dev.sandbox.carrier.shipments import (
     Pickup,
     Shipment,
     Timing,
-    TrackingStatus,
 )
 from orderplane.dev.sandbox.carrier.wire import (
     Dialect,
@@ -191,7 +190,7 @@ class Carrier:
         if shipment is None:
             raise LookupError("no label has this tracking_code")
         now = time.time()
-        shipment = shipments.scan(shipment, TrackingStatus(_text(given, "status")), now)
+        shipment = shipments.scan(shipment, _text(given, "status"), now)
         return tracker_document(self._shipments.put(shipment.id, shipment), now, self._timing)
 
     def _store(self, shipment: Shipment, status: int = 200) -> Reply:

@@ -4,8 +4,17 @@ from orderplane.controllers.payment.ports import DisputeState, IntentState
 from orderplane.crds.meta import Kind
 from orderplane.events.types import EventType
 from orderplane.ledgers.payments import ProviderRefundState
-from orderplane.ledgers.states import RESERVING, GateState, Outcome, ReservationState, VoidState
+from orderplane.ledgers.states import (
+    RESERVING,
+    STILL_VALID,
+    GateState,
+    Outcome,
+    ReservationState,
+    TrackingStatus,
+    VoidState,
+)
 
+from .audited import violations
 from .run import World
 
 GONE_OUT = (Outcome.SHIPPED, Outcome.DELIVERED)
@@ -20,7 +29,13 @@ def check(world: World) -> None:
         goods_are_where_they_should(world, uid)
         story_is_told_once(world, uid)
     nothing_is_left_hanging(world)
+    the_audit_has_nothing_to_say(world)
     no_phase_goes_back(world)
+
+
+def the_audit_has_nothing_to_say(world: World) -> None:
+    found = violations(world)
+    assert not found, found
 
 
 def stock_balances(world: World) -> None:
@@ -94,7 +109,10 @@ def goods_are_where_they_should(world: World, uid: str) -> None:
     live = [
         s
         for s in world.carrier.by_id.values()
-        if s.reference == uid and s.label is not None and s.void is VoidState.NONE
+        if s.reference == uid
+        and s.label is not None
+        and (s.void in STILL_VALID or s.tracking_status is not TrackingStatus.PRE_TRANSIT)
+        and not is_settled_by_hand(world, uid)
     ]
     has_left = gate is not None and gate.outcome in GONE_OUT
     assert len(live) == int(has_left), f"{uid}: {len(live)} live labels"
@@ -106,6 +124,11 @@ def goods_are_where_they_should(world: World, uid: str) -> None:
         assert state not in (*RESERVING, ReservationState.COMMITTED), (
             f"{uid} is undone, but its stock is {state}"
         )
+
+
+def is_settled_by_hand(world: World, uid: str) -> bool:
+    entry = world.tables.shipments.get(uid)
+    return entry is not None and entry.void is VoidState.SETTLED_BY_HAND
 
 
 def story_is_told_once(world: World, uid: str) -> None:

@@ -12,7 +12,7 @@ from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdat
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.shipments import Label
-from orderplane.ledgers.states import TrackingStatus, VoidState
+from orderplane.ledgers.states import STILL_VALID, TrackingStatus, VoidState
 
 from .steps import point
 
@@ -206,6 +206,7 @@ class Carrier:
         self.refused_at_create: set[str] = set()
         self.refused_at_buy: set[str] = set()
         self.voids: dict[str, VoidState] = {}
+        """What a void of a label is answered before the first scan, by order; else SUBMITTED."""
 
     async def create(self, *, reference: str, **_: Any) -> CarrierShipment:
         def effect() -> CarrierShipment:
@@ -229,7 +230,7 @@ class Carrier:
             alive = [
                 s
                 for s in self.by_id.values()
-                if s.reference == found.reference and s.label and s.void is VoidState.NONE
+                if s.reference == found.reference and s.label and s.void in STILL_VALID
             ]
             assert not alive, f"{found.reference} has two labels"
             label = Label(f"code-{shipment_id}", "trk", "https://track", "Post", "Ground", 500, "EUR")
@@ -244,9 +245,10 @@ class Carrier:
     async def void(self, shipment_id: str) -> CarrierShipment:
         def effect() -> CarrierShipment:
             found = self.by_id[shipment_id]
-            if found.label is not None and found.void is VoidState.NONE:
-                if found.tracking_status is TrackingStatus.PRE_TRANSIT:
-                    found = replace(found, void=self.voids.get(found.reference, VoidState.SUBMITTED))
+            if found.label is not None and found.void in STILL_VALID:
+                is_at_home = found.tracking_status is TrackingStatus.PRE_TRANSIT
+                answer = self.voids.get(found.reference, VoidState.SUBMITTED)
+                found = replace(found, void=answer if is_at_home else VoidState.REJECTED)
                 self.by_id[shipment_id] = found
             return found
 
@@ -262,15 +264,13 @@ class Carrier:
 
         return await self._manners.call("track", effect)  # type: ignore[no-any-return]
 
-    def scan(self, shipment_id: str) -> None:
-        """The parcel moves one step on, if its label is alive."""
+    def scan(self, shipment_id: str, *, trouble: TrackingStatus | None = None) -> None:
+        """The parcel moves one step on, or gets into trouble, if its label is alive."""
         found = self.by_id[shipment_id]
-        if found.label is None or found.void is not VoidState.NONE:
+        status = found.tracking_status
+        if found.label is None or found.void not in STILL_VALID or status is TrackingStatus.DELIVERED:
             return
-        further = {
-            TrackingStatus.PRE_TRANSIT: TrackingStatus.IN_TRANSIT,
-            TrackingStatus.IN_TRANSIT: TrackingStatus.DELIVERED,
-        }
-        self.by_id[shipment_id] = replace(
-            found, tracking_status=further.get(found.tracking_status, found.tracking_status)
+        further = (
+            TrackingStatus.IN_TRANSIT if status is TrackingStatus.PRE_TRANSIT else TrackingStatus.DELIVERED
         )
+        self.by_id[shipment_id] = replace(found, tracking_status=trouble or further)

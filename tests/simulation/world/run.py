@@ -4,38 +4,22 @@ Nothing here is concurrent: each task is a coroutine that is advanced by hand fr
 so the same seed always gives the same run.
 """
 
-from collections import deque
-from collections.abc import Coroutine
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
 
-from orderplane.controllers.engine.backoff import FailureState, after_failure
-from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.controller import Reconciler
-from orderplane.controllers.engine.queue import Key
-from orderplane.controllers.order.act import OrderReconciler
-from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.payment.ports import DisputeState
-from orderplane.controllers.reservation.act import ReservationReconciler
-from orderplane.controllers.shipment.act import ShipmentReconciler
-from orderplane.controllers.shipment.polling import TrackingPoller
-from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import COMPENSATE_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
-from orderplane.ledgers.errors import GateClosed, Transient
-from orderplane.ledgers.gate import Gate
-from orderplane.ledgers.model.gate import InMemoryGateLedger
-from orderplane.ledgers.model.payments import InMemoryPaymentLedger
 from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
 from orderplane.ledgers.model.stock import InMemoryStockLedger
 from orderplane.ledgers.model.tables import Tables
-from orderplane.operator.resync import Resync
-from orderplane.operator.watch import Watch
-from orderplane.operator.wiring import Operator
+from orderplane.ledgers.states import NOT_DELIVERED, GateState, ShipmentState, TrackingStatus, VoidState
 
-from .api_server import ApiServer, Json
-from .providers import SETTLE, Carrier, Manners, PaymentProvider
+from .api_server import ApiServer
+from .process import Process
+from .providers import Carrier, Manners, PaymentProvider
 from .steps import point
 
 NAMESPACE = "shop"
@@ -43,161 +27,6 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 CHAOS_STEPS = 250
 REST_ROUNDS = 400
 BUSY_STEPS = 5000
-
-
-@dataclass
-class Page:
-    """One list, whole."""
-
-    items: list[Json]
-    resource_version: int
-    continue_token: None = None
-
-
-class Lister:
-    """The part of the API client that the resync uses."""
-
-    def __init__(self, api: ApiServer) -> None:
-        self._api = api
-
-    async def list_page(self, kind: Kind, **_: Any) -> Page:
-        return Page(*self._api.listed(kind))
-
-
-class Keys:
-    """Stands in for a Controller: takes keys."""
-
-    def __init__(self, process: "Process", kind: Kind) -> None:
-        self._process, self._kind = process, kind
-
-    def enqueue(self, key: Key, *, is_urgent: bool = True, hint: Gate | None = None) -> None:
-        item = self._kind, key
-        is_alone = item not in self._process.ready and ("step", *item) not in self._process.tasks
-        self._process.ready[item] = hint if is_alone else None
-
-
-class Process:
-    """One operator process with its own caches, queues and watch streams."""
-
-    def __init__(self, world: "World") -> None:
-        self.world = world
-        self.ready: dict[tuple[Kind, Key], Gate | None] = {}
-        self.due: dict[tuple[Kind, Key], datetime] = {}
-        self.status_writes: dict[tuple[Kind, Key], None] = {}
-        self.failures: dict[tuple[Kind, Key], FailureState] = {}
-        self.streams: dict[Kind, deque[tuple[str, Json]]] = {kind: deque() for kind in Kind}
-        self.tasks: dict[tuple[str, Kind, Key], Coroutine[Any, Any, Any]] = {}
-        cluster = Cluster(world.api, world.monotonic, lambda kind, found: operator.on_change(kind, found))  # noqa: PLW0108
-        gates = InMemoryGateLedger(world.tables)
-        queues = {kind: Keys(self, kind) for kind in Kind}
-
-        def enqueue(kind: Kind, key: Key, hint: Gate | None = None) -> None:
-            queues[kind].enqueue(key, hint=hint)
-
-        stock, tick = InMemoryStockLedger(world.tables), timedelta(seconds=1)
-        self.reconcilers: dict[Kind, Reconciler[Gate]] = {
-            Kind.ORDER: OrderReconciler(cluster, gates, enqueue, world.now),
-            Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, enqueue, world.now),
-            Kind.PAYMENT: PaymentReconciler(
-                cluster, gates, InMemoryPaymentLedger(world.tables), world.payment_provider, enqueue,
-                world.now,
-            ),
-            Kind.SHIPMENT: ShipmentReconciler(
-                cluster, gates, InMemoryShipmentLedger(world.tables), world.carrier, enqueue, world.now,
-                settle=SETTLE, first_poll=tick,
-            ),
-        }  # fmt: skip
-        self.parcels = TrackingPoller(
-            InMemoryShipmentLedger(world.tables), world.carrier, enqueue, world.now, first=tick, longest=tick
-        )
-        operator = Operator(cluster, gates, stock, queues, {})  # type: ignore[arg-type]
-        self.resync = Resync(operator, Lister(world.api))  # type: ignore[arg-type]
-        self.watch = Watch(operator, self.resync)
-        self.begin("resync", Kind.ORDER, ("", ""), self.resync.resync())
-
-    def begin(self, what: str, kind: Kind, key: Key, work: Coroutine[Any, Any, Any]) -> None:
-        """Have a task advanced from now on; one of a name at a time."""
-        if (what, kind, key) in self.tasks:
-            work.close()
-            return
-        self.tasks[what, kind, key] = work
-
-    def choices(self) -> list[tuple[str, Any]]:
-        """What this process could do next."""
-        found: list[tuple[str, Any]] = [("advance", name) for name in self.tasks]
-        found += [("step", item) for item in self.ready if ("step", *item) not in self.tasks]
-        found += [
-            ("write_status", item) for item in self.status_writes if ("write_status", *item) not in self.tasks
-        ]
-        found += [("deliver", kind) for kind, stream in self.streams.items() if stream]
-        return found
-
-    def do(self, what: str, item: Any) -> None:
-        """Do one of the choices."""
-        match what:
-            case "advance":
-                self._advance(item)
-            case "step":
-                hint = self.ready.pop(item)
-                kind, key = item
-                work = self.reconcilers[kind].reconcile(key, self.failures.get(item), hint)
-                self.begin("step", kind, key, work)
-            case "write_status":
-                del self.status_writes[item]
-                kind, key = item
-                self.begin(
-                    "write_status", kind, key, self.reconcilers[kind].write_status(key, self._shown(item))
-                )
-            case _:
-                type_, document = self.streams[item].popleft()
-                self.watch.on_watch_event(item, type_, document)
-
-    def ring(self) -> None:
-        """Timers whose time has come."""
-        for item, at in list(self.due.items()):
-            if at <= self.world.now():
-                del self.due[item]
-                self.ready[item] = None
-
-    def crash(self) -> None:
-        """Drop everything that is only in memory."""
-        for task in self.tasks.values():
-            task.close()
-
-    def _advance(self, name: tuple[str, Kind, Key]) -> None:
-        what, kind, key = name
-        try:
-            self.tasks[name].send(None)
-        except StopIteration as end:
-            del self.tasks[name]
-            if what == "step":
-                self.failures.pop((kind, key), None)
-                if end.value is not None:
-                    self._later((kind, key), end.value)
-                self.status_writes[kind, key] = None
-        except (Conflict, NotFound, GateClosed) as race:
-            del self.tasks[name]
-            if what == "step" or not isinstance(race, NotFound):
-                self.begin("refresh", kind, key, self.reconcilers[kind].refresh(key))
-                (self.ready if what == "step" else self.status_writes)[kind, key] = None
-        except (Transient, ApiError) as problem:
-            del self.tasks[name]
-            if what == "step":
-                if isinstance(problem, ApiError):
-                    problem = Transient("ApiServerUnavailable", problem.message)
-                self.failures[kind, key] = after_failure(
-                    self.failures.get((kind, key)), problem, self.world.monotonic()
-                )
-                self._later((kind, key), 1.0)
-                self.status_writes[kind, key] = None
-
-    def _later(self, item: tuple[Kind, Key], seconds: float) -> None:
-        at = self.world.now() + timedelta(seconds=seconds)
-        self.due[item] = min(at, self.due.get(item, at))
-
-    def _shown(self, item: tuple[Kind, Key]) -> FailureState | None:
-        failure = self.failures.get(item)
-        return failure.as_shown_at(self.world.monotonic()) if failure else None
 
 
 @dataclass
@@ -218,7 +47,10 @@ class World:
         self.processes: list[Process] = []
         self.disturbed: set[str] = set()
         self.orders: list[str] = []
+        self.kept: set[str] = set()
         self.has_crashed = False
+        self.points: Counter[str] = Counter()
+        self.when: dict[tuple[str, int], Callable[[Process], None]] = {}
         self._delivered = 0
 
     def now(self) -> datetime:
@@ -226,6 +58,37 @@ class World:
 
     def monotonic(self) -> float:
         return (self._now - START).total_seconds()
+
+    def at_point(self, process: Process, label: str) -> None:
+        """A task of this process waits before or after an effect; what was planned for this point happens."""
+        self.points[label] += 1
+        if happens := self.when.get((label, self.points[label])):
+            self.note(f"p{self.processes.index(process)} ! at {label}")
+            happens(process)
+
+    def scan(self, shipment_id: str, *, trouble: TrackingStatus | None = None) -> None:
+        """The carrier scans a parcel; for an order that is undone, the merchant hands over only what it knew
+        of, and does not keep."""
+        uid = self.carrier.by_id[shipment_id].reference
+        entry = self.tables.shipments.get(uid)
+        is_known = entry is not None and entry.state is ShipmentState.BOUGHT and uid not in self.kept
+        if is_known or self.tables.gates[uid].state is GateState.OPEN:
+            self.carrier.scan(shipment_id, trouble=trouble)
+
+    def act_as_person(self) -> None:
+        """Somebody looks at a label that the carrier does not take back, and whose parcel is at home."""
+        for uid in self.kept:
+            entry, order = self.tables.shipments.get(uid), self.tables.gates.get(uid)
+            if entry is None or order is None or entry.void is not VoidState.REJECTED:
+                continue
+            key = Kind.ORDER, NAMESPACE, order.name
+            if self.rng.random() < 0.5 and key in self.api.objects:
+                self.carrier.voids[uid] = VoidState.SUBMITTED
+                self.api.annotate(key, RETRY_ANNOTATION, str(self.rng.random()))
+            else:
+                InMemoryShipmentLedger(self.tables).settle_void_by_hand(uid)
+                for process in self.processes:
+                    process.ready[Kind.SHIPMENT, (NAMESPACE, f"{order.name}-{uid[-8:]}")] = None
 
     def note(self, text: str) -> None:
         """One line of the story."""
@@ -274,7 +137,7 @@ class World:
         """Kill one process and start it anew."""
         self.has_crashed = True
         self.processes[index].crash()
-        self.processes[index] = Process(self)
+        self.processes[index] = Process(self, self.processes[index].skew)
 
     def pass_time(self, seconds: float) -> None:
         """Let time go on: timers ring, late requests land."""
@@ -300,8 +163,8 @@ class World:
         children = [key for key in self.api.objects if key[0] is not Kind.ORDER]
         what = self.rng.choices(
             ("crash", "lose", "repeat", "scan", "prune", "cancel", "delete", "child", "strip", "recount",
-             "retry", "expire", "namespace", "look", "elsewhere", "dispute", "decide"),
-            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3, 2, 1, 2),
+             "retry", "expire", "namespace", "look", "elsewhere", "dispute", "decide", "sleep", "trouble"),
+            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3, 2, 1, 2, 3, 3),
         )[0]  # fmt: skip
         self.note(f"! {what}")
         match what:
@@ -317,7 +180,14 @@ class World:
                 kind, type_, document = self.rng.choice(self.api.events)
                 self.rng.choice(self.processes).streams[kind].append((type_, document))
             case "scan" if self.carrier.by_id:
-                self.carrier.scan(self.rng.choice(list(self.carrier.by_id)))
+                self.scan(self.rng.choice(list(self.carrier.by_id)))
+            case "trouble" if self.carrier.by_id:
+                trouble = self.rng.choice(sorted(NOT_DELIVERED))
+                self.scan(self.rng.choice(list(self.carrier.by_id)), trouble=trouble)
+            case "sleep":
+                self.rng.choice(self.processes).sleep(self.rng.uniform(0, 1500))
+                # Holds may run out meanwhile.
+                self.disturbed.update(self.orders)
             case "prune":
                 self.payment_provider.prune_keys()
             case "cancel" if live:
@@ -379,12 +249,15 @@ def play(world: World) -> None:
     for sku, count in (("A", 5), ("B", 2)):
         world.tables.on_hand[sku] = world.tables.opening[sku] = count
         world.tables.reserved[sku] = world.tables.moved[sku] = 0
-    world.processes = [Process(world) for _ in range(rng.choice((1, 1, 2)))]
+    for _ in range(rng.choice((1, 1, 2))):
+        skew = timedelta(seconds=rng.choice((0, 0, -300, 300, 60)))
+        world.processes.append(Process(world, skew))
     world.manners.share = rng.choice((0.0, 0.1, 0.3))
     for number in range(rng.choice((1, 1, 2, 3))):
         lines = rng.choice(({"A": 1}, {"B": 1}, {"A": 2, "B": 1}, {"B": 3}))
         uid = world.place(f"order-{number}", lines)
-        match rng.choices(("good", "declined", "address", "label", "pending"), (6, 1, 1, 1, 1))[0]:
+        kinds = ("good", "declined", "address", "label", "pending", "kept", "used")
+        match rng.choices(kinds, (6, 1, 1, 1, 1, 1, 1))[0]:
             case "declined":
                 world.payment_provider.declined.add(uid)
             case "address":
@@ -393,6 +266,11 @@ def play(world: World) -> None:
                 world.carrier.refused_at_buy.add(uid)
             case "pending":
                 world.payment_provider.pending_refunds.add(uid)
+            case "kept":
+                world.carrier.voids[uid] = VoidState.REJECTED
+                world.kept.add(uid)
+            case "used":
+                world.carrier.voids[uid] = VoidState.REJECTED
     try:
         disturbed_run(world)
         rest(world)
@@ -426,14 +304,16 @@ def rest(world: World) -> None:
         settle(world)
         world.api.collect_garbage()
         for shipment_id in world.carrier.by_id:
-            world.carrier.scan(shipment_id)
+            world.scan(shipment_id)
+        if number % 5 == 4:
+            world.act_as_person()
         for process in world.processes:
             if number % 3 == 0:
                 process.begin("track", Kind.SHIPMENT, ("", ""), process.parcels.track())
             process.resync.enqueue_unchanged(3)
             if number % 10 == 0:
                 process.begin("resync", Kind.ORDER, ("", ""), process.resync.resync())
-        world.pass_time(5)
+        world.pass_time(60 if any(process.is_asleep for process in world.processes) else 5)
         if number > 60 and number % 10 == 9 and is_at_rest(world):
             return
 
@@ -450,6 +330,7 @@ def is_at_rest(world: World) -> bool:
     """Nothing is left to be done but to look again."""
     gates = world.tables.gates
     is_over = all(uid in gates and gates[uid].finished_at is not None for uid in world.orders)
-    is_idle = not any(p.ready or p.tasks or p.status_writes for p in world.processes)
+    is_idle = not any(p.ready or p.tasks or p.status_writes or p.is_asleep for p in world.processes)
     leaving = any(d["metadata"].get("deletionTimestamp") for d in world.api.objects.values())
-    return is_over and is_idle and not leaving
+    is_stray = any(entry.state is ShipmentState.STRAY for entry in world.tables.shipments.values())
+    return is_over and is_idle and not leaving and not is_stray
