@@ -65,13 +65,22 @@ async def _retry(namespace: str, order: str) -> None:
 async def _resolve(namespace: str, order: str, reason: str, reference: str) -> str:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
-        # The label comes first: nothing is refunded while it is valid.
-        code = await settle_void_by_hand(pool, namespace, order, reason=reason, reference=reference)
-        if code is not None:
-            return f"label {code} noted as not used"
-        amount = await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
-        return f"{amount} noted as paid back by hand"
+        return await settle(pool, namespace, order, reason, reference)
     except NothingToSettle as problem:
         fail(str(problem))
     finally:
         await pool.close()
+
+
+async def settle(pool: Pool, namespace: str, order: str, reason: str, reference: str) -> str:
+    """Record what a person settled; answers what that was.
+
+    Raises:
+        NothingToSettle: nothing of this order waits for a person, or its parcel has left.
+    """
+    # The label comes first: nothing is refunded while it is valid.
+    code = await settle_void_by_hand(pool, namespace, order, reason=reason, reference=reference)
+    if code is not None:
+        return f"label {code} noted as not used"
+    amount = await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
+    return f"{amount} noted as paid back by hand"

@@ -195,6 +195,15 @@ class Desk:
         found = [parcel async for parcel in self.backends.carrier.shipments()]
         return [p for p in found if p.reference == order["metadata"]["uid"] and p.label is not None]
 
+    async def until_label(self, order: Json, *, seconds: float = PATIENCE) -> Any:
+        """Ask the carrier until it has sold a label for this order."""
+        async with asyncio.timeout(seconds):
+            while True:
+                found = await self.labels(order)
+                if found:
+                    return found[0]
+                await asyncio.sleep(0.05)
+
     async def cancel(self, order: Json) -> None:
         """As `kubectl patch` would."""
         patch = {"spec": {"cancel": True}}

@@ -69,10 +69,11 @@ class World:
     def scan(self, shipment_id: str, *, trouble: TrackingStatus | None = None) -> None:
         """The carrier scans a parcel; for an order that is undone, the merchant hands over only what it knew
         of, and does not keep."""
-        uid = self.carrier.by_id[shipment_id].reference
-        entry = self.tables.shipments.get(uid)
+        parcel = self.carrier.by_id[shipment_id]
+        uid, entry = parcel.reference, self.tables.shipments.get(parcel.reference)
         is_known = entry is not None and entry.state is ShipmentState.BOUGHT and uid not in self.kept
-        if is_known or self.tables.gates[uid].state is GateState.OPEN:
+        has_left = parcel.tracking_status is not TrackingStatus.PRE_TRANSIT
+        if has_left or is_known or self.tables.gates[uid].state is GateState.OPEN:
             self.carrier.scan(shipment_id, trouble=trouble)
 
     def act_as_person(self) -> None:
