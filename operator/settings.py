@@ -62,10 +62,10 @@ class OperatorSettings(ProcessSettings):
     )
     carrier_settle_seconds: float = Field(
         30.0,
-        ge=0,
+        ge=1,
         le=3_600,
-        description="Seconds in which a purchase of a label may still reach the carrier after its call "
-        "timed out.",
+        description="Seconds in which a purchase of a label may still reach the carrier after it was sent. "
+        "It is sent within a quarter of them, or begun again.",
     )
     tracking_first_seconds: float = Field(
         60.0,
