@@ -264,7 +264,7 @@ TRACKING_TRANSITIONS: Transitions[TrackingStatus] = {
     # Trouble passes, as with the weather; an older answer that wins is corrected by the next poll.
     **{
         status: (_ON_ITS_WAY | {TrackingStatus.RETURNED, TrackingStatus.DELIVERED}) - {status}
-        for status in _ON_ITS_WAY
+        for status in sorted(_ON_ITS_WAY)
     },
     # Carriers deliver on a second attempt what was on its way back, and lose it as well.
     TrackingStatus.RETURNED: _TROUBLE | {TrackingStatus.DELIVERED},
