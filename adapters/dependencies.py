@@ -10,14 +10,12 @@ from kubernetes.config import ConfigException
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.adapters.process import Process
+from orderplane.adapters.retryable import KUBERNETES, POSTGRES
 from orderplane.adapters.settings import ProcessSettings, SettingsError
-from orderplane.crds.api_errors import Forbidden, Overloaded, Unavailable
+from orderplane.crds.api_errors import Unauthorized
 from orderplane.ledgers.postgres.session import Pool
 
 CLOSE_SECONDS = 5.0
-
-NO_DATABASE = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What asyncpg raises while the database cannot be reached, or when it is lost."""
 
 
 @asynccontextmanager
@@ -40,7 +38,7 @@ async def postgres(
                 "postgresql://USER:PASSWORD@HOST:5432/DATABASE."
             ) from None
 
-    pool = await process.wait_for("PostgreSQL", attempt, NO_DATABASE)
+    pool = await process.wait_for("PostgreSQL", attempt, POSTGRES)
     try:
         yield pool
     finally:
@@ -69,8 +67,8 @@ async def api_server(
 
         async def attempt() -> None:
             # Whoever may not read the version still knows that the server answers.
-            with suppress(Forbidden):
+            with suppress(Unauthorized):
                 await client.version()
 
-        await process.wait_for("the API server", attempt, (Unavailable, Overloaded))
+        await process.wait_for("the API server", attempt, KUBERNETES)
         yield client

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
+from orderplane.adapters.halves import Halves
 from orderplane.adapters.retry import Stopped, retry
 from orderplane.adapters.settings import ProcessSettings, SettingsError, read_settings, usage
 from orderplane.adapters.telemetry.http import serve_telemetry
@@ -31,12 +32,14 @@ log = structlog.get_logger(__name__)
 class Process:
     """What `run_process` hands to the work of a process.
 
-    `stopping` is set by SIGTERM and SIGINT: finish what is in hand, then return.
+    `stopping` is set by SIGTERM and SIGINT, and when a half has ended early: finish what is in hand, then
+    return. Every long-running task is one of `halves`.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.stopping = asyncio.Event()
+        self.halves = Halves(self.stopping)
         self._is_ready: Callable[[], bool] = lambda: False
 
     @property
@@ -137,13 +140,18 @@ async def _run(name: str, settings: S, serve: Callable[[S, Process], Awaitable[N
     process = Process(name)
     process.handle_signals()
     async with serve_telemetry(
-        settings.metrics_host, settings.metrics_port, is_ready=lambda: process.is_ready
+        settings.metrics_host,
+        settings.metrics_port,
+        is_ready=lambda: process.is_ready,
+        stuck=lambda: process.halves.stuck,
     ):
         try:
             await serve(settings, process)
         except Stopped:
             log.info("stopped during start-up")
             return STOPPED
+    if process.halves.has_failed:
+        return FAILED
     if not process.stopping.is_set():
         log.error("ended without having been asked to")
         return FAILED

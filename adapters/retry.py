@@ -12,6 +12,16 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 """Seconds between two attempts; the pause doubles after each failure."""
 
 
+class LeakedCancellation(Exception):  # noqa: N818
+    """A library ended the attempt with a CancelledError, although nobody had cancelled it."""
+
+
+def is_being_cancelled() -> bool:
+    """Whether somebody has asked for the end of this task: only then a CancelledError in it is meant."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Stopped(Exception):  # noqa: N818
     """The process was asked to stop before an attempt succeeded."""
 
@@ -43,7 +53,7 @@ async def retry(
     """Run `attempt` until it succeeds, with growing pauses between failures.
 
     An attempt may also be a session that lasts: after one that ran longer than the longest pause, the pauses
-    begin anew.
+    begin anew. A `LeakedCancellation` is tried again too.
 
     Args:
         on: Exceptions that are worth another attempt; all others are raised.
@@ -62,6 +72,10 @@ async def retry(
             return await attempt()
         except on as problem:
             on_failure(problem)
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+            on_failure(LeakedCancellation("a library cancelled its caller"))
         if time.monotonic() - began > longest_pause:
             delays = pauses(longest=longest_pause)
         await wait_for_event(stopping, next(delays))

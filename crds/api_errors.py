@@ -1,6 +1,11 @@
 """Errors of the API server (metav1.Status) as exception types."""
 
+import re
 from typing import Any
+
+_RBAC_FORBIDS = re.compile(r'forbidden: User "[^"]*" cannot ')
+"""The message of an authorizer. Source: `Forbidden` in
+https://github.com/kubernetes/apiserver/blob/master/pkg/endpoints/handlers/responsewriters/errors.go"""
 
 
 class ApiError(Exception):
@@ -55,7 +60,15 @@ class Invalid(ApiError):  # noqa: N818
 
 
 class Forbidden(ApiError):  # noqa: N818
-    """401 or 403: refused by RBAC, an admission policy or a webhook."""
+    """403: refused by an admission policy, a webhook or a quota, or as the classes below."""
+
+
+class Unauthorized(Forbidden):
+    """401, or 403 by RBAC: this process may not do it now; the request had no effect.
+
+    Roles are missing, or the server has just started: it answers before its RBAC informers are synced, and
+    forbids everything until then. An object that is refused by a policy or a webhook is another `Forbidden`.
+    """
 
 
 class NamespaceTerminating(Forbidden):
@@ -81,15 +94,17 @@ def error_from(status: int, body: Any, retry_after: str | None = None) -> ApiErr
     message = str(document.get("message") or body or "no message")
     causes = tuple((document.get("details") or {}).get("causes") or ())
     seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
-    return _type_of(status, reason, causes)(status, reason, message, causes, seconds)
+    return _type_of(status, reason, message, causes)(status, reason, message, causes, seconds)
 
 
-def _type_of(status: int, reason: str, causes: tuple[dict[str, Any], ...]) -> type[ApiError]:
+def _type_of(status: int, reason: str, message: str, causes: tuple[dict[str, Any], ...]) -> type[ApiError]:
+    if status == 401 or (status == 403 and _RBAC_FORBIDS.search(message)):
+        return Unauthorized
     if status == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return NamespaceTerminating
     if status == 409:
         return AlreadyExists if reason == "AlreadyExists" else Conflict
     by_status: dict[int, type[ApiError]] = {
-        400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 410: Gone, 422: Invalid, 429: Overloaded,
+        400: Invalid, 403: Forbidden, 404: NotFound, 410: Gone, 422: Invalid, 429: Overloaded,
     }  # fmt: skip
     return by_status.get(status, Unavailable if status >= 500 else ApiError)

@@ -1,6 +1,6 @@
 """Reservation: stock that is held for an order, or by itself, until a time."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -27,20 +27,21 @@ class ReservationPhase(StrEnum):
 
 
 class ReservationSpec(ApiModel):
-    """Immutable. `order_ref` is missing on a Reservation without an order.
+    """Immutable. `order_ref` is missing on a Reservation without an order. Only such a one has `expires_at`:
+    the ledger counts an order's time itself, from the moment at which the stock is held.
 
     This is how a stored one is read; `NewReservationSpec` is what a new one has to be.
     """
 
     order_ref: OrderRef | None = None
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=50)]
-    expires_at: StoredTime
+    expires_at: StoredTime | None = None
 
 
 class NewReservationSpec(ReservationSpec):
     """What a new Reservation has to be."""
 
-    expires_at: Time
+    expires_at: Time | None = None
 
 
 class ReservationStatus(ApiModel):
@@ -49,6 +50,7 @@ class ReservationStatus(ApiModel):
     observed_generation: int = 0
     phase: ReservationPhase = ReservationPhase.PENDING
     reason: Annotated[str | None, Field(max_length=64)] = None
+    expires_at: datetime | None = None
     conditions: Conditions = ()
 
 

@@ -1,9 +1,8 @@
-"""Idempotency keys of requests, the names made from them, and the cleanup of old keys.
+"""Idempotency keys of requests, and the names made from them.
 
 Source of the header: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
 
-import asyncio
 import base64
 import hashlib
 import re
@@ -11,11 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-import structlog
 
 from orderplane.gateway.http.problems import Problem
-from orderplane.ledgers.errors import Transient
-from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 
 MAX_KEY = 255
 
@@ -23,9 +19,6 @@ _BARE = re.compile(r"[!#-\[\]-~]+")  # visible ASCII but for the quote and the b
 _QUOTED = re.compile(r'"((?:[!#-\[\]-~]|\\["\\])*)"')
 _ESCAPE = re.compile(r'\\(["\\])')
 _ADVICE = f"Send one key of 1 to {MAX_KEY} visible ASCII characters, quoted or bare; a UUID is good."
-
-CLEANUP_SECONDS = 600.0
-log = structlog.get_logger(__name__)
 
 
 def parse_key(headers: Sequence[str]) -> str:
@@ -77,15 +70,3 @@ def fingerprint(document: Any) -> bytes:
     Requests have no floats, so every scalar has exactly one form.
     """
     return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).digest()
-
-
-async def delete_expired_keys(store: PostgresIdempotencyStore) -> None:
-    """Delete expired keys every ten minutes, until cancelled."""
-    while True:
-        await asyncio.sleep(CLEANUP_SECONDS)
-        try:
-            deleted = await store.purge()
-        except Transient as problem:
-            log.warning("idempotency keys not deleted, trying again later", detail=problem.message)
-        else:
-            log.info("expired idempotency keys deleted", deleted=deleted)

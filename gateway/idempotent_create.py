@@ -23,6 +23,7 @@ from orderplane.crds.api_errors import (
     NamespaceTerminating,
     NotFound,
     Overloaded,
+    Unauthorized,
     Unavailable,
 )
 from orderplane.crds.documents import Manifest, ResourceDocument
@@ -205,7 +206,7 @@ class IdempotentCreate:
         except AlreadyExists:
             found = await self._existing(request.kind, claim, name)
             return await self._respond_existing(request, claim, manifest, found)
-        except (Overloaded, NamespaceTerminating) as error:
+        except (Overloaded, NamespaceTerminating, Unauthorized) as error:
             await self._store.end_claim(claim, seconds=0)
             raise _api_unavailable(error) from error
         except Unavailable as error:

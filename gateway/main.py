@@ -3,16 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 
 import uvicorn
 
+from orderplane.adapters.halves import Half
 from orderplane.adapters.process import Process, run_process
 from orderplane.gateway.app import create_app
-from orderplane.gateway.background import running
 from orderplane.gateway.http.connections import protocol_for
-from orderplane.gateway.idempotency import delete_expired_keys
-from orderplane.gateway.identity.account_messages import purge_account_messages
 from orderplane.gateway.services import open_services
 from orderplane.gateway.settings import GatewaySettings
 
@@ -37,14 +35,10 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
     """Serve requests until the process is asked to stop; then end those that are under way."""
     async with (
         open_services(settings, process) as services,
-        running("purge-idempotency", delete_expired_keys(services.idempotency)),
-        running("watch-backlog", services.load_shedding.watch()),
-        AsyncExitStack() as stack,
+        process.halves.running(
+            Half("watch backlog", services.load_shedding.watch), Half("purge", services.retention.run)
+        ),
     ):
-        if services.identity is not None:
-            await stack.enter_async_context(
-                running("purge-account-messages", purge_account_messages(services.identity.messages))
-            )
         server = Server(
             uvicorn.Config(
                 create_app(
@@ -72,8 +66,11 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
             address=f"http://{settings.http_host}:{settings.http_port}",
             merchant=settings.merchant,
         )
-        async with running("stop", server.exit_when(process.stopping)):
+        stop = asyncio.create_task(server.exit_when(process.stopping), name="stop")
+        try:
             await server.serve()
+        finally:
+            stop.cancel()
 
 
 def main() -> int:

@@ -3,18 +3,19 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from orderplane.adapters.dependencies import api_server, postgres
+from orderplane.adapters.halves import Half
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.limits.counters import Counters
 from orderplane.adapters.limits.shared import open_counters
 from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.adapters.process import Process
 from orderplane.adapters.settings import SettingsError
-from orderplane.gateway.background import running
 from orderplane.gateway.idempotent_create import IdempotentCreate
 from orderplane.gateway.identity.account_changes import listen_for_changes
 from orderplane.gateway.identity.account_messages import AccountMessages
@@ -30,6 +31,7 @@ from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.principal import Authentication
+from orderplane.gateway.retention import Retention
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
@@ -39,6 +41,7 @@ from orderplane.ledgers.postgres.history import PostgresTimelineReader
 from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 from orderplane.ledgers.postgres.inventory import PostgresInventory
 from orderplane.ledgers.postgres.products import PostgresPriceList, ProductStore
+from orderplane.ledgers.postgres.retention import PostgresRetention
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.pricing import ChargeLimits, PriceList
 
@@ -61,6 +64,7 @@ class Services:
     timelines: PostgresTimelineReader
     counters: Counters
     load_shedding: LoadShedding
+    retention: Retention
     idempotent_create: IdempotentCreate
     authentication: Authentication
     identity: AccountServices | None
@@ -78,13 +82,14 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
         pool = await stack.enter_async_context(postgres(process, settings, size=POOL_SIZE))
         api = await stack.enter_async_context(api_server(process, timeout_seconds=API_SECONDS))
         idempotency = PostgresIdempotencyStore(pool)
+        retention = Retention(PostgresRetention(pool))
         counters = await stack.enter_async_context(
             open_counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
         )
         shedding = LoadShedding(
             PostgresOrderBacklog(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds
         )
-        authentication, identity = await _identities(stack, settings, pool, counters)
+        authentication, identity = await _identities(stack, settings, process, pool, counters)
         yield Services(
             api=api,
             price_list=PostgresPriceList(pool),
@@ -96,6 +101,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             timelines=PostgresTimelineReader(pool),
             counters=counters,
             load_shedding=shedding,
+            retention=retention,
             idempotent_create=IdempotentCreate(idempotency, api),
             authentication=authentication,
             identity=identity,
@@ -103,7 +109,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
 
 
 async def _identities(
-    stack: AsyncExitStack, settings: GatewaySettings, pool: Pool, counters: Counters
+    stack: AsyncExitStack, settings: GatewaySettings, process: Process, pool: Pool, counters: Counters
 ) -> tuple[Authentication, AccountServices | None]:
     if settings.oidc_issuer is not None:
         rules = TokenRules(
@@ -139,8 +145,12 @@ async def _identities(
         grants=Grants(users, logins, passwords, throttle, ring, rules),
     )
     dsn = settings.postgres_dsn.get_secret_value()
-    await stack.enter_async_context(running("listen-accounts", listen_for_changes(dsn, accounts.forget)))
-    await stack.enter_async_context(running("watch-accounts", accounts.watch()))
+    await stack.enter_async_context(
+        process.halves.running(
+            Half("listen to accounts", partial(listen_for_changes, dsn, accounts.forget)),
+            Half("watch accounts", accounts.watch),
+        )
+    )
     return OwnTokens(ring, rules, accounts), identity
 
 

@@ -1,21 +1,29 @@
 """The port of the stock ledger: what the reservation controller needs of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from orderplane.crds.order import Item
 from orderplane.ledgers.states import ReservationState
 
+HOLD_SECONDS = 900
+"""How long stock is held for an order that has not begun to pay, from the moment at which it is held."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReservationEntry:
-    """One reservation as the ledger has it; `message` says what was short."""
+    """One reservation as the ledger has it; `message` says what was short.
+
+    `left` is the time until `expires_at` at the moment of reading, by the ledger's clock: no other clock
+    decides.
+    """
 
     state: ReservationState
     message: str | None
     expires_at: datetime
+    left: timedelta = field(compare=False)
 
 
 class StockLedger(Protocol):
@@ -45,19 +53,26 @@ class StockLedger(Protocol):
         order_uid: str | None,
         name: str,
         items: Sequence[Item],
-        expires_at: datetime,
+        expires_at: datetime | None,
         traceparent: str | None,
     ) -> ReservationEntry:
         """Hold all lines or none: HELD with `inventory.reserved`, or REJECTED. A repeat returns the first
         result.
+
+        Args:
+            expires_at: None: `HOLD_SECONDS` from now.
 
         Raises:
             GateClosed: the order is not open.
         """
         ...
 
-    async def expire(self, merchant: str, holder: str, now: datetime) -> ReservationEntry | None:
+    async def expire(self, merchant: str, holder: str) -> ReservationEntry | None:
         """Release what is HELD past its expiry; what is PINNED stays."""
+        ...
+
+    async def extend(self, merchant: str, holder: str) -> ReservationEntry | None:
+        """Hold for another `HOLD_SECONDS` what an open order has HELD past its expiry."""
         ...
 
     async def release(self, merchant: str, holder: str) -> ReservationEntry | None:

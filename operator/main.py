@@ -1,19 +1,22 @@
 """`python -m orderplane.operator.main`: the operator as a process."""
 
-import asyncio
+import math
 import sys
 from datetime import timedelta
+from functools import partial
 
 import kopf
-import structlog
 
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.dependencies import api_server, postgres
+from orderplane.adapters.halves import PATIENCE_SECONDS, Beat, Half
 from orderplane.adapters.kubernetes.kopf_runner import run_kopf
 from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.adapters.process import Process, run_process
+from orderplane.controllers.engine.controller import Controller
 from orderplane.crds.api_errors import ApiError
 from orderplane.ledgers.errors import Transient
+from orderplane.ledgers.gate import Gate
 from orderplane.operator.ledger_listener import listen_to_ledgers
 from orderplane.operator.resync import Resync
 from orderplane.operator.settings import OperatorSettings
@@ -21,10 +24,11 @@ from orderplane.operator.stateless import NoDiffBase, NoProgress
 from orderplane.operator.watch import Watch
 from orderplane.operator.wiring import Operator, build
 
-log = structlog.get_logger(__name__)
-
 DRAIN_SECONDS = 12.0
 """Longer than a provider call may take: the result of a call that was begun must be written down."""
+
+RECONCILE_SECONDS = 600.0
+"""Longer than one reconcile may take: eight steps, each with a few calls that may take a minute each."""
 
 CONNECTIONS = 12
 """To the API server: enough to keep it busy. With more at once nothing is done sooner, and the requests of
@@ -34,11 +38,7 @@ POOL_SIZE = 16
 
 
 async def serve(settings: OperatorSettings, process: Process) -> None:
-    """Run the controllers until the process is asked to stop; then finish what is in hand.
-
-    Raises:
-        EtcdRestored: the caches are worth nothing; a new process has to begin.
-    """
+    """Run the controllers until the process is asked to stop; then finish what is in hand."""
     async with (
         postgres(process, settings, size=POOL_SIZE, plans_once=True) as pool,
         api_server(process, connections=CONNECTIONS) as api,
@@ -72,34 +72,41 @@ async def serve(settings: OperatorSettings, process: Process) -> None:
 
 async def _run(operator: Operator, resync: Resync, settings: OperatorSettings, process: Process) -> None:
     dsn = settings.postgres_dsn.get_secret_value()
-    background = [
-        asyncio.create_task(resync.run(), name="resync"),
-        asyncio.create_task(listen_to_ledgers(dsn, operator), name="ledgers"),
+    poll_patience = PATIENCE_SECONDS + settings.tracking_first_seconds
+    halves = [
+        Half("resync", resync.run),
+        Half("ledgers", partial(listen_to_ledgers, dsn, operator)),
+        *(Half(name, go, patience=poll_patience) for name, go in operator.polls.items()),
+        *(_half_of(controller) for controller in operator.controllers.values()),
+        # The last: at its end Kopf cancels every task that was not there at its start.
+        Half(
+            "streams",
+            partial(_watch, operator, resync, process),
+            finish=process.stopping.set,
+            patience=math.inf,
+        ),
     ]
-    background += [asyncio.create_task(go(), name=name) for name, go in operator.polls.items()]
-    workers = [
-        asyncio.create_task(controller.run(), name=kind.value)
-        for kind, controller in operator.controllers.items()
-    ]
-    streams = asyncio.create_task(_watch(operator, resync, process), name="kopf")
-    everything = {streams, *background, *workers}
-    done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-    log.info("stopping", because=[task.get_name() for task in done])
-    for controller in operator.controllers.values():
-        controller.stop()
-    for task in (streams, *background):
-        task.cancel()
-    _, late = await asyncio.wait(everything, timeout=DRAIN_SECONDS)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*everything, return_exceptions=True)
-    for task in everything:
-        if not task.cancelled() and (problem := task.exception()) is not None:
-            raise problem
+    async with process.halves.running(*halves, drain_seconds=DRAIN_SECONDS):
+        await process.stopping.wait()
 
 
-async def _watch(operator: Operator, resync: Resync, process: Process) -> None:
-    """Kopf's part: logins and watch streams. It ends when the process is asked to stop."""
+def _half_of(controller: Controller[Gate]) -> Half:
+    """A controller works on many keys at once: it is stuck when one of them takes too long."""
+    return Half(
+        f"{controller.kind.value} controller",
+        lambda _: controller.run(),
+        finish=controller.stop,
+        silence=lambda: controller.longest_seconds,
+        patience=RECONCILE_SECONDS,
+    )
+
+
+async def _watch(operator: Operator, resync: Resync, process: Process, _: Beat) -> None:
+    """Kopf's part: logins and watch streams. It ends when the process is asked to stop.
+
+    It does not beat: Kopf opens each stream anew after `client_timeout`, and the resync lists what a stream
+    that says nothing has missed.
+    """
     registry = kopf.OperatorRegistry()
     Watch(operator, resync).register(registry)
     settings = kopf.OperatorSettings()

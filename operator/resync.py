@@ -6,6 +6,7 @@ from collections import deque
 
 import structlog
 
+from orderplane.adapters.halves import Beat
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.retry import wait_for_event
 from orderplane.controllers.engine.queue import Key
@@ -23,6 +24,7 @@ UNCHANGED_PER_SECOND = 10
 """How fast unchanged objects are reconciled again: 1,000 in 100 s. Faster would slow orders down."""
 
 _TICK_SECONDS = 0.25
+_IDLE_SECONDS = 10.0
 
 _FIRST_PAGE = 500
 _PAGE = 100
@@ -59,27 +61,28 @@ class Resync:
         """Have the next list soon."""
         self._requested.set()
 
-    async def run(self) -> None:
+    async def run(self, beat: Beat) -> None:
         """List every minute, and soon after a request, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + SECONDS * random.uniform(0.8, 1.2)
             while not self._requested.is_set() and loop.time() < due:
+                beat()
                 self.enqueue_unchanged(round(UNCHANGED_PER_SECOND * _TICK_SECONDS))
-                pause = _TICK_SECONDS if self._unchanged else due - loop.time()
+                pause = _TICK_SECONDS if self._unchanged else min(_IDLE_SECONDS, due - loop.time())
                 await wait_for_event(self._requested, pause)
             if self._requested.is_set():
                 await asyncio.sleep(1)
             self._requested.clear()
             try:
-                await self.resync()
+                await self.resync(beat)
             except (ApiError, Transient) as problem:
                 log.warning("resync failed; it is tried again", why=str(problem))
                 await asyncio.sleep(random.uniform(1, 3))
                 self._requested.set()
 
-    async def resync(self) -> None:
-        """List every kind.
+    async def resync(self, beat: Beat = lambda: None) -> None:
+        """List every kind; `beat` after each page.
 
         Raises:
             ApiError: a list failed.
@@ -87,7 +90,7 @@ class Resync:
             EtcdRestored: the cluster went back in time.
         """
         for kind in Kind:
-            await self._list(kind)
+            await self._list(kind, beat)
         is_queue_empty = not self._unchanged
         for kind in Kind:
             cache = self._operator.cluster.cache(kind)
@@ -98,14 +101,14 @@ class Resync:
                 elif is_queue_empty:
                     self._unchanged.append((kind, resource.key))
         self._is_synced = True
-        await self._enqueue_orphans()
+        await self._enqueue_orphans(beat)
 
     def enqueue_unchanged(self, most: int) -> None:
         """Enqueue a few more of the objects that the last list did not change."""
         for _ in range(min(most, len(self._unchanged))):
             self._operator.enqueue(*self._unchanged.popleft(), is_urgent=False)
 
-    async def _list(self, kind: Kind) -> None:
+    async def _list(self, kind: Kind, beat: Beat) -> None:
         cache = self._operator.cluster.cache(kind)
         before = cache.newest
         listed: set[str] = set()
@@ -117,7 +120,8 @@ class Resync:
                     kind, continue_token=token, limit=_PAGE if self._is_synced else _FIRST_PAGE
                 )
             except Gone:
-                return await self._list(kind)
+                return await self._list(kind, beat)
+            beat()
             version = version or page.resource_version
             for document in page.items:
                 listed.add(document["metadata"]["uid"])
@@ -135,7 +139,7 @@ class Resync:
             self._operator.on_change(kind, resource)
         return None
 
-    async def _enqueue_orphans(self) -> None:
+    async def _enqueue_orphans(self, beat: Beat) -> None:
         """What may have no resource: orders that are not over, overdue reservations without an order, and
         labels that were bought for orders without one."""
         for key in await self._operator.stock.overdue(_MOST_ORPHANS):
@@ -145,6 +149,7 @@ class Resync:
         after: tuple[str, str] | None = None
         while True:
             gates = await self._operator.gates.unsealed_page(after, 500)
+            beat()
             for gate in gates:
                 order = self._operator.cluster.orders.get((gate.merchant, gate.name))
                 if order is None or order.metadata.uid != gate.uid:

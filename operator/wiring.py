@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+from orderplane.adapters.halves import Beat
 from orderplane.controllers.engine.cluster import Api, Cluster
 from orderplane.controllers.engine.controller import Controller, Reconciler
 from orderplane.controllers.engine.queue import Key
@@ -47,7 +48,7 @@ class Operator:
     stock: StockLedger
     shipments: ShipmentLedger
     controllers: Mapping[Kind, Controller[Gate]]
-    polls: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]
+    polls: Mapping[str, Callable[[Beat], Coroutine[Any, Any, None]]]
 
     def enqueue(self, kind: Kind, key: Key, hint: Gate | None = None, *, is_urgent: bool = True) -> None:
         """Have a key reconciled, where this process runs its kind; unless urgent, behind all others.
@@ -100,7 +101,7 @@ def build(
     gates, stock = PostgresGateLedger(pool), PostgresStockLedger(pool)
     shipments, parcels = PostgresShipmentLedger(pool), PostgresParcelLedger(pool)
     controllers: dict[Kind, Controller[Gate]] = {}
-    polls: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
+    polls: dict[str, Callable[[Beat], Coroutine[Any, Any, None]]] = {}
     operator = Operator(cluster, gates, stock, shipments, controllers, polls)
     enqueue = operator.enqueue
     reconcilers: tuple[Reconciler[Gate], ...] = (

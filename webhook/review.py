@@ -110,7 +110,8 @@ def review_reservation(
     """
     spec = _spec_of(body)
     _validate(NewReservationSpec, spec)
-    if not now < NewReservationSpec.model_validate(spec).expires_at <= now + LONGEST_HOLD:
+    expires_at = NewReservationSpec.model_validate(spec).expires_at
+    if expires_at is None or not now < expires_at <= now + LONGEST_HOLD:
         raise Denied(
             422,
             "expires_at",

@@ -64,7 +64,7 @@ class NotifierSettings(WorkerSettings):
         "twice what a call to a provider may take, which is 8 seconds.",
     )
     notifier_good_for_seconds: int = Field(
-        86_400, ge=1, le=2_592_000, description="Seconds after its event in which a message is tried."
+        86_400, ge=1, le=2_592_000, description="Seconds after its first attempt in which a message is tried."
     )
 
     @field_validator("mail_from", "sms_from")

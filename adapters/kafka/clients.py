@@ -9,6 +9,8 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 
+from orderplane.adapters.retry import is_being_cancelled
+
 log = structlog.get_logger(__name__)
 
 MAX_VALUE_BYTES = 900_000
@@ -80,7 +82,11 @@ class _Client(Protocol):
 async def _started(
     client: _Client, bootstrap: str, start_seconds: float, stop_seconds: float
 ) -> AsyncIterator[None]:
-    """Start and stop a client: aiokafka has no timeout for either. A stop that hangs is logged and left."""
+    """Start and stop a client: aiokafka has no timeout for either. A stop that fails is logged and left.
+
+    `stop()` awaits tasks that it has just cancelled, and can pass their CancelledError on to its caller, who
+    was not cancelled (`Fetcher.close`, `BaseCoordinator` of aiokafka 0.12).
+    """
     try:
         try:
             async with asyncio.timeout(start_seconds):
@@ -93,6 +99,12 @@ async def _started(
             async with asyncio.timeout(stop_seconds):
                 await client.stop()
         except TimeoutError:
-            log.warning(
-                "a Kafka client did not stop in time", client=type(client).__name__, bootstrap=bootstrap
-            )
+            _note_bad_stop(client, bootstrap, f"not within {stop_seconds:g} s")
+        except asyncio.CancelledError:
+            if is_being_cancelled():
+                raise
+            _note_bad_stop(client, bootstrap, "one of its own tasks was cancelled")
+
+
+def _note_bad_stop(client: _Client, bootstrap: str, why: str) -> None:
+    log.warning("a Kafka client did not stop", client=type(client).__name__, bootstrap=bootstrap, why=why)

@@ -4,7 +4,7 @@ The generated client costs several times the CPU for each write (docs/decisions/
 """
 
 import asyncio
-import re
+import math
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +17,7 @@ from kubernetes import client as kubernetes_client
 from kubernetes import config as kubernetes_config
 from prometheus_client import Counter
 
-from orderplane.crds.api_errors import ApiError, Forbidden, Overloaded, Unavailable, error_from
+from orderplane.crds.api_errors import ApiError, Overloaded, Unauthorized, Unavailable, error_from
 from orderplane.crds.meta import GROUP, VERSION, Kind
 
 log = structlog.get_logger(__name__)
@@ -32,9 +32,9 @@ REQUESTS = Counter(
 
 RBAC_WARM_UP_SECONDS = 5.0
 """An API server that has just started answers before its RBAC informers are synced, and forbids everything.
-So for this long after a request without an answer, a request that RBAC forbids is repeated."""
+So for this long after a request without an answer, and at the start of this client, which may have come up
+together with the server, a request that RBAC forbids is repeated."""
 _RBAC_RETRY_SECONDS = 0.1
-_RBAC_FORBIDS = re.compile(r'forbidden: User "[^"]*" cannot ')
 
 TOKEN_SECONDS = 30.0
 """A token is read again when it is older: the kubelet replaces a service account's token about every hour."""
@@ -88,7 +88,7 @@ class ApiClient:
         self._session = session
         self._host = host.rstrip("/")
         self._credentials = credentials
-        self._unanswered_at: float | None = None
+        self._untrusted_at = time.monotonic()
         self._pushed_back_until = 0.0
 
     @property
@@ -247,15 +247,13 @@ class ApiClient:
         while True:
             try:
                 return await self._send_once(method, kind, path, body, query, content_type)
-            except Forbidden as no:
-                if not (self._may_be_starting() and _RBAC_FORBIDS.search(no.message)):
+            except Unauthorized:
+                if not self._may_be_starting():
                     raise
             await asyncio.sleep(_RBAC_RETRY_SECONDS)
 
     def _may_be_starting(self) -> bool:
-        return (
-            self._unanswered_at is not None and time.monotonic() - self._unanswered_at < RBAC_WARM_UP_SECONDS
-        )
+        return time.monotonic() - self._untrusted_at < RBAC_WARM_UP_SECONDS
 
     async def _send_once(
         self,
@@ -283,9 +281,12 @@ class ApiClient:
                         error_from(response.status, _decode(raw), response.headers.get("Retry-After"))
                     )
                 document: Json = orjson.loads(raw)
+                if isinstance(kind, Kind):
+                    # It knows our roles. Everybody may ask for its version.
+                    self._untrusted_at = -math.inf
                 return document
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
-            self._unanswered_at = time.monotonic()
+            self._untrusted_at = time.monotonic()
             raise Unavailable(
                 0, "NoAnswer", f"{method} {path}: {type(problem).__name__}: {problem}"
             ) from problem

@@ -1,19 +1,30 @@
 """The port that Prometheus and probes ask: /metrics, /healthz, /readyz."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+import structlog
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+log = structlog.get_logger(__name__)
+
 
 @asynccontextmanager
-async def serve_telemetry(host: str, port: int, *, is_ready: Callable[[], bool]) -> AsyncIterator[None]:
-    """Serve while the block runs. /healthz answers 200 for as long as the event loop runs.
+async def serve_telemetry(
+    host: str,
+    port: int,
+    *,
+    is_ready: Callable[[], bool],
+    stuck: Callable[[], Mapping[str, float]],
+) -> AsyncIterator[None]:
+    """Serve while the block runs.
 
     Args:
         port: 0 takes a free one.
         is_ready: Whether work can be sent here; /readyz answers 503 while it says no.
+        stuck: What makes no progress, with its seconds of silence. /healthz answers 503 and names it, so that
+            the process is started again.
 
     Raises:
         OSError: the port is taken.
@@ -26,7 +37,12 @@ async def serve_telemetry(host: str, port: int, *, is_ready: Callable[[], bool])
         return web.Response(text="ok\n") if is_ready() else web.Response(text="not yet\n", status=503)
 
     async def healthz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        silent = stuck()
+        if not silent:
+            return web.Response(text="ok\n")
+        lines = [f"{name} has made no progress for {seconds:.0f} s" for name, seconds in silent.items()]
+        log.error("not healthy", stuck=lines)
+        return web.Response(text="\n".join(lines) + "\n", status=503)
 
     app = web.Application()
     app.router.add_get("/metrics", metrics)

@@ -9,6 +9,9 @@ FIRST_SECONDS = 0.25
 LONGEST_SECONDS = 30.0
 PATIENCE_SECONDS = 900.0
 """After so long without one success a key is stalled: its status says so, and it is tried rarely."""
+LONGEST_GAP_SECONDS = 90.0
+"""Between two failures: the longest pause and the longest call. What is beyond it does not count as trying:
+the process was stopped, or its machine slept."""
 STALLED_RETRY_SECONDS = 60.0
 RACE_SECONDS = 0.06
 """The longest pause after the first lost race."""
@@ -22,6 +25,8 @@ class FailureState:
 
     Args:
         since: The monotonic time of the first one.
+        last: The monotonic time of the newest one.
+        tried_seconds: The time from the first to the newest one in which it was really tried.
         is_stalled: It failed for too long, or only a person can help; it is tried only now and then.
         is_quiet: Too young for a condition. A condition that shows an earlier failure stays nevertheless.
     """
@@ -32,6 +37,8 @@ class FailureState:
     tries: int
     is_stalled: bool = False
     is_quiet: bool = False
+    last: float = 0.0
+    tried_seconds: float = 0.0
 
     def as_shown_at(self, now: float) -> "FailureState":
         """The same, quiet unless it is old enough or stalled."""
@@ -41,13 +48,16 @@ class FailureState:
 def after_failure(before: FailureState | None, problem: Transient, now: float) -> FailureState:
     """One more failure in a row; the same reason keeps its first message, so that conditions do not flap."""
     if before is None:
-        return FailureState(problem.reason, problem.message, now, 1, is_stalled=problem.is_final)
+        return FailureState(problem.reason, problem.message, now, 1, is_stalled=problem.is_final, last=now)
+    tried_seconds = before.tried_seconds + min(now - before.last, LONGEST_GAP_SECONDS)
     return FailureState(
         problem.reason,
         before.message if before.reason == problem.reason else problem.message,
         before.since,
         before.tries + 1,
-        is_stalled=problem.is_final or now - before.since > PATIENCE_SECONDS,
+        is_stalled=problem.is_final or tried_seconds > PATIENCE_SECONDS,
+        last=now,
+        tried_seconds=tried_seconds,
     )
 
 

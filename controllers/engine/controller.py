@@ -121,6 +121,7 @@ class Controller(Generic[H]):
         self._races: dict[Key, int] = {}
         self._unwritten: dict[Key, FailureState] = {}
         self._write_races: dict[Key, int] = {}
+        self._begun: dict[Key, float] = {}
 
     @property
     def kind(self) -> Kind:
@@ -131,6 +132,11 @@ class Controller(Generic[H]):
     def is_idle(self) -> bool:
         """Nothing to do right now."""
         return self._reconciles.is_idle and self._status_writes.is_idle
+
+    @property
+    def longest_seconds(self) -> float:
+        """How long the reconcile that takes longest has been under way; 0 where none is."""
+        return self._monotonic() - min(self._begun.values()) if self._begun else 0.0
 
     def enqueue(self, key: Key, *, is_urgent: bool = True, hint: H | None = None) -> None:
         """Have a key reconciled soon, or behind everything urgent; `hint` is as in `KeyedQueue.add`."""
@@ -143,14 +149,21 @@ class Controller(Generic[H]):
         QUEUE_DEPTH.labels(kind, "status_writes").set_function(lambda: len(self._status_writes))
         STALLED_KEYS.labels(kind).set_function(lambda: _count_stalled(self._failures))
         STALLED_STATUS_WRITES.labels(kind).set_function(lambda: _count_stalled(self._unwritten))
+        tasks = [asyncio.create_task(self._reconcile_all()) for _ in range(self._workers)]
+        tasks += [asyncio.create_task(self._write_all()) for _ in range(self._writers)]
         try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._workers):
-                    group.create_task(self._reconcile_all())
-                for _ in range(self._writers):
-                    group.create_task(self._write_all())
+            # The first one ends because of `stop`, or has failed; the others finish what is in hand. A
+            # TaskGroup would not notice one that a library has cancelled.
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self.stop()
+            await asyncio.wait(tasks)
+            for task in tasks:
+                task.result()
         finally:
             self.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self) -> None:
         """Begin nothing more."""
@@ -159,9 +172,11 @@ class Controller(Generic[H]):
 
     async def _reconcile_all(self) -> None:
         while (key := await self._reconciles.take()) is not None:
+            self._begun[key] = self._monotonic()
             try:
                 await self.reconcile(key, self._reconciles.take_hint(key))
             finally:
+                del self._begun[key]
                 self._reconciles.done(key)
 
     async def _write_all(self) -> None:

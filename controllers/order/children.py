@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
 from orderplane.controllers.engine.cluster import Cluster
@@ -29,9 +28,6 @@ from orderplane.crds.shipment import Parcel, Service, Shipment, ShipmentSpec
 
 Child = Reservation | Payment | Shipment
 C = TypeVar("C", Reservation, Payment, Shipment)
-
-HOLD_SECONDS = 900
-"""How long stock is reserved for an order that has not begun to pay."""
 
 PARCEL_GRAMS = 30_000
 """The most that one box may weigh."""
@@ -135,9 +131,8 @@ def manifest_of(kind: Kind, order: Order) -> Manifest:
 
 
 def _reservation_spec(order: Order) -> ReservationSpec:
-    # Counted from the order's creation, so that the same order always plans the same reservation.
-    expires_at = order.metadata.creation_timestamp + timedelta(seconds=HOLD_SECONDS)
-    return ReservationSpec(order_ref=_reference(order), items=order.spec.items, expires_at=expires_at)
+    # Without an end: its time begins when the stock is held, not when the order was made.
+    return ReservationSpec(order_ref=_reference(order), items=order.spec.items)
 
 
 def _payment_spec(order: Order) -> PaymentSpec:

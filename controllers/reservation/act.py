@@ -3,14 +3,19 @@
 from collections.abc import Callable
 from datetime import datetime
 
+import structlog
+from prometheus_client import Counter
+
 from orderplane.controllers.child import ChildReconciler, Turn
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.conditions import STALLED, find
 from orderplane.controllers.engine.queue import Enqueue
 from orderplane.controllers.reservation.plan import (
     DeleteUnused,
     Effect,
     Expire,
+    Extend,
     Hold,
     ReleaseStock,
     Step,
@@ -19,12 +24,29 @@ from orderplane.controllers.reservation.plan import (
 from orderplane.controllers.reservation.status import status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import TRACEPARENT_ANNOTATION, Kind
+from orderplane.crds.order import Order
+from orderplane.crds.reasons import Reason
 from orderplane.crds.reservation import Reservation, ReservationStatus
 from orderplane.ledgers.gate import Gate, GateLedger
 from orderplane.ledgers.states import ReservationState
 from orderplane.ledgers.stock import ReservationEntry, StockLedger
 
+log = structlog.get_logger(__name__)
+
+EXTENDED = Counter(
+    "orderplane_holds_extended_total", "Holds whose time was over before anybody could charge."
+)
+
+OUTAGES = (Reason.API_SERVER_UNAVAILABLE, Reason.LEDGER_UNAVAILABLE)
+"""Reasons of a stall that say nothing about the order."""
+
 _Turn = Turn[Reservation, ReservationEntry]
+
+
+def is_stuck(order: Order | None) -> bool:
+    """Whether the order was tried and cannot go on by itself, and not because something was away."""
+    stalled = find(order.status.conditions, STALLED) if order is not None else None
+    return stalled is not None and stalled.status == "True" and stalled.reason not in OUTAGES
 
 
 class ReservationReconciler(ChildReconciler[Reservation, ReservationEntry, Effect]):
@@ -48,14 +70,24 @@ class ReservationReconciler(ChildReconciler[Reservation, ReservationEntry, Effec
         return gate is None or gate.reservation is not None
 
     def _plan(self, turn: _Turn) -> Step:
-        return plan(turn.child, turn.gate, turn.entry, self._now())
+        return plan(
+            turn.child,
+            turn.gate,
+            turn.entry,
+            self._now(),
+            is_order_stuck=is_stuck(self._order(turn.key)),
+        )
 
     async def _carry_out(self, step: Effect, turn: _Turn) -> Wait | None:
         match step:
             case Hold(reservation):
                 turn.entry = await self._hold(turn, reservation)
             case Expire():
-                turn.entry = await self._ledger.expire(turn.merchant, turn.uid, self._now())
+                turn.entry = await self._ledger.expire(turn.merchant, turn.uid)
+            case Extend():
+                turn.entry = await self._ledger.extend(turn.merchant, turn.uid)
+                EXTENDED.inc()
+                log.warning("a hold ran out before anybody could charge; it gets another", key=turn.key)
             case ReleaseStock():
                 turn.entry = await self._ledger.release(turn.merchant, turn.uid)
             case DeleteUnused(reservation):

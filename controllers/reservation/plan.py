@@ -32,6 +32,11 @@ class Expire:
 
 
 @dataclass(frozen=True, slots=True)
+class Extend:
+    """Its time is over before anybody could charge: it gets a whole new one."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseStock:
     """Give the stock back."""
 
@@ -43,14 +48,25 @@ class DeleteUnused:
     reservation: Reservation
 
 
-Effect = Hold | Expire | ReleaseStock | DeleteUnused
+Effect = Hold | Expire | Extend | ReleaseStock | DeleteUnused
 Step = Effect | SharedStep
 
 
 def plan(
-    reservation: Reservation | None, gate: Gate | None, entry: ReservationEntry | None, now: datetime
+    reservation: Reservation | None,
+    gate: Gate | None,
+    entry: ReservationEntry | None,
+    now: datetime,
+    *,
+    is_order_stuck: bool = False,
 ) -> Step:
-    """Decide the next step; `reservation` is None where only the ledger is left of it."""
+    """Decide the next step; `reservation` is None where only the ledger is left of it.
+
+    Args:
+        is_order_stuck: The order was tried, and cannot go on before a person acts. Its hold ends then. Else
+            nobody worked on it (we were away, or what we need was), which is no reason to fail an order: the
+            stock stays reserved, so nothing is sold twice meanwhile.
+    """
     is_deleting = reservation is not None and reservation.is_deleting
     is_kept = entry is not None and entry.state in RELEASABLE
     done: Step = ReleaseFinalizer() if is_deleting else Wait()
@@ -72,19 +88,20 @@ def plan(
         return ReleaseStock() if gate.is_shipment_settled else Wait()
     elif is_deleting:
         return CompensateOrder()
-    return _hold(reservation, entry, now)
+    return _hold(reservation, entry, may_extend=gate is not None and not is_order_stuck)
 
 
-def _hold(reservation: Reservation | None, entry: ReservationEntry | None, now: datetime) -> Step:
+def _hold(reservation: Reservation | None, entry: ReservationEntry | None, *, may_extend: bool) -> Step:
     if entry is None:
         return Hold(reservation) if reservation is not None else Wait()
     if entry.state is not ReservationState.HELD:
         return Wait()
-    return Expire() if entry.expires_at <= now else Wait((entry.expires_at - now).total_seconds())
+    if entry.left > timedelta():
+        return Wait(entry.left.total_seconds())
+    return Extend() if may_extend else Expire()
 
 
 def _retain(reservation: Reservation, entry: ReservationEntry, now: datetime) -> Step:
     is_rejected = entry.state is ReservationState.REJECTED
-    over_at = reservation.metadata.creation_timestamp if is_rejected else entry.expires_at
-    left = over_at + RETAIN - now
+    left = RETAIN + (reservation.metadata.creation_timestamp - now if is_rejected else entry.left)
     return DeleteUnused(reservation) if left <= timedelta() else Wait(left.total_seconds())

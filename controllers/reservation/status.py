@@ -6,7 +6,7 @@ from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import Fact, child_conditions
 from orderplane.crds.reasons import Reason
 from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
-from orderplane.ledgers.states import ReservationState
+from orderplane.ledgers.states import RESERVING, ReservationState
 from orderplane.ledgers.stock import ReservationEntry
 
 
@@ -20,6 +20,7 @@ def status_of(
         observed_generation=generation,
         phase=_phase(entry),
         reason=held.reason if held and held.status == "False" else None,
+        expires_at=entry.expires_at.replace(microsecond=0) if entry and entry.state in RESERVING else None,
         conditions=child_conditions(
             reservation.status.conditions, [held] if held else [], "Held", failure, generation, now
         ),

@@ -30,9 +30,10 @@ LOOK_GROWTH = 12
 """How often it is asked, and how much longer each pause is: 30 s make 5 minutes, 1 hour and 12 hours."""
 
 
-async def poll(step: Callable[[], Awaitable[bool]], pause: timedelta) -> None:
-    """Repeat `step` until cancelled, at once while it answers True, else after `pause`."""
+async def poll(step: Callable[[], Awaitable[bool]], pause: timedelta, beat: Callable[[], None]) -> None:
+    """Repeat `step` until cancelled, at once while it answers True, else after `pause`; `beat` each time."""
     while True:
+        beat()
         try:
             is_busy = await step()
         except (Transient, Refused, GateClosed) as problem:

@@ -6,10 +6,20 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from orderplane.crds.api_errors import ApiError, Conflict, NamespaceTerminating, Overloaded, Unavailable
+from orderplane.crds.api_errors import (
+    ApiError,
+    Conflict,
+    NamespaceTerminating,
+    Overloaded,
+    Unauthorized,
+    Unavailable,
+)
 from orderplane.gateway.http.problems import Problem, problem_response, unavailable
 from orderplane.gateway.http.served_route import allowed_methods
 from orderplane.ledgers.errors import Transient
+
+AUTHORIZE_SECONDS = 5.0
+"""A server that has just started knows its roles by then; else somebody has to grant them."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +41,10 @@ def problem_of(error: ApiError) -> Problem:
         )
     if isinstance(error, Unavailable):
         return unavailable("The API server did not answer. Repeat the request.", error.retry_after)
+    if isinstance(error, Unauthorized):
+        return unavailable(
+            "The API server does not let the gateway work yet. Repeat the request.", AUTHORIZE_SECONDS
+        )
     if isinstance(error, NamespaceTerminating):
         return unavailable("This merchant is being closed; nothing new can be made.", 60)
     if isinstance(error, Conflict):

@@ -4,13 +4,10 @@ A request that comes from outside only adds a row; whether there is an account f
 sent. So neither its answer nor its time tells which addresses have accounts.
 """
 
-import asyncio
 import hashlib
 import hmac
 from dataclasses import dataclass
 from uuid import UUID, uuid4
-
-import structlog
 
 from orderplane.events.account_messages import (
     MAX_GUESSES,
@@ -19,7 +16,6 @@ from orderplane.events.account_messages import (
     parse_link_token,
 )
 from orderplane.events.notifications import Channel
-from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session
 
 _CHANNEL_OF = {
@@ -27,10 +23,6 @@ _CHANNEL_OF = {
     AccountMessageKind.PHONE_CHANGED: Channel.SMS,
 }
 """The others are mails."""
-
-_PURGE_BATCH = 1000
-_PURGE_SECONDS = 600.0
-log = structlog.get_logger(__name__)
 
 # Counted before the secret is compared, so that guesses at the same moment count, too.
 _GUESS = """
@@ -44,30 +36,6 @@ WHERE merchant = $1 AND user_id = $2 AND kind = $3 AND address IS NOT NULL
 ORDER BY created_at DESC LIMIT 1
 """
 _USE = "UPDATE account_messages SET used_at = now() WHERE id = $1 AND used_at IS NULL AND expires_at > now()"
-
-# Rows of messages that may have been sent stay, without anything that identifies a person: the audit compares
-# them with what the providers have sent.
-_ERASE = """
-WITH old AS (
-    SELECT id FROM account_messages WHERE address IS NOT NULL AND expires_at < now() - interval '1 day'
-    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
-), gone AS (
-    DELETE FROM registrations r USING old WHERE r.message = old.id
-)
-UPDATE account_messages m SET address = NULL, recipient = NULL, secret_hashes = '{}',
-    state = CASE state WHEN 'Waiting' THEN 'Dead' ELSE state END,
-    reason = CASE state WHEN 'Waiting' THEN 'GivenUp' ELSE reason END,
-    ended_at = coalesce(ended_at, now())
-FROM old WHERE m.id = old.id
-"""
-_DELETE = """
-DELETE FROM account_messages WHERE id IN (
-    SELECT id FROM account_messages
-    WHERE address IS NOT NULL AND expires_at < now() - interval '1 day'
-      AND state IN ('Skipped', 'Dead') AND unknown_attempts = 0
-    ORDER BY expires_at LIMIT $1)
-"""
-_FORGET = "DELETE FROM known_addresses WHERE expires_at < now()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +97,8 @@ async def erase(connection: Connection, merchant: str, user_id: str, email: str)
     )  # fmt: skip
 
 
-async def purge_account_messages(messages: "AccountMessages") -> None:
-    """Erase old messages every ten minutes, until cancelled."""
-    while True:
-        await asyncio.sleep(_PURGE_SECONDS)
-        try:
-            while await messages.purge() >= _PURGE_BATCH:
-                pass
-        except Transient as problem:
-            log.warning("old messages not erased, trying again later", detail=problem.message)
-
-
 class AccountMessages:
-    """Checks secrets, and erases old messages. Raises as `session`."""
+    """Checks the secrets that came back. Raises as `session`."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -158,14 +115,6 @@ class AccountMessages:
         async with session(self._pool) as connection:
             newest: UUID | None = await connection.fetchval(_NEWEST, merchant, user_id, kind.value)
         return await self._open(newest, kind, code) if newest else None
-
-    async def purge(self) -> int:
-        """Erase what is in messages that expired a day ago, a batch; returns how many there were."""
-        async with session(self._pool) as connection:
-            deleted: str = await connection.execute(_DELETE, _PURGE_BATCH)
-            erased: str = await connection.execute(_ERASE, _PURGE_BATCH)
-            await connection.execute(_FORGET)
-        return int(deleted.rpartition(" ")[2]) + int(erased.rpartition(" ")[2])
 
     async def _open(self, message: UUID, kind: AccountMessageKind, secret: str) -> Proof | None:
         async with session(self._pool) as connection:

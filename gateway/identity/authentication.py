@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from orderplane.adapters.halves import Beat
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import (
     TokenRules,
@@ -128,9 +129,10 @@ class AccountCache:
         self._forgotten += 1
         self._known.pop((merchant, name), None)
 
-    async def watch(self) -> None:
+    async def watch(self, beat: Beat) -> None:
         """Refresh again and again, until cancelled."""
         while True:
+            beat()
             await self.refresh()
             await asyncio.sleep(REFRESH_SECONDS)
 

@@ -44,6 +44,7 @@ from orderplane.gateway.services import Services, ServicesDep
 from orderplane.ledgers.postgres.idempotency import IdempotencyKey, StoredResponse
 from orderplane.ledgers.postgres.inventory import PostgresInventory, ReservationRecord
 from orderplane.ledgers.states import ReservationState
+from orderplane.ledgers.stock import HOLD_SECONDS
 
 router = APIRouter(tags=["inventory"])
 
@@ -156,7 +157,8 @@ def response_for(manifest: Manifest, record: ReservationRecord | None) -> Stored
     """201 if the stock was held, 409 if there was too little, 202 if it is not decided yet. Pure."""
     if record is None:
         spec = ReservationSpec.model_validate(manifest["spec"])
-        view = views.pending_view(manifest["metadata"]["name"], spec)
+        assert spec.expires_at is not None, "it was asked for by itself"
+        view = views.pending_view(manifest["metadata"]["name"], spec, spec.expires_at)
         return StoredResponse(202, orjson.dumps(view).decode())
     if record.state is ReservationState.REJECTED:
         problem = Problem(
@@ -229,7 +231,8 @@ def _view(resource: Reservation | None, record: ReservationRecord | None) -> vie
     if record is not None:
         return views.reservation_view(record)
     assert resource is not None
-    return views.pending_view(resource.metadata.name, resource.spec)
+    from_now = resource.metadata.creation_timestamp + timedelta(seconds=HOLD_SECONDS)
+    return views.pending_view(resource.metadata.name, resource.spec, resource.spec.expires_at or from_now)
 
 
 def _not_found() -> Problem:

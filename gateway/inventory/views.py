@@ -148,14 +148,14 @@ def reservation_view(record: ReservationRecord) -> ReservationView:
     }
 
 
-def pending_view(name: str, spec: ReservationSpec) -> ReservationView:
-    """A reservation that is not decided yet."""
+def pending_view(name: str, spec: ReservationSpec, expires_at: datetime) -> ReservationView:
+    """A reservation that is not decided yet; `expires_at` is the earliest end that it may get."""
     return {
         "id": name,
         "state": ReservationPhase.PENDING.value,
         "message": None,
         "items": [{"sku": item.sku, "quantity": item.quantity} for item in spec.items],
-        "expiresAt": _seconds(spec.expires_at),
+        "expiresAt": _seconds(expires_at),
         "order": spec.order_ref.name if spec.order_ref else None,
     }
 

@@ -16,6 +16,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from orderplane.adapters.halves import Beat
 from orderplane.gateway.http.problems import Problem, problem_response, unavailable
 from orderplane.gateway.http.served_route import served_route
 from orderplane.gateway.traffic.order_backlog import OrderBacklog
@@ -194,10 +195,11 @@ class LoadShedding:
             self._refused_since_read = reason
             raise _overloaded(reason, pushback)
 
-    async def watch(self) -> None:
+    async def watch(self, beat: Beat) -> None:
         """Read the backlog again and again, until cancelled."""
         is_known = True
         while True:
+            beat()
             try:
                 backlog = await self._source.read()
             except Transient as problem:

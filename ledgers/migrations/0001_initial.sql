@@ -344,7 +344,8 @@ CREATE TABLE idempotency (
     key_hash      bytea NOT NULL,
     fingerprint   bytea NOT NULL,
     -- The resource that is created for the key, and all of it, so that a row whose resource was never created
-    -- can be finished. All three are null where the effect is in the transaction that stores the response.
+    -- can be finished. All three are null where the effect is in the transaction that stores the response. The
+    -- manifest holds an address: it goes as soon as there is a response.
     kind          text CHECK (kind IN ('Order', 'Reservation')),
     name          text,
     manifest      jsonb,
@@ -357,7 +358,9 @@ CREATE TABLE idempotency (
     created_at    timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (merchant, principal, key_hash),
     CHECK ((status IS NULL) = (body IS NULL)),
-    CHECK (num_nulls(kind, name, manifest) IN (0, 3))
+    CHECK ((kind IS NULL) = (name IS NULL)),
+    CHECK (kind IS NOT NULL OR manifest IS NULL),
+    CHECK (kind IS NULL OR manifest IS NOT NULL OR status IS NOT NULL)
 );
 CREATE INDEX idempotency_by_name ON idempotency (name, merchant);
 CREATE INDEX idempotency_by_age ON idempotency (created_at);
@@ -419,6 +422,8 @@ CREATE TABLE logins (
     PRIMARY KEY (merchant, id),
     FOREIGN KEY (merchant, user_id) REFERENCES users
 );
+-- Those that have ended are purged.
+CREATE INDEX logins_by_end ON logins (least(expires_at, revoked_at));
 CREATE INDEX logins_of_user ON logins (user_id, merchant) WHERE revoked_at IS NULL;
 CREATE INDEX logins_by_revocation ON logins (revoked_at) WHERE revoked_at IS NOT NULL;
 
@@ -518,8 +523,10 @@ CREATE TABLE notifications (
     -- The lease of the attempt that is under way: after it, the row of a notifier that died is free.
     claimed_until    timestamptz,
     due_at           timestamptz NOT NULL DEFAULT now(),
-    -- The time of the event or of its replay; some time after it, the message is given up.
+    -- The time of the event or of its replay.
     pending_since    timestamptz NOT NULL,
+    -- Some time after it, and after a replay, the message is given up. While no notifier runs, no time passes.
+    first_tried_at   timestamptz,
     -- Sent although a later message of its order was sent before.
     is_forced        boolean NOT NULL DEFAULT false,
     -- The provider's id of the message.

@@ -1,13 +1,14 @@
 """The stock ledger in memory."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from orderplane.crds.order import Item
 from orderplane.events.types import EventType
 from orderplane.ledgers.model.tables import Ledger, query, transaction
 from orderplane.ledgers.states import RESERVING, GateState, ReservationState
-from orderplane.ledgers.stock import ReservationEntry
+from orderplane.ledgers.stock import HOLD_SECONDS, ReservationEntry
 
 
 class InMemoryStockLedger(Ledger):
@@ -25,8 +26,8 @@ class InMemoryStockLedger(Ledger):
 
     @query
     def read(self, merchant: str, holder: str) -> ReservationEntry | None:
-        """The entry."""
-        return self._tables.reservations.get(holder)
+        """The entry, with the time that is left now."""
+        return self._entry(holder)
 
     @transaction
     def hold(
@@ -37,7 +38,7 @@ class InMemoryStockLedger(Ledger):
         order_uid: str | None,
         name: str,
         items: Sequence[Item],
-        expires_at: datetime,
+        expires_at: datetime | None,
         traceparent: str | None,
     ) -> ReservationEntry:
         """All lines are held or none: each needs as many pieces as are on hand and not reserved."""
@@ -47,20 +48,34 @@ class InMemoryStockLedger(Ledger):
             tables.names[name] = holder
             tables.lines[holder] = {item.sku: item.quantity for item in items}
             if any(tables.on_hand[item.sku] - tables.reserved[item.sku] < item.quantity for item in items):
-                tables.reservations[holder] = ReservationEntry(ReservationState.REJECTED, "short", expires_at)
+                state, message = ReservationState.REJECTED, "short"
             else:
-                tables.reservations[holder] = ReservationEntry(ReservationState.HELD, None, expires_at)
+                state, message = ReservationState.HELD, None
+            until = expires_at or tables.now() + timedelta(seconds=HOLD_SECONDS)
+            tables.reservations[holder] = ReservationEntry(state, message, until, until - tables.now())
+            if state is ReservationState.HELD:
                 tables.move_stock(holder, on_hand=0, reserved=1)
                 tables.append_event(holder, EventType.INVENTORY_RESERVED)
-        return tables.reservations[holder]
+        entry = self._entry(holder)
+        assert entry is not None
+        return entry
 
     @transaction
-    def expire(self, merchant: str, holder: str, now: datetime) -> ReservationEntry | None:
+    def expire(self, merchant: str, holder: str) -> ReservationEntry | None:
         """Only what is held expires: a payment that was begun pins it."""
-        entry = self._tables.reservations.get(holder)
-        if entry is not None and entry.state is ReservationState.HELD and entry.expires_at <= now:
+        if self._is_overdue(holder):
             self._tables.give_back(holder, ReservationState.EXPIRED, on_hand=0, reserved=-1)
-        return self._tables.reservations.get(holder)
+        return self._entry(holder)
+
+    @transaction
+    def extend(self, merchant: str, holder: str) -> ReservationEntry | None:
+        """The hold of an open order whose time is over gets a whole new one; the stock stays reserved."""
+        tables = self._tables
+        tables.gate(holder, GateState.OPEN)
+        if self._is_overdue(holder):
+            until = tables.now() + timedelta(seconds=HOLD_SECONDS)
+            tables.reservations[holder] = replace(tables.reservations[holder], expires_at=until)
+        return self._entry(holder)
 
     @transaction
     def release(self, merchant: str, holder: str) -> ReservationEntry | None:
@@ -73,7 +88,7 @@ class InMemoryStockLedger(Ledger):
             tables.give_back(holder, ReservationState.RELEASED, on_hand=0, reserved=-1)
         elif entry is not None and entry.state is ReservationState.COMMITTED:
             tables.give_back(holder, ReservationState.RELEASED, on_hand=1, reserved=0)
-        return tables.reservations.get(holder)
+        return self._entry(holder)
 
     def recount(self, sku: str, count: int) -> list[str]:
         """Reservations beyond the count lose their stock: Held before Pinned, of each the newest first.
@@ -94,3 +109,11 @@ class InMemoryStockLedger(Ledger):
         tables.moved[sku] += count - tables.on_hand[sku]
         tables.on_hand[sku] = count
         return lost
+
+    def _entry(self, holder: str) -> ReservationEntry | None:
+        entry = self._tables.reservations.get(holder)
+        return replace(entry, left=entry.expires_at - self._tables.now()) if entry else None
+
+    def _is_overdue(self, holder: str) -> bool:
+        entry = self._entry(holder)
+        return entry is not None and entry.state is ReservationState.HELD and entry.left <= timedelta()

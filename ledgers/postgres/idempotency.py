@@ -12,9 +12,6 @@ from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 
-KEEP_DAYS = 30
-"""How long a key is kept at least; the key of an order also until a day after the order has finished."""
-
 _FIND = """
 SELECT *, claimed_until > now() AS is_claimed FROM idempotency
 WHERE merchant = $1 AND principal = $2 AND key_hash = $3
@@ -54,9 +51,10 @@ DELETE FROM idempotency
 WHERE merchant = $1 AND principal = $2 AND key_hash = $3 AND status IS NULL AND attempt = $4
 """
 
-# The first response stays: a later one is answered with it.
+# The first response stays: a later one is answered with it. The manifest goes: it holds an address, and
+# nobody needs it to finish the request any more.
 _STORE = """
-UPDATE idempotency SET status = coalesce(status, $4), body = coalesce(body, $5)
+UPDATE idempotency SET status = coalesce(status, $4), body = coalesce(body, $5), manifest = NULL
 WHERE merchant = $1 AND principal = $2 AND key_hash = $3 RETURNING status, body
 """
 
@@ -65,18 +63,6 @@ _FIND_CREATED = {
     Kind.RESERVATION: "SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 "
     "ORDER BY created_at LIMIT 1",
 }
-
-_PURGE = """
-DELETE FROM idempotency WHERE (merchant, principal, key_hash) IN (
-    SELECT merchant, principal, key_hash FROM idempotency i
-    WHERE created_at < now() - make_interval(days => $1) AND NOT EXISTS (
-        SELECT FROM orders o
-        WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name
-          AND (o.finished_at IS NULL OR o.finished_at > now() - interval '1 day')
-    )
-    ORDER BY created_at LIMIT $2
-)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +95,7 @@ class IdempotencyRecord:
     """The row of one key. `response` is None until the request is finished; `is_claimed`: a request works on
     it now.
 
-    `manifest` is the resource that is created for it, None where none is.
+    `manifest` is the resource that is to be created for it; None where none is, or once there is a response.
     """
 
     fingerprint: bytes
@@ -206,12 +192,6 @@ class PostgresIdempotencyStore:
         async with session(self._pool) as connection:
             uid = await connection.fetchval(_FIND_CREATED[kind], merchant, name)
         return str(uid) if uid else None
-
-    async def purge(self, *, limit: int = 1000) -> int:
-        """Delete keys that are old enough, at most `limit`; returns how many."""
-        async with session(self._pool) as connection:
-            tag = await connection.execute(_PURGE, KEEP_DAYS, limit)
-        return int(tag.rpartition(" ")[2])
 
 
 def _arguments(ref: IdempotencyKey) -> tuple[str, str, bytes]:

@@ -14,17 +14,33 @@ Pool: TypeAlias = asyncpg.Pool
 Connection: TypeAlias = PoolConnectionProxy
 Row: TypeAlias = asyncpg.Record
 
-_RECOVERABLE = (
+RETRYABLE = (
+    # The server cannot be reached, or has ended the session.
+    OSError,  # TimeoutError too
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.TransactionRollbackError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.InterfaceError,
-    # asyncpg raises this for a connection that the server closed while it was idle; nothing was sent.
+    # For a connection that the server closed while it was idle; nothing was sent.
     asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
+    # It has no room, or this transaction lost against another one.
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.TransactionRollbackError,
+    # It is not ready: a standby after a failover, or a database that is not created or migrated yet, or
+    # whose roles are being changed.
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InsufficientPrivilegeError,
 )
+"""What asyncpg raises while PostgreSQL cannot do its work, and what may be tried again.
+
+Source of the classes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+"""
 
 
 @asynccontextmanager
@@ -32,16 +48,16 @@ async def session(pool: Pool) -> AsyncIterator[Connection]:
     """Borrow a connection.
 
     Raises:
-        Transient: the database cannot be reached or ended the session (`LedgerUnavailable`). At a commit the
-            result is then unknown: every ledger method may be called again.
+        Transient: `RETRYABLE`, as `LedgerUnavailable`. At a commit the result is then unknown: every ledger
+            method may be called again.
     """
     try:
         async with pool.acquire(timeout=10) as connection:
             yield connection
-    except _RECOVERABLE as problem:
+    except RETRYABLE as problem:
         raise Transient(
             Reason.LEDGER_UNAVAILABLE,
-            f"PostgreSQL did not answer ({type(problem).__name__}); it is tried again",
+            f"PostgreSQL cannot be used now ({type(problem).__name__}); it is tried again",
         ) from problem
 
 

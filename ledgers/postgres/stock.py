@@ -7,7 +7,7 @@ it.)
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,7 +29,7 @@ from orderplane.ledgers.states import (
     ReservationState,
     StockMovementKind,
 )
-from orderplane.ledgers.stock import ReservationEntry
+from orderplane.ledgers.stock import HOLD_SECONDS, ReservationEntry
 
 _FIND_HOLDER = """
 SELECT holder FROM reservations WHERE merchant = $1 AND name = $2 ORDER BY created_at DESC LIMIT 1
@@ -41,15 +41,26 @@ WHERE order_uid IS NULL AND state = 'Held' AND expires_at < now()
 ORDER BY expires_at LIMIT $1
 """
 
-_READ = "SELECT state, message, expires_at FROM reservations WHERE merchant = $1 AND holder = $2"
+_HOLD_TIME = timedelta(seconds=HOLD_SECONDS)
+
+# The time that is left is told by the clock that decides: this server's.
+_READ = """
+SELECT *, expires_at - clock_timestamp() AS time_left FROM reservations WHERE merchant = $1 AND holder = $2
+"""
 
 _LOCK = """
-SELECT merchant, holder, name, state, message, expires_at FROM reservations
+SELECT *, expires_at - clock_timestamp() AS time_left FROM reservations
 WHERE merchant = $1 AND holder = $2 FOR UPDATE
 """
 
 _SET_STATE = """
-UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2 RETURNING state, message, expires_at
+UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2
+RETURNING *, expires_at - clock_timestamp() AS time_left
+"""
+
+_EXTEND = """
+UPDATE reservations SET expires_at = clock_timestamp() + $3 WHERE merchant = $1 AND holder = $2
+RETURNING *, expires_at - clock_timestamp() AS time_left
 """
 
 _READ_LINES = """
@@ -82,7 +93,8 @@ WITH gate AS (
 ), reservation AS (
     INSERT INTO reservations (merchant, holder, order_uid, name, state, message, expires_at)
     SELECT $1, $2, $3, $4, CASE WHEN message IS NULL THEN 'Held' ELSE 'Rejected' END,
-        CASE WHEN length(message) > 500 THEN left(message, 500) || '...' ELSE message END, $5
+        CASE WHEN length(message) > 500 THEN left(message, 500) || '...' ELSE message END,
+        coalesce($5, clock_timestamp() + $12::interval)
     FROM admitted, short ON CONFLICT DO NOTHING RETURNING *
 ), reservation_line AS (
     INSERT INTO reservation_lines (merchant, holder, sku, quantity)
@@ -105,11 +117,13 @@ WITH gate AS (
     INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, partition, seq)
     SELECT $8::uuid, merchant, uid, name, $9::text,
         jsonb_build_object('merchant', merchant, 'order', jsonb_build_object('name', name, 'uid', uid))
-            || $10::jsonb,
+            || $10::jsonb || jsonb_build_object('expiresAt',
+                to_char(expires_at AT TIME ZONE 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
         traceparent, $11::smallint, seq
-    FROM numbered RETURNING seq
+    FROM numbered, (SELECT expires_at FROM reservation) AS reservation RETURNING seq
 )
-SELECT reservation.* FROM reservation, (SELECT count(*) FROM event) AS event
+SELECT reservation.*, expires_at - clock_timestamp() AS time_left
+FROM reservation, (SELECT count(*) FROM event) AS event
 """
 
 # Each line of a reservation changes the stock by its quantity times $3 (on hand) and times $4 (reserved), and
@@ -186,20 +200,21 @@ class PostgresStockLedger:
         order_uid: str | None,
         name: str,
         items: Sequence[Item],
-        expires_at: datetime,
+        expires_at: datetime | None,
         traceparent: str | None,
     ) -> ReservationEntry:
         reservation = ReservationRef(merchant, UUID(holder), name)
         lines = {item.sku: item.quantity for item in items}
-        data = {**reservation.event_data(lines), "expiresAt": expires_at.isoformat()}
+        data = reservation.event_data(lines)
         arguments = (
             merchant, holder, order_uid, name, expires_at, list(lines), list(lines.values()),
-            *event_arguments(EventType.INVENTORY_RESERVED, UUID(holder), data),
+            *event_arguments(EventType.INVENTORY_RESERVED, UUID(holder), data), _HOLD_TIME,
         )  # fmt: skip
         if order_uid is None:
             async with transaction(self._pool) as connection:
                 row = await connection.fetchrow(_HOLD, *arguments)
                 if row is not None and row["state"] == ReservationState.HELD:
+                    data["expiresAt"] = row["expires_at"].isoformat()
                     await append_reservation_event(
                         connection, None, reservation, EventType.INVENTORY_RESERVED, data, traceparent
                     )
@@ -213,14 +228,22 @@ class PostgresStockLedger:
             raise GateClosed(f"reservation {merchant}/{name} was made and compensated meanwhile")
         return entry
 
-    async def expire(self, merchant: str, holder: str, now: datetime) -> ReservationEntry | None:
+    async def expire(self, merchant: str, holder: str) -> ReservationEntry | None:
         async with transaction(self._pool) as connection:
             order, row = await _lock(connection, merchant, holder)
-            if row is None or row["state"] != ReservationState.HELD or row["expires_at"] > now:
+            if row is None or not _is_overdue(row):
                 return _entry(row) if row else None
             return await _give_back(
                 connection, order, row, ReservationState.EXPIRED, StockMovementKind.EXPIRE, "Expired"
             )
+
+    async def extend(self, merchant: str, holder: str) -> ReservationEntry | None:
+        async with transaction(self._pool) as connection:
+            await lock_gate(connection, merchant, holder, GateState.OPEN)
+            row = await connection.fetchrow(_LOCK, merchant, holder)
+            if row is not None and _is_overdue(row):
+                row = await connection.fetchrow(_EXTEND, merchant, holder, _HOLD_TIME)
+            return _entry(row) if row else None
 
     async def release(self, merchant: str, holder: str) -> ReservationEntry | None:
         async with transaction(self._pool) as connection:
@@ -338,5 +361,11 @@ async def _give_back(
     return _entry(after)
 
 
+def _is_overdue(row: Row) -> bool:
+    return bool(row["state"] == ReservationState.HELD and row["time_left"] <= timedelta())
+
+
 def _entry(row: Row) -> ReservationEntry:
-    return ReservationEntry(ReservationState(row["state"]), row["message"], row["expires_at"])
+    return ReservationEntry(
+        ReservationState(row["state"]), row["message"], row["expires_at"], row["time_left"]
+    )

@@ -103,7 +103,8 @@ def a_gate(state: GateState = GateState.OPEN, **facts: Any) -> Gate:
 def a_reservation_entry(
     state: ReservationState, *, expired: bool = False, ago: timedelta = timedelta()
 ) -> ReservationEntry:
-    return ReservationEntry(state, None, NOW - ago + timedelta(seconds=-1 if expired else 60))
+    left = timedelta(seconds=-1 if expired else 60) - ago
+    return ReservationEntry(state, None, NOW + left, left)
 
 
 def a_payment_entry(state: PaymentState, intent: str | None = "pi_1", **more: Any) -> PaymentEntry:

@@ -276,7 +276,23 @@ def test_the_first_message_of_a_reason_stays_while_it_goes_on() -> None:
     second = after_failure(first, Transient("Down", "at 2"), 2.0)
     assert (second.message, second.since, second.tries) == ("at 1", 1.0, 2)
     assert not second.is_stalled
-    assert after_failure(second, Transient("Down", "x"), 2.0 + PATIENCE_SECONDS).is_stalled
+
+
+def test_a_key_is_stalled_after_it_was_really_tried_for_a_quarter_of_an_hour() -> None:
+    failure, now = after_failure(None, Transient("Down", "x"), 0.0), 0.0
+    while now < PATIENCE_SECONDS:
+        assert not failure.is_stalled
+        now += LONGEST_SECONDS
+        failure = after_failure(failure, Transient("Down", "x"), now)
+    assert not failure.is_stalled
+    assert after_failure(failure, Transient("Down", "x"), now + 1.0).is_stalled
+
+
+def test_time_in_which_the_process_slept_is_no_trying() -> None:
+    failure = after_failure(None, Transient("Down", "x"), 0.0)
+    for night in range(1, 6):
+        failure = after_failure(failure, Transient("Down", "x"), night * 50_000.0)
+        assert not failure.is_stalled
 
 
 def test_what_only_a_person_can_help_is_stalled_at_once() -> None:

@@ -2,10 +2,12 @@
 
 import pytest
 
+from orderplane.controllers.reservation.act import is_stuck
 from orderplane.controllers.reservation.plan import (
     RETAIN,
     DeleteUnused,
     Expire,
+    Extend,
     Hold,
     ReleaseStock,
     Step,
@@ -13,12 +15,13 @@ from orderplane.controllers.reservation.plan import (
 )
 from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
+from orderplane.crds.reasons import Reason
 from orderplane.crds.reservation import Reservation
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.states import GateState, ReservationState, ShipmentState
 from orderplane.ledgers.stock import ReservationEntry
 
-from .builders import NOW, a_child, a_gate, a_reservation_entry
+from .builders import NOW, a_child, a_gate, a_reservation_entry, an_order
 
 COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
 
@@ -38,11 +41,11 @@ ALONE = without_order(CHILD)
         ("open: keep the stock", a_gate(), None, False, Hold(CHILD)),
         ("kept: wait for its time", a_gate(), a_reservation_entry(ReservationState.HELD), False, Wait(60)),
         (
-            "its time is over",
+            "its time is over, and nobody has charged: nobody was there",
             a_gate(),
             a_reservation_entry(ReservationState.HELD, expired=True),
             False,
-            Expire(),
+            Extend(),
         ),
         (
             "pinned by a payment: it cannot expire",
@@ -143,6 +146,31 @@ def test_a_reservation_that_stands_alone(
     child = a_child(Kind.RESERVATION, deleting=deleting)
     alone = without_order(child)
     assert plan(alone, None, entry, NOW) == expect, why
+
+
+@pytest.mark.parametrize(
+    ("condition", "expect"),
+    [
+        ({"type": "Stalled", "status": "True", "reason": Reason.CHILD_CONFLICT}, Expire()),
+        ({"type": "Stalled", "status": "True", "reason": Reason.INTERNAL_ERROR}, Expire()),
+        ({"type": "Stalled", "status": "False", "reason": Reason.RESUMED}, Extend()),
+        ({"type": "Stalled", "status": "True", "reason": Reason.LEDGER_UNAVAILABLE}, Extend()),
+        ({"type": "Stalled", "status": "True", "reason": Reason.API_SERVER_UNAVAILABLE}, Extend()),
+        ({"type": "Reserved", "status": "True", "reason": Reason.STOCK_HELD}, Extend()),
+    ],
+)
+def test_a_hold_ends_where_its_order_was_tried_and_cannot_go_on(
+    condition: dict[str, str], expect: Step
+) -> None:
+    order = an_order(
+        status={"conditions": [{**condition, "message": "", "lastTransitionTime": NOW.isoformat()}]}
+    )
+    over = a_reservation_entry(ReservationState.HELD, expired=True)
+    assert plan(CHILD, a_gate(), over, NOW, is_order_stuck=is_stuck(order)) == expect
+
+
+def test_of_an_order_that_is_not_there_nothing_is_known() -> None:
+    assert not is_stuck(None)
 
 
 def test_a_rejected_one_is_deleted_a_while_after_it_was_made() -> None:

@@ -12,6 +12,8 @@ from orderplane.crds.meta import Kind
 
 pytestmark = pytest.mark.integration
 
+ALONE = {"orderRef": None, "expiresAt": "2030-01-01T00:00:00Z"}
+
 As = Callable[[str], ApiClient]
 Make = Callable[..., Any]
 
@@ -155,9 +157,12 @@ async def test_a_long_name_is_refused(as_: As, namespace: str, a_body: Make) -> 
         (Kind.ORDER, {}, {"paymentMethod": None}),
         (Kind.RESERVATION, {}, {"expiresAt": "2031-01-01T00:00:00Z"}),
         (Kind.RESERVATION, {}, {"expiresAt": None}),
+        (Kind.RESERVATION, ALONE, {"expiresAt": "2031-01-01T00:00:00Z"}),
+        (Kind.RESERVATION, ALONE, {"expiresAt": None}),
+        (Kind.RESERVATION, ALONE, {"expiresAt": None, "orderRef": {"name": "x", "uid": "y"}}),
         (Kind.RESERVATION, {}, {"orderRef": None}),
         (Kind.RESERVATION, {}, {"items": [{"sku": "TEA", "quantity": 1}]}),
-        (Kind.RESERVATION, {"orderRef": None}, {"orderRef": {"name": "x", "uid": "y"}}),
+        (Kind.RESERVATION, ALONE, {"orderRef": {"name": "x", "uid": "y"}}),
         (Kind.PAYMENT, {}, {"amount": 99}),
         (Kind.PAYMENT, {}, {"currency": "USD"}),
         (Kind.PAYMENT, {}, {"method": "pm_other"}),

@@ -124,8 +124,20 @@ class Behind:
         await self.operator.put_status(Kind.ORDER, MERCHANT, name, version, status)
 
     async def unanswered(self, name: str) -> None:
-        """As if the process had died between making the order and storing the answer."""
-        await self._row("UPDATE idempotency SET status = NULL, body = NULL WHERE name = $1", name)
+        """As if the process had died between making the resource and storing the answer."""
+        kind = Kind(await self.pool.fetchval("SELECT kind FROM idempotency WHERE name = $1", name))
+        found = await self.operator.get(kind, MERCHANT, name)
+        kept = ("name", "namespace", "labels", "annotations", "finalizers")
+        manifest = {
+            "apiVersion": found["apiVersion"],
+            "kind": found["kind"],
+            "metadata": {field: found["metadata"][field] for field in kept if field in found["metadata"]},
+            "spec": found["spec"],
+        }
+        done = await self.pool.execute(
+            "UPDATE idempotency SET status = NULL, body = NULL, manifest = $2 WHERE name = $1", name, manifest
+        )
+        assert done == "UPDATE 1"
 
     async def end_claim(self, name: str) -> None:
         await self._row("UPDATE idempotency SET claimed_until = now() WHERE name = $1", name)

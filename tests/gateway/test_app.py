@@ -15,7 +15,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
-from orderplane.crds.api_errors import Forbidden, Gone, Invalid, NotFound, Overloaded, Unavailable
+from orderplane.crds.api_errors import (
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    Overloaded,
+    Unauthorized,
+    Unavailable,
+)
 from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http import request_limits as limits
@@ -109,6 +117,7 @@ async def test_a_wrong_method(client: httpx.AsyncClient, method: str, path: str,
         (Overloaded(429, "TooManyRequests", "no", retry_after=7), "overloaded"),
         (Unavailable(0, "NoAnswer", "no"), "unavailable"),
         (Transient("LedgerUnavailable", "no"), "unavailable"),
+        (Unauthorized(403, "Forbidden", "secret reason"), "unavailable"),
         (Forbidden(403, "Forbidden", "secret reason"), "internal_error"),
         (RuntimeError("secret reason"), "internal_error"),
     ],
@@ -121,7 +130,8 @@ async def test_failures_of_other_systems(error: Exception, code: str) -> None:
     assert bool(logs) is (response.status_code >= 500)
     assert "secret" not in response.text
     if response.status_code == 503:
-        assert int(response.headers["Retry-After"]) == (7 if isinstance(error, Overloaded) else 1)
+        seconds = {Overloaded: 7, Unauthorized: 5}.get(type(error), 1)
+        assert int(response.headers["Retry-After"]) == seconds
 
 
 async def test_an_internal_error_names_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """The two implementations of the ledgers, driven by the same steps."""
 
 from collections.abc import Coroutine
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,6 +35,8 @@ WORDS = (
     "payment_message",
     "shipment_message",
     "finished_at",
+    "expires_at",
+    "left",
     "id",
     "buy_age",
 )
@@ -81,6 +83,9 @@ class Side:
     async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
         return await work
 
+    async def run_out(self, uid: str) -> None:
+        """Let the time of a reservation be over."""
+
     async def recount(self, count: int) -> Any: ...
     async def settle_by_hand(self, uid: str) -> Any: ...
     async def settle_void_by_hand(self, uid: str) -> Any: ...
@@ -112,12 +117,14 @@ class Side:
             case "hold":
                 return await self.stock.hold(
                     m, uid, order_uid=uid, name=f"order-{uid[:8]}-{uid[-8:]}",
-                    items=[Item(sku="TEA", quantity=2)], expires_at=NOW, traceparent=None,
+                    items=[Item(sku="TEA", quantity=2)], expires_at=None, traceparent=None,
                 )  # fmt: skip
-            case "expire_early":
-                return await self.stock.expire(m, uid, NOW - timedelta(seconds=1))
-            case "expire_late":
-                return await self.stock.expire(m, uid, NOW + timedelta(seconds=1))
+            case "expire_early" | "expire_late" | "extend_early" | "extend_late":
+                if step.endswith("late"):
+                    await self.run_out(uid)
+                act = self.stock.expire if step.startswith("expire") else self.stock.extend
+                entry = await act(m, uid)
+                return entry and (entry, entry.left > timedelta())
             case "release":
                 return await self.stock.release(m, uid)
             case "recount":
@@ -211,6 +218,10 @@ class InMemory(Side):
         except StopIteration as end:
             return end.value
 
+    async def run_out(self, uid: str) -> None:
+        if (entry := self.tables.reservations.get(uid)) is not None:
+            self.tables.reservations[uid] = replace(entry, expires_at=NOW)
+
     async def recount(self, count: int) -> Any:
         return [f"order-{uid[:8]}-{uid[-8:]}" for uid in self.stock.recount("TEA", count)]
 
@@ -236,6 +247,13 @@ class Postgres(Side):
             PostgresShipmentLedger(pool),
         )
         self.pool = pool
+
+    async def run_out(self, uid: str) -> None:
+        async with session(self.pool) as connection:
+            await connection.execute(
+                "UPDATE reservations SET expires_at = now() WHERE merchant = $1 AND holder = $2",
+                self.merchant, uid,
+            )  # fmt: skip
 
     async def recount(self, count: int) -> Any:
         return list((await recount(self.pool, self.merchant, "TEA", count, note="counted")).lost)

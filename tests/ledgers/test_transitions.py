@@ -6,6 +6,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import StrEnum
 from importlib import import_module, resources
 from itertools import product
@@ -217,7 +218,7 @@ def put_in_memory(side: InMemory, uid: str, at: Position) -> None:
     tables.on_hand["TEA"], tables.reserved["TEA"] = quantities(at)
     if at.reservation is not None:
         tables.lines[uid] = {"TEA": 2}
-        tables.reservations[uid] = ReservationEntry(at.reservation, None, NOW)
+        tables.reservations[uid] = ReservationEntry(at.reservation, None, NOW, timedelta())
     if at.payment is not None:
         refund = RefundEntry(f"refund-{uid}", TOTAL, at.refund, None, 1, None) if at.refund else None
         tables.payments[uid] = PaymentEntry(

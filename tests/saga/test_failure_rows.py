@@ -1,12 +1,24 @@
 """Each way in which an order can fail, all parts real: it is compensated, and says so."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
+import psutil
 import pytest
 
+from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.controllers.payment.ports import IntentState
-from orderplane.crds.meta import API_VERSION, RELEASE_STOCK_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
+from orderplane.crds.meta import (
+    API_VERSION,
+    REFUND_PAYMENT_FINALIZER,
+    RELEASE_STOCK_FINALIZER,
+    RETRY_ANNOTATION,
+    SHARD_LABEL,
+    Kind,
+)
+from orderplane.crds.order import child_name
 from orderplane.dev.demo.products import RECOUNTED, SCARCE
 from orderplane.ledgers.errors import NothingToSettle
 from orderplane.ledgers.payments import ProviderRefundState
@@ -134,7 +146,8 @@ async def test_a_reservation_alone_expires_and_one_that_is_being_paid_for_does_n
     assert await desk.stock(MUG) == (OPENING - 2, 0)
 
 
-async def test_a_hold_of_an_order_expires_before_it_pays(desk: Desk) -> None:
+async def test_a_hold_that_ran_out_while_nobody_could_charge_gets_another_time(desk: Desk) -> None:
+    """The operator is stopped by SIGSTOP; the time in the ledger is shortened, so that nobody has to wait."""
     await desk.plane.supervisor.stop("operator")
     order = await desk.place([(MUG, 3)])
     # An operator that does everything but payments: the order waits where its time can run out.
@@ -143,19 +156,60 @@ async def test_a_hold_of_an_order_expires_before_it_pays(desk: Desk) -> None:
     )
     try:
         await desk.until(order, phase_is("Reserved"))
+        operator = psutil.Process(desk.plane.supervisor.pid("operator"))
+        operator.suspend()
         await desk.until_row(
-            "UPDATE reservations SET expires_at = now() WHERE merchant = $1 AND holder = $2 RETURNING 1",
+            "UPDATE reservations SET expires_at = now() - interval '5 minutes' "
+            "WHERE merchant = $1 AND holder = $2 AND state = 'Held' RETURNING 1",
             order["metadata"]["uid"],
         )
-        # The time in the resource is the one that was promised; a restart reads the ledger's anew.
-        await desk.plane.supervisor.kill("operator")
+        operator.resume()
+        # The ledger was changed from outside: its timer is set to the old time.
+        news = {
+            "merchant": desk.name, "order": order["metadata"]["name"],
+            "child": child_name(order["metadata"]["name"], order["metadata"]["uid"]),
+        }  # fmt: skip
+        await desk.rows("SELECT pg_notify('ledger', $2) WHERE $1 <> ''", json.dumps(news))
         await desk.until_row(
-            "SELECT 1 FROM reservations WHERE merchant = $1 AND holder = $2 AND state = 'Expired'",
+            "SELECT 1 FROM reservations WHERE merchant = $1 AND holder = $2 AND state = 'Held' "
+            "AND expires_at > now() + interval '10 minutes'",
             order["metadata"]["uid"],
         )
+        assert await desk.stock(MUG) == (OPENING, 3)
     finally:
         await desk.plane.supervisor.stop("operator")
         await desk.plane.start_process("operator", TEMPO["operator"])
+    await desk.until(order, phase_is("Shipped", "Delivered"))
+    assert "inventory.released" not in await desk.history(order)
+    assert await desk.stock(MUG) == (OPENING - 3, 0)
+
+
+async def test_a_hold_ends_where_only_a_person_can_help_its_order(desk: Desk) -> None:
+    await desk.plane.supervisor.stop("operator")
+    order = await desk.place([(MUG, 3)])
+    name = child_name(order["metadata"]["name"], order["metadata"]["uid"])
+    stranger = {
+        "apiVersion": API_VERSION,
+        "kind": "Payment",
+        "metadata": {
+            "name": name, "finalizers": [REFUND_PAYMENT_FINALIZER], "labels": {SHARD_LABEL: "1"},
+        },
+        "spec": {
+            "orderRef": {"name": "somebody-elses", "uid": str(uuid4())},
+            "amount": 1, "currency": "EUR", "method": "pm_card_visa",
+        },
+    }  # fmt: skip
+    kubeconfig = str(desk.plane.kubeconfig("operator"))
+    async with await ApiClient.connect(user_agent="stranger", kubeconfig=kubeconfig) as api:
+        await api.create(Kind.PAYMENT, desk.name, stranger)
+    await desk.plane.start_process("operator", TEMPO["operator"])
+    await desk.until(order, lambda it: conditions_of(it).get("Stalled") == ("True", "ChildConflict"))
+    await desk.until_row(
+        "UPDATE reservations SET expires_at = now() WHERE merchant = $1 AND holder = $2 RETURNING 1",
+        order["metadata"]["uid"],
+    )
+    # A restart reads the ledger's time anew.
+    await desk.plane.supervisor.kill("operator")
     ended = await desk.until(order, phase_is("Failed"))
     assert ended["status"]["reason"] == "ReservationExpired"
     assert await desk.history(order) == [
@@ -163,6 +217,7 @@ async def test_a_hold_of_an_order_expires_before_it_pays(desk: Desk) -> None:
     ]  # fmt: skip
     assert compensation_steps(ended) == ["ReleaseStock"]
     assert await desk.stock(MUG) == (OPENING, 0)
+    await desk.api.delete(Kind.PAYMENT, desk.name, name)
 
 
 async def test_stock_that_a_recount_finds_missing_after_payment_is_refunded(desk: Desk) -> None:

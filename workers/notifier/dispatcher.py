@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter
 
+from orderplane.adapters.halves import Beat
 from orderplane.adapters.providers import BreakerOpen
 from orderplane.adapters.retry import retry, wait_for_event
 from orderplane.adapters.telemetry.traces import context_from
@@ -79,7 +80,7 @@ class Dispatcher(Generic[M]):
         messenger: None if the channel is not offered here: its messages are skipped.
         final_unsent: How a message ends without being sent, at a time and with `good_for`; None to send it.
         lease: How long a claim holds.
-        good_for: How long after its event a message is tried.
+        good_for: How long a message is tried.
     """
 
     def __init__(
@@ -115,10 +116,11 @@ class Dispatcher(Generic[M]):
         self._stopping.set()
         self._wake.set()
 
-    async def run(self) -> None:
+    async def run(self, beat: Beat) -> None:
         """Serve until `stop`."""
         try:
             while not self._stopping.is_set():
+                beat()
                 self._wake.clear()
                 free = (1 if self._is_down else CONCURRENCY) - len(self._in_flight)
                 claimed = await self._claim(free) if free > 0 else []
@@ -137,6 +139,8 @@ class Dispatcher(Generic[M]):
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            log.error("the result of an attempt cannot be written", exc_info=problem)
         # A claim costs as much for one message as for several, so wait until half of the places are free.
         if self._is_more_due and not self._is_down and len(self._in_flight) <= CONCURRENCY // 2:
             self._wake.set()

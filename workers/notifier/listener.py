@@ -6,19 +6,22 @@ read again adds nothing. Messages are not sent here: a mail server that is down 
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError, KafkaTimeoutError
+from aiokafka.errors import KafkaTimeoutError
 from prometheus_client import Counter, Gauge
 
+from orderplane.adapters.halves import Beat
 from orderplane.adapters.kafka.clients import open_consumer, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
 from orderplane.adapters.retry import Stopped, retry, wait_for_event
+from orderplane.adapters.retryable import KAFKA
 from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, dead_letter_headers
+from orderplane.events.types import EventType
 from orderplane.ledgers.errors import Transient
 from orderplane.workers.notifier.dead_letters import (
     dead_letter_of_message,
@@ -42,7 +45,8 @@ DEAD_LETTER_SECONDS = 1.0
 DEAD_LETTER_BATCH = 50
 
 DEAD_LETTERS = Counter("orderplane_dead_letters_total", "Records put into the dead-letter topic.", ["reason"])
-LAG = Gauge("orderplane_notifier_lag_records", "Records that are not read yet.", ["topic"])
+LAG = Gauge("orderplane_notifier_lag_records", "Records that are not processed yet.", ["topic"])
+LAST_READ = Gauge("orderplane_notifier_last_read_age_seconds", "Time since the topics were last read.")
 
 
 class Listener:
@@ -53,50 +57,63 @@ class Listener:
     """
 
     def __init__(
-        self, kafka: str | None, replication: int, store: NotificationStore, on_added: Callable[[], None]
+        self, kafka: str, replication: int, store: NotificationStore, on_added: Callable[[], None]
     ) -> None:
         self._kafka = kafka
         self._replication = replication
         self._store = store
         self._on_added = on_added
         self._dead_letters_at = 0.0
-        self._lag: dict[TopicPartition, int] = {}
+        self._consumer: AIOKafkaConsumer | None = None
+        self._next_offsets: dict[TopicPartition, int] = {}
         self.is_listening = False
+        self._read_at = time.monotonic()
+        LAST_READ.set_function(lambda: time.monotonic() - self._read_at)
 
-    async def run(self, stopping: asyncio.Event) -> None:
+    async def run(self, stopping: asyncio.Event, beat: Beat) -> None:
         """Listen until `stopping` is set; then finish the batch in hand and leave the consumer group."""
-        if not self._kafka:
-            log.warning("no Kafka is configured; no new events are read")
-            return
+
+        def note(problem: Exception) -> None:
+            beat()
+            _note_failure(problem)
+
         with suppress(Stopped):
             await retry(
-                partial(self._run_session, self._kafka, stopping),
-                on=(Transient, KafkaError),
+                partial(self._run_session, stopping, beat),
+                on=(Transient, *KAFKA),
                 stopping=stopping,
-                on_failure=_note_failure,
+                on_failure=note,
             )
 
-    async def _run_session(self, kafka: str, stopping: asyncio.Event) -> None:
-        await ensure_topics(kafka, replication=self._replication)
+    async def _run_session(self, stopping: asyncio.Event, beat: Beat) -> None:
+        await ensure_topics(self._kafka, replication=self._replication)
         try:
             async with (
-                open_producer(kafka) as producer,
-                open_consumer(kafka, GROUP, [type_.value for type_ in CHANNELS]) as consumer,
+                open_producer(self._kafka) as producer,
+                open_consumer(self._kafka, GROUP, [type_.value for type_ in CHANNELS]) as consumer,
             ):
+                self._consumer = consumer
                 while not stopping.is_set():
+                    beat()
                     batch = await consumer.getmany(timeout_ms=FETCH_MS, max_records=BATCH)
                     self.is_listening = True
+                    self._read_at = time.monotonic()
                     records = [record for each in batch.values() for record in each]
                     if records:
+                        for partition, each in batch.items():
+                            self._next_offsets.setdefault(partition, each[0].offset)
                         await self._process(records, producer)
                         await _commit(consumer)
-                        self._measure_lag(consumer, batch)
+                        for partition, each in batch.items():
+                            self._next_offsets[partition] = each[-1].offset + 1
                     if time.monotonic() >= self._dead_letters_at:
                         await self._publish_dead_messages(producer)
                     if len(records) < BATCH:
                         await wait_for_event(stopping, POLL_SECONDS)
         finally:
             self.is_listening = False
+            self._consumer = None
+            self._next_offsets.clear()
 
     async def _process(self, records: Sequence[ConsumerRecord], producer: AIOKafkaProducer) -> None:
         readable, dead = split_readable(records)
@@ -112,16 +129,20 @@ class Listener:
             await self._store.add(received)
             self._on_added()
 
-    def _measure_lag(
-        self, consumer: AIOKafkaConsumer, batch: Mapping[TopicPartition, Sequence[ConsumerRecord]]
-    ) -> None:
-        for partition, records in batch.items():
-            self._lag[partition] = max(0, (consumer.highwater(partition) or 0) - records[-1].offset - 1)
-        assigned = consumer.assignment()
-        for type_ in CHANNELS:
-            lag = sum(
-                n for partition, n in self._lag.items() if partition.topic == type_ and partition in assigned
-            )
+    def measure_lag(self) -> None:
+        """Update the gauge of unread records, also while a batch waits for the database.
+
+        Without a consumer it keeps its value: how many records there are is not known then, and the age of
+        the last read says since when.
+        """
+        if self._consumer is None:
+            return
+        lags = dict.fromkeys(CHANNELS, 0)
+        for partition in self._consumer.assignment():
+            newest, read = self._consumer.highwater(partition), self._next_offsets.get(partition)
+            if newest is not None and read is not None:
+                lags[EventType(partition.topic)] += max(0, newest - read)
+        for type_, lag in lags.items():
             LAG.labels(type_.value).set(lag)
 
     async def _publish_dead_messages(self, producer: AIOKafkaProducer) -> None:
@@ -132,7 +153,7 @@ class Listener:
 
 
 def _note_failure(problem: Exception) -> None:
-    lost = "kafka" if isinstance(problem, KafkaError) else "postgres"
+    lost = "postgres" if isinstance(problem, Transient) else "kafka"
     FAILURES.labels(lost).inc()
     log.warning("connection lost; unread events wait in Kafka", to=lost, why=repr(problem))
 

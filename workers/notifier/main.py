@@ -24,6 +24,9 @@ from orderplane.workers.settings import NotifierSettings
 
 POOL_SIZE = 8
 
+DRAIN_SECONDS = 45.0
+"""Longer than leaving the consumer group and writing the results of what is being sent may take."""
+
 
 async def serve(settings: NotifierSettings, process: Process) -> None:
     """Send messages until the process is asked to stop; then finish what is in hand."""
@@ -38,7 +41,8 @@ async def serve(settings: NotifierSettings, process: Process) -> None:
             kafka=settings.kafka,
             channels=[channel.value for channel, messenger in messengers.of_orders.items() if messenger],
         )
-        await notifier.run(process.stopping)
+        async with process.halves.running(*notifier.halves(process.stopping), drain_seconds=DRAIN_SECONDS):
+            await process.stopping.wait()
 
 
 async def _messengers(settings: NotifierSettings, stack: AsyncExitStack) -> Messengers:

@@ -6,12 +6,13 @@ They share nothing but the database, so each goes on while the other waits for K
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from prometheus_client import Gauge
 
-from orderplane.adapters.retry import wait_for_event
+from orderplane.adapters.halves import Beat, Half
 from orderplane.events.notifications import Channel
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.session import Pool
@@ -20,7 +21,7 @@ from orderplane.workers.notifier.account_store import AccountMessageStore
 from orderplane.workers.notifier.channels import Messenger
 from orderplane.workers.notifier.dispatcher import Dispatcher
 from orderplane.workers.notifier.listener import Listener
-from orderplane.workers.notifier.plan import Notification, final_unsent
+from orderplane.workers.notifier.plan import Final, Notification, final_unsent
 from orderplane.workers.notifier.store import NotificationStore
 from orderplane.workers.settings import NotifierSettings
 
@@ -40,6 +41,10 @@ class Messengers:
     of_accounts: Mapping[Channel, Messenger[AccountMessage] | None]
 
 
+def _final_unsent_notification(message: Notification, _: datetime, good_for: timedelta) -> Final | None:
+    return final_unsent(message, good_for)
+
+
 class Notifier:
     """The listener, the dispatchers and the gauges.
 
@@ -55,43 +60,57 @@ class Notifier:
             "good_for": timedelta(seconds=settings.notifier_good_for_seconds),
         }
         # Somebody waits for a link, so it does not wait behind what many orders have to tell.
-        self._dispatchers: list[Dispatcher[Notification] | Dispatcher[AccountMessage]] = [
-            *(
-                Dispatcher(channel, messenger, self._store, final_unsent, **times)
+        self._dispatchers: dict[str, Dispatcher[Notification] | Dispatcher[AccountMessage]] = {
+            **{
+                f"orders by {channel.value}": Dispatcher(
+                    channel,
+                    messenger,
+                    self._store,
+                    lambda message, _, good: final_unsent(message, good),
+                    **times,
+                )
                 for channel, messenger in messengers.of_orders.items()
-            ),
-            *(
-                Dispatcher(channel, messenger, account_messages, final_unsent_account_message, **times)
+            },
+            **{
+                f"accounts by {channel.value}": Dispatcher(
+                    channel, messenger, account_messages, final_unsent_account_message, **times
+                )
                 for channel, messenger in messengers.of_accounts.items()
-            ),
-        ]
-        self._listener = Listener(settings.kafka, settings.kafka_replication, self._store, self._wake)
-        self._needs_kafka = bool(settings.kafka)
+            },
+        }
+        self._listener: Listener | None = None
+        if settings.kafka:
+            self._listener = Listener(settings.kafka, settings.kafka_replication, self._store, self._wake)
+        else:
+            log.warning("no Kafka is configured; no new events are read")
         self._is_counting = False
 
     @property
     def is_ready(self) -> bool:
         """Whether waiting messages are counted, and with Kafka, events read. Providers may be down."""
-        return self._is_counting and (self._listener.is_listening or not self._needs_kafka)
+        return self._is_counting and (self._listener is None or self._listener.is_listening)
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Serve until `stopping` is set, then finish what is in hand."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._count(stopping))
-            group.create_task(self._listener.run(stopping))
-            for dispatcher in self._dispatchers:
-                group.create_task(dispatcher.run())
-            await stopping.wait()
-            for dispatcher in self._dispatchers:
-                dispatcher.stop()
+    def halves(self, stopping: asyncio.Event) -> list[Half]:
+        """What has to run until `stopping` is set; then each finishes what is in hand."""
+        halves = [
+            Half(name, dispatcher.run, finish=dispatcher.stop)
+            for name, dispatcher in self._dispatchers.items()
+        ]
+        halves.append(Half("count", self._count))
+        if self._listener is not None:
+            halves.append(Half("listen", partial(self._listener.run, stopping), finish=stopping.set))
+        return halves
 
     def _wake(self) -> None:
-        for dispatcher in self._dispatchers:
+        for dispatcher in self._dispatchers.values():
             dispatcher.wake()
 
-    async def _count(self, stopping: asyncio.Event) -> None:
-        """Update the gauges, also while nothing can be sent."""
-        while not stopping.is_set():
+    async def _count(self, beat: Beat) -> None:
+        """Update the gauges, also while nothing can be read or sent, until cancelled."""
+        while True:
+            beat()
+            if self._listener is not None:
+                self._listener.measure_lag()
             try:
                 waiting = {count.channel: count for count in await self._store.waiting()}
                 self._is_counting = True
@@ -103,4 +122,4 @@ class Notifier:
                     count = waiting.get(channel)
                     WAITING.labels(channel.value).set(count.messages if count else 0)
                     OLDEST.labels(channel.value).set(count.oldest_seconds if count else 0)
-            await wait_for_event(stopping, COUNT_SECONDS)
+            await asyncio.sleep(COUNT_SECONDS)

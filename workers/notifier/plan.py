@@ -58,6 +58,8 @@ class Notification:
         attempt: The number of this attempt. The result is written only if no later attempt has begun.
         unknown_attempts: Earlier attempts of which it is not known whether they sent the message.
         pending_since: When its event happened, or when it was replayed.
+        tried_for: Since its first attempt, or since its replay, by the database's clock. Before its first
+            attempt no time passes for it: a notifier that was away is not the customer's fault.
         recipient: None where the customer's account is gone.
         is_overtaken: A later message of the same order and channel was sent.
     """
@@ -72,6 +74,7 @@ class Notification:
     attempt: int
     unknown_attempts: int
     pending_since: datetime
+    tried_for: timedelta
     is_forced: bool
     is_overtaken: bool
     recipient: Recipient | None
@@ -118,11 +121,11 @@ Outcome = Final | Retry | Unknown
 """The result of one attempt."""
 
 
-def final_unsent(notification: Notification, now: datetime, good_for: timedelta) -> Final | None:
+def final_unsent(notification: Notification, good_for: timedelta) -> Final | None:
     """How a message ends without being sent; None if it is to be sent.
 
     Args:
-        good_for: How long after its event a message is still sent.
+        good_for: How long after its first attempt a message is still sent.
     """
     recipient = notification.recipient
     if recipient is None:
@@ -133,7 +136,7 @@ def final_unsent(notification: Notification, now: datetime, good_for: timedelta)
         return Final(State.SKIPPED, "NotConfirmed" if recipient.has_unconfirmed else "NoAddress")
     if notification.is_overtaken and not notification.is_forced:
         return Final(State.SUPERSEDED, "LaterWasSent")
-    if now - notification.pending_since > good_for:
+    if notification.tried_for > good_for:
         return Final(State.DEAD, "GivenUp")
     return None
 

@@ -69,11 +69,13 @@ WITH due AS (
     ORDER BY due_at LIMIT $2 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE notifications n
-    SET attempt = attempt + 1, unknown_attempts = unknown_attempts + 1, claimed_until = now() + $3
+    SET attempt = attempt + 1, unknown_attempts = unknown_attempts + 1, claimed_until = now() + $3,
+        first_tried_at = coalesce(first_tried_at, now())
     FROM due WHERE n.merchant = due.merchant AND n.event_id = due.event_id AND n.channel = due.channel
     RETURNING n.*
 )
-SELECT c.*, h.name AS order_name, h.data, h.traceparent,
+SELECT c.*, clock_timestamp() - greatest(c.first_tried_at, c.pending_since) AS tried_for,
+       h.name AS order_name, h.data, h.traceparent,
        u.id AS user_id, u.name,
        CASE WHEN c.channel = 'sms' THEN u.phone WHEN u.email_confirmed_at IS NOT NULL THEN u.email END
            AS address,
@@ -170,6 +172,7 @@ class _ClaimedRow(TypedDict):
     attempt: int
     unknown_attempts: int
     pending_since: datetime
+    tried_for: timedelta
     is_forced: bool
     is_overtaken: bool
     user_id: str | None
@@ -316,6 +319,7 @@ def _notification(row: _ClaimedRow) -> Notification:
         # Without this attempt, which was counted when it was claimed.
         unknown_attempts=row["unknown_attempts"] - 1,
         pending_since=row["pending_since"],
+        tried_for=row["tried_for"],
         is_forced=row["is_forced"],
         is_overtaken=row["is_overtaken"],
         recipient=recipient,

@@ -3,10 +3,10 @@
 import logging
 import sys
 
-from orderplane.adapters.dependencies import NO_DATABASE
 from orderplane.adapters.process import Process, run_process
+from orderplane.adapters.retryable import POSTGRES
 from orderplane.workers.relay.outbox import check_database
-from orderplane.workers.relay.relay import Relay
+from orderplane.workers.relay.relay import DRAIN_SECONDS, Relay
 from orderplane.workers.settings import RelaySettings
 
 
@@ -16,9 +16,10 @@ async def serve(settings: RelaySettings, process: Process) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     dsn = settings.postgres_dsn.get_secret_value()
     relay = Relay(dsn, settings.kafka, settings.kafka_replication, process.stopping)
-    await process.wait_for("PostgreSQL", lambda: check_database(dsn), NO_DATABASE)
+    await process.wait_for("PostgreSQL", lambda: check_database(dsn), POSTGRES)
     process.serving(lambda: relay.is_ready, kafka=settings.kafka)
-    await relay.run()
+    async with process.halves.running(*relay.halves, drain_seconds=DRAIN_SECONDS):
+        await process.stopping.wait()
 
 
 def main() -> int:

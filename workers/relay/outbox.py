@@ -13,7 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
-from orderplane.adapters.dependencies import NO_DATABASE
+from orderplane.adapters.retryable import POSTGRES
 from orderplane.workers.relay.plan import OutboxRow, rebalance
 
 _PARTITION = 0x6F70_0001
@@ -102,7 +102,7 @@ async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
     """Begin a session.
 
     Raises:
-        NO_DATABASE: the database cannot be reached; every method raises it, too.
+        retryable.POSTGRES: the database cannot be reached; every method raises it, too.
     """
     connection = await asyncpg.connect(
         dsn, timeout=10, command_timeout=15, server_settings={**_KEEPALIVE, "application_name": "relay"}
@@ -111,7 +111,7 @@ async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
         await connection.execute("SELECT pg_advisory_lock_shared($1, 0)", _PRESENCE)
         yield Outbox(connection)
     finally:
-        with suppress(*NO_DATABASE):
+        with suppress(*POSTGRES):
             await connection.close(timeout=2)
 
 
@@ -119,7 +119,7 @@ async def check_database(dsn: str) -> None:
     """Connect once.
 
     Raises:
-        NO_DATABASE: it cannot.
+        retryable.POSTGRES: it cannot.
     """
     async with open_backlog(dsn):
         pass
@@ -138,7 +138,7 @@ async def open_backlog(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A session for `read_backlog` alone, so that counting goes on while a batch waits for Kafka.
 
     Raises:
-        NO_DATABASE: the database cannot be reached.
+        retryable.POSTGRES: the database cannot be reached.
     """
     connection = await asyncpg.connect(
         dsn, timeout=10, command_timeout=10, server_settings={"application_name": "relay-backlog"}
@@ -146,7 +146,7 @@ async def open_backlog(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     try:
         yield connection
     finally:
-        with suppress(*NO_DATABASE):
+        with suppress(*POSTGRES):
             await connection.close(timeout=2)
 
 
@@ -154,7 +154,7 @@ async def read_backlog(connection: asyncpg.Connection) -> Backlog:
     """Count unpublished events.
 
     Raises:
-        NO_DATABASE: the database cannot be reached.
+        retryable.POSTGRES: the database cannot be reached.
     """
     row = await connection.fetchrow(_BACKLOG)
     assert row is not None, "an aggregate has one row"

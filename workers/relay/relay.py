@@ -19,10 +19,11 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
-from orderplane.adapters.dependencies import NO_DATABASE
+from orderplane.adapters.halves import Beat, Half
 from orderplane.adapters.kafka.clients import MAX_VALUE_BYTES, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
 from orderplane.adapters.retry import Stopped, retry, wait_for_event
+from orderplane.adapters.retryable import KAFKA, POSTGRES
 from orderplane.adapters.telemetry.traces import context_from
 from orderplane.events.envelope import to_record
 from orderplane.workers.relay.outbox import Outbox, open_backlog, open_outbox, read_backlog
@@ -41,6 +42,7 @@ COUNT_SECONDS = 2.0
 BLOCK_SECONDS = 60.0
 MAX_BLOCKED = 1000
 DRAIN_SECONDS = 10.0
+"""For the batch in hand."""
 _MAX_LINKS = 128
 
 WAITING = Gauge("orderplane_outbox_waiting_events", "Events that are not published yet, in all partitions.")
@@ -77,35 +79,38 @@ class Relay:
         """Whether events are published; without Kafka, whether they are counted."""
         return self._is_publishing if self._kafka else self._is_counting
 
-    async def run(self) -> None:
-        """Publish until `stopping` is set. A lost database or broker is waited for."""
-        async with asyncio.TaskGroup() as group:
-            counting = group.create_task(self._count())
-            publishing = group.create_task(self._publish_until_stopped())
-            await self._stopping.wait()
-            await asyncio.wait({publishing}, timeout=DRAIN_SECONDS)
-            for task in (publishing, counting):
-                task.cancel()
-
-    async def _publish_until_stopped(self) -> None:
-        if not self._kafka:
+    @property
+    def halves(self) -> list[Half]:
+        """What has to run until `stopping` is set; a lost database or broker is waited for."""
+        halves = [Half("count", self._count)]
+        if self._kafka:
+            publish = partial(self._publish_until_stopped, self._kafka)
+            halves.append(Half("publish", publish, finish=self._stopping.set))
+        else:
             log.warning("no Kafka is configured; events wait in the outbox")
-            return
+        return halves
+
+    async def _publish_until_stopped(self, kafka: str, beat: Beat) -> None:
+        def note(problem: Exception) -> None:
+            beat()
+            _note_failure(problem)
+
         with suppress(Stopped):
             await retry(
-                partial(self._run_session, self._kafka),
-                on=(*NO_DATABASE, KafkaError),
+                partial(self._run_session, kafka, beat),
+                on=(*POSTGRES, *KAFKA),
                 stopping=self._stopping,
-                on_failure=_note_failure,
+                on_failure=note,
             )
 
-    async def _run_session(self, kafka: str) -> None:
+    async def _run_session(self, kafka: str, beat: Beat) -> None:
         """One database session and one producer. When one fails, both end, and the partitions are free."""
         await ensure_topics(kafka, replication=self._replication)
         try:
             async with open_outbox(self._dsn) as outbox, open_producer(kafka) as producer:
                 rebalance_at = 0.0
                 while not self._stopping.is_set():
+                    beat()
                     if time.monotonic() >= rebalance_at:
                         await outbox.rebalance()
                         PARTITIONS.set(len(outbox.partitions))
@@ -113,14 +118,16 @@ class Relay:
                         self._is_publishing = True
                     rows = await outbox.unpublished(ROWS_PER_PARTITION, self._blocked())
                     if rows:
-                        await self._publish(outbox, producer, rows)
+                        await self._publish(outbox, producer, rows, beat)
                     if len(rows) < ROWS_PER_PARTITION:
                         await wait_for_event(self._stopping, POLL_SECONDS)
         finally:
             self._is_publishing = False
             PARTITIONS.set(0)
 
-    async def _publish(self, outbox: Outbox, producer: AIOKafkaProducer, rows: Sequence[OutboxRow]) -> None:
+    async def _publish(
+        self, outbox: Outbox, producer: AIOKafkaProducer, rows: Sequence[OutboxRow], beat: Beat
+    ) -> None:
         """Send rows; mark those that are acknowledged, also when others fail.
 
         Raises:
@@ -136,6 +143,7 @@ class Relay:
                 _link(span, sendable)
             try:
                 for batch in sequential_batches(sendable):
+                    beat()
                     for row, result in zip(batch, await _send(producer, batch), strict=True):
                         if result is None:
                             acknowledged.append(row["id"])
@@ -172,18 +180,20 @@ class Relay:
         }
         return list(self._blocked_until)
 
-    async def _count(self) -> None:
-        """Update the gauges, also while a batch waits for Kafka."""
+    async def _count(self, beat: Beat) -> None:
+        """Update the gauges, also while a batch waits for Kafka, until cancelled."""
         while True:
+            beat()
             try:
                 async with open_backlog(self._dsn) as connection:
                     while True:
+                        beat()
                         backlog = await read_backlog(connection)
                         WAITING.set(backlog.events)
                         OLDEST.set(backlog.oldest_seconds)
                         self._is_counting = True
                         await asyncio.sleep(COUNT_SECONDS)
-            except NO_DATABASE as problem:
+            except POSTGRES as problem:
                 self._is_counting = False
                 log.debug("the outbox cannot be counted", why=repr(problem))
                 await asyncio.sleep(COUNT_SECONDS)

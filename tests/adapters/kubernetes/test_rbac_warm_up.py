@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestServer
 
 from orderplane.adapters.kubernetes import client
 from orderplane.adapters.kubernetes.client import ApiClient
-from orderplane.crds.api_errors import Forbidden, Unavailable
+from orderplane.crds.api_errors import Forbidden, Unauthorized, Unavailable
 from orderplane.crds.meta import Kind
 
 RBAC_FORBIDS = (
@@ -77,14 +77,23 @@ async def test_a_refusal_that_lasts_is_raised(
     monkeypatch.setattr(client, "RBAC_WARM_UP_SECONDS", 0.3)
     await after_no_answer(server, api)
     server.refusals = 1_000
-    with pytest.raises(Forbidden, match="cannot create"):
+    with pytest.raises(Unauthorized, match="cannot create"):
         await api.create(Kind.ORDER, "demo", {})
     assert 1 < server.asked < 10
 
 
-async def test_a_server_that_has_answered_is_believed_at_once(server: StartingServer, api: ApiClient) -> None:
-    server.refusals = 1_000
-    with pytest.raises(Forbidden, match="cannot create"):
+async def test_a_client_that_has_just_started_too_waits_for_the_roles(
+    server: StartingServer, api: ApiClient
+) -> None:
+    server.refusals = 3
+    assert await api.create(Kind.ORDER, "demo", {}) == {"kind": "Order"}
+    assert server.asked == 4
+
+
+async def test_a_server_that_let_us_work_is_believed_at_once(server: StartingServer, api: ApiClient) -> None:
+    await api.create(Kind.ORDER, "demo", {})
+    server.asked, server.refusals = 0, 1_000
+    with pytest.raises(Unauthorized, match="cannot create"):
         await api.create(Kind.ORDER, "demo", {})
     assert server.asked == 1
 

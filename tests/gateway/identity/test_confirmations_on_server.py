@@ -15,8 +15,8 @@ import pytest
 
 from orderplane.events.account_messages import MAX_GUESSES
 from orderplane.events.account_messages import AccountMessageKind as Kind
-from orderplane.gateway.identity.account_messages import AccountMessages
 from orderplane.gateway.identity.user_store import UserStore
+from orderplane.ledgers.postgres.retention import RULES, PostgresRetention
 
 from ...support.accounts import secret_to
 from ..conftest import MERCHANT, Behind, Gateway, running_gateway
@@ -361,7 +361,9 @@ async def test_what_was_asked_for_is_not_kept(behind: Behind, ada: Visitor) -> N
     await behind.pool.execute(
         "UPDATE account_messages SET expires_at = now() - interval '25 hours' WHERE address = $1", stranger
     )
-    await AccountMessages(behind.pool).purge()
+    for rule in RULES:
+        if rule.table == "account_messages":
+            await PostgresRetention(behind.pool).purge(rule, 1000)
     rows = await behind.pool.fetch("SELECT * FROM account_messages")
     kept = json.dumps([[str(value) for value in row.values()] for row in rows])
     assert ada.email not in kept

@@ -9,7 +9,7 @@ import pytest
 
 from orderplane.crds.meta import Kind
 from orderplane.gateway.idempotency import order_name
-from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
+from orderplane.ledgers.postgres.retention import RULES, PostgresRetention
 
 from ..conftest import MERCHANT, SELLER, Behind, Gateway, new_key, order_of, running_gateway
 
@@ -173,11 +173,12 @@ async def test_keys_are_kept_for_thirty_days_and_a_day_beyond_the_end(
         order = await behind.open_gate(names[case])
         await behind.pool.execute(
             "UPDATE orders SET state = 'Sealed', outcome = 'Delivered', "
-            "finished_at = now() - make_interval(hours => $2) WHERE uid = $1",
+            "sealed_at = now() - make_interval(hours => $2) WHERE uid = $1",
             order.metadata.uid, hours,
         )  # fmt: skip
     await behind.open_gate(names["running"])
-    assert await PostgresIdempotencyStore(behind.pool).purge() == 1
+    keys = next(rule for rule in RULES if rule.table == "idempotency")
+    assert await PostgresRetention(behind.pool).purge(keys, 1000) == 1
     left = await behind.pool.fetch("SELECT name FROM idempotency")
     assert {names[case] for case in ages} - {row["name"] for row in left} == {names["old"]}
 

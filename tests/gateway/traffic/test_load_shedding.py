@@ -118,7 +118,7 @@ async def look(shed: LoadShedding, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch, pytest.raises(asyncio.CancelledError):
         patch.setattr(shedding.asyncio, "sleep", stop)
-        await shed.watch()
+        await shed.watch(lambda: None)
 
 
 async def live(

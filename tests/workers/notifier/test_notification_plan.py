@@ -26,8 +26,8 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 NOTIFICATION = Notification(
     merchant="demo", event_id=UUID(int=1), channel=Channel.EMAIL, type=EventType.ORDER_CREATED, order="o-1",
-    data={}, traceparent=None, attempt=1, unknown_attempts=0, pending_since=NOW, is_forced=False,
-    is_overtaken=False,
+    data={}, traceparent=None, attempt=1, unknown_attempts=0, pending_since=NOW, tried_for=timedelta(),
+    is_forced=False, is_overtaken=False,
     recipient=Recipient("Ada", "ada@example.org", is_wanting=True),
 )  # fmt: skip
 UNWANTED = Recipient("Ada", "ada@example.org", is_wanting=False)
@@ -48,14 +48,16 @@ UNCONFIRMED = Recipient("Ada", None, is_wanting=True, has_unconfirmed=True)
         ({"is_overtaken": True, "is_forced": True}, None),
         ({"is_forced": True, "recipient": UNWANTED}, Final(State.SKIPPED, "NotWanted")),
         ({"is_forced": True, "recipient": None}, Final(State.SKIPPED, "NoAccount")),
-        ({"pending_since": NOW - DAY}, None),
-        ({"pending_since": NOW - DAY - timedelta(seconds=1)}, Final(State.DEAD, "GivenUp")),
-        ({"pending_since": NOW - 2 * DAY, "is_overtaken": True}, Final(State.SUPERSEDED, "LaterWasSent")),
-        ({"pending_since": NOW - 2 * DAY, "recipient": None}, Final(State.SKIPPED, "NoAccount")),
+        ({"tried_for": DAY}, None),
+        ({"tried_for": DAY + timedelta(seconds=1)}, Final(State.DEAD, "GivenUp")),
+        ({"tried_for": 2 * DAY, "is_overtaken": True}, Final(State.SUPERSEDED, "LaterWasSent")),
+        ({"tried_for": 2 * DAY, "recipient": None}, Final(State.SKIPPED, "NoAccount")),
+        # No notifier ran for a week: nobody has tried it yet.
+        ({"pending_since": NOW - 7 * DAY}, None),
     ],
 )
 def test_what_is_not_sent_after_all(changes, end):
-    assert final_unsent(replace(NOTIFICATION, **changes), NOW, DAY) == end
+    assert final_unsent(replace(NOTIFICATION, **changes), DAY) == end
 
 
 def test_a_refusal_ends_it_and_an_unknown_result_keeps_it():

@@ -11,6 +11,7 @@ from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 
 from .conftest import LEASE_SECONDS, NotifierStage
+from .slow import slowed
 
 pytestmark = pytest.mark.integration
 
@@ -123,6 +124,39 @@ async def test_kafka_restarting_loses_nothing(stage: NotifierStage) -> None:
         await stage.ended(events[CREATED], seconds=60)
     assert await stage.violations() == []
     assert stage.supervisor.restarts(f"{stage.merchant}-notifier") == 0
+
+
+@pytest.mark.timeout(280)
+async def test_kafka_killed_while_postgresql_is_slow_leaves_nobody_untold(stage: NotifierStage) -> None:
+    """A batch waits for the database when the broker dies: what the client does then must end no listener."""
+    async with slowed(stage.ports["postgres"]) as postgres:
+        direct = f":{stage.ports['postgres']}/"
+        dsn = stage.env["ORDERPLANE_POSTGRES_DSN"].replace(direct, f":{postgres.port}/")
+        await stage.start_notifier(ORDERPLANE_POSTGRES_DSN=dsn)
+        customer = await stage.customer()
+        before = await stage.record(customer.id, CREATED)
+        await stage.ended(before[CREATED])
+        waiting = []
+        for seconds in (0.5, 3.0):
+            postgres.seconds = seconds
+            waiting += [await stage.record(customer.id, CREATED) for _ in range(10)]
+
+            async def is_waiting(seconds: float = seconds) -> bool:
+                return postgres.delayed > 0
+
+            await stage.until(is_waiting, "an answer of the database is under way")
+            await stage.supervisor.kill("kafka")
+            # Longer than the session of a consumer, so that its group forgets it.
+            await stage.supervisor.stop("kafka")
+            waiting += [await stage.record(customer.id, CREATED) for _ in range(5)]
+            await stage.supervisor.start("kafka")
+        postgres.seconds = 0.0
+        for events in waiting:
+            await stage.ended(events[CREATED], seconds=90)
+        assert await stage.metric("orderplane_notifier_last_read_age_seconds") < 10
+        assert await stage.violations() == []
+        assert stage.supervisor.restarts(f"{stage.merchant}-notifier") == 0
+        await stage.stop_notifier()
 
 
 @pytest.mark.timeout(280)

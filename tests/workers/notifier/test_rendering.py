@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from importlib import resources
 from uuid import UUID
@@ -28,7 +28,7 @@ def notice(type_, data, channel=Channel.EMAIL, **customer):
     return Notification(
         merchant="demo", event_id=EVENT, channel=channel, type=type_, order=data["order"]["name"], data=data,
         traceparent=None, attempt=1, unknown_attempts=0, pending_since=datetime(2026, 3, 1, tzinfo=UTC),
-        is_forced=False, is_overtaken=False, recipient=Recipient(**who),
+        tried_for=timedelta(), is_forced=False, is_overtaken=False, recipient=Recipient(**who),
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 import pytest
 from aiokafka.errors import KafkaError
 
+from orderplane.adapters.kafka import clients
 from orderplane.adapters.kafka.clients import open_producer
 from orderplane.adapters.kafka.topics import ensure_topics, read_all
 from orderplane.dev.localplane.ports import free_port
@@ -48,3 +49,38 @@ async def test_what_brokers_refuse_is_said(kept_stage, monkeypatch):
     monkeypatch.setattr("orderplane.adapters.kafka.topics.EventType", MoreTypes)
     with pytest.raises(KafkaError, match=r"order\.replicated"):
         await ensure_topics(kept_stage.kafka, replication=3)
+
+
+class Stopping:
+    """A client whose stop ends as aiokafka's does when one of its tasks was cancelled."""
+
+    async def start(self):
+        pass
+
+    async def stop(self):
+        inner = asyncio.create_task(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+
+
+async def test_a_stop_that_leaks_a_cancellation_hides_no_failure():
+    with pytest.raises(KafkaError, match="the broker is gone"):
+        async with clients._started(Stopping(), "nobody:1", 1, 1):
+            raise KafkaError("the broker is gone")
+
+
+async def test_a_stop_that_is_cancelled_from_outside_is_cancelled():
+    async def use():
+        async with clients._started(Hanging(), "nobody:1", 1, 60):
+            pass
+
+    using = asyncio.create_task(use())
+    await asyncio.sleep(0.01)
+    using.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await using
+
+
+class Hanging(Stopping):
+    async def stop(self):
+        await asyncio.Event().wait()

@@ -77,6 +77,10 @@ def rows_of(lengths):
     ]
 
 
+def no_beat():
+    """Nobody listens."""
+
+
 def relay():
     return Relay("postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
 
@@ -100,7 +104,7 @@ async def test_the_next_goes_out_only_after_the_acknowledgement_of_the_last(case
     rows, broker, table = rows_of(lengths), Broker(verdicts), Table()
     failed = False
     try:
-        await relay()._publish(table, broker, rows)
+        await relay()._publish(table, broker, rows, no_beat)
     except KafkaTimeoutError:
         failed = True
     for (subject, seq), acknowledged_before in broker.handed_over:
@@ -115,7 +119,7 @@ async def test_the_next_goes_out_only_after_the_acknowledgement_of_the_last(case
 async def test_nothing_more_is_sent_once_the_partitions_are_lost():
     rows, broker, table = rows_of([3, 3]), Broker({}), Table()
     table.is_lost = True
-    await relay()._publish(table, broker, rows)
+    await relay()._publish(table, broker, rows, no_beat)
     assert {seq for (_, seq), _ in broker.handed_over} == {1}
 
 
@@ -123,7 +127,7 @@ async def test_an_event_that_cannot_go_out_blocks_only_its_subject():
     rows, broker, table = rows_of([3, 3]), Broker({}), Table()
     rows[0]["type"] = "order.unheard"
     served = relay()
-    await served._publish(table, broker, rows)
+    await served._publish(table, broker, rows, no_beat)
     assert {subject for (subject, _), _ in broker.handed_over} == {rows[3]["subject"]}
     assert served._blocked() == [rows[0]["subject"]]
 
@@ -136,7 +140,7 @@ async def test_a_batch_is_one_span_tied_to_the_traces_of_its_events(monkeypatch)
     rows = rows_of([2, 1])
     for row in rows:
         row["traceparent"] = f"00-{row['subject'].int:032x}-b7ad6b7169203331-01"
-    await relay()._publish(Table(), Broker({}), rows)
+    await relay()._publish(Table(), Broker({}), rows, no_beat)
     (span,) = exporter.get_finished_spans()
     assert [link.context.trace_id for link in span.links] == [1, 2]
     assert span.attributes == {"messaging.batch.message_count": 3}

@@ -1,0 +1,147 @@
+"""Rows that are not needed any more, and how they are deleted. docs/retention.md lists every table.
+
+A batch is one short transaction. An advisory lock in it lets one replica purge at a time; it ends with the
+transaction, so nobody has to give it back.
+"""
+
+from dataclasses import dataclass
+
+from orderplane.ledgers.postgres.session import Pool, session, transaction
+
+LOCK = 0x6F70_0003
+"""Key of the advisory lock."""
+
+_LOCK = "SELECT pg_try_advisory_xact_lock($1)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which rows of one table may go.
+
+    Args:
+        purge: Deletes the oldest of them, or erases what is personal in them; at most $1.
+        overdue: Seconds since the oldest of them could have been deleted; null where there is none.
+    """
+
+    table: str
+    purge: str
+    overdue: str
+
+
+# An idempotency key is kept for 30 days at least; the key of an order also until a day after its order is
+# sealed.
+_PURGE_KEYS = """
+DELETE FROM idempotency WHERE (merchant, principal, key_hash) IN (
+    SELECT merchant, principal, key_hash FROM idempotency i
+    WHERE created_at < now() - interval '30 days' AND NOT EXISTS (
+        SELECT FROM orders o
+        WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name
+          AND (o.sealed_at IS NULL OR o.sealed_at > now() - interval '1 day')
+    )
+    ORDER BY created_at LIMIT $1
+)
+"""
+_OVERDUE_KEY = """
+SELECT extract(epoch FROM now() - interval '30 days' - created_at) FROM idempotency i
+WHERE created_at < now() - interval '30 days' AND NOT EXISTS (
+    SELECT FROM orders o
+    WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name
+      AND (o.sealed_at IS NULL OR o.sealed_at > now() - interval '1 day')
+)
+ORDER BY created_at LIMIT 1
+"""
+
+# A login is kept until a day after its end: then none of its tokens is accepted any more, by any clock. Its
+# refresh tokens go before it; with it, any number of them would go in one statement.
+_PURGE_REFRESH = """
+DELETE FROM refresh_tokens WHERE (merchant, hash) IN (
+    SELECT t.merchant, t.hash FROM logins l
+    JOIN refresh_tokens t ON t.login = l.id AND t.merchant = l.merchant
+    WHERE least(l.expires_at, l.revoked_at) < now() - interval '1 day' LIMIT $1
+)
+"""
+_OVERDUE_REFRESH = """
+SELECT extract(epoch FROM now() - interval '1 day' - least(l.expires_at, l.revoked_at)) FROM logins l
+WHERE least(l.expires_at, l.revoked_at) < now() - interval '1 day'
+  AND EXISTS (SELECT FROM refresh_tokens t WHERE t.login = l.id AND t.merchant = l.merchant)
+ORDER BY least(l.expires_at, l.revoked_at) LIMIT 1
+"""
+_PURGE_LOGINS = """
+DELETE FROM logins WHERE (merchant, id) IN (
+    SELECT merchant, id FROM logins l
+    WHERE least(l.expires_at, l.revoked_at) < now() - interval '1 day'
+      AND NOT EXISTS (SELECT FROM refresh_tokens t WHERE t.login = l.id AND t.merchant = l.merchant)
+    ORDER BY least(l.expires_at, l.revoked_at) LIMIT $1
+)
+"""
+_OVERDUE_LOGIN = """
+SELECT extract(epoch FROM now() - interval '1 day' - least(l.expires_at, l.revoked_at)) FROM logins l
+WHERE least(l.expires_at, l.revoked_at) < now() - interval '1 day'
+ORDER BY least(l.expires_at, l.revoked_at) LIMIT 1
+"""
+
+# A message that may have been sent stays, without anything that identifies a person: the audit compares it
+# with what the providers have sent. Nothing else is left of a message a day after it expired.
+_PURGE_MESSAGES = """
+DELETE FROM account_messages WHERE id IN (
+    SELECT id FROM account_messages
+    WHERE address IS NOT NULL AND expires_at < now() - interval '1 day'
+      AND state IN ('Skipped', 'Dead') AND unknown_attempts = 0
+    ORDER BY expires_at LIMIT $1
+)
+"""
+_ERASE_MESSAGES = """
+WITH old AS (
+    SELECT id FROM account_messages WHERE address IS NOT NULL AND expires_at < now() - interval '1 day'
+    ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM registrations r USING old WHERE r.message = old.id
+)
+UPDATE account_messages m SET address = NULL, recipient = NULL, secret_hashes = '{}',
+    state = CASE state WHEN 'Waiting' THEN 'Dead' ELSE state END,
+    reason = CASE state WHEN 'Waiting' THEN 'GivenUp' ELSE reason END,
+    ended_at = coalesce(ended_at, now())
+FROM old WHERE m.id = old.id
+"""
+_OVERDUE_MESSAGE = """
+SELECT extract(epoch FROM now() - interval '1 day' - expires_at) FROM account_messages
+WHERE address IS NOT NULL AND expires_at < now() - interval '1 day' ORDER BY expires_at LIMIT 1
+"""
+_PURGE_KNOWN = """
+DELETE FROM known_addresses WHERE (merchant, user_id, hash) IN (
+    SELECT merchant, user_id, hash FROM known_addresses WHERE expires_at < now() ORDER BY expires_at LIMIT $1
+)
+"""
+_OVERDUE_KNOWN = """
+SELECT extract(epoch FROM now() - expires_at) FROM known_addresses
+WHERE expires_at < now() ORDER BY expires_at LIMIT 1
+"""
+
+RULES = (
+    Rule("idempotency", _PURGE_KEYS, _OVERDUE_KEY),
+    Rule("refresh_tokens", _PURGE_REFRESH, _OVERDUE_REFRESH),
+    Rule("logins", _PURGE_LOGINS, _OVERDUE_LOGIN),
+    Rule("account_messages", _PURGE_MESSAGES, _OVERDUE_MESSAGE),
+    Rule("account_messages", _ERASE_MESSAGES, _OVERDUE_MESSAGE),
+    Rule("known_addresses", _PURGE_KNOWN, _OVERDUE_KNOWN),
+)
+
+
+class PostgresRetention:
+    """Deletes what the rules name. Raises as `session` does."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def purge(self, rule: Rule, limit: int) -> int | None:
+        """Delete at most `limit` rows; returns how many, None where another replica is purging."""
+        async with transaction(self._pool) as connection:
+            if not await connection.fetchval(_LOCK, LOCK):
+                return None
+            tag = await connection.execute(rule.purge, limit)
+        return int(tag.rpartition(" ")[2])
+
+    async def overdue_seconds(self, rule: Rule) -> float:
+        """How long the oldest row that may go has been waiting for it; 0 where there is none."""
+        async with session(self._pool) as connection:
+            return float(await connection.fetchval(rule.overdue) or 0)
