@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 ORDERS = 3
 STEPS = 60
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "100"))
 FORWARD = (
     "open", "hold", "intend_payment", "begin_confirm", "capture", "intend_parcel", "begin_buy",
     "record_label", "track_InTransit", "track_Delivered",
@@ -114,4 +114,4 @@ async def test_both_do_the_same(pool: Pool) -> None:
             assert await real.look(uids) == await fake.look(uids), story
             met.add((step, "no" if isinstance(got, (str, tuple)) else "yes"))
     never = {(step, "yes") for step in (*FORWARD, *BACKWARD, *ASIDE) if step != "wrong_amount"} - met
-    assert never == set(), "these never went through, so nothing is known of them"
+    assert never == set(), f"these never went through, so nothing is known of them: {never}"
