@@ -176,8 +176,13 @@ class PaymentLedger(Protocol):
         """The provider declined: `payment.failed`. OPEN or COMPENSATING."""
         ...
 
-    async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
-        """No money was taken and none can be: `payment.cancelled`. Needs COMPENSATING."""
+    async def cancel(self, merchant: str, order_uid: str, *, intent_id: str | None) -> PaymentEntry:
+        """No money was taken and none can be: `payment.cancelled`. Needs COMPENSATING.
+
+        Args:
+            intent_id: The intent that was cancelled at the provider; None where there is none. Where the
+                entry has another one by now, nothing is changed: that one can still take money.
+        """
         ...
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:

@@ -114,7 +114,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 turn.is_untouched = intent.state is IntentState.UNCONFIRMED
                 return Wait(PENDING_SECONDS) if intent.state is IntentState.PROCESSING else None
             case CancelPayment():
-                turn.entry = await self._ledger.cancel(merchant, uid)
+                turn.entry = await self._ledger.cancel(merchant, uid, intent_id=None)
             case CancelIntent(intent_id):
                 turn.entry = await self._cancel_intent(merchant, uid, intent_id)
             case RequestRefund():
@@ -212,7 +212,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         intent = await _known(self._provider.cancel_intent(intent_id))
         match intent.state:
             case IntentState.CANCELLED:
-                return await self._ledger.cancel(merchant, uid)
+                return await self._ledger.cancel(merchant, uid, intent_id=intent_id)
             case IntentState.CAPTURED:
                 return await self._ledger.capture(merchant, uid, intent.received)
             case state:

@@ -108,10 +108,11 @@ class InMemoryPaymentLedger(Ledger):
         return entry
 
     @transaction
-    def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
-        """Only a payment that took no money can be cancelled."""
+    def cancel(self, merchant: str, order_uid: str, *, intent_id: str | None) -> PaymentEntry:
+        """Only a payment that took no money can be cancelled, and only with the intent that it has now."""
         entry = self._entry(order_uid, GateState.COMPENSATING)
-        if entry.state in (PaymentState.INTENDED, PaymentState.DECLINED):
+        is_open = entry.state in (PaymentState.INTENDED, PaymentState.DECLINED)
+        if is_open and entry.intent_id == intent_id:
             entry = self._set(entry, PaymentState.CANCELLED)
             self._tables.append_event(order_uid, EventType.PAYMENT_CANCELLED)
         return entry

@@ -102,7 +102,9 @@ WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' RETURNING true
 # Only a payment that took no money can be cancelled.
 _CANCEL = """
 UPDATE payments SET state = 'Cancelled'
-WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined') RETURNING intent_id
+WHERE merchant = $1 AND order_uid = $2 AND state IN ('Intended', 'Declined')
+  AND intent_id IS NOT DISTINCT FROM $3
+RETURNING intent_id
 """
 
 # A refund gives back all that was captured.
@@ -215,10 +217,10 @@ class PostgresPaymentLedger:
                 )
             return await _reread(connection, merchant, order_uid)
 
-    async def cancel(self, merchant: str, order_uid: str) -> PaymentEntry:
+    async def cancel(self, merchant: str, order_uid: str, *, intent_id: str | None) -> PaymentEntry:
         async with transaction(self._pool) as connection:
             order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            row = await connection.fetchrow(_CANCEL, merchant, order_uid)
+            row = await connection.fetchrow(_CANCEL, merchant, order_uid, intent_id)
             if row is not None:
                 await append_order_event(
                     connection, order, EventType.PAYMENT_CANCELLED, {"intentId": row["intent_id"]}

@@ -105,7 +105,7 @@ class Ledgers:
                 state=ProviderRefundState.SUCCEEDED, reason=None,
             )  # fmt: skip
         elif payment is not None:
-            await self.payments.cancel(self.merchant, uid)
+            await self.payments.cancel(self.merchant, uid, intent_id=payment.intent_id)
         await self.stock.release(self.merchant, uid)
         await self.gates.seal(self.merchant, uid)
 

@@ -146,7 +146,10 @@ class Side:
             case "decline":
                 return await payments.decline(m, uid, "CardDeclined", "The card was declined.")
             case "cancel_payment":
-                return await payments.cancel(m, uid)
+                known = await payments.read(m, uid)
+                return await payments.cancel(m, uid, intent_id=known.intent_id if known else None)
+            case "cancel_unseen":
+                return await payments.cancel(m, uid, intent_id=None)
             case "request_refund":
                 return await payments.request_refund(m, uid)
             case "refund_pending" | "refund_succeeded" | "refund_failed":

@@ -41,6 +41,7 @@ NEEDS_PAYMENT = frozenset(
         "record_intent",
         "decline",
         "cancel_payment",
+        "cancel_unseen",
         "request_refund",
         "withdraw_part",
         "withdraw_twice",

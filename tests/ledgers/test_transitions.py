@@ -68,7 +68,8 @@ SCHEMA = (resources.files("orderplane.ledgers") / "migrations" / "0001_initial.s
 
 STEPS = (
     "open", "compensate", "seal", "hold", "expire_late", "release", "recount", "intend_payment", "capture",
-    "decline", "cancel_payment", "request_refund", "refund_pending", "refund_succeeded", "refund_failed",
+    "decline", "cancel_payment", "cancel_unseen", "request_refund", "refund_pending", "refund_succeeded",
+    "refund_failed",
     "withdraw_part", "withdraw_all", "next_refund", "settle_by_hand",
     "intend_parcel", "record_label", "refuse_parcel", "cancel_parcel", "settle_void_by_hand",
     *(f"track_{tracking}" for tracking in TrackingStatus),
