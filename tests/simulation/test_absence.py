@@ -1,6 +1,7 @@
 """Nobody is there for twenty minutes, or something that we need is not: no order fails because of us."""
 
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ def a_world(number: int, processes: int = 1) -> run.World:
     world = run.World(number)
     world.tables.on_hand["A"] = world.tables.opening["A"] = 5
     world.tables.reserved["A"] = world.tables.moved["A"] = 0
-    world.processes = [run.Process(world) for _ in range(processes)]
+    world.processes = [run.Process(world, timedelta(minutes=3 * index)) for index in range(processes)]
     return world
 
 

@@ -114,7 +114,7 @@ async def bought(carrier: EasyPostCarrier, street: str) -> Shop:
     tables.lines[uid] = {"TEA": 2}
     tables.totals[uid] = (1000, "EUR")
     tables.gates[uid] = Gate(SHOP, uid, NAME, GateState.OPEN)
-    tables.reservations[uid] = ReservationEntry(ReservationState.PINNED, None, NOW)
+    tables.reservations[uid] = ReservationEntry(ReservationState.PINNED, None, NOW, timedelta())
     tables.payments[uid] = PaymentEntry(
         uid, 1000, "EUR", "pm_card_visa", PaymentState.CAPTURED, "pi_1", 1, 1, 1000, None, None
     )
