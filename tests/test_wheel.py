@@ -32,9 +32,7 @@ INSTALLED = {
         "shipments.orderplane.dev",
     },
     "ClusterRole": {f"orderplane:{name}" for name in ("operator", "gateway", "webhook", "audit", "merchant")},
-    "ClusterRoleBinding": {
-        f"orderplane:{name}" for name in ("operator", "gateway", "webhook", "audit", "merchants")
-    },
+    "ClusterRoleBinding": {f"orderplane:{name}" for name in ("operator", "gateway", "webhook", "audit")},
     "MutatingWebhookConfiguration": {"orderplane"},
     "ValidatingAdmissionPolicy": {
         "orderplane-presets", "orderplane-operator-only", "orderplane-standalone-reservations",

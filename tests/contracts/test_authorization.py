@@ -273,8 +273,12 @@ async def test_each_role_gets_what_the_table_says(door: Door, name: str) -> None
 
 async def check_head(door: Door, ask: Ask, caller: Caller | None) -> None:
     """HEAD is answered as GET, to the same people, without the content."""
-    got = await door.send(ask, caller)
-    head = await door.send(replace(ask, method="HEAD"), caller)
+    for _ in range(10):
+        got = await door.send(ask, caller)
+        head = await door.send(replace(ask, method="HEAD"), caller)
+        # An order goes on meanwhile: the two are compared where nothing has changed between them.
+        if (await door.send(ask, caller)).content == got.content:
+            break
     assert (head.status_code, head.content) == (got.status_code, b"")
     assert got.headers["Content-Length"] == head.headers["Content-Length"]
     assert got.headers.get("ETag") == head.headers.get("ETag")

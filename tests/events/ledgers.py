@@ -124,7 +124,7 @@ class Ledgers:
         await self.payments.decline(self.merchant, declined, "CardDeclined", "The card was declined.")
         await self.compensated(declined, is_cancel=False)
         expired = await self.held(alone=True, minutes=-1)
-        await self.stock.expire(self.merchant, expired, datetime.now(UTC))
+        await self.stock.expire(self.merchant, expired)
         await self.held()
         await recount(self.pool, self.merchant, "TEA", 0, note="burnt")
         async with transaction(self.pool) as connection:

@@ -125,8 +125,9 @@ class Behind:
 
     async def unanswered(self, name: str) -> None:
         """As if the process had died between making the resource and storing the answer."""
-        kind = Kind(await self.pool.fetchval("SELECT kind FROM idempotency WHERE name = $1", name))
-        found = await self.operator.get(kind, MERCHANT, name)
+        row = await self.pool.fetchrow("SELECT merchant, kind FROM idempotency WHERE name = $1", name)
+        assert row is not None
+        found = await self.operator.get(Kind(row["kind"]), row["merchant"], name)
         kept = ("name", "namespace", "labels", "annotations", "finalizers")
         manifest = {
             "apiVersion": found["apiVersion"],

@@ -26,9 +26,9 @@ async def customer(running: Plane) -> AsyncIterator[Client]:
     """One of the demo merchant's: the gateway serves them without a hint whose they are."""
     async with open_backends(running.env("admin")) as backends:
         await seed(backends.pool, MERCHANT)
-    async with connect(running.url("gateway")) as transport:
-        (arrived,) = await arrive(transport, 1)
-        yield arrived.client(transport)
+        async with connect(running.url("gateway")) as transport:
+            (arrived,) = await arrive(transport, backends.pool, 1)
+            yield arrived.client(transport)
 
 
 async def test_a_read_right_after_the_202_finds_it(customer: Client) -> None:
