@@ -1,8 +1,10 @@
 """Settings of a process: declared once, read from the environment, checked all at once, documented."""
 
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
@@ -12,6 +14,10 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "ORDERPLANE_"
+
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+"""Variable with a folder of settings: a mounted Secret, whose files are named like variables. The environment
+comes first."""
 
 S = TypeVar("S", bound="ProcessSettings")
 
@@ -84,13 +90,16 @@ class ProcessSettings(BaseSettings):
 
 
 def read_settings(settings_class: type[S]) -> S:
-    """Read the environment.
+    """Read the environment and the files of `SECRETS_DIR`.
 
     Raises:
         SettingsError: with every variable that is missing or wrong.
     """
+    folder = os.environ.get(SECRETS_DIR) or None
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError(f"{SECRETS_DIR} is {folder!r}: there is no such folder; mount the Secret there.")
     try:
-        return settings_class()
+        return settings_class(_secrets_dir=folder)
     except ValidationError as error:
         problems = [_problem(settings_class, each) for each in error.errors(include_url=False)]
     raise SettingsError(*problems)

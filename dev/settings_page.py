@@ -22,8 +22,11 @@ _HEAD = """\
 # Settings
 
 Every process reads its settings from environment variables, once, when it starts. An empty variable counts
-as not set. When variables are missing or wrong, the process names all of them and ends with exit code 2; it
-ends with 0 after SIGTERM or SIGINT, and with 1 when it failed. `--help` prints the settings of one process.
+as not set. `ORDERPLANE_SECRETS_DIR` names a folder of more settings, one file each with the variable's name:
+a mounted Secret. A variable of the environment comes first.
+
+When variables are missing or wrong, the process names all of them and ends with exit code 2; it ends with 0
+after SIGTERM or SIGINT, and with 1 when it failed. `--help` prints the settings of one process.
 
 A process that cannot reach PostgreSQL or the API server yet waits and logs what it waits for. Meanwhile
 `/healthz` answers 200 and `/readyz` 503.

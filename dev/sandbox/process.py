@@ -31,13 +31,14 @@ _IDLE_SECONDS = 75.0
 class Settings:
     """The settings of a sandbox."""
 
+    host: str
     port: int
     state: Path
     key: str
 
     @classmethod
     def from_env(cls, key_name: str, env: Mapping[str, str] = os.environ) -> "Settings":
-        """Read `ORDERPLANE_HTTP_PORT`, `ORDERPLANE_STATE_DIR` and the API key.
+        """Read `ORDERPLANE_HTTP_HOST`, `ORDERPLANE_HTTP_PORT`, `ORDERPLANE_STATE_DIR` and the API key.
 
         Raises:
             ValueError: a variable is missing or wrong.
@@ -48,7 +49,10 @@ class Settings:
         if missing:
             raise ValueError(f"{', '.join(missing)} not set; set it before the sandbox is started")
         return cls(
-            port=int(env["ORDERPLANE_HTTP_PORT"]), state=Path(env["ORDERPLANE_STATE_DIR"]), key=env[key_name]
+            host=env.get("ORDERPLANE_HTTP_HOST") or "127.0.0.1",
+            port=int(env["ORDERPLANE_HTTP_PORT"]),
+            state=Path(env["ORDERPLANE_STATE_DIR"]),
+            key=env[key_name],
         )
 
 
@@ -85,8 +89,8 @@ async def _serve(settings: Settings, build: Callable[[str, Store], Surface]) -> 
     writer = asyncio.create_task(store.run(), name="store")
     stop = asyncio.create_task(_signalled(), name="signals")
     try:
-        await web.TCPSite(runner, "127.0.0.1", settings.port).start()
-        log.info("ready", port=settings.port)
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        log.info("ready", host=settings.host, port=settings.port)
         await asyncio.wait({writer, stop}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         surface.exchange.stopping.set()

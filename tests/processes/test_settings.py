@@ -9,7 +9,13 @@ from unittest.mock import patch
 import pytest
 
 from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
-from orderplane.adapters.settings import ProcessSettings, SettingsError, read_settings, variables_of
+from orderplane.adapters.settings import (
+    SECRETS_DIR,
+    ProcessSettings,
+    SettingsError,
+    read_settings,
+    variables_of,
+)
 from orderplane.crds.meta import Kind
 from orderplane.dev.settings_page import page
 from orderplane.gateway.settings import GatewaySettings
@@ -207,3 +213,24 @@ def test_the_page_is_what_the_classes_say() -> None:
         "docs/settings.md is not what the settings classes say. "
         "Write it anew: python -m orderplane.dev.settings_page > docs/settings.md"
     )
+
+
+def test_settings_come_from_the_files_of_a_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ORDERPLANE_POSTGRES_DSN").write_text("postgresql://from-a-file/\n")
+    (tmp_path / "ORDERPLANE_LOG_LEVEL").write_text("debug")
+    (tmp_path / "..data").mkdir()
+    monkeypatch.delenv("ORDERPLANE_POSTGRES_DSN", raising=False)
+    monkeypatch.setenv(SECRETS_DIR, str(tmp_path))
+    settings = read_settings(RelaySettings)
+    assert settings.postgres_dsn.get_secret_value() == "postgresql://from-a-file/"
+    assert settings.log_level == "DEBUG"
+    monkeypatch.setenv("ORDERPLANE_LOG_LEVEL", "error")
+    assert read_settings(RelaySettings).log_level == "ERROR"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRETS_DIR, str(tmp_path / "absent"))
+    with pytest.raises(SettingsError, match="absent"):
+        read_settings(RelaySettings)

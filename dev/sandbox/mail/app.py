@@ -73,7 +73,9 @@ class MailboxApi:
         return self._mailbox.faults.describe(now)
 
 
-def build(key: str, store: Store, *, smtp_port: int, takes_smtputf8: bool = False) -> Surface:
+def build(
+    key: str, store: Store, *, smtp_port: int, host: str = "127.0.0.1", takes_smtputf8: bool = False
+) -> Surface:
     """All routes. `key` is `USER:PASSWORD` of the API; the SMTP server needs no login.
 
     Args:
@@ -86,7 +88,7 @@ def build(key: str, store: Store, *, smtp_port: int, takes_smtputf8: bool = Fals
 
     async def serve_smtp(_: web.Application) -> AsyncIterator[None]:
         server = await asyncio.get_running_loop().create_server(
-            lambda: SmtpConnection(mailbox, takes_smtputf8=takes_smtputf8), "127.0.0.1", smtp_port
+            lambda: SmtpConnection(mailbox, takes_smtputf8=takes_smtputf8), host, smtp_port
         )
         yield
         server.close()
