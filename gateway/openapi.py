@@ -1,11 +1,9 @@
-"""The OpenAPI document. `python -m orderplane.gateway.openapi` writes it to standard output."""
+"""The OpenAPI document of the routes."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
@@ -109,13 +107,6 @@ def _drop_foreign_errors(schema: dict[str, Any]) -> None:
                 del operation["responses"]["422"]
 
 
-def rendered() -> bytes:
-    """The document as in docs/openapi.json."""
-    from orderplane.gateway.app import create_app  # noqa: PLC0415 - the app needs this module first
-
-    return orjson.dumps(document(create_app()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-
-
 class NoExample(Exception):  # noqa: N818
     """A field has neither an example nor a type that gives one; the message is its place."""
 
@@ -157,7 +148,3 @@ def _members(schema: Json, schemas: Mapping[str, Json], place: str) -> Json:
             if name in required:
                 raise
     return members
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(rendered())

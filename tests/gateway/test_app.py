@@ -24,7 +24,7 @@ from orderplane.crds.api_errors import (
     Unauthorized,
     Unavailable,
 )
-from orderplane.gateway import openapi
+from orderplane.dev import openapi_page
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http import request_limits as limits
 from orderplane.gateway.http import telemetry
@@ -408,14 +408,14 @@ def test_every_refusal_of_a_quote_is_a_known_problem() -> None:
 
 
 def test_the_committed_document_is_the_generated_one() -> None:
-    assert DOCS.read_bytes() == openapi.rendered(), (
+    assert DOCS.read_bytes() == openapi_page.page(), (
         "docs/openapi.json is not what the code says. "
-        "Write it anew: python -m orderplane.gateway.openapi > docs/openapi.json"
+        "Write it anew: python -m orderplane.dev.openapi_page > docs/openapi.json"
     )
 
 
 def test_the_document_is_complete() -> None:
-    document = orjson.loads(openapi.rendered())
+    document = orjson.loads(openapi_page.page())
     assert document["openapi"].startswith("3.1")
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert {value for key, value in _walk(document) if key == "$ref"} <= known

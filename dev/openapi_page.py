@@ -1,0 +1,17 @@
+"""docs/openapi.json. `python -m orderplane.dev.openapi_page > docs/openapi.json` writes it anew."""
+
+import sys
+
+import orjson
+
+from orderplane.gateway.app import create_app
+from orderplane.gateway.openapi import document
+
+
+def page() -> bytes:
+    """The whole document."""
+    return orjson.dumps(document(create_app()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(page())
