@@ -15,6 +15,7 @@ from orderplane.gateway.services import open_services
 from orderplane.gateway.settings import GatewaySettings
 
 DRAIN_SECONDS = 15
+_CLOSE = (b"connection", b"close")
 
 
 class Server(uvicorn.Server):
@@ -25,9 +26,17 @@ class Server(uvicorn.Server):
         """Install no handlers."""
         yield
 
-    async def exit_when(self, stopping: asyncio.Event) -> None:
-        """Take no new connections once the process is to stop."""
+    async def exit_when(self, stopping: asyncio.Event, leave_seconds: float) -> None:
+        """Take no new connections once the process is to stop, and `leave_seconds` have passed.
+
+        Meanwhile each answer closes its connection, so that the next request of its client goes to another
+        replica, and does not meet a connection that is closed under it.
+        """
         await stopping.wait()
+        # uvicorn makes the second from the first, once a second.
+        self.config.encoded_headers.append(_CLOSE)
+        self.server_state.default_headers.append(_CLOSE)
+        await asyncio.sleep(leave_seconds)
         self.should_exit = True
 
 
@@ -66,7 +75,7 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
             address=f"http://{settings.http_host}:{settings.http_port}",
             merchant=settings.merchant,
         )
-        stop = asyncio.create_task(server.exit_when(process.stopping), name="stop")
+        stop = asyncio.create_task(server.exit_when(process.stopping, settings.leave_seconds), name="stop")
         try:
             await server.serve()
         finally:

@@ -96,6 +96,14 @@ class GatewaySettings(ProcessSettings):
         "refuses none.",
     )
 
+    leave_seconds: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="Seconds after SIGTERM in which new connections are still taken, because load balancers "
+        "do not know yet that this replica ends. Each answer closes its connection meanwhile.",
+    )
+
     least_charges: LeastCharges = LEAST_CHARGES
 
     @field_validator("oidc_issuer")
