@@ -9,8 +9,6 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from orderplane import __version__
-
 _DEVELOPER_COMMANDS = {
     "dev": "orderplane.dev.localplane.command:app",
     "bench": "orderplane.dev.bench.command:app",
@@ -33,6 +31,7 @@ _COMMANDS = {
     "login": "orderplane.cli.login:login",
     "logout": "orderplane.cli.login:logout",
     "migrate": "orderplane.cli.install:migrate",
+    "version": "orderplane.cli.version:version",
 }
 """Module and attribute of each command."""
 
@@ -63,17 +62,6 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Order processing as Kubernetes custom resources."""
-
-
-@app.command()
-def version() -> None:
-    """Print the version.
-
-    Example:
-
-        orderplane version
-    """
-    typer.echo(__version__)
 
 
 @cache

@@ -14,7 +14,7 @@ from orderplane import __version__
 from orderplane.audit.snapshot import Notice, Violation
 from orderplane.audit.verdict import Verdict
 from orderplane.cli import audit as audit_module
-from orderplane.cli.gateway import exit_code_of
+from orderplane.cli.gateway import LOG_IN_FIRST, exit_code_of
 from orderplane.cli.main import app
 from orderplane.client.transport import NO_ANSWER, ApiProblem
 from orderplane.dev.localplane.command import environment
@@ -78,6 +78,12 @@ def test_help_shows_how_it_is_typed(words: tuple[str, ...]) -> None:
 def test_version() -> None:
     result = RUNNER.invoke(app, ["version"])
     assert (result.exit_code, result.output) == (0, f"{__version__}\n")
+
+
+def test_version_of_a_gateway_that_is_not_known() -> None:
+    result = RUNNER.invoke(app, ["version", "--gateway"])
+    assert result.exit_code == LOG_IN_FIRST
+    assert "No gateway is known" in result.output
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,11 @@ import os
 import pty
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
+from orderplane import __version__
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.postgres.session import session
 
@@ -26,6 +28,13 @@ async def test_stock_set_tells_before_and_after(merchant: Merchant) -> None:
     async with session(merchant.pool) as connection:
         query = "SELECT on_hand FROM stock WHERE merchant = $1 AND sku = $2"
         assert await connection.fetchval(query, merchant.name, TEA) == 7
+
+
+async def test_version_asks_the_gateway_without_a_login(merchant: Merchant, tmp_path: Path) -> None:
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "ORDERPLANE_GATEWAY": merchant.plane.url("gateway")}
+    answer = await orderplane("version", "--gateway", env=env)
+    assert answer.code == 0, answer.err
+    assert answer.out == f"{__version__}\nv1alpha1 at {merchant.plane.url('gateway')}\n"
 
 
 async def test_migrate_again_does_nothing(merchant: Merchant) -> None:

@@ -91,8 +91,8 @@ async def test_pods_meet_the_restricted_standard_and_have_bounds(cluster: Plane,
         assert context["allowPrivilegeEscalation"] is False
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
-        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-        assert "memory" in container["resources"]["limits"]
+        assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
+        assert set(container["resources"]["limits"]) == {"memory", "ephemeral-storage"}
         assert {"readinessProbe", "livenessProbe"} <= set(container)
         assert not container["image"].endswith(":latest")
 

@@ -1,0 +1,34 @@
+"""`orderplane version`."""
+
+from typing import Annotated
+
+import typer
+
+from orderplane import __version__
+from orderplane.cli import gateway
+from orderplane.client.transport import Request, connect
+
+
+def version(
+    asks_gateway: Annotated[
+        bool, typer.Option("--gateway", help="Also ask the gateway for the version of its API.")
+    ] = False,
+) -> None:
+    """Print the version.
+
+    With `--gateway`, exit code 0 says that the gateway answers; no login is needed.
+
+    Example:
+
+        ORDERPLANE_GATEWAY=https://orders.example orderplane version --gateway
+    """
+    typer.echo(__version__)
+    if asks_gateway:
+        url = gateway.gateway_url()
+        typer.echo(f"{gateway.call(_api_version(url))} at {url}")
+
+
+async def _api_version(url: str) -> str:
+    async with connect(url) as transport:
+        answer = await transport.send(Request("GET", "/openapi.json"))
+    return str(answer.document["info"]["version"])
