@@ -19,7 +19,14 @@ from orderplane.dev.localplane.kafka import kafka_program
 from orderplane.dev.localplane.paths import default_state_dir
 from orderplane.dev.localplane.plane import remove
 from orderplane.dev.localplane.progress import ConsoleProgress
-from orderplane.dev.localplane.tools import ToolMissing, find_oasdiff
+from orderplane.dev.localplane.tools import (
+    CHART_TOOLS,
+    ToolMissing,
+    built_place,
+    find_chart_tool,
+    find_oasdiff,
+    go_sources,
+)
 
 app = typer.Typer(help="A complete Orderplane on this machine, without Docker.", no_args_is_help=True)
 
@@ -80,17 +87,31 @@ def up(
 
 
 @app.command()
-def prepare() -> None:
+def prepare(
+    charts: Annotated[
+        bool, typer.Option("--charts", help="What the tests of charts need: Helm, kubeconform, kube-score.")
+    ] = False,
+    look: Annotated[
+        bool, typer.Option("--look", help="With --charts: build nothing; exit code 1 if one is missing.")
+    ] = False,
+) -> None:
     """Download or build now what planes and tests need, so that nothing has to be fetched later.
 
     It takes some minutes the first time, and a second when everything is in the cache.
 
-    Example:
+    Examples:
 
         orderplane dev prepare
+
+        orderplane dev prepare --charts
     """
+    if look and charts:
+        missing = [name for name, program in CHART_TOOLS.items() if not built_place(program).exists()]
+        if missing:
+            fail(f"Not built: {', '.join(missing)}. Build them: orderplane dev prepare --charts")
+        return
     try:
-        run(_prepare(ConsoleProgress()))
+        run(_prepare_charts(ConsoleProgress()) if charts else _prepare(ConsoleProgress()))
     except ToolMissing as problem:
         fail(str(problem))
     console.print("Everything is here.")
@@ -100,6 +121,14 @@ async def _prepare(progress: ConsoleProgress) -> None:
     await control_plane_binaries(progress)
     await kafka_program(progress)
     await find_oasdiff(progress)
+    await go_sources("schemas", "github.com/cert-manager/cert-manager", progress)
+
+
+async def _prepare_charts(progress: ConsoleProgress) -> None:
+    for name in CHART_TOOLS:
+        await find_chart_tool(name, progress)
+    for module in ("schemas", "controlplane"):
+        await go_sources(module, "k8s.io/kubernetes", progress)
 
 
 @app.command()

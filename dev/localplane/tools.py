@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -142,13 +143,18 @@ async def built(program: GoProgram, progress: Progress) -> Path:
     Raises:
         ToolMissing: it cannot be built; the message says why.
     """
-    folder = cache_dir() / f"{program.name}-{pins([program.module])}"
-    if not (folder / program.name).exists():
+    place = built_place(program)
+    if not place.exists():
         with cache_lock(program.name):
-            folder.mkdir(parents=True, exist_ok=True)
-            if not (folder / program.name).exists():
-                await build(program, folder, progress)
-    return folder / program.name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.exists():
+                await build(program, place.parent, progress)
+    return place
+
+
+def built_place(program: GoProgram) -> Path:
+    """Where the cache holds the program once it is built."""
+    return cache_dir() / f"{program.name}-{pins([program.module])}" / program.name
 
 
 async def build(program: GoProgram, folder: Path, progress: Progress) -> None:
@@ -208,3 +214,45 @@ async def find_oasdiff(progress: Progress) -> Path:
         ToolMissing: it cannot be built; the message says why.
     """
     return await built(_OASDIFF, progress)
+
+
+CHART_TOOLS = {
+    program.name: program
+    for program in (
+        GoProgram("helm", "helm", "helm.sh/helm/v4/cmd/helm", 2.5),
+        GoProgram("kubeconform", "kubeconform", "github.com/yannh/kubeconform/cmd/kubeconform", 0.4),
+        GoProgram("kube-score", "kube-score", "github.com/zegl/kube-score/cmd/kube-score", 0.5),
+    )
+}
+
+
+async def find_chart_tool(name: str, progress: Progress) -> Path:
+    """helm, kubeconform or kube-score. Never from PATH: what they say differs between versions.
+
+    Raises:
+        ToolMissing: it cannot be built; the message says why.
+    """
+    return await built(CHART_TOOLS[name], progress)
+
+
+async def go_sources(module: str, path: str, progress: Progress) -> Path:
+    """The folder with the sources of the Go module `path`, which dev/tools/{module} pins.
+
+    Raises:
+        ToolMissing: it cannot be fetched; the message says why.
+    """
+    go = await find_go(progress)
+    with progress.step(f"Sources of {path}, from the cache of Go or the module proxy"):
+        answer = await asyncio.to_thread(
+            subprocess.run,
+            [str(go), "mod", "download", "-json", path],
+            cwd=project_root() / "dev" / "tools" / module,
+            env={**os.environ, "GOFLAGS": "", "GOTOOLCHAIN": "local"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    if answer.returncode != 0:
+        raise ToolMissing(f"{path} cannot be fetched: {answer.stdout}{answer.stderr}")
+    return Path(json.loads(answer.stdout)["Dir"])

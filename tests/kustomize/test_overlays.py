@@ -12,6 +12,8 @@ import yaml
 
 from orderplane.adapters.settings import SECRETS_DIR, variables_of
 from orderplane.dev.localplane.plane import Plane
+from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.localplane.tools import go_sources
 from orderplane.dev.settings_page import PROCESSES as CLASSES
 from orderplane.gateway.main import DRAIN_SECONDS as GATEWAY_DRAIN
 from orderplane.operator.main import DRAIN_SECONDS as OPERATOR_DRAIN
@@ -25,17 +27,19 @@ pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2] / "kustomize"
 OVERLAYS = ["base", "overlays/production"]
 PROCESSES = {"gateway", "operator", "webhook", "relay", "notifier"}
-CERT_MANAGER = "cert-manager.io/v1"
-"""Its CRDs are not installed on a plane."""
 
 Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
-    """A plane of its own, without the webhook's address on it: the overlays name a Service."""
+    """A plane of its own with the CRDs of cert-manager, and without the address of the plane's webhook: the
+    overlays name a Service."""
+    sources = await go_sources("schemas", "github.com/cert-manager/cert-manager", ConsoleProgress())
     async with bare_plane(tmp_path_factory.mktemp("kustomize")) as plane:
         await kubectl(plane, "delete", "mutatingwebhookconfiguration", "orderplane")
+        await kubectl(plane, "apply", "--server-side", "-f", str(sources / "deploy" / "crds"))
+        await kubectl(plane, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         yield plane
 
 
@@ -67,7 +71,7 @@ def pods(documents: list[Json]) -> Iterator[tuple[str, Json]]:
 async def test_the_api_server_takes_it_and_a_second_apply_changes_nothing(
     cluster: Plane, overlay: str
 ) -> None:
-    documents = [each for each in await rendered(cluster, overlay) if each["apiVersion"] != CERT_MANAGER]
+    documents = await rendered(cluster, overlay)
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
     apply = ("apply", "--server-side", "--force-conflicts", "-o", "json", "-f", "-")
     first, second = [json.loads(await kubectl(cluster, *apply, stdin=manifest))["items"] for _ in range(2)]

@@ -1,0 +1,9 @@
+module orderplane.dev/tools/schemas
+
+go 1.26.0
+
+// Not to be built: the tests take API schemas from these modules.
+require (
+	github.com/cert-manager/cert-manager v1.21.2
+	k8s.io/kubernetes v1.33.6
+)
