@@ -103,8 +103,8 @@ EFFECTS: dict[str, tuple[Any, Callable[[Objects], bool]]] = {
     "commonLabels": ({"team": "shop"}, lambda o: all(
         each["metadata"]["labels"].get("team") == "shop" for each in o.values()
     )),
-    "image.registry": ("registry.example.com/a/", lambda o: all(
-        each["containers"][0]["image"].startswith("registry.example.com/a/orderplane/")
+    "image.prefix": ("registry.example.com/a", lambda o: all(
+        each["containers"][0]["image"].startswith("registry.example.com/a/")
         for each in processes(o) + jobs(o)
     )),
     "image.tag": ("1.2.3", lambda o: all(
@@ -264,6 +264,7 @@ def test_the_defaults_and_the_example_follow_the_schema() -> None:
         {"gateway": {"replicas": "2"}},
         {"gateway": {"resources": {"requests": {"cpu": "250mm"}}}},
         {"gateway": {"autoscaling": {"cpuPercent": 101}}},
+        {"image": {"prefix": "registry.example.com/"}},
         {"image": {"tag": "latest"}},
         {"image": {"digests": {"gateway": "sha256:abc"}}},
         {"image": {"digests": {"gatewy": DIGEST}}},

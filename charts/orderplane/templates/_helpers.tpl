@@ -31,8 +31,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- $context := index . 0 -}}
 {{- $component := index . 1 -}}
 {{- with $context.Values.image -}}
-{{- $repository := printf "orderplane/%s" $component -}}
-{{- if .registry }}{{ $repository = printf "%s/%s" (trimSuffix "/" .registry) $repository }}{{ end -}}
+{{- $repository := printf "%s/%s" .prefix $component -}}
 {{- $digest := get .digests $component -}}
 {{- if $digest }}{{ $repository }}@{{ $digest }}{{ else }}{{ $repository }}:{{ default $context.Chart.AppVersion .tag }}{{ end -}}
 {{- end -}}
