@@ -15,6 +15,7 @@ from rich.table import Table
 
 from orderplane.cli.console import console, fail, run
 from orderplane.dev.localplane.controlplane import control_plane_binaries
+from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.kafka import kafka_program
 from orderplane.dev.localplane.paths import default_state_dir
 from orderplane.dev.localplane.plane import remove
@@ -121,7 +122,7 @@ async def _prepare(progress: ConsoleProgress) -> None:
     await control_plane_binaries(progress)
     await kafka_program(progress)
     await find_oasdiff(progress)
-    await go_sources("schemas", "github.com/cert-manager/cert-manager", progress)
+    await foreign_crds(progress)
 
 
 async def _prepare_charts(progress: ConsoleProgress) -> None:

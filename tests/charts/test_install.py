@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.progress import ConsoleProgress
-from orderplane.dev.localplane.tools import go_sources
 
 from ..support.plane import bare_plane
 from .helm import CHART, PRODUCTION, Helm, Json, by_name, parsed
@@ -25,13 +25,13 @@ CRDS = {f"{kind}.orderplane.dev" for kind in ("orders", "payments", "reservation
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
-    """A plane of its own, with cert-manager's CRDs and a namespace of the strictest Pod Security.
+    """A plane of its own, with the CRDs of other projects and a namespace of the strictest Pod Security.
 
     The plane's webhook has an address on this machine; the chart names a Service.
     """
-    sources = await go_sources("schemas", "github.com/cert-manager/cert-manager", ConsoleProgress())
+    crds = [word for path in await foreign_crds(ConsoleProgress()) for word in ("-f", str(path))]
     async with bare_plane(tmp_path_factory.mktemp("charts")) as plane:
-        await kubectl(plane, "apply", "--server-side", "-f", str(sources / "deploy" / "crds"))
+        await kubectl(plane, "apply", "--server-side", *crds)
         await kubectl(plane, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         await kubectl(plane, "create", "namespace", NAMESPACE)
         await kubectl(plane, "label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.tools import find_chart_tool, go_sources
 
@@ -38,14 +39,12 @@ NOT_HERE = {
 @pytest.fixture(scope="module")
 async def schemas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     progress, folders = ConsoleProgress(), {}
-    crds = await go_sources("schemas", "github.com/cert-manager/cert-manager", progress)
+    crds = await foreign_crds(progress)
     for version, module in KUBERNETES.items():
         folders[version] = tmp_path_factory.mktemp("schemas")
         sources = await go_sources(module, "k8s.io/kubernetes", progress)
         assert f"kubernetes@v{version}." in sources.name
-        write_schemas(
-            folders[version], sources / "api" / "openapi-spec" / "swagger.json", crds / "deploy" / "crds"
-        )
+        write_schemas(folders[version], sources / "api" / "openapi-spec" / "swagger.json", crds)
     return folders
 
 

@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from orderplane.adapters.settings import SECRETS_DIR, variables_of
+from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.progress import ConsoleProgress
-from orderplane.dev.localplane.tools import go_sources
 from orderplane.dev.settings_page import PROCESSES as CLASSES
 from orderplane.gateway.main import DRAIN_SECONDS as GATEWAY_DRAIN
 from orderplane.operator.main import DRAIN_SECONDS as OPERATOR_DRAIN
@@ -33,12 +33,12 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
-    """A plane of its own with the CRDs of cert-manager, and without the address of the plane's webhook: the
+    """A plane of its own with the CRDs of other projects, and without the address of the plane's webhook: the
     overlays name a Service."""
-    sources = await go_sources("schemas", "github.com/cert-manager/cert-manager", ConsoleProgress())
+    crds = [word for path in await foreign_crds(ConsoleProgress()) for word in ("-f", str(path))]
     async with bare_plane(tmp_path_factory.mktemp("kustomize")) as plane:
         await kubectl(plane, "delete", "mutatingwebhookconfiguration", "orderplane")
-        await kubectl(plane, "apply", "--server-side", "-f", str(sources / "deploy" / "crds"))
+        await kubectl(plane, "apply", "--server-side", *crds)
         await kubectl(plane, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         yield plane
 

@@ -1,10 +1,10 @@
-"""JSON schemas by which kubeconform checks manifests, from the sources of Kubernetes and of cert-manager.
+"""JSON schemas by which kubeconform checks manifests, from the sources of Kubernetes and from CRDs.
 
 kubeconform fetches schemas from a web site by default. The OpenAPI document of each release says the same.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ _TEXT_OR_NUMBER = {
 """The document says string; the API server takes numbers, too."""
 
 
-def write_schemas(folder: Path, openapi: Path, crds: Path) -> None:
-    """Write a schema for every kind of an OpenAPI document and of a folder of CRDs."""
+def write_schemas(folder: Path, openapi: Path, crds: Iterable[Path]) -> None:
+    """Write a schema for every kind of an OpenAPI document and of some CRDs, which are a file each."""
     document = json.loads(openapi.read_text(encoding="utf-8"))
     kinds = [*_of_kubernetes(document["definitions"]), *_of_crds(crds)]
     for name, schema in kinds:
@@ -40,8 +40,8 @@ def _of_kubernetes(definitions: Mapping[str, Json]) -> Iterator[tuple[str, Json]
             yield _file(kind["kind"], kind["group"], kind["version"]), schema
 
 
-def _of_crds(folder: Path) -> Iterator[tuple[str, Json]]:
-    for path in sorted(folder.glob("*.yaml")):
+def _of_crds(files: Iterable[Path]) -> Iterator[tuple[str, Json]]:
+    for path in files:
         crd = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["spec"]
         for version in crd["versions"]:
             schema = deepcopy(version["schema"]["openAPIV3Schema"])
