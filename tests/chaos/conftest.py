@@ -5,6 +5,8 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -32,15 +34,21 @@ def chaos_seed(capsys: pytest.CaptureFixture[str]) -> int:
     return number
 
 
-@pytest.fixture
-async def own_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+@asynccontextmanager
+async def chaos_plane(state: Path) -> AsyncIterator[Plane]:
     """Everything, at the demo's tempo."""
-    state = tmp_path_factory.mktemp("chaos")
     try:
         async with Plane.start(state, PlaneSpec(env=TEMPO), ConsoleProgress()) as started:
             yield started
     finally:
         remove(state)
+
+
+@pytest.fixture
+async def own_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    """See `chaos_plane`."""
+    async with chaos_plane(tmp_path_factory.mktemp("chaos")) as plane:
+        yield plane
 
 
 async def verdict_of(plane: Plane) -> Verdict:

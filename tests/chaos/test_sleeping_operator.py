@@ -18,11 +18,13 @@ from orderplane.ledgers.states import STILL_VALID
 
 from ..saga.conftest import PATIENCE, Desk, phase_is
 from ..support.plane import TEMPO, merchant_on
-from .conftest import alarms_of, verdict_of
+from .conftest import alarms_of, chaos_plane, verdict_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
 HASTY = {**TEMPO["operator"], "ORDERPLANE_CARRIER_SETTLE_SECONDS": "1"}
+PATIENT_CARRIER = {"ORDERPLANE_SANDBOX_TRANSIT_SECONDS": "600"}
+"""No label is scanned before it is found: a parcel that has left could not be taken back."""
 
 
 @dataclass
@@ -83,6 +85,14 @@ async def start_sleeper(plane: Plane, carrier_url: str) -> int:
     return pid
 
 
+@pytest.fixture(scope="module", name="own_plane")
+async def plane_with_patient_carrier(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Plane]:
+    async with chaos_plane(tmp_path_factory.mktemp("sleeping")) as plane:
+        await plane.supervisor.stop("carrier")
+        await plane.start_process("carrier", PATIENT_CARRIER)
+        yield plane
+
+
 @pytest.mark.parametrize("end", ["wakes up", "dies"])
 @pytest.mark.timeout(400)
 async def test_the_label_that_it_buys_after_the_end_is_voided(own_plane: Plane, end: str) -> None:
@@ -124,6 +134,8 @@ async def test_the_label_that_it_buys_after_the_end_is_voided(own_plane: Plane, 
         assert row["tracking_code"] == label.label.tracking_code
         assert [refund.state for refund in await desk.refunds(order)] == ["Succeeded"]
         assert (await desk.history(order))[-1] == "order.cancelled"
+        if end == "wakes up":
+            await own_plane.supervisor.stop("sleeper")
     verdict = await verdict_of(own_plane)
     assert verdict.is_clean, verdict.violations
     assert not verdict.open
