@@ -44,6 +44,8 @@ ARG VERSION=0.1.0
 RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
     && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/* /usr/local/lib/python3*/ensurepip \
         /usr/lib/python3*/ensurepip /usr/share/python-wheels
+# A new volume that is mounted here belongs to the user.
+RUN install --directory --owner 65532 --group 65532 --mode 0750 /var/lib/orderplane
 # USER: Kopf asks for the name of the user, and a numeric one need not have an entry in /etc/passwd.
 ENV PATH=/opt/orderplane/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 USER=orderplane HOME=/tmp
 LABEL org.opencontainers.image.vendor="Orderplane" \

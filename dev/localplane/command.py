@@ -24,7 +24,9 @@ from orderplane.dev.localplane.tools import (
     CHART_TOOLS,
     ToolMissing,
     built_place,
+    find_actionlint,
     find_chart_tool,
+    find_compose_spec,
     find_oasdiff,
     go_sources,
 )
@@ -121,7 +123,8 @@ def prepare(
 async def _prepare(progress: ConsoleProgress) -> None:
     await control_plane_binaries(progress)
     await kafka_program(progress)
-    await find_oasdiff(progress)
+    for find in (find_oasdiff, find_actionlint, find_compose_spec):
+        await find(progress)
     await foreign_crds(progress)
 
 

@@ -1,5 +1,6 @@
 """Credentials of one plane: a certificate authority, serving certificates, and the tokens of its users."""
 
+import base64
 import ipaddress
 import json
 import secrets
@@ -42,9 +43,10 @@ class Authority:
         """The CA certificate."""
         return self._folder / "ca.crt"
 
-    def serving(self, name: str) -> tuple[Path, Path]:
-        """A certificate for servers on loopback; returns the paths of certificate and key."""
+    def serving(self, name: str, *hosts: str) -> tuple[Path, Path]:
+        """A certificate for servers on loopback and at `hosts`; returns the paths of certificate and key."""
         names = [
+            *map(x509.DNSName, hosts),
             x509.DNSName("localhost"),
             x509.DNSName("kubernetes.default.svc"),
             x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
@@ -135,6 +137,27 @@ def token_file(tokens: Mapping[str, str]) -> str:
         user, group = IDENTITIES[identity]
         lines.append(",".join([token, user, identity, *([group] if group else [])]))
     return "\n".join(lines) + "\n"
+
+
+def kubeconfig(server: str, ca: bytes, identity: str, token: str) -> bytes:
+    """One context, whose namespace is the demo's. It is JSON, which is valid YAML.
+
+    Args:
+        ca: The authority of the server's certificate, PEM.
+    """
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "orderplane",
+        "clusters": [{"name": "orderplane", "cluster": {
+            "server": server, "certificate-authority-data": base64.b64encode(ca).decode(),
+        }}],
+        "contexts": [{"name": "orderplane", "context": {
+            "cluster": "orderplane", "user": identity, "namespace": "demo",
+        }}],
+        "users": [{"name": identity, "user": {"token": token}}],
+    }  # fmt: skip
+    return json.dumps(document, indent=1).encode()
 
 
 def admission_configuration(authority: Authority, folder: Path, webhook_url: str) -> Path:

@@ -23,6 +23,7 @@ from orderplane.dev.localplane.credentials import (
     Authority,
     admission_configuration,
     draw_tokens,
+    kubeconfig,
     token_file,
     write_private,
 )
@@ -276,23 +277,10 @@ class Plane:
         await migrate(self.postgres_dsn)
 
     def _write_kubeconfig(self, ca: Path, identity: str, token: str) -> None:
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "orderplane",
-            "clusters": [{"name": "orderplane", "cluster": {
-                "server": f"https://127.0.0.1:{self._ports['apiserver']}",
-                "certificate-authority-data": base64.b64encode(ca.read_bytes()).decode(),
-            }}],
-            "contexts": [{"name": "orderplane", "context": {
-                "cluster": "orderplane", "user": identity, "namespace": "demo",
-            }}],
-            "users": [{"name": identity, "user": {"token": token}}],
-        }  # fmt: skip
         path = self.kubeconfig(identity)
         path.parent.mkdir(exist_ok=True, mode=0o700)
-        # JSON is valid YAML.
-        write_private(path, json.dumps(document, indent=1).encode())
+        server = f"https://127.0.0.1:{self._ports['apiserver']}"
+        write_private(path, kubeconfig(server, ca.read_bytes(), identity, token))
 
     def _write_state(self) -> None:
         pids = {name: self.supervisor.pid(name) for name in self.supervisor.names}

@@ -216,6 +216,30 @@ async def find_oasdiff(progress: Progress) -> Path:
     return await built(_OASDIFF, progress)
 
 
+_ACTIONLINT = GoProgram("actionlint", "actionlint", "github.com/rhysd/actionlint/cmd/actionlint", 0.2)
+
+
+async def find_actionlint(progress: Progress) -> Path:
+    """actionlint, which reads the workflows of .github/. Never from PATH: its rules differ between versions.
+
+    Raises:
+        ToolMissing: it cannot be built; the message says why.
+    """
+    return await built(_ACTIONLINT, progress)
+
+
+_COMPOSE_SPEC = GoProgram("compose-spec", "compose", "github.com/compose-spec/compose-go/v2/cmd", 0.2)
+
+
+async def find_compose_spec(progress: Progress) -> Path:
+    """The part of Docker Compose that reads and checks compose.yaml. It starts nothing.
+
+    Raises:
+        ToolMissing: it cannot be built; the message says why.
+    """
+    return await built(_COMPOSE_SPEC, progress)
+
+
 CHART_TOOLS = {
     program.name: program
     for program in (

@@ -1,0 +1,1 @@
+"""What compose.yaml needs beside images: its first run, and the configuration of what observes it."""
