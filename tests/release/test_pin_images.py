@@ -1,0 +1,108 @@
+"""scripts/pin-images and scripts/image-release: what a release installs is what it has signed."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from orderplane.dev.localplane.controlplane import control_plane_binaries
+from orderplane.dev.localplane.progress import ConsoleProgress
+
+ROOT = Path(__file__).parents[2]
+PREFIX = "registry.example/orderplane"
+FOR_DEMOS = {"sandbox"}
+
+
+def array(script: str, name: str) -> set[str]:
+    """The words of an array of a script."""
+    found = re.search(
+        rf"^{name}=\((.*)\)$", (ROOT / "scripts" / script).read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert found is not None
+    return set(found[1].split())
+
+
+RELEASED = array("image-release", "TARGETS")
+DIGESTS = {target: f"sha256:{number:064x}" for number, target in enumerate(sorted(RELEASED))}
+
+
+def pin(overlay: Path, digests: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "pin-images"), PREFIX, str(overlay)],
+        input=digests, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+
+def as_lines() -> str:
+    return "".join(f"{target} {digest}\n" for target, digest in DIGESTS.items())
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """The folders that a release ships."""
+    for name in ("kustomize", "crds", "manifests"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_what_is_released_is_every_image_but_those_for_demos() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert array("image", "TARGETS") == RELEASED | FOR_DEMOS
+    assert all(re.search(rf"^FROM product AS {target}$", dockerfile, re.MULTILINE) for target in RELEASED)
+
+
+def test_an_overlay_is_pinned_once(tree: Path) -> None:
+    overlay = tree / "kustomize" / "overlays" / "production"
+    assert pin(overlay, as_lines()).returncode == 0
+    pinned = (overlay / "kustomization.yaml").read_text()
+    again = pin(overlay, as_lines())
+    assert again.returncode == 1
+    assert "names images already" in again.stderr
+    assert (overlay / "kustomization.yaml").read_text() == pinned
+
+
+@pytest.mark.parametrize(
+    "digests", ["", "gateway\n", "gateway sha256:12\n", "gateway sha256:" + "g" * 64 + "\n"]
+)
+def test_what_is_no_digest_changes_nothing(tree: Path, digests: str) -> None:
+    file = tree / "kustomize" / "overlays" / "production" / "kustomization.yaml"
+    before = file.read_text()
+    refusal = pin(file.parent, digests)
+    assert refusal.returncode == 2
+    assert "was not changed" in refusal.stderr
+    assert file.read_text() == before
+
+
+@pytest.mark.integration
+async def test_every_pod_of_the_pinned_overlay_runs_a_digest(tree: Path) -> None:
+    overlay = tree / "kustomize" / "overlays" / "production"
+    pin(overlay, as_lines())
+    binaries = await control_plane_binaries(ConsoleProgress(), ("kubectl",))
+    images = {
+        container["image"]
+        for document in rendered(binaries["kubectl"], overlay)
+        if document["kind"] in {"Deployment", "Job", "CronJob"}
+        for container in _containers(document)
+    }
+    assert images
+    assert images <= {f"{PREFIX}/{target}@{digest}" for target, digest in DIGESTS.items()}
+
+
+def rendered(kubectl: Path, overlay: Path) -> list[dict[str, object]]:
+    done = subprocess.run(
+        [str(kubectl), "kustomize", str(overlay)], capture_output=True, text=True, timeout=60, check=True
+    )
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def _containers(document: dict[str, object]) -> list[dict[str, str]]:
+    found: object = document
+    for key in ("spec", "jobTemplate", "spec", "template", "spec", "containers"):
+        if isinstance(found, dict) and key in found:
+            found = found[key]
+    assert isinstance(found, list)
+    return found
