@@ -13,6 +13,7 @@ from .steps import point
 
 Json = dict[str, Any]
 Event = tuple[Kind, str, Json]
+Backup = tuple[int, dict[tuple[Kind, str, str], Json]]
 
 
 class ApiServer:
@@ -26,6 +27,15 @@ class ApiServer:
         self.events: list[Event] = []
         self.is_terminating = False
         self.emitted: set[str] = set()
+
+    def snapshot(self) -> Backup:
+        """What a backup of etcd holds."""
+        return self._version, dict(self.objects)
+
+    def restore(self, backup: Backup) -> None:
+        """Go back to a backup; no watch tells of it."""
+        self._version, objects = backup
+        self.objects = dict(objects)
 
     async def create(self, kind: Kind, namespace: str, body: Json) -> Json:
         await point(f"create {kind}")
