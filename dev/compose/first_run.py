@@ -38,7 +38,7 @@ from orderplane.ledgers.postgres.session import Pool
 ADMINISTRATOR = "admin@shop.example"
 WEBHOOK = "https://webhook:9443"
 API_SERVER = "https://kubernetes:6443"
-ON_THE_HOST = "https://127.0.0.1:6443"
+ON_THE_HOST = "https://127.0.0.1:16443"
 """Where compose.yaml publishes the API server, for the kubeconfigs of people."""
 
 MERCHANT_ACCESS = Path("/etc/orderplane/merchant-access.yaml")

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.meta import Kind
 from orderplane.dev.compose.first_run import (
     ADMINISTRATOR,
+    API_SERVER,
+    ON_THE_HOST,
     SERVER_KUBECONFIG,
     install_all,
     main,
@@ -28,7 +32,8 @@ from orderplane.gateway.identity.user_store import UserStore
 
 from ...support.plane import bare_plane
 
-COMPOSE = Path(__file__).parents[3] / "compose.yaml"
+ROOT = Path(__file__).parents[3]
+COMPOSE = ROOT / "compose.yaml"
 
 
 def every_file(folder: Path) -> dict[str, bytes]:
@@ -108,6 +113,26 @@ def test_each_identity_has_its_token_and_the_servers_authority(tmp_path: Path) -
         assert document["users"][0]["user"]["token"] == f"token of {identity}"
 
 
+def test_the_image_has_every_module_that_it_imports() -> None:
+    """.dockerignore lets a part of dev/ into the build alone."""
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    allowed = [Path(line.removeprefix("!")) for line in lines if line.startswith("!dev/")]
+    listed = subprocess.run(
+        [sys.executable, "-c", "import sys, orderplane.dev.compose.first_run\nprint(*sys.modules)"],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout.split()  # fmt: skip
+    ours = [module.removeprefix("orderplane.") for module in listed if module.startswith("orderplane.dev.")]
+    paths = [Path(*module.split(".")) for module in ours]
+    files = [path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py") for path in paths]
+    assert files
+    assert [file for file in files if not any(file == each or each in file.parents for each in allowed)] == []
+
+
+def test_the_kubeconfig_of_people_names_the_published_port() -> None:
+    service = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]["kubernetes"]
+    assert service["ports"] == [f"{ON_THE_HOST.removeprefix('https://')}:{API_SERVER.rpartition(':')[2]}"]
+
+
 @pytest.mark.parametrize("words", [[], ["credentials"], ["install"], ["both", "x"]])
 def test_other_words_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
@@ -124,7 +149,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
 @pytest.mark.integration
 async def test_a_second_first_run_changes_nothing(cluster: Plane, tmp_path: Path) -> None:
     make_credentials(tmp_path)
-    access = Path(__file__).parents[3] / "docs" / "examples" / "merchant-access.yaml"
+    access = ROOT / "docs" / "examples" / "merchant-access.yaml"
     for _ in range(2):
         await install_all(
             tmp_path, cluster.postgres_dsn, admin=cluster.kubeconfig("admin"), merchant_access=access
