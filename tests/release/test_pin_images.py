@@ -14,6 +14,7 @@ from orderplane.dev.localplane.progress import ConsoleProgress
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "registry.example/orderplane"
+OVERLAY, CHART = FOLDERS = "kustomize/overlays/production", "charts/orderplane"
 
 
 def array(script: str, name: str) -> set[str]:
@@ -29,10 +30,10 @@ RELEASED = array("image-release", "TARGETS")
 DIGESTS = {target: f"sha256:{number:064x}" for number, target in enumerate(sorted(RELEASED))}
 
 
-def pin(overlay: Path, digests: str) -> subprocess.CompletedProcess[str]:
+def pin(tree: Path, digests: str, *folders: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "pin-images"), PREFIX, str(overlay)],
-        input=digests, capture_output=True, text=True, timeout=30, check=False,
+        [sys.executable, str(ROOT / "scripts" / "pin-images"), PREFIX, *(folders or FOLDERS)],
+        cwd=tree, input=digests, capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def as_lines() -> str:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """The folders that a release ships."""
-    for name in ("kustomize", "crds", "manifests"):
+    for name in ("kustomize", "charts", "crds", "manifests"):
         shutil.copytree(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -55,36 +56,53 @@ def test_what_is_released_is_what_the_product_consists_of() -> None:
     assert array("image", "TARGETS") > RELEASED
 
 
-def test_an_overlay_is_pinned_once(tree: Path) -> None:
-    overlay = tree / "kustomize" / "overlays" / "production"
-    assert pin(overlay, as_lines()).returncode == 0
-    pinned = (overlay / "kustomization.yaml").read_text()
-    again = pin(overlay, as_lines())
+def contents(tree: Path) -> list[str]:
+    return [(tree / OVERLAY / "kustomization.yaml").read_text(), (tree / CHART / "values.yaml").read_text()]
+
+
+def test_the_chart_installs_what_was_published(tree: Path) -> None:
+    assert pin(tree, as_lines()).returncode == 0
+    values = yaml.safe_load((tree / CHART / "values.yaml").read_text())
+    assert values["image"]["prefix"] == PREFIX
+    assert values["image"]["digests"] == DIGESTS
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_is_pinned_is_not_pinned_again(tree: Path, folder: str) -> None:
+    assert pin(tree, as_lines(), folder).returncode == 0
+    pinned = contents(tree)
+    again = pin(tree, as_lines())
     assert again.returncode == 1
     assert "names images already" in again.stderr
-    assert (overlay / "kustomization.yaml").read_text() == pinned
+    assert contents(tree) == pinned
 
 
 @pytest.mark.parametrize(
     "digests", ["", "gateway\n", "gateway sha256:12\n", "gateway sha256:" + "g" * 64 + "\n"]
 )
 def test_what_is_no_digest_changes_nothing(tree: Path, digests: str) -> None:
-    file = tree / "kustomize" / "overlays" / "production" / "kustomization.yaml"
-    before = file.read_text()
-    refusal = pin(file.parent, digests)
-    assert refusal.returncode == 2
-    assert "was not changed" in refusal.stderr
-    assert file.read_text() == before
+    before = contents(tree)
+    refusal = pin(tree, digests)
+    assert refusal.returncode == 1
+    assert "Nothing was changed" in refusal.stderr
+    assert contents(tree) == before
+
+
+def test_a_folder_that_is_not_there_changes_nothing(tree: Path) -> None:
+    before = contents(tree)
+    refusal = pin(tree, as_lines(), OVERLAY, "charts/none")
+    assert refusal.returncode == 1
+    assert "charts/none/values.yaml" in refusal.stderr
+    assert contents(tree) == before
 
 
 @pytest.mark.integration
 async def test_every_pod_of_the_pinned_overlay_runs_a_digest(tree: Path) -> None:
-    overlay = tree / "kustomize" / "overlays" / "production"
-    pin(overlay, as_lines())
+    pin(tree, as_lines())
     binaries = await control_plane_binaries(ConsoleProgress(), ("kubectl",))
     images = {
         container["image"]
-        for document in rendered(binaries["kubectl"], overlay)
+        for document in rendered(binaries["kubectl"], tree / OVERLAY)
         if document["kind"] in {"Deployment", "Job", "CronJob"}
         for container in _containers(document)
     }
