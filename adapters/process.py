@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
-from orderplane.adapters.halves import Halves
+from orderplane.adapters.halves import Half, Halves
 from orderplane.adapters.retry import Stopped, retry
+from orderplane.adapters.secrets import Secrets
 from orderplane.adapters.settings import ProcessSettings, SettingsError, read_settings, usage
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
@@ -33,19 +34,23 @@ class Process:
     """What `run_process` hands to the work of a process.
 
     `stopping` is set by SIGTERM and SIGINT, and when a half has ended early: finish what is in hand, then
-    return. Every long-running task is one of `halves`.
+    return. Every long-running task is one of `halves`. `secrets` are those of the settings, as they are now.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, settings: ProcessSettings) -> None:
         self.name = name
+        self.secrets = Secrets(settings)
         self.stopping = asyncio.Event()
         self.halves = Halves(self.stopping)
+        self._waits_for = ""
         self._is_ready: Callable[[], bool] = lambda: False
 
     @property
-    def is_ready(self) -> bool:
-        """What /readyz answers."""
-        return not self.stopping.is_set() and self._is_ready()
+    def why_not_ready(self) -> str | None:
+        """What /readyz answers; None where work can be sent here."""
+        if self.stopping.is_set():
+            return "stopping"
+        return None if self._is_ready() else self._waits_for or "starting"
 
     def serving(self, is_ready: Callable[[], bool] = lambda: True, **facts: object) -> None:
         """Say that start-up is over; `facts` go into the log line.
@@ -56,13 +61,13 @@ class Process:
         """
         gc.collect()
         gc.freeze()
-        self._is_ready = is_ready
+        self._waits_for, self._is_ready = "not serving yet", is_ready
         log.info("serving", **facts)
 
     async def wait_for(
         self, dependency: str, attempt: Callable[[], Coroutine[Any, Any, T]], on: tuple[type[Exception], ...]
     ) -> T:
-        """Try until a dependency is there; log what is waited for every few seconds.
+        """Try until a dependency is there; log what is waited for every few seconds, and say it in /readyz.
 
         Args:
             on: Exceptions that say that it is not there yet.
@@ -76,6 +81,7 @@ class Process:
             if problems == ["no answer"]:
                 log.warning("waiting", dependency=dependency, why=_short(problem))
             problems[:] = [_short(problem)]
+            self._waits_for = f"waiting for {dependency}: {problems[0]}"
 
         trying = asyncio.create_task(retry(attempt, on=on, stopping=self.stopping, on_failure=note))
         stopped = asyncio.create_task(self.stopping.wait())
@@ -90,6 +96,7 @@ class Process:
                 return trying.result()
             raise Stopped
         finally:
+            self._waits_for = ""
             for task in (trying, stopped):
                 task.cancel()
             await asyncio.gather(trying, stopped, return_exceptions=True)
@@ -137,16 +144,17 @@ def run_process(
 
 
 async def _run(name: str, settings: S, serve: Callable[[S, Process], Awaitable[None]]) -> int:
-    process = Process(name)
+    process = Process(name, settings)
     process.handle_signals()
     async with serve_telemetry(
         settings.metrics_host,
         settings.metrics_port,
-        is_ready=lambda: process.is_ready,
+        why_not_ready=lambda: process.why_not_ready,
         stuck=lambda: process.halves.stuck,
     ):
         try:
-            await serve(settings, process)
+            async with process.halves.running(Half("secrets", process.secrets.follow)):
+                await serve(settings, process)
         except Stopped:
             log.info("stopped during start-up")
             return STOPPED

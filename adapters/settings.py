@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -18,6 +18,12 @@ PREFIX = "ORDERPLANE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 """Variable with a folder of settings: a mounted Secret, whose files are named like variables. The environment
 comes first."""
+
+_DEFAULTS = frozenset({
+    "admin", "change-me", "change_me", "changeme", "default", "example", "guest", "password", "postgres",
+    "redacted", "replace-me", "replace_me", "replaceme", "root", "secret", "todo",
+})  # fmt: skip
+"""What is left where somebody has forgotten to set a secret."""
 
 S = TypeVar("S", bound="ProcessSettings")
 
@@ -88,6 +94,16 @@ class ProcessSettings(BaseSettings):
         description="Database of the ledgers, as postgresql://USER:PASSWORD@HOST:5432/DATABASE."
     )
 
+    @field_validator("*")
+    @classmethod
+    def _no_default_secret(cls, value: Any) -> Any:
+        if isinstance(value, SecretStr):
+            text = value.get_secret_value()
+            secret = urlsplit(text).password or "" if "://" in text else text.rpartition(":")[2]
+            if secret.strip("<>").lower() in _DEFAULTS or not text:
+                raise ValueError("this is a default that everybody knows; give a secret of your own")
+        return value
+
 
 def read_settings(settings_class: type[S]) -> S:
     """Read the environment and the files of `SECRETS_DIR`.
@@ -134,6 +150,11 @@ def variables_of(settings_class: type[ProcessSettings]) -> list[Variable]:
         )
         for name, field in settings_class.model_fields.items()
     ]
+
+
+def variable_of(settings_class: type[ProcessSettings], name: str) -> str:
+    """The variable that a field is read from."""
+    return _variable(name, settings_class.model_fields[name])
 
 
 def usage(module: str, settings_class: type[ProcessSettings]) -> str:

@@ -17,6 +17,10 @@ ORDER_LABEL = f"{GROUP}/order"
 TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
 RETRY_ANNOTATION = f"{GROUP}/retry"
 
+REVISION_ANNOTATION = f"{GROUP}/revision"
+REVISION = 1
+"""Revision of the CRDs, which each of them has as an annotation. It grows when one of them changes."""
+
 COMPENSATE_FINALIZER = f"{GROUP}/compensate"
 RELEASE_STOCK_FINALIZER = f"{GROUP}/release-stock"
 REFUND_PAYMENT_FINALIZER = f"{GROUP}/refund-payment"

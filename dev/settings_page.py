@@ -28,8 +28,8 @@ a mounted Secret. A variable of the environment comes first.
 When variables are missing or wrong, the process names all of them and ends with exit code 2; it ends with 0
 after SIGTERM or SIGINT, and with 1 when it failed. `--help` prints the settings of one process.
 
-A process that cannot reach PostgreSQL or the API server yet waits and logs what it waits for. Meanwhile
-`/healthz` answers 200 and `/readyz` 503.
+A process that cannot reach PostgreSQL or the API server yet, or whose database is not migrated yet, waits and
+logs what it waits for. Meanwhile `/healthz` answers 200, and `/readyz` 503 with the reason.
 
 This page is generated: `python -m orderplane.dev.settings_page > docs/settings.md`.
 """

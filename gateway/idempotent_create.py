@@ -19,11 +19,10 @@ import structlog
 from orderplane.crds.api_errors import (
     AlreadyExists,
     ApiError,
+    Forbidden,
     Invalid,
-    NamespaceTerminating,
     NotFound,
     Overloaded,
-    Unauthorized,
     Unavailable,
 )
 from orderplane.crds.documents import Manifest, ResourceDocument
@@ -206,7 +205,7 @@ class IdempotentCreate:
         except AlreadyExists:
             found = await self._existing(request.kind, claim, name)
             return await self._respond_existing(request, claim, manifest, found)
-        except (Overloaded, NamespaceTerminating, Unauthorized) as error:
+        except (Overloaded, Forbidden) as error:
             await self._store.end_claim(claim, seconds=0)
             raise _api_unavailable(error) from error
         except Unavailable as error:

@@ -79,7 +79,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
         Stopped: the process was asked to stop before its dependencies were there.
     """
     async with AsyncExitStack() as stack:
-        pool = await stack.enter_async_context(postgres(process, settings, size=POOL_SIZE))
+        pool = await stack.enter_async_context(postgres(process, size=POOL_SIZE))
         api = await stack.enter_async_context(api_server(process, timeout_seconds=API_SECONDS))
         idempotency = PostgresIdempotencyStore(pool)
         retention = Retention(PostgresRetention(pool))
@@ -144,7 +144,7 @@ async def _identities(
         throttle=throttle,
         grants=Grants(users, logins, passwords, throttle, ring, rules),
     )
-    dsn = settings.postgres_dsn.get_secret_value()
+    dsn = process.secrets.reader("postgres_dsn")
     await stack.enter_async_context(
         process.halves.running(
             Half("listen to accounts", partial(listen_for_changes, dsn, accounts.forget)),

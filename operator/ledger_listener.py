@@ -1,5 +1,6 @@
 """LISTEN to PostgreSQL for ledgers that another process has changed: a recount, a settlement by hand."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TypedDict
 
@@ -21,7 +22,7 @@ class _Notification(TypedDict):
     order: str | None
 
 
-async def listen_to_ledgers(dsn: str, operator: Operator, beat: Beat) -> None:
+async def listen_to_ledgers(dsn: Callable[[], str], operator: Operator, beat: Beat) -> None:
     """LISTEN until cancelled; what is missed while disconnected is found by the resync."""
     await listen(dsn, CHANNEL, partial(_on_notify, operator), beat)
 

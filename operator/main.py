@@ -10,9 +10,11 @@ import kopf
 from orderplane.adapters.carriers.easypost import EasyPostCarrier
 from orderplane.adapters.dependencies import api_server, postgres
 from orderplane.adapters.halves import PATIENCE_SECONDS, Beat, Half
+from orderplane.adapters.kubernetes.crd_revision import check_crds
 from orderplane.adapters.kubernetes.kopf_runner import run_kopf
 from orderplane.adapters.payments.stripe import StripeProvider
 from orderplane.adapters.process import Process, run_process
+from orderplane.adapters.retryable import KUBERNETES
 from orderplane.controllers.engine.controller import Controller
 from orderplane.crds.api_errors import ApiError
 from orderplane.ledgers.errors import Transient
@@ -40,7 +42,7 @@ POOL_SIZE = 16
 async def serve(settings: OperatorSettings, process: Process) -> None:
     """Run the controllers until the process is asked to stop; then finish what is in hand."""
     async with (
-        postgres(process, settings, size=POOL_SIZE, plans_once=True) as pool,
+        postgres(process, size=POOL_SIZE, plans_once=True) as pool,
         api_server(process, connections=CONNECTIONS) as api,
         StripeProvider(
             settings.payments_key.get_secret_value(),
@@ -54,6 +56,8 @@ async def serve(settings: OperatorSettings, process: Process) -> None:
             sender=settings.carrier_sender,
         ) as carrier,
     ):
+        process.secrets.on_change("payments_key", payments.use_key)
+        process.secrets.on_change("carrier_key", carrier.use_key)
         operator = build(
             api,
             pool,
@@ -64,6 +68,7 @@ async def serve(settings: OperatorSettings, process: Process) -> None:
             first_poll=timedelta(seconds=settings.tracking_first_seconds),
             longest_poll=timedelta(seconds=settings.tracking_longest_seconds),
         )
+        await process.wait_for("the API server", partial(check_crds, api), KUBERNETES)
         resync = Resync(operator, api)
         await process.wait_for("the first list of all resources", resync.resync, (ApiError, Transient))
         process.serving(controllers=[kind.value for kind in operator.controllers])
@@ -71,7 +76,7 @@ async def serve(settings: OperatorSettings, process: Process) -> None:
 
 
 async def _run(operator: Operator, resync: Resync, settings: OperatorSettings, process: Process) -> None:
-    dsn = settings.postgres_dsn.get_secret_value()
+    dsn = process.secrets.reader("postgres_dsn")
     poll_patience = PATIENCE_SECONDS + settings.tracking_first_seconds
     halves = [
         Half("resync", resync.run),

@@ -1,6 +1,6 @@
 """`python -m orderplane.webhook.main`: the admission webhook as a process.
 
-Kopf serves the requests and reads renewed certificates. It watches nothing but the definitions of our own
+Kopf serves the requests. It watches nothing but the definitions of our own
 kinds, so that they may be installed before or after this process starts.
 """
 
@@ -12,28 +12,33 @@ from collections.abc import AsyncIterator
 import kopf
 
 from orderplane.adapters.dependencies import api_server, postgres
+from orderplane.adapters.halves import Half
 from orderplane.adapters.kubernetes.kopf_runner import run_kopf
 from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.adapters.process import Process, run_process
+from orderplane.adapters.settings import SettingsError
 from orderplane.ledgers.postgres.products import PostgresPriceList
+from orderplane.webhook.certificate import ServingCertificate
 from orderplane.webhook.handlers import build_registry
 from orderplane.webhook.settings import WebhookSettings
 
 CONNECTIONS = 4
+_NEVER_SECONDS = 1e9
 
 
 class Server:
     """Kopf's server, which also says whether it listens."""
 
-    def __init__(self, settings: WebhookSettings) -> None:
+    def __init__(self, settings: WebhookSettings, context: ssl.SSLContext) -> None:
         self._server = kopf.WebhookServer(
             addr=settings.webhook_host,
             port=settings.webhook_port,
+            context=context,
+            # Kopf has to be given files, or it makes a certificate of its own. When they change it would stop
+            # listening for a moment, and refuse what comes then; the context follows them without that.
             certfile=settings.webhook_cert,
             pkeyfile=settings.webhook_key,
-            cafile=settings.webhook_ca,
-            verify_mode=ssl.CERT_REQUIRED if settings.webhook_client_ca else None,
-            verify_cafile=settings.webhook_client_ca,
+            file_check_interval=_NEVER_SECONDS,
         )
         self.is_serving = False
 
@@ -49,8 +54,21 @@ class Server:
 
 async def serve(settings: WebhookSettings, process: Process) -> None:
     """Answer admission reviews until the process is asked to stop."""
-    async with postgres(process, settings, size=CONNECTIONS) as pool, api_server(process):
-        server = Server(settings)
+    try:
+        certificate = ServingCertificate(
+            settings.webhook_cert, settings.webhook_key, settings.webhook_client_ca
+        )
+    except (OSError, ValueError) as problem:
+        raise SettingsError(
+            f"ORDERPLANE_WEBHOOK_CERT, _KEY or _CLIENT_CA cannot be used: {problem}. Give files in PEM that "
+            "belong together."
+        ) from problem
+    async with (
+        postgres(process, size=CONNECTIONS) as pool,
+        api_server(process),
+        process.halves.running(Half("certificate", certificate.follow)),
+    ):
+        server = Server(settings, certificate.context)
         process.serving(
             lambda: server.is_serving, address=f"https://{settings.webhook_host}:{settings.webhook_port}"
         )

@@ -10,15 +10,12 @@ from orderplane.adapters.settings import Port, ProcessSettings
 class WebhookSettings(ProcessSettings):
     """The admission webhook: prices orders and sets defaults when resources are created.
 
-    The API server is found by KUBECONFIG, ~/.kube/config or the service account of the pod. Certificate and
-    key are read again when their files change.
+    The API server is found by KUBECONFIG, ~/.kube/config or the service account of the pod. Certificate, key
+    and client authority are read again when their files change.
     """
 
     webhook_cert: FilePath = Field(description="File of the serving certificate, PEM.")
     webhook_key: FilePath = Field(description="File of its private key, PEM.")
-    webhook_ca: FilePath | None = Field(
-        None, description="File of the authority that signed the certificate, PEM, where that is a file."
-    )
     webhook_client_ca: FilePath | None = Field(
         None,
         description="File of the authority that signs the API server's client certificate, PEM. With it, "

@@ -100,6 +100,10 @@ class EasyPostCarrier:
         if self._session is not None:
             await self._session.close()
 
+    async def use_key(self, key: str) -> None:
+        """Make every later call with this key."""
+        self._sdk.api_key = key
+
     async def create(
         self, *, reference: str, merchant: str, address: Address, parcels: Sequence[Parcel], service: Service
     ) -> CarrierShipment:

@@ -186,6 +186,26 @@ class ApiClient:
                     if event["type"] in ("ADDED", "MODIFIED"):
                         yield event["object"]
 
+    async def read_path(self, path: str) -> Json:
+        """Read an object that is none of our kinds."""
+        return await self._send("GET", _resource_in(path), path)
+
+    async def apply_path(self, path: str, body: Mapping[str, Any], *, manager: str) -> Json:
+        """Apply an object that is none of our kinds, on the server; what others have of its fields is taken.
+
+        Args:
+            manager: The field manager, who owns the fields of `body` from then on.
+        """
+        query = {"fieldManager": manager, "force": "true"}
+        # JSON is valid YAML.
+        return await self._send(
+            "PATCH", _resource_in(path), path, body, query=query, content_type="application/apply-patch+yaml"
+        )
+
+    async def delete_path(self, path: str) -> Json:
+        """Delete an object that is none of our kinds."""
+        return await self._send("DELETE", _resource_in(path), path)
+
     async def version(self) -> str:
         """The server's version, as `v1.33.1`."""
         document = await self._send("GET", "Version", "/version")
@@ -310,6 +330,10 @@ def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
     base = f"/apis/{GROUP}/{VERSION}"
     collection = f"{base}/namespaces/{namespace}/{kind.plural}" if namespace else f"{base}/{kind.plural}"
     return f"{collection}/{name}" if name else collection
+
+
+def _resource_in(path: str) -> str:
+    return path.rsplit("/", 2)[-2]
 
 
 def _decode(raw: bytes) -> Any:

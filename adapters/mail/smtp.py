@@ -41,13 +41,7 @@ class SmtpServer:
         failure_threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("smtp", "smtp+starttls", "smtps") or not parts.hostname:
-            raise ValueError("give the mail server as smtp://, smtp+starttls:// or smtps://HOST:PORT")
-        self._host, self._port = parts.hostname, parts.port
-        self._user = unquote(parts.username) if parts.username else None
-        self._password = unquote(parts.password) if parts.password else None
-        self._scheme = parts.scheme
+        self._read_url(url)
         self._timeout_seconds = timeout_seconds
         self._max_idle = max_idle
         self._idle: list[tuple[float, SMTP]] = []
@@ -55,10 +49,31 @@ class SmtpServer:
             "mail", classify_error, failure_threshold=failure_threshold, recovery_seconds=recovery_seconds
         )
 
+    def _read_url(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("smtp", "smtp+starttls", "smtps") or not parts.hostname:
+            raise ValueError("give the mail server as smtp://, smtp+starttls:// or smtps://HOST:PORT")
+        self._host, self._port = parts.hostname, parts.port
+        self._user = unquote(parts.username) if parts.username else None
+        self._password = unquote(parts.password) if parts.password else None
+        self._scheme = parts.scheme
+
+    async def use_url(self, url: str) -> None:
+        """Send every later mail by this address. A mail that is being sent is finished by the last one.
+
+        Raises:
+            ValueError: the address cannot be read.
+        """
+        self._read_url(url)
+        await self._quit_idle()
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._quit_idle()
+
+    async def _quit_idle(self) -> None:
         while self._idle:
             await _quit(self._idle.pop()[1])
 

@@ -108,18 +108,23 @@ class StripeProvider:
         # Telemetry stores an id in the user's home and describes the host in every request.
         stripe.enable_telemetry = False
         self._session = open_session(self._timeout_seconds)
-        self._client = StripeClient(
-            self._key,
-            base_addresses={"api": self._url},
-            # Retries are decided by `ProviderCalls` and by the controller, which looks before it repeats.
-            max_network_retries=0,
-            http_client=stripe.AIOHTTPClient(timeout=self._session.timeout, session=self._session),
-        )
+        await self.use_key(self._key)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def use_key(self, key: str) -> None:
+        """Make every later call with this key."""
+        assert self._session is not None, "the payment provider is not open"
+        self._client = StripeClient(
+            key,
+            base_addresses={"api": self._url},
+            # Retries are decided by `ProviderCalls` and by the controller, which looks before it repeats.
+            max_network_retries=0,
+            http_client=stripe.AIOHTTPClient(timeout=self._session.timeout, session=self._session),
+        )
 
     async def create_intent(
         self, *, key: str, amount: int, currency: str, method: str, merchant: str, reference: str

@@ -1,5 +1,7 @@
 """The connection pool and its limits."""
 
+from typing import Any
+
 import asyncpg
 import orjson
 
@@ -28,12 +30,29 @@ async def open_pool(dsn: str, *, size: int, plans_once: bool = False) -> Pool:
         min_size=size,
         max_size=size,
         max_inactive_connection_lifetime=0,
-        timeout=10,
-        command_timeout=10,
         init=_set_json_codec,
         reset=_keep_session,
-        server_settings=_PLANS_ONCE if plans_once else {},
+        **_session(plans_once=plans_once),
     )
+
+
+async def use_dsn(pool: Pool, dsn: str, *, plans_once: bool = False) -> None:
+    """Change a pool over to another DSN, such as one with a new password.
+
+    A connection that is borrowed stays until it is given back. Each one is replaced when it is next borrowed.
+
+    Raises:
+        OSError, asyncpg.PostgresError: one cannot connect with it; the pool is as it was.
+    """
+    options = _session(plans_once=plans_once)
+    probe = await asyncpg.connect(dsn, **options)
+    await probe.close(timeout=5)
+    pool.set_connect_args(dsn, **options)
+    await pool.expire_connections()
+
+
+def _session(*, plans_once: bool) -> dict[str, Any]:
+    return {"timeout": 10, "command_timeout": 10, "server_settings": _PLANS_ONCE if plans_once else {}}
 
 
 async def _keep_session(connection: asyncpg.Connection) -> None:

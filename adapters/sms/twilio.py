@@ -44,7 +44,7 @@ class TwilioSms:
         failure_threshold: int = 8,
         recovery_seconds: float = 5.0,
     ) -> None:
-        self._account, _, self._token = login.partition(":")
+        self._login = login
         self._sender = sender
         self._url = url
         self._timeout_seconds = timeout_seconds
@@ -56,13 +56,20 @@ class TwilioSms:
 
     async def __aenter__(self) -> Self:
         self._session = open_session(self._timeout_seconds)
-        self._client = Client(self._account, self._token, http_client=_HttpClient(self._session))
-        self._client.api.base_url = self._url
+        await self.use_login(self._login)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def use_login(self, login: str) -> None:
+        """Make every later call with this login."""
+        assert self._session is not None, "the SMS provider is not open"
+        account, _, token = login.partition(":")
+        client = Client(account, token, http_client=_HttpClient(self._session))
+        client.api.base_url = self._url
+        self._client = client
 
     async def send(self, to: str, text: str) -> str:
         async def create() -> str:

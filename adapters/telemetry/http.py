@@ -15,14 +15,15 @@ async def serve_telemetry(
     host: str,
     port: int,
     *,
-    is_ready: Callable[[], bool],
+    why_not_ready: Callable[[], str | None],
     stuck: Callable[[], Mapping[str, float]],
 ) -> AsyncIterator[None]:
     """Serve while the block runs.
 
     Args:
         port: 0 takes a free one.
-        is_ready: Whether work can be sent here; /readyz answers 503 while it says no.
+        why_not_ready: What keeps work from being sent here, None where nothing does. /readyz answers it with
+            503.
         stuck: What makes no progress, with its seconds of silence. /healthz answers 503 and names it, so that
             the process is started again.
 
@@ -34,7 +35,8 @@ async def serve_telemetry(
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def readyz(_: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if is_ready() else web.Response(text="not yet\n", status=503)
+        why = why_not_ready()
+        return web.Response(text="ok\n") if why is None else web.Response(text=f"{why}\n", status=503)
 
     async def healthz(_: web.Request) -> web.Response:
         silent = stuck()

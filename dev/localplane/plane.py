@@ -141,7 +141,6 @@ class Plane:
                 "ORDERPLANE_WEBHOOK_PORT": str(self._ports["webhook-http"]),
                 "ORDERPLANE_WEBHOOK_CERT": str(pki / "webhook.crt"),
                 "ORDERPLANE_WEBHOOK_KEY": str(pki / "webhook.key"),
-                "ORDERPLANE_WEBHOOK_CA": str(pki / "ca.crt"),
                 "ORDERPLANE_WEBHOOK_CLIENT_CA": str(pki / "ca.crt"),
             }
         return env

@@ -22,6 +22,6 @@ async def announce(connection: Connection, merchant: str, name: str) -> None:
     await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, orjson.dumps([merchant, name]).decode())
 
 
-async def listen_for_changes(dsn: str, on_change: OnChange, beat: Beat) -> None:
+async def listen_for_changes(dsn: Callable[[], str], on_change: OnChange, beat: Beat) -> None:
     """LISTEN until cancelled."""
     await listen(dsn, CHANNEL, lambda payload: on_change(*orjson.loads(payload)), beat)

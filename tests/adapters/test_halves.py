@@ -125,7 +125,7 @@ async def test_a_half_that_makes_no_progress_is_named_by_the_probe(
     port = free_port()
     probe = f"http://127.0.0.1:{port}/healthz"
     async with (
-        serve_telemetry("127.0.0.1", port, is_ready=lambda: True, stuck=lambda: halves.stuck),
+        serve_telemetry("127.0.0.1", port, why_not_ready=lambda: None, stuck=lambda: halves.stuck),
         aiohttp.ClientSession() as http,
         halves.running(Half("listen", work, patience=30), Half("count", work)),
     ):

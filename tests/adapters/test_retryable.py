@@ -16,10 +16,12 @@ from aiokafka.errors import (
     KafkaTimeoutError,
     NodeNotReadyError,
 )
+from pydantic import SecretStr
 
 from orderplane.adapters import retryable
 from orderplane.adapters.postgres import listen as listening
 from orderplane.adapters.process import Process
+from orderplane.adapters.settings import ProcessSettings
 from orderplane.crds.api_errors import ApiError, error_from
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Transient
@@ -108,6 +110,9 @@ async def wait_until(event: asyncio.Event, work: Awaitable[Any]) -> None:
     assert event.is_set(), f"it ended: {done!r}"
 
 
+SETTINGS = ProcessSettings(postgres_dsn=SecretStr("postgresql://nowhere"))
+
+
 async def at_the_start_of_any_process(problem: BaseException, _: pytest.MonkeyPatch) -> None:
     attempts: list[int] = []
 
@@ -117,14 +122,14 @@ async def at_the_start_of_any_process(problem: BaseException, _: pytest.MonkeyPa
             raise problem
         return "there"
 
-    assert await Process("any").wait_for("PostgreSQL", attempt, retryable.POSTGRES) == "there"
+    assert await Process("any", SETTINGS).wait_for("PostgreSQL", attempt, retryable.POSTGRES) == "there"
 
 
 async def the_relay_that_publishes(problem: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     again = asyncio.Event()
     monkeypatch.setattr(relay_module, "ensure_topics", nothing)
     monkeypatch.setattr(relay_module, "open_outbox", failing_once(problem, again.set))
-    relay = Relay("postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
+    relay = Relay(lambda: "postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
     await wait_until(again, relay._publish_until_stopped("nowhere:1", beat))
 
 
@@ -132,7 +137,7 @@ async def the_relay_that_counts(problem: BaseException, monkeypatch: pytest.Monk
     again = asyncio.Event()
     monkeypatch.setattr(relay_module, "open_backlog", failing_once(problem, again.set))
     monkeypatch.setattr(relay_module, "COUNT_SECONDS", 0.01)
-    await wait_until(again, Relay("postgresql://nowhere", None, 1, asyncio.Event())._count(beat))
+    await wait_until(again, Relay(lambda: "postgresql://nowhere", None, 1, asyncio.Event())._count(beat))
 
 
 async def who_listens(problem: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +152,7 @@ async def who_listens(problem: BaseException, monkeypatch: pytest.MonkeyPatch) -
         await asyncio.Event().wait()
 
     monkeypatch.setattr(listening.asyncpg, "connect", connect)
-    await wait_until(again, listening.listen("postgresql://nowhere", "ledger", print, beat))
+    await wait_until(again, listening.listen(lambda: "postgresql://nowhere", "ledger", print, beat))
 
 
 async def who_borrows_a_connection(problem: BaseException, _: pytest.MonkeyPatch) -> None:
@@ -196,7 +201,7 @@ async def test_a_relay_waits_for_kafka(problem: BaseException, monkeypatch: pyte
     monkeypatch.setattr(relay_module, "ensure_topics", nothing)
     monkeypatch.setattr(relay_module, "open_outbox", lambda _: here())
     monkeypatch.setattr(relay_module, "open_producer", failing_once(problem, again.set))
-    relay = Relay("postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
+    relay = Relay(lambda: "postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
     await wait_until(again, relay._publish_until_stopped("nowhere:1", beat))
 
 
@@ -245,7 +250,7 @@ async def test_a_client_that_breaks_at_any_moment_does_not_end_the_relay(
     monkeypatch.setattr(relay_module, "ensure_topics", nothing)
     monkeypatch.setattr(relay_module, "open_producer", lambda _: here())
     monkeypatch.setattr("orderplane.workers.relay.outbox.asyncpg.connect", connect)
-    relay = Relay("postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
+    relay = Relay(lambda: "postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
     await wait_until(again, relay._publish_until_stopped("nowhere:1", beat))
     assert len(sessions) == 2
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orderplane.crds.api_errors import AlreadyExists, Invalid, NotFound, Overloaded, Unavailable
+from orderplane.crds.api_errors import AlreadyExists, Forbidden, Invalid, NotFound, Overloaded, Unavailable
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.idempotent_create import (
@@ -185,6 +185,8 @@ class World:
         fate = await self.step()
         if fate == "overloaded":
             raise Overloaded(429, "TooManyRequests", "later")
+        if fate == "forbidden":
+            raise Forbidden(403, "Forbidden", "this installation is being drained")
         if fate == "no namespace":
             raise NotFound(404, "NotFound", 'namespaces "demo" not found')
         if fate == "invalid":
@@ -230,7 +232,16 @@ async def request(
 
 FATES = st.sampled_from(
     ["well"] * 4
-    + ["crash before", "crash after", "overloaded", "lost", "lands late", "answer lost", "deleted meanwhile"]
+    + [
+        "crash before",
+        "crash after",
+        "overloaded",
+        "forbidden",
+        "lost",
+        "lands late",
+        "answer lost",
+        "deleted meanwhile",
+    ]
 )
 STEPS = st.one_of(
     st.tuples(st.just("request"), st.integers(1, 3), st.lists(FATES, max_size=12)),

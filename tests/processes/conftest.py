@@ -57,10 +57,13 @@ class Running:
                 assert self.process.returncode is None, self.lines
                 await asyncio.sleep(0.02)
 
-    async def status(self, path: str) -> int:
+    async def answer(self, path: str) -> tuple[int, str]:
         url = f"http://{self.host}:{self.port}{path}"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
-            return response.status
+            return response.status, await response.text()
+
+    async def status(self, path: str) -> int:
+        return (await self.answer(path))[0]
 
     async def ends(self, *, seconds: float) -> int:
         """Ask it to stop; returns its exit code."""

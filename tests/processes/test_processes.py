@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from orderplane.adapters.postgres.migrate import migrate
 from orderplane.adapters.settings import variables_of
 from orderplane.dev.localplane import components
+from orderplane.dev.localplane.credentials import Authority
 from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.supervisor import Supervisor
 from orderplane.gateway.identity.keyring import new_key
@@ -32,7 +34,7 @@ def env(tmp_path: Path) -> dict[str, str]:
         "users": [{"name": "u", "user": {"token": "t"}}],
     }  # fmt: skip
     (tmp_path / "kubeconfig").write_text(json.dumps(kubeconfig))
-    (tmp_path / "cert.pem").touch()
+    certificate, key = Authority(tmp_path / "pki").serving("webhook")
     nowhere = f"http://127.0.0.1:{free_port()}"
     return {
         "KUBECONFIG": str(tmp_path / "kubeconfig"),
@@ -44,8 +46,8 @@ def env(tmp_path: Path) -> dict[str, str]:
         "ORDERPLANE_CARRIER_URL": nowhere,
         "ORDERPLANE_CARRIER_KEY": "EZTK_do-not-tell",
         "ORDERPLANE_CARRIER_SENDER": '{"street1": "1 Dock St", "city": "R", "zip": "3011", "country": "NL"}',
-        "ORDERPLANE_WEBHOOK_CERT": str(tmp_path / "cert.pem"),
-        "ORDERPLANE_WEBHOOK_KEY": str(tmp_path / "cert.pem"),
+        "ORDERPLANE_WEBHOOK_CERT": str(certificate),
+        "ORDERPLANE_WEBHOOK_KEY": str(key),
     }
 
 
@@ -95,6 +97,7 @@ async def test_who_needs_the_api_server_waits_for_it(
 ) -> None:
     dsn, supervisor, component = database
     await supervisor.start(component)
+    await migrate(dsn)
 
     async def wait_and_end(name: str) -> None:
         async with running(name, {**env, "ORDERPLANE_POSTGRES_DSN": dsn}) as process:
@@ -105,13 +108,20 @@ async def test_who_needs_the_api_server_waits_for_it(
     await asyncio.gather(*(wait_and_end(name) for name in ("gateway", "operator", "webhook")))
 
 
-async def test_it_serves_once_postgresql_is_there(
+async def test_it_serves_once_postgresql_is_there_and_migrated(
     env: dict[str, str], database: tuple[str, Supervisor, components.Component]
 ) -> None:
     dsn, supervisor, component = database
     async with running("relay", {**env, "ORDERPLANE_POSTGRES_DSN": dsn}) as relay:
         await relay.logged("waiting", dependency="PostgreSQL")
         await supervisor.start(component)
+        why = (
+            "OlderSchema: the database is older than this version: it lacks 0001_initial.sql. "
+            "Run: orderplane migrate"
+        )
+        await relay.logged("waiting", dependency="PostgreSQL", why=why)
+        assert await relay.answer("/readyz") == (503, f"waiting for PostgreSQL: {why}\n")
+        await migrate(dsn)
         await relay.logged("serving")
         assert await relay.ends(seconds=QUICK + 12) == 0
         assert relay.lines[-1]["event"] == "stopped"
@@ -123,6 +133,7 @@ async def test_without_a_kubeconfig_it_cannot_start(
 ) -> None:
     dsn, supervisor, component = database
     await supervisor.start(component)
+    await migrate(dsn)
     more = {"KUBECONFIG": "/does/not/exist", "ORDERPLANE_POSTGRES_DSN": dsn}
     ended = await run_to_end(name, env={**env, **more, "ORDERPLANE_METRICS_PORT": "0"})
     assert ended.code == 2

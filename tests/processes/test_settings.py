@@ -135,7 +135,7 @@ def test_settings_of_the_operator() -> None:
 def test_settings_of_the_webhook() -> None:
     settings = with_needed(WebhookSettings)
     assert (settings.webhook_host, settings.webhook_port, settings.metrics_port) == ("127.0.0.1", 9443, 9090)
-    assert (settings.webhook_cert, settings.webhook_ca) == (Path(PEM), None)
+    assert (settings.webhook_cert, settings.webhook_client_ca) == (Path(PEM), None)
 
 
 def test_channels_of_the_notifier_are_offered_as_they_are_set() -> None:
@@ -175,7 +175,7 @@ def test_channels_of_the_notifier_are_offered_as_they_are_set() -> None:
         (OperatorSettings, "ORDERPLANE_CARRIER_SENDER", '{"city": "R"}'),
         (WebhookSettings, "ORDERPLANE_WEBHOOK_CERT", ""),
         (WebhookSettings, "ORDERPLANE_WEBHOOK_KEY", "/does/not/exist"),
-        (WebhookSettings, "ORDERPLANE_WEBHOOK_CA", "/does/not/exist"),
+        (WebhookSettings, "ORDERPLANE_WEBHOOK_CLIENT_CA", "/does/not/exist"),
         (WebhookSettings, "ORDERPLANE_WEBHOOK_PORT", "0"),
         (WebhookSettings, "ORDERPLANE_WEBHOOK_PORT", "https"),
         (NotifierSettings, "ORDERPLANE_NOTIFIER_LEASE_SECONDS", "0"),
@@ -228,6 +228,29 @@ def test_settings_come_from_the_files_of_a_folder_too(
     assert settings.log_level == "DEBUG"
     monkeypatch.setenv("ORDERPLANE_LOG_LEVEL", "error")
     assert read_settings(RelaySettings).log_level == "ERROR"
+
+
+@pytest.mark.parametrize("settings_class", [OperatorSettings, NotifierSettings])
+@pytest.mark.parametrize("default", ["changeme", "CHANGE-ME", "<replace-me>", "Password", "postgres"])
+def test_a_default_secret_is_refused(settings_class: type[ProcessSettings], default: str) -> None:
+    dsn = f"postgresql://orderplane:{default.strip('<>')}@db/orderplane"
+    with pytest.raises(SettingsError, match=r"ORDERPLANE_POSTGRES_DSN: .*a default"):
+        with_needed(settings_class, ORDERPLANE_POSTGRES_DSN=dsn)
+    other = (
+        {"ORDERPLANE_PAYMENTS_KEY": default}
+        if settings_class is OperatorSettings
+        else {"ORDERPLANE_SMS_KEY": f"AC1:{default}", "ORDERPLANE_SMS_FROM": "+1"}
+    )
+    with pytest.raises(SettingsError, match=rf"{next(iter(other))}: .*a default") as caught:
+        with_needed(settings_class, **other)
+    assert len(caught.value.problems) == 1
+
+
+def test_who_needs_no_password_gives_none() -> None:
+    """By a certificate, or by a file of PostgreSQL's own."""
+    with_needed(
+        RelaySettings, ORDERPLANE_POSTGRES_DSN="postgresql://relay@db/orderplane?sslcert=/run/tls.crt"
+    )
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ async def serve(settings: NotifierSettings, process: Process) -> None:
     # aiokafka would log twenty lines a second while a broker is away; its failures are raised as well.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     async with AsyncExitStack() as stack:
-        messengers = await _messengers(settings, stack)
-        pool = await stack.enter_async_context(postgres(process, settings, size=POOL_SIZE, plans_once=True))
+        messengers = await _messengers(settings, process, stack)
+        pool = await stack.enter_async_context(postgres(process, size=POOL_SIZE, plans_once=True))
         notifier = Notifier(settings, pool, messengers)
         process.serving(
             lambda: notifier.is_ready,
@@ -45,7 +45,7 @@ async def serve(settings: NotifierSettings, process: Process) -> None:
             await process.stopping.wait()
 
 
-async def _messengers(settings: NotifierSettings, stack: AsyncExitStack) -> Messengers:
+async def _messengers(settings: NotifierSettings, process: Process, stack: AsyncExitStack) -> Messengers:
     of_orders: dict[Channel, Messenger[Notification] | None] = dict.fromkeys(Channel)
     of_accounts: dict[Channel, Messenger[AccountMessage] | None] = dict.fromkeys(Channel)
     if settings.smtp_url and settings.mail_from:
@@ -54,11 +54,13 @@ async def _messengers(settings: NotifierSettings, stack: AsyncExitStack) -> Mess
         except ValueError as problem:
             raise SettingsError(f"ORDERPLANE_SMTP_URL: {problem}.") from None
         server = await stack.enter_async_context(opened)
+        process.secrets.on_change("smtp_url", server.use_url)
         of_orders[Channel.EMAIL] = MailMessenger(server, settings.mail_from)
         of_accounts[Channel.EMAIL] = AccountMailMessenger(server, settings.mail_from, settings.account_url)
     if settings.sms_key and settings.sms_from:
         provider = TwilioSms(settings.sms_key.get_secret_value(), settings.sms_from, settings.sms_url)
         sms = await stack.enter_async_context(provider)
+        process.secrets.on_change("sms_key", sms.use_login)
         of_orders[Channel.SMS] = SmsMessenger(sms)
         of_accounts[Channel.SMS] = AccountSmsMessenger(sms)
     return Messengers(of_orders, of_accounts)

@@ -3,6 +3,7 @@
 import logging
 import sys
 
+from orderplane.adapters.postgres.migrate import OlderSchema
 from orderplane.adapters.process import Process, run_process
 from orderplane.adapters.retryable import POSTGRES
 from orderplane.workers.relay.outbox import check_database
@@ -14,9 +15,10 @@ async def serve(settings: RelaySettings, process: Process) -> None:
     """Publish events until the process is asked to stop; then finish the batch in hand."""
     # aiokafka would log twenty lines a second while a broker is away; its failures are raised as well.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    dsn = settings.postgres_dsn.get_secret_value()
+    dsn = process.secrets.reader("postgres_dsn")
+    process.secrets.on_change("postgres_dsn", check_database)
     relay = Relay(dsn, settings.kafka, settings.kafka_replication, process.stopping)
-    await process.wait_for("PostgreSQL", lambda: check_database(dsn), POSTGRES)
+    await process.wait_for("PostgreSQL", lambda: check_database(dsn()), (*POSTGRES, OlderSchema))
     process.serving(lambda: relay.is_ready, kafka=settings.kafka)
     async with process.halves.running(*relay.halves, drain_seconds=DRAIN_SECONDS):
         await process.stopping.wait()

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import asyncpg
 
+from orderplane.adapters.postgres.migrate import check_schema
 from orderplane.adapters.retryable import POSTGRES
 from orderplane.workers.relay.plan import OutboxRow, rebalance
 
@@ -116,13 +117,14 @@ async def open_outbox(dsn: str) -> AsyncIterator[Outbox]:
 
 
 async def check_database(dsn: str) -> None:
-    """Connect once.
+    """Connect once, and compare the schema.
 
     Raises:
         retryable.POSTGRES: it cannot.
+        OlderSchema: the database lacks migrations of this version.
     """
-    async with open_backlog(dsn):
-        pass
+    async with open_backlog(dsn) as connection:
+        await check_schema(connection)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ the outbox into partitions only avoids that two relays send the same event.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from uuid import UUID
@@ -60,12 +60,15 @@ class Relay:
     """Serves its share of the outbox partitions.
 
     Args:
+        dsn: Where to connect to; asked whenever a session begins, and a new one ends the session.
         kafka: Bootstrap servers; without them events are only counted.
         replication: Replication factor of topics that are created.
         stopping: Finish the batch in hand, then end.
     """
 
-    def __init__(self, dsn: str, kafka: str | None, replication: int, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, dsn: Callable[[], str], kafka: str | None, replication: int, stopping: asyncio.Event
+    ) -> None:
         self._dsn = dsn
         self._kafka = kafka
         self._replication = replication
@@ -107,10 +110,13 @@ class Relay:
         """One database session and one producer. When one fails, both end, and the partitions are free."""
         await ensure_topics(kafka, replication=self._replication)
         try:
-            async with open_outbox(self._dsn) as outbox, open_producer(kafka) as producer:
+            dsn = self._dsn()
+            async with open_outbox(dsn) as outbox, open_producer(kafka) as producer:
                 rebalance_at = 0.0
                 while not self._stopping.is_set():
                     beat()
+                    if self._dsn() != dsn:
+                        raise ConnectionError("the DSN has changed")
                     if time.monotonic() >= rebalance_at:
                         await outbox.rebalance()
                         PARTITIONS.set(len(outbox.partitions))
@@ -185,8 +191,9 @@ class Relay:
         while True:
             beat()
             try:
-                async with open_backlog(self._dsn) as connection:
-                    while True:
+                dsn = self._dsn()
+                async with open_backlog(dsn) as connection:
+                    while self._dsn() == dsn:
                         beat()
                         backlog = await read_backlog(connection)
                         WAITING.set(backlog.events)

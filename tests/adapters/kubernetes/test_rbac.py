@@ -9,7 +9,7 @@ from orderplane.adapters.kubernetes.install import shipped_manifests
 from orderplane.dev.localplane.paths import project_root
 
 Right = tuple[str, str, str]
-"""Identity, resource with its group, verb."""
+"""Identity; resource with its group and, where the right is for one object only, its name; verb."""
 
 OURS = ("orders", "reservations", "payments", "shipments")
 CHILDREN = OURS[1:]
@@ -27,6 +27,9 @@ NEEDED: dict[str, dict[tuple[str, ...], dict[str, str]]] = {
         tuple(f"{name}/status" for name in OURS): {"update": "status writes (PUT)"},
         ("orders/finalizers",): {"update": "blockOwnerDeletion in the children"},
         ("events.k8s.io/events",): {"create": "Kubernetes Events about orders"},
+        tuple(f"apiextensions.k8s.io/customresourcedefinitions/{name}.orderplane.dev" for name in OURS): {
+            "get": "their revision, at the start"
+        },
     },
     "gateway": {
         ("orders",): {
@@ -84,12 +87,13 @@ def given() -> Iterator[Right]:
     for role in of_kind("ClusterRole"):
         identity = role["metadata"]["name"].removeprefix("orderplane:")
         for rule in role["rules"]:
-            assert not {"nonResourceURLs", "resourceNames"} & rule.keys(), "add them to the table"
+            assert "nonResourceURLs" not in rule, "add them to the table"
             for group in rule["apiGroups"]:
                 prefix = "" if group in ("", "orderplane.dev") else f"{group}/"
                 for resource in rule["resources"]:
-                    for verb in rule["verbs"]:
-                        yield identity, f"{prefix}{resource}", verb
+                    for name in rule.get("resourceNames", [""]):
+                        for verb in rule["verbs"]:
+                            yield identity, f"{prefix}{resource}{name and f'/{name}'}", verb
 
 
 def needed() -> Iterator[Right]:

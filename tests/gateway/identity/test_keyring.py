@@ -17,6 +17,8 @@ from orderplane.gateway.identity.keyring import (
 from orderplane.gateway.identity.tokens import TokenRules, UnknownKey, issue, principal_of, verify_signature
 from orderplane.gateway.principal import Principal
 
+from ...support.mounted import MountedSecret
+
 RULES = TokenRules("https://orders.example", "orderplane")
 ADA = Principal("demo", "u-ada")
 
@@ -69,6 +71,22 @@ def test_a_rotation_logs_nobody_out(tmp_path: Path, clock: Clock) -> None:
     clock.now += RELOAD_SECONDS
     assert not any(is_taken(door, old) for door in gateways)
     assert all(is_taken(door, new) for door in gateways)
+
+
+def test_a_mounted_secret_is_replaced_under_load(tmp_path: Path, clock: Clock) -> None:
+    """The key that is taken away has signed nothing any more for as long as tokens live."""
+    keys = [new_key(tmp_path / "made") for _ in range(2)]
+    first, second = ({key.name: key.read_bytes()} for key in keys)
+    mounted = MountedSecret(tmp_path / "mounted", first)
+    ring = KeyRing(mounted.folder, clock)
+    taken = []
+    for files in (first, {**first, **second}, {**first, **second}, second):
+        mounted.replace(files)
+        for _ in range(20):
+            clock.now += PUBLISH_SECONDS / 10
+            taken.append(is_taken(ring, token(ring)))
+    assert all(taken)
+    assert [key["kid"] for key in ring.public()["keys"]] == [ring.signing.thumbprint()]
 
 
 def test_a_key_that_another_gateway_had_first_is_looked_for_at_once(tmp_path: Path, clock: Clock) -> None:

@@ -82,7 +82,7 @@ def no_beat():
 
 
 def relay():
-    return Relay("postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
+    return Relay(lambda: "postgresql://nowhere", "nowhere:1", 1, asyncio.Event())
 
 
 lengths_and_verdicts = st.lists(st.integers(1, 5), min_size=1, max_size=6).flatmap(
