@@ -1,10 +1,14 @@
-"""`orderplane crds` and `orderplane migrate`: what a cluster and a database need before a process starts."""
+"""`orderplane crds`, `migrate`, `renew-certificate`: what a cluster and a database need first."""
 
+import os
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
+from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install, shipped_manifests
+from orderplane.adapters.kubernetes.webhook_certificate import renew
 from orderplane.adapters.postgres.migrate import migrate as migrate_database
 from orderplane.cli.console import console, need, run
 
@@ -33,6 +37,31 @@ def install_command(
     files = shipped_manifests(with_policies=with_policies)
     for name in run(install(files, kubeconfig=None, context=context)):
         console.print(name, markup=False, soft_wrap=True)
+
+
+def renew_certificate(
+    namespace: Annotated[
+        str, typer.Option("--namespace", "-n", help="Where the webhook runs.")
+    ] = "orderplane-system",
+    at_once: Annotated[bool, typer.Option("--now", help="Renew it even if it is not due.")] = False,
+) -> None:
+    """Renew the webhook's certificate if two thirds of its life are over.
+
+    For clusters without cert-manager. Writes the Secret orderplane-webhook-tls and the caBundle of the
+    webhook configuration, which both have to exist. kustomize/components/webhook-certificate runs it hourly.
+
+    Example:
+
+        orderplane renew-certificate --namespace orderplane-system
+    """
+
+    async def renew_now() -> str:
+        async with await ApiClient.connect(
+            user_agent="orderplane-cli", timeout_seconds=30, kubeconfig=os.environ.get("KUBECONFIG")
+        ) as api:
+            return await renew(api, namespace, datetime.now(UTC), even_if_not_due=at_once)
+
+    console.print(run(renew_now()))
 
 
 def migrate() -> None:

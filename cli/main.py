@@ -1,8 +1,10 @@
 """The `orderplane` command."""
 
+import os
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -30,6 +32,8 @@ _COMMANDS = {
     "resolve": "orderplane.cli.repair:resolve",
     "login": "orderplane.cli.login:login",
     "logout": "orderplane.cli.login:logout",
+    "drain": "orderplane.cli.drain:drain",
+    "renew-certificate": "orderplane.cli.install:renew_certificate",
     "migrate": "orderplane.cli.install:migrate",
     "version": "orderplane.cli.version:version",
 }
@@ -62,6 +66,14 @@ app = typer.Typer(
 @app.callback()
 def _group() -> None:
     """Order processing as Kubernetes custom resources."""
+    if folder := os.environ.get("ORDERPLANE_SECRETS_DIR"):
+        _read_secrets(Path(folder))
+
+
+def _read_secrets(folder: Path) -> None:
+    """Take what the environment does not set from the files of a mounted Secret, as every process does."""
+    for file in folder.glob("ORDERPLANE_*"):
+        os.environ.setdefault(file.name, file.read_text(encoding="utf-8").strip())
 
 
 @cache

@@ -37,7 +37,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
         await kubectl(plane, "label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
         # A controller would make it.
         await kubectl(plane, "-n", NAMESPACE, "create", "serviceaccount", "default")
-        await kubectl(plane, "delete", "mutatingwebhookconfiguration", "orderplane")
+        await kubectl(plane, "delete", "mutatingwebhookconfiguration", "orderplane-webhook")
         yield plane
 
 

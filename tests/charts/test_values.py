@@ -81,7 +81,7 @@ def policy(objects: Objects, name: str) -> Json:
 
 
 def webhooks(objects: Objects) -> Json:
-    return objects["MutatingWebhookConfiguration", "orderplane"]
+    return objects["MutatingWebhookConfiguration", "orderplane-webhook"]
 
 
 def of_component(component: str) -> dict[str, tuple[Any, Callable[[Objects], bool]]]:
@@ -146,6 +146,10 @@ EFFECTS: dict[str, tuple[Any, Callable[[Objects], bool]]] = {
     "webhook.certificate.secret": ("mine", lambda o: secret_of(o, "webhook", "certificate") == "mine"),
     "webhook.certificate.caBundle": ("Q0E=", lambda o: all(
         each["clientConfig"].get("caBundle") == "Q0E=" for each in webhooks(o)["webhooks"]
+    )),
+    "migrate.secret": ("mine", lambda o: (
+        spec_of(o, "Job", "orderplane-migrate")["template"]["spec"]["volumes"][0]["secret"].get("secretName")
+        == "mine"
     )),
     "jobs.resources": (RESOURCES, lambda o: all(
         each["containers"][0]["resources"]["requests"]["cpu"] == "2" for each in jobs(o)

@@ -60,10 +60,11 @@ def test_no_account_is_made_for_an_address_that_no_mail_can_be_sent_to(email: st
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install",
-        "demo", "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list", "dlq replay",
-        "dlq show", "keys new", "login",
+        "drain", "demo", "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list",
+        "dlq replay", "dlq show", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
-        "orders timeline", "orders watch", "resolve", "retry", "stock set", "users add", "version",
+        "orders timeline", "orders watch", "renew-certificate", "resolve", "retry", "stock set", "users add",
+        "version",
     }  # fmt: skip
 
 
@@ -90,6 +91,7 @@ def test_version_of_a_gateway_that_is_not_known() -> None:
     ("words", "missing"),
     [
         (["audit"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["drain"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["migrate"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["stock", "set", "TEA", "3"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["notifications"], "ORDERPLANE_POSTGRES_DSN is not set"),

@@ -1,5 +1,7 @@
 """RBAC and admission policies on the real API server: every identity with every action."""
 
+import asyncio
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +9,7 @@ import pytest
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install
+from orderplane.adapters.kubernetes.new_orders import allow_new_orders, stop_new_orders
 from orderplane.crds.api_errors import ApiError, Forbidden, Invalid
 from orderplane.crds.meta import Kind
 from orderplane.dev.localplane.plane import Plane
@@ -140,6 +143,42 @@ async def test_nobody_invents_a_label_in_our_name(
         body["metadata"]["labels"]["orderplane.dev/order"] = "another-order"
         with pytest.raises(Invalid, match="name your own after a domain of yours"):
             await as_("gateway").create(kind, namespace, body)
+
+
+async def test_while_it_is_drained_nothing_new_is_taken_and_running_orders_go_on(
+    as_: As, namespace: str, a_body: Make
+) -> None:
+    """The API server knows of a binding, and of its end, a moment later."""
+    alone = a_body(Kind.RESERVATION)
+    del alone["spec"]["orderRef"]
+    gateway = as_("gateway")
+
+    async def is_refused(kind: Kind, body: Any) -> bool:
+        body["metadata"]["name"] = f"drained-{secrets.token_hex(4)}"
+        try:
+            await gateway.create(kind, namespace, body)
+        except Forbidden as problem:
+            assert "orderplane drain --undo" in problem.message
+            return True
+        return False
+
+    async def until_orders_are(*, refused: bool) -> None:
+        async with asyncio.timeout(30):
+            while await is_refused(Kind.ORDER, a_body(Kind.ORDER)) is not refused:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+    await stop_new_orders(as_("admin"))
+    try:
+        await until_orders_are(refused=True)
+        assert await is_refused(Kind.RESERVATION, alone)
+        for kind in CHILDREN:
+            await as_("operator").create(kind, namespace, a_body(kind))
+        # Twice is as good as once.
+        await stop_new_orders(as_("admin"))
+    finally:
+        await allow_new_orders(as_("admin"))
+    await until_orders_are(refused=False)
+    await allow_new_orders(as_("admin"))
 
 
 async def test_a_merchants_staff_sees_its_own_namespace_only(

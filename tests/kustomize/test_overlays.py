@@ -1,15 +1,19 @@
 """The overlays as people apply them: `kubectl kustomize`, and server-side apply on a real API server."""
 
 import asyncio
+import base64
 import json
+import os
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kubernetes import client, config
 
+from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.settings import SECRETS_DIR, variables_of
 from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.plane import Plane
@@ -20,7 +24,9 @@ from orderplane.operator.main import DRAIN_SECONDS as OPERATOR_DRAIN
 from orderplane.workers.notifier.dispatcher import DRAIN_SECONDS as NOTIFIER_DRAIN
 from orderplane.workers.relay.relay import DRAIN_SECONDS as RELAY_DRAIN
 
+from ..cli.terminal import orderplane
 from ..support.plane import bare_plane
+from . import rights
 
 pytestmark = pytest.mark.integration
 
@@ -37,7 +43,7 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
     overlays name a Service."""
     crds = [word for path in await foreign_crds(ConsoleProgress()) for word in ("-f", str(path))]
     async with bare_plane(tmp_path_factory.mktemp("kustomize")) as plane:
-        await kubectl(plane, "delete", "mutatingwebhookconfiguration", "orderplane")
+        await kubectl(plane, "delete", "mutatingwebhookconfiguration", "orderplane-webhook")
         await kubectl(plane, "apply", "--server-side", *crds)
         await kubectl(plane, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         yield plane
@@ -61,9 +67,28 @@ async def rendered(plane: Plane, overlay: str) -> list[Json]:
     return list(yaml.safe_load_all(await kubectl(plane, "kustomize", str(ROOT / overlay))))
 
 
-def pods(documents: list[Json]) -> Iterator[tuple[str, Json]]:
+async def applied(plane: Plane, documents: list[Json]) -> list[Json]:
+    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    apply = ("apply", "--server-side", "--force-conflicts", "-o", "json", "-f", "-")
+    items: list[Json] = json.loads(await kubectl(plane, *apply, stdin=manifest))["items"]
+    return items
+
+
+def overlay_with(component: str, folder: Path) -> str:
+    """The base with a component, as somebody's own overlay; a path from `ROOT`."""
+    root = os.path.relpath(ROOT, folder)
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
+        "namespace": "orderplane-system", "resources": [f"{root}/base"],
+        "components": [f"{root}/components/{component}"],
+    }  # fmt: skip
+    (folder / "kustomization.yaml").write_text(json.dumps(overlay))
+    return str(folder)
+
+
+def pods(documents: list[Json], *kinds: str) -> Iterator[tuple[str, Json]]:
     for document in documents:
-        if document["kind"] in {"Deployment", "Job"}:
+        if document["kind"] in kinds:
             yield document["metadata"]["name"], document["spec"]["template"]["spec"]
 
 
@@ -72,9 +97,7 @@ async def test_the_api_server_takes_it_and_a_second_apply_changes_nothing(
     cluster: Plane, overlay: str
 ) -> None:
     documents = await rendered(cluster, overlay)
-    manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-    apply = ("apply", "--server-side", "--force-conflicts", "-o", "json", "-f", "-")
-    first, second = [json.loads(await kubectl(cluster, *apply, stdin=manifest))["items"] for _ in range(2)]
+    first, second = await applied(cluster, documents), await applied(cluster, documents)
     assert len(first) == len(documents)
     assert [each["metadata"]["resourceVersion"] for each in first] == [
         each["metadata"]["resourceVersion"] for each in second
@@ -84,9 +107,14 @@ async def test_the_api_server_takes_it_and_a_second_apply_changes_nothing(
 @pytest.mark.parametrize("overlay", OVERLAYS)
 async def test_pods_meet_the_restricted_standard_and_have_bounds(cluster: Plane, overlay: str) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
-    found = dict(pods(await rendered(cluster, overlay)))
-    assert set(found) == {f"orderplane-{name}" for name in PROCESSES}
-    for spec in found.values():
+    documents = await rendered(cluster, overlay)
+    serving = dict(pods(documents, "Deployment"))
+    assert set(serving) == {f"orderplane-{name}" for name in PROCESSES}
+    for spec in serving.values():
+        assert {"readinessProbe", "livenessProbe"} <= set(spec["containers"][0])
+    jobs = dict(pods(documents, "Job"))
+    assert set(jobs) == {"orderplane-migrate"}
+    for spec in [*serving.values(), *jobs.values()]:
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -97,7 +125,6 @@ async def test_pods_meet_the_restricted_standard_and_have_bounds(cluster: Plane,
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
         assert set(container["resources"]["limits"]) == {"memory", "ephemeral-storage"}
-        assert {"readinessProbe", "livenessProbe"} <= set(container)
         assert not container["image"].endswith(":latest")
 
 
@@ -109,7 +136,7 @@ async def test_a_pod_has_longer_to_end_than_it_needs(cluster: Plane, overlay: st
         "relay": RELAY_DRAIN,
         "notifier": NOTIFIER_DRAIN,
     }
-    for name, spec in pods(await rendered(cluster, overlay)):
+    for name, spec in pods(await rendered(cluster, overlay), "Deployment"):
         before = (
             spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         )
@@ -140,7 +167,7 @@ async def test_every_setting_is_one_that_the_process_reads(cluster: Plane) -> No
     documents = await rendered(cluster, "overlays/production")
     [shared] = [each["data"] for each in documents if each["kind"] == "ConfigMap"]
     assert set(shared) <= set.union(*known.values()) | {SECRETS_DIR}
-    for name, spec in pods(documents):
+    for name, spec in pods(documents, "Deployment"):
         own = {each["name"] for each in spec["containers"][0].get("env", [])}
         assert own <= known[name.removeprefix("orderplane-")]
 
@@ -161,3 +188,93 @@ async def test_every_process_may_be_disrupted_one_at_a_time(cluster: Plane) -> N
         if each["kind"] == "PodDisruptionBudget"
     }
     assert budgets == {f"orderplane-{name}": 1 for name in PROCESSES}
+
+
+async def test_external_secrets_make_every_secret_that_a_pod_mounts(cluster: Plane, tmp_path: Path) -> None:
+    documents = await rendered(cluster, overlay_with("external-secrets", tmp_path))
+    made = {each["spec"]["target"]["name"] for each in documents if each["kind"] == "ExternalSecret"}
+    mounted = {
+        volume["secret"]["secretName"]
+        for _, spec in pods(documents, "Deployment", "Job")
+        for volume in spec["volumes"]
+        if "secret" in volume
+    }
+    # Certificates come from elsewhere.
+    assert made == mounted - {"orderplane-webhook-tls"}
+
+
+async def test_the_webhooks_certificate_is_made_with_the_rights_of_its_job(
+    cluster: Plane, tmp_path: Path
+) -> None:
+    """By the command as the Job runs it, as the Job's ServiceAccount."""
+    documents = await rendered(cluster, overlay_with("webhook-certificate", tmp_path))
+    await applied(cluster, documents)
+    path = "/api/v1/namespaces/orderplane-system/secrets/orderplane-webhook-tls"
+    configuration = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/orderplane-webhook"
+    kubeconfig = await kubeconfig_of(cluster, "orderplane-webhook-certificate", tmp_path)
+    words = dict(pods(documents, "Job"))["orderplane-webhook-certificate"]["containers"][0]["args"]
+    async with await ApiClient.connect(
+        user_agent="tests", kubeconfig=str(cluster.kubeconfig("admin"))
+    ) as admin:
+        first = await orderplane(*words, env={"KUBECONFIG": str(kubeconfig)})
+        assert (first.code, first.out) == (0, "The certificate was renewed.\n"), first.err
+        made = await admin.read_path(path)
+        assert set(made["data"]) == {"tls.crt", "tls.key", "ca.crt"}
+        hooks = (await admin.read_path(configuration))["webhooks"]
+        assert {hook["clientConfig"]["caBundle"] for hook in hooks} == {made["data"]["ca.crt"]}
+        assert base64.b64decode(made["data"]["ca.crt"]).startswith(b"-----BEGIN CERTIFICATE-----")
+        again = await orderplane(*words, env={"KUBECONFIG": str(kubeconfig)})
+        assert (again.code, again.out) == (0, "The certificate is not due.\n"), again.err
+        # Neither takes from the other what it has written.
+        await applied(cluster, documents)
+        assert (await admin.read_path(path))["data"] == made["data"]
+        found = (await admin.read_path(configuration))["webhooks"]
+        assert [hook["clientConfig"] for hook in found] == [hook["clientConfig"] for hook in hooks]
+        assert [hook["rules"] for hook in found] == [hook["rules"] for hook in hooks]
+
+
+async def test_each_service_account_may_do_what_the_tables_say(cluster: Plane, tmp_path: Path) -> None:
+    await applied(cluster, await rendered(cluster, overlay_with("webhook-certificate", tmp_path)))
+
+    def ask_all() -> list[tuple[str, str]]:
+        api = config.new_client_from_config(config_file=str(cluster.kubeconfig("admin")))
+        with api:
+            reviews = client.AuthorizationV1Api(api)
+            return [
+                (component, str(attributes))
+                for component, is_allowed, attributes in rights.questions()
+                if may(reviews, component, attributes) is not is_allowed
+            ]
+
+    assert await asyncio.to_thread(ask_all) == []
+
+
+def may(reviews: Any, component: str, attributes: Mapping[str, str]) -> bool:
+    namespace = rights.NAMESPACE
+    review = {
+        "user": f"system:serviceaccount:{namespace}:orderplane-{component}",
+        "groups": [
+            "system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated",
+        ],
+        "resourceAttributes": attributes,
+    }  # fmt: skip
+    answer = reviews.create_subject_access_review({"spec": review}, _request_timeout=15)
+    return bool(answer.status.allowed)
+
+
+async def test_merchants_are_bound_in_their_own_namespaces(cluster: Plane) -> None:
+    """As docs/examples/merchant-access.yaml does it; the base binds none."""
+    for overlay in OVERLAYS:
+        for each in await rendered(cluster, overlay):
+            if each["kind"].endswith("RoleBinding"):
+                assert each["roleRef"]["name"] != "orderplane:merchant"
+
+
+async def kubeconfig_of(plane: Plane, service_account: str, folder: Path) -> Path:
+    token = await kubectl(plane, "create", "token", service_account, "--namespace", "orderplane-system")
+    document = json.loads(plane.kubeconfig("admin").read_text())
+    [user] = document["users"]
+    user["user"] = {"token": token.strip()}
+    path = folder / f"{service_account}.kubeconfig"
+    path.write_text(json.dumps(document))
+    return path
