@@ -33,9 +33,12 @@ INSTALLED = {
     },
     "ClusterRole": {f"orderplane:{name}" for name in ("operator", "gateway", "webhook", "audit", "merchant")},
     "ClusterRoleBinding": {f"orderplane:{name}" for name in ("operator", "gateway", "webhook", "audit")},
-    "MutatingWebhookConfiguration": {"orderplane"},
+    "MutatingWebhookConfiguration": {"orderplane-webhook"},
+    "PriorityLevelConfiguration": {"orderplane-gateway", "orderplane-operator"},
+    "FlowSchema": {"orderplane-gateway", "orderplane-operator"},
     "ValidatingAdmissionPolicy": {
         "orderplane-presets", "orderplane-operator-only", "orderplane-standalone-reservations",
+        "orderplane-drain",
     },
     "ValidatingAdmissionPolicyBinding": {
         "orderplane-presets", "orderplane-operator-only", "orderplane-standalone-reservations",

@@ -23,6 +23,11 @@ OF_HELM = {
 }
 """Labels and annotations that tell one release from another, and that begin a rollout."""
 
+WITHOUT_NAMESPACE = {
+    "FlowSchema", "PriorityLevelConfiguration", "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("folder", "files"), [("base", []), ("overlays/production", [PRODUCTION])], ids=["base", "production"]
@@ -66,8 +71,8 @@ def normal(documents: Sequence[Json]) -> list[Json]:
 
 def _without_own_labels(document: Json) -> Json:
     metadata = {name: value for name, value in document["metadata"].items() if name != "labels"}
-    # kustomize does not know that this kind has no namespace; the API server ignores it.
-    if document["kind"].startswith("ValidatingAdmissionPolicy"):
+    # kustomize does not know that these kinds have no namespace; the API server ignores it.
+    if document["kind"] in WITHOUT_NAMESPACE:
         metadata.pop("namespace", None)
     # A kustomization of a namespace of its own denies everything in it; the chart may share one.
     is_deny_all = document["kind"] == "NetworkPolicy" and metadata["name"] == "orderplane-deny-all"
