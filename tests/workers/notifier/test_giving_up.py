@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from orderplane.adapters.kafka.topics import read_all
-from orderplane.events.dead_letters import DEAD_LETTER_TOPIC
+from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, parse_dead_letter
 from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
 
@@ -27,14 +27,17 @@ async def letters_about(stage: NotifierStage, event: UUID | str) -> list[dict[st
 
 
 async def letter_about(stage: NotifierStage, event: UUID | str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = []
-
     async def is_there() -> bool:
-        found[:] = await letters_about(stage, event)
-        return bool(found)
+        topics = (DEAD_LETTER_TOPIC,)
+        return any(
+            [
+                parse_dead_letter(record).event_id == str(event)
+                async for record in read_all(stage.env["ORDERPLANE_KAFKA"], topics=topics)
+            ]
+        )
 
     await stage.until(is_there, f"a dead letter about {event}")
-    (letter,) = found
+    (letter,) = await letters_about(stage, event)
     return letter
 
 
