@@ -137,6 +137,8 @@ async def test_an_upgrade_reaches_the_crds_and_an_uninstall_leaves_them(cluster:
     assert "stale" not in await kubectl(cluster, "get", "crd", "orders.orderplane.dev", "-o", names)
     budgets = await kubectl(cluster, "-n", NAMESPACE, "get", "pdb", "-o", "name")
     assert len(budgets.splitlines()) == 5
+    jobs = await kubectl(cluster, "-n", NAMESPACE, "get", "jobs", "-o", "name")
+    assert jobs == "job.batch/orderplane-migrate-2\n"
 
     await done("rollback", "orderplane", "1", "--force-conflicts")
     assert await kubectl(cluster, "-n", NAMESPACE, "get", "pdb", "-o", "name") == ""

@@ -60,11 +60,12 @@ def is_own_namespace(document: Json) -> bool:
 
 def normal(documents: Sequence[Json]) -> list[Json]:
     """The objects without what each tool has of its own."""
-    # kustomize gives each version of a ConfigMap a name; the chart gives the pods its checksum.
+    # kustomize gives each version of a ConfigMap a name, and the chart each revision of a Job.
+    endings = {"ConfigMap": r"-[2456789bcdfghkmt]{10}$", "Job": r"-\d+$"}
     names = {
-        each["metadata"]["name"]: re.sub(r"-[a-z0-9]{10}$", "", each["metadata"]["name"])
+        each["metadata"]["name"]: re.sub(endings[each["kind"]], "", each["metadata"]["name"])
         for each in documents
-        if each["kind"] == "ConfigMap"
+        if each["kind"] in endings
     }
     return [_plain(_without_own_labels(each), names) for each in documents]
 

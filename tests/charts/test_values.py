@@ -147,9 +147,9 @@ EFFECTS: dict[str, tuple[Any, Callable[[Objects], bool]]] = {
     "webhook.certificate.caBundle": ("Q0E=", lambda o: all(
         each["clientConfig"].get("caBundle") == "Q0E=" for each in webhooks(o)["webhooks"]
     )),
-    "migrate.secret": ("mine", lambda o: (
-        spec_of(o, "Job", "orderplane-migrate")["template"]["spec"]["volumes"][0]["secret"].get("secretName")
-        == "mine"
+    "migrate.secret": ("mine", lambda o: any(
+        each.get("secret", {}).get("secretName") == "mine"
+        for each in spec_of(o, "Job", "orderplane-migrate-1")["template"]["spec"]["volumes"]
     )),
     "jobs.resources": (RESOURCES, lambda o: all(
         each["containers"][0]["resources"]["requests"]["cpu"] == "2" for each in jobs(o)
