@@ -45,7 +45,7 @@ def restore(world: run.World, backup: Backup) -> None:
 
 @pytest.mark.parametrize("lost", LOST_STEPS)
 def test_no_money_and_no_goods_are_lost_whenever_the_backup_was_made(lost: int) -> None:
-    for number in range(0, STEPS, 8):
+    for number in range(0, STEPS, 12):
         world = a_world(number)
         world.place("before", {"A": 1})
         work(world, number)
@@ -63,7 +63,7 @@ def test_no_money_and_no_goods_are_lost_whenever_the_backup_was_made(lost: int) 
 
 def test_an_order_that_has_ended_keeps_its_end() -> None:
     """Its Order comes back as it was in the backup, and its status is written anew."""
-    for number in range(0, STEPS, 10):
+    for number in range(0, STEPS, 16):
         world = a_world(number)
         uid = world.place("before", {"A": 1})
         work(world, number)
