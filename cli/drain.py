@@ -59,16 +59,17 @@ def drain(
 
         orderplane drain --look --json
     """
-    dsn = need("ORDERPLANE_POSTGRES_DSN")
     if look and undo:
         fail("Give --look or --undo, not both.", code=2)
-    try:
-        found = run(_undo() if undo else _open_orders(dsn) if look else _drain(dsn, timeout))
-    except PolicyMissing as problem:
-        fail(str(problem), code=2)
     if undo:
+        run(_undo())
         console.print("New orders are allowed again.")
         return
+    dsn = need("ORDERPLANE_POSTGRES_DSN")
+    try:
+        found = run(_open_orders(dsn) if look else _drain(dsn, timeout))
+    except PolicyMissing as problem:
+        fail(str(problem), code=2)
     if as_json:
         typer.echo(json.dumps(as_document(found), indent=2))
     else:
@@ -118,10 +119,9 @@ async def wait_until_at_rest(
         await sleep(LOOK_SECONDS)
 
 
-async def _undo() -> list[OpenOrder]:
+async def _undo() -> None:
     async with _api() as api:
         await allow_new_orders(api)
-    return []
 
 
 async def _open_orders(dsn: str) -> list[OpenOrder]:

@@ -92,6 +92,8 @@ def test_version_of_a_gateway_that_is_not_known() -> None:
     [
         (["audit"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["drain"], "ORDERPLANE_POSTGRES_DSN is not set"),
+        (["drain", "--undo"], "No cluster to talk to"),
+        (["renew-certificate"], "No cluster to talk to"),
         (["migrate"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["stock", "set", "TEA", "3"], "ORDERPLANE_POSTGRES_DSN is not set"),
         (["notifications"], "ORDERPLANE_POSTGRES_DSN is not set"),

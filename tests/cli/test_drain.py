@@ -68,6 +68,11 @@ def test_people_are_told_some_and_programs_all() -> None:
     assert "sealed" in summary([])
 
 
+async def test_it_either_looks_or_opens_the_door_again() -> None:
+    answer = await orderplane("drain", "--look", "--undo")
+    assert (answer.code, answer.err) == (2, "Give --look or --undo, not both.\n")
+
+
 @pytest.mark.integration
 async def test_an_order_without_a_gate_is_open_too(plane: Plane, namespace: str) -> None:
     """No operator runs here that would open its gate."""

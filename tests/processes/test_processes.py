@@ -4,17 +4,20 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from orderplane.adapters.postgres.migrate import migrate
-from orderplane.adapters.settings import variables_of
+from orderplane.adapters.settings import SECRETS_DIR, variables_of
 from orderplane.dev.localplane import components
 from orderplane.dev.localplane.credentials import Authority
 from orderplane.dev.localplane.ports import free_port
 from orderplane.dev.localplane.supervisor import Supervisor
 from orderplane.gateway.identity.keyring import new_key
 
+from ..support.mounted import MountedSecret
 from .conftest import SETTINGS, run_to_end, running
 
 pytestmark = pytest.mark.integration
@@ -125,6 +128,39 @@ async def test_it_serves_once_postgresql_is_there_and_migrated(
         await relay.logged("serving")
         assert await relay.ends(seconds=QUICK + 12) == 0
         assert relay.lines[-1]["event"] == "stopped"
+
+
+async def test_it_changes_over_to_a_new_dsn_of_its_mounted_secret(
+    env: dict[str, str], database: tuple[str, Supervisor, components.Component], tmp_path: Path
+) -> None:
+    """After ten seconds at most; the old role may be dropped then."""
+    dsn, supervisor, component = database
+    await supervisor.start(component)
+    await migrate(dsn)
+    parts = urlsplit(dsn)
+    admin = await asyncpg.connect(dsn)
+    dsns = []
+    for role in ("first", "second"):
+        await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{role}-do-not-tell'")
+        await admin.execute(f"GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}")
+        dsns.append(f"postgresql://{role}:{role}-do-not-tell@{parts.hostname}:{parts.port}{parts.path}")
+    mounted = MountedSecret(tmp_path / "secrets", {"ORDERPLANE_POSTGRES_DSN": dsns[0]})
+    more = {"ORDERPLANE_POSTGRES_DSN": "", SECRETS_DIR: str(mounted.folder)}
+    async with running("relay", {**env, **more}) as relay:
+        await relay.logged("serving")
+        mounted.replace({"ORDERPLANE_POSTGRES_DSN": dsns[1]})
+        await relay.logged("a secret was replaced", setting="ORDERPLANE_POSTGRES_DSN", is_used="now")
+        async with asyncio.timeout(30):
+            while {"second"} != {  # noqa: ASYNC110
+                row["usename"]
+                for row in await admin.fetch(
+                    "SELECT usename FROM pg_stat_activity WHERE application_name LIKE 'relay%'"
+                )
+            }:
+                await asyncio.sleep(0.1)
+        assert "do-not-tell" not in str(relay.lines)
+        await relay.ends(seconds=QUICK + 12)
+    await admin.close()
 
 
 @pytest.mark.parametrize("name", ["gateway", "operator", "webhook"])
