@@ -29,11 +29,10 @@ S = TypeVar("S", bound="ProcessSettings")
 
 
 class SettingsError(Exception):
-    """Variables are missing or wrong.
+    """A process cannot start as it was set up: variables or files are wrong, or the CRDs are too old.
 
     Args:
-        problems: A sentence for each variable: its name, what is wrong, what to do. Never the value of a
-            secret.
+        problems: A sentence for each: its name, what is wrong, what to do. Never the value of a secret.
     """
 
     def __init__(self, *problems: str) -> None:
