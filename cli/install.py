@@ -40,26 +40,23 @@ def install_command(
 
 
 def renew_certificate(
-    namespace: Annotated[
-        str, typer.Option("--namespace", "-n", help="Where the webhook runs.")
-    ] = "orderplane-system",
     at_once: Annotated[bool, typer.Option("--now", help="Renew it even if it is not due.")] = False,
 ) -> None:
     """Renew the webhook's certificate if two thirds of its life are over.
 
-    For clusters without cert-manager. Writes the Secret orderplane-webhook-tls and the caBundle of the
-    webhook configuration, which both have to exist. kustomize/components/webhook-certificate runs it hourly.
+    For clusters without cert-manager. Writes the caBundle of the webhook configuration, and the Secret that
+    has the name of its Service and -tls. Both have to exist. A CronJob runs it hourly.
 
     Example:
 
-        orderplane renew-certificate --namespace orderplane-system
+        orderplane renew-certificate
     """
 
     async def renew_now() -> str:
         async with await ApiClient.connect(
             user_agent="orderplane-cli", timeout_seconds=30, kubeconfig=os.environ.get("KUBECONFIG")
         ) as api:
-            return await renew(api, namespace, datetime.now(UTC), even_if_not_due=at_once)
+            return await renew(api, datetime.now(UTC), even_if_not_due=at_once)
 
     console.print(run(renew_now()))
 

@@ -21,8 +21,6 @@ from orderplane.adapters.kubernetes.client import ApiClient
 
 LIFE = timedelta(days=90)
 CONFIGURATION = "orderplane-webhook"
-SECRET = "orderplane-webhook-tls"  # noqa: S105
-SERVICE = "orderplane-webhook"
 MANAGER = "orderplane-webhook-certificate"
 """The field manager: it owns the certificate and `caBundle`, and nothing else of these objects."""
 
@@ -39,9 +37,9 @@ class Issued:
     authority: bytes
 
 
-def dns_names(namespace: str) -> list[str]:
+def dns_names(service: str, namespace: str) -> list[str]:
     """The names by which the API server may call the webhook."""
-    return [f"{SERVICE}.{namespace}.svc", f"{SERVICE}.{namespace}.svc.cluster.local"]
+    return [f"{service}.{namespace}.svc", f"{service}.{namespace}.svc.cluster.local"]
 
 
 def issue(names: Sequence[str], now: datetime) -> Issued:
@@ -58,7 +56,7 @@ def issue(names: Sequence[str], now: datetime) -> Issued:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVICE)])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "orderplane-webhook")])
     certificate = (
         _builder(subject, authority_name, key.public_key(), now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -101,34 +99,43 @@ def trusted(authorities: Sequence[bytes], now: datetime) -> bytes:
     return b"".join(kept)
 
 
-async def renew(api: ApiClient, namespace: str, now: datetime, *, even_if_not_due: bool = False) -> str:
+async def renew(api: ApiClient, now: datetime, *, even_if_not_due: bool = False) -> str:
     """Renew the certificate if it is due, and see that the API server trusts it; returns what was done.
 
-    The Secret and the webhook configuration have to exist. It may be interrupted anywhere, and run again.
+    The webhook configuration says for which Service. The certificate is in the Secret with the Service's
+    name and `-tls`. Both have to exist. It may be interrupted anywhere, and run again.
 
     Raises:
+        ValueError: the configuration names no Service.
         NotFound: one of them does not exist.
         ApiError: the API server refused it. A Conflict says that somebody else has renewed it meanwhile.
     """
-    path = f"/api/v1/namespaces/{namespace}/secrets/{SECRET}"
-    secret, configuration = await api.read_path(path), await api.read_path(_CONFIGURATION_PATH)
+    configuration = await api.read_path(_CONFIGURATION_PATH)
+    service = configuration["webhooks"][0]["clientConfig"].get("service")
+    if service is None:
+        raise ValueError(
+            f"the webhook configuration {CONFIGURATION} has a URL and no Service: no certificate is made"
+        )
+    names, secret_name = dns_names(service["name"], service["namespace"]), f"{service['name']}-tls"
+    path = f"/api/v1/namespaces/{service['namespace']}/secrets/{secret_name}"
+    secret = await api.read_path(path)
     data = {name: base64.b64decode(value) for name, value in (secret.get("data") or {}).items()}
     known = [
         base64.b64decode(hook["clientConfig"].get("caBundle") or "") for hook in configuration["webhooks"]
     ]
-    if not even_if_not_due and not is_due(data.get("tls.crt", b""), dns_names(namespace), now):
+    if not even_if_not_due and not is_due(data.get("tls.crt", b""), names, now):
         present = data.get("ca.crt", b"")
         if all(present in bundle for bundle in known):
             return "The certificate is not due."
         await _trust(api, configuration, trusted([present, *known], now))
         return "The API server did not trust the certificate, and does now."
-    issued = issue(dns_names(namespace), now)
+    issued = issue(names, now)
     await _trust(api, configuration, trusted([issued.authority, data.get("ca.crt", b"")], now))
     files = {"tls.crt": issued.certificate, "tls.key": issued.key, "ca.crt": issued.authority}
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": SECRET, "resourceVersion": secret["metadata"]["resourceVersion"]},
+        "metadata": {"name": secret_name, "resourceVersion": secret["metadata"]["resourceVersion"]},
         "data": {name: base64.b64encode(content).decode() for name, content in files.items()},
     }
     await api.apply_path(path, body, manager=MANAGER)

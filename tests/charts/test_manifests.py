@@ -21,11 +21,9 @@ KUBERNETES = {"1.33": "schemas", "1.36": "controlplane"}
 """Which module of dev/tools pins the sources of each."""
 
 OVERLAYS = sorted(
-    str(path.parent.relative_to(ROOT / "kustomize"))
-    for path in [
-        ROOT / "kustomize" / "base" / "kustomization.yaml",
-        *(ROOT / "kustomize").glob("overlays/*/kustomization.yaml"),
-    ]
+    str(path.parent.relative_to(ROOT))
+    for pattern in ("kustomize/base", "kustomize/overlays/*", "tests/kustomize/*")
+    for path in ROOT.glob(f"{pattern}/kustomization.yaml")
 )
 RENDERED = [*OVERLAYS, "chart", "chart, production"]
 
@@ -58,7 +56,7 @@ async def run(program: Path, *words: str, stdin: str = "") -> subprocess.Complet
 async def rendered(what: str, helm: Helm, kubectl: Path) -> str:
     if what.startswith("chart"):
         return await helm.text(files=[PRODUCTION] if "production" in what else [])
-    done = await run(kubectl, "kustomize", str(ROOT / "kustomize" / what))
+    done = await run(kubectl, "kustomize", str(ROOT / what))
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -105,13 +103,13 @@ async def test_a_slip_is_found(
     right: str,
     wrong: str,
 ) -> None:
-    manifest = await rendered("overlays/production", helm, kubectl)
+    manifest = await rendered("kustomize/overlays/production", helm, kubectl)
     assert right in manifest
     found = await conformity(kubeconform, schemas[version], manifest.replace(right, wrong))
     assert "statusInvalid" in {each["status"] for each in found}
 
 
-@pytest.mark.parametrize("what", ["overlays/production", "chart, production"])
+@pytest.mark.parametrize("what", ["kustomize/overlays/production", "chart, production"])
 async def test_kube_score_has_no_critical_finding(helm: Helm, kubectl: Path, what: str) -> None:
     program = await find_chart_tool("kube-score", ConsoleProgress())
     ignored = [word for name in sorted(NOT_HERE) for word in ("--ignore-test", name)]

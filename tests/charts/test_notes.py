@@ -61,7 +61,7 @@ async def kubectl(merchant: Merchant, *words: str, stdin: str | None = None) -> 
 async def test_they_name_what_the_values_name(helm: Helm) -> None:
     notes = await notes_of(
         helm, "--set", "fullnameOverride=shop,relay.secret=mine,gateway.service.port=81",
-        "--set", "webhook.certificate.certManager=true",
+        "--set", "webhook.certificate.issuer=cert-manager",
     )  # fmt: skip
     assert "  mine\n" in notes
     assert "  shop-webhook-tls (cert-manager makes it)\n" in notes

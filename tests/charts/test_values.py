@@ -48,6 +48,11 @@ def processes(objects: Objects) -> list[Json]:
 def jobs(objects: Objects) -> list[Json]:
     """Pods that end."""
     batch = [each["spec"]["template"]["spec"] for (kind, _), each in objects.items() if kind == "Job"]
+    batch += [
+        each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        for (kind, _), each in objects.items()
+        if kind == "CronJob"
+    ]
     return [objects["Pod", "orderplane-test"]["spec"], *batch]
 
 
@@ -139,8 +144,9 @@ EFFECTS: dict[str, tuple[Any, Callable[[Objects], bool]]] = {
     "gateway.autoscaling.cpuPercent": (55, lambda o: (
         scaler(o) != {} and scaler(o)["metrics"][0]["resource"]["target"]["averageUtilization"] == 55
     )),
-    "webhook.certificate.certManager": (True, lambda o: ("Certificate", "orderplane-webhook") in o and (
-        webhooks(o)["metadata"]["annotations"]
+    "webhook.certificate.issuer": ("cert-manager", lambda o: ("Certificate", "orderplane-webhook") in o and (
+        ("CronJob", "orderplane-webhook-certificate") not in o
+        and webhooks(o)["metadata"]["annotations"]
         == {"cert-manager.io/inject-ca-from": "orderplane-system/orderplane-webhook"}
     )),
     "webhook.certificate.secret": ("mine", lambda o: secret_of(o, "webhook", "certificate") == "mine"),
@@ -188,6 +194,7 @@ EFFECTS: dict[str, tuple[Any, Callable[[Objects], bool]]] = {
 ONLY_WITH: Mapping[str, Json] = {
     "gateway.autoscaling": {"gateway": {"autoscaling": {"enabled": True}}},
     "networkPolicies": {"networkPolicies": {"enabled": True}},
+    "webhook.certificate.secret": {"webhook": {"certificate": {"issuer": "you"}}},
     "priorityClass.create": {"priorityClass": {"name": "orders"}},
 }
 """Values that others need."""

@@ -140,7 +140,11 @@ securityContext:
 {{- end }}
 
 {{- define "orderplane.webhookCertificate" -}}
-{{- default (printf "%s-webhook-tls" (include "orderplane.fullname" .)) .Values.webhook.certificate.secret -}}
+{{- $certificate := .Values.webhook.certificate -}}
+{{- if and $certificate.secret (ne $certificate.issuer "you") -}}
+{{- fail "webhook.certificate.secret is for issuer: you. The others make FULLNAME-webhook-tls." -}}
+{{- end -}}
+{{- default (printf "%s-webhook-tls" (include "orderplane.fullname" .)) $certificate.secret -}}
 {{- end }}
 
 {{/* What all processes read from their environment. Some are fixed: the chart's ports and volumes need them. */}}
@@ -173,7 +177,7 @@ Arguments: the chart's context, the path.
 {{- $subject := dict "kind" "ServiceAccount" "name" (printf "%s-%s" $fullname $component) "namespace" $context.Release.Namespace }}
 {{- $_ := set $object "subjects" (list $subject) }}
 {{- else if eq $object.kind "MutatingWebhookConfiguration" }}
-{{- if $context.Values.webhook.certificate.certManager }}
+{{- if eq $context.Values.webhook.certificate.issuer "cert-manager" }}
 {{- $_ := set $object.metadata "annotations" (dict "cert-manager.io/inject-ca-from" (printf "%s/%s-webhook" $context.Release.Namespace $fullname)) }}
 {{- end }}
 {{- range $webhook := $object.webhooks }}

@@ -19,7 +19,8 @@ from orderplane.adapters.kubernetes.webhook_certificate import (
 )
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-NAMES = dns_names("orderplane-system")
+SERVICE = {"name": "orderplane-webhook", "namespace": "orderplane-system"}
+NAMES = dns_names(SERVICE["name"], SERVICE["namespace"])
 
 
 def is_trusted(certificate: bytes, bundle: bytes, at: datetime = NOW) -> bool:
@@ -70,14 +71,16 @@ class Cluster:
         self.fails_at = ""
 
     async def read_path(self, path: str) -> dict[str, Any]:
-        if "/secrets/" in path:
+        if path == "/api/v1/namespaces/orderplane-system/secrets/orderplane-webhook-tls":
             data = {name: base64.b64encode(content).decode() for name, content in self.files.items()}
             # The API server leaves out what is empty.
             return {"metadata": {"resourceVersion": "7"}, **({"data": data} if data else {})}
-        hooks = [
-            {"name": name, "clientConfig": {"caBundle": base64.b64encode(bundle).decode()} if bundle else {}}
-            for name, bundle in self.bundles.items()
+        hooks: list[dict[str, Any]] = [
+            {"name": name, "clientConfig": {"service": SERVICE}} for name in self.bundles
         ]
+        for hook in hooks:
+            if bundle := self.bundles[hook["name"]]:
+                hook["clientConfig"]["caBundle"] = base64.b64encode(bundle).decode()
         return {"metadata": {}, "webhooks": hooks}
 
     async def apply_path(self, path: str, body: dict[str, Any], *, manager: str) -> None:
@@ -103,7 +106,7 @@ def files_of(issued: Issued) -> dict[str, bytes]:
 
 
 async def run(cluster: Cluster, now: datetime = NOW) -> str:
-    return await renew(cluster, "orderplane-system", now)  # type: ignore[arg-type]
+    return await renew(cluster, now)  # type: ignore[arg-type]
 
 
 async def test_the_first_one_is_made_and_the_next_run_does_nothing() -> None:
@@ -113,7 +116,7 @@ async def test_the_first_one_is_made_and_the_next_run_does_nothing() -> None:
     made = dict(cluster.files)
     assert await run(cluster) == "The certificate is not due."
     assert (cluster.files, cluster.writes) == (made, ["MutatingWebhookConfiguration", "Secret"])
-    await renew(cluster, "orderplane-system", NOW, even_if_not_due=True)  # type: ignore[arg-type]
+    await renew(cluster, NOW, even_if_not_due=True)  # type: ignore[arg-type]
     assert cluster.files != made
     assert cluster.is_trusted
 
