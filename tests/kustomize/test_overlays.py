@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from orderplane.adapters.settings import SECRETS_DIR, variables_of
 from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.node import demo_secrets
 from orderplane.dev.settings_page import PROCESSES as CLASSES
 from orderplane.gateway.main import DRAIN_SECONDS as GATEWAY_DRAIN
 from orderplane.operator.main import DRAIN_SECONDS as OPERATOR_DRAIN
@@ -31,10 +33,25 @@ from . import rights
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2] / "kustomize"
-OVERLAYS = ["base", "overlays/production"]
 PROCESSES = {"gateway", "operator", "webhook", "relay", "notifier"}
 
+DEMO = {"postgres", "kafka", "sandbox", "products"}
+"""What only overlays/local has besides."""
+
 Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=["base", "overlays/production", "overlays/local"])
+def overlay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A path from `ROOT`. The last one is that of a copy with secrets: a checkout has none."""
+    if request.param != "overlays/local":
+        return str(request.param)
+    copy = tmp_path_factory.mktemp("local")
+    for folder in ("crds", "manifests", "kustomize"):
+        shutil.copytree(ROOT.parent / folder, copy / folder, ignore=shutil.ignore_patterns("secrets", "*.py"))
+    local = copy / "kustomize" / "overlays" / "local"
+    demo_secrets.write(local / "secrets")
+    return str(local)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +109,6 @@ def pods(documents: list[Json], *kinds: str) -> Iterator[tuple[str, Json]]:
             yield document["metadata"]["name"], document["spec"]["template"]["spec"]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
 async def test_the_api_server_takes_it_and_a_second_apply_changes_nothing(
     cluster: Plane, overlay: str
 ) -> None:
@@ -104,31 +120,32 @@ async def test_the_api_server_takes_it_and_a_second_apply_changes_nothing(
     ]
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
 async def test_pods_meet_the_restricted_standard_and_have_bounds(cluster: Plane, overlay: str) -> None:
     """https://kubernetes.io/docs/concepts/security/pod-security-standards/"""
     documents = await rendered(cluster, overlay)
     serving = dict(pods(documents, "Deployment"))
-    assert set(serving) == {f"orderplane-{name}" for name in PROCESSES}
+    serving |= dict(pods(documents, "StatefulSet"))
+    jobs = dict(pods(documents, "Job"))
+    of_demo = {f"orderplane-{name}" for name in DEMO} if overlay.endswith("local") else set()
+    assert set(serving) | set(jobs) == {f"orderplane-{name}" for name in (*PROCESSES, "migrate")} | of_demo
     for spec in serving.values():
         assert {"readinessProbe", "livenessProbe"} <= set(spec["containers"][0])
-    jobs = dict(pods(documents, "Job"))
-    assert set(jobs) == {"orderplane-migrate"}
-    for spec in [*serving.values(), *jobs.values()]:
+    crons = (each["spec"]["jobTemplate"]["spec"] for each in documents if each["kind"] == "CronJob")
+    others = [*jobs.values(), *(each["template"]["spec"] for each in crons)]
+    for spec in [*serving.values(), *others]:
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["runAsUser"] > 0
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        [container] = spec["containers"]
-        context = container["securityContext"]
-        assert context["allowPrivilegeEscalation"] is False
-        assert context["readOnlyRootFilesystem"] is True
-        assert context["capabilities"] == {"drop": ["ALL"]}
-        assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
-        assert set(container["resources"]["limits"]) == {"memory", "ephemeral-storage"}
-        assert not container["image"].endswith(":latest")
+        for container in [*spec.get("initContainers", ()), *spec["containers"]]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
+            assert set(container["resources"]["limits"]) == {"memory", "ephemeral-storage"}
+            assert not container["image"].endswith(":latest")
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
 async def test_a_pod_has_longer_to_end_than_it_needs(cluster: Plane, overlay: str) -> None:
     drains = {
         "gateway": GATEWAY_DRAIN,
@@ -141,7 +158,9 @@ async def test_a_pod_has_longer_to_end_than_it_needs(cluster: Plane, overlay: st
             spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         )
         drain = drains.get(name.removeprefix("orderplane-"), 0)
-        assert spec["terminationGracePeriodSeconds"] > before + drain, name
+        env = {each["name"]: each.get("value") for each in spec["containers"][0].get("env", ())}
+        leave = float(env.get("ORDERPLANE_LEAVE_SECONDS", 0))
+        assert spec.get("terminationGracePeriodSeconds", 30) > before + leave + drain, name
 
 
 async def test_where_an_autoscaler_decides_nothing_else_does(cluster: Plane) -> None:
@@ -264,7 +283,7 @@ def may(reviews: Any, component: str, attributes: Mapping[str, str]) -> bool:
 
 async def test_merchants_are_bound_in_their_own_namespaces(cluster: Plane) -> None:
     """As docs/examples/merchant-access.yaml does it; the base binds none."""
-    for overlay in OVERLAYS:
+    for overlay in ("base", "overlays/production"):
         for each in await rendered(cluster, overlay):
             if each["kind"].endswith("RoleBinding"):
                 assert each["roleRef"]["name"] != "orderplane:merchant"
