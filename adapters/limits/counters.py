@@ -1,14 +1,7 @@
-"""Rate limit counters: the port, and its implementation over the library `limits`."""
+"""Rate limit counters: how many hits a key had lately."""
 
-import hashlib
-import time
 from dataclasses import dataclass
 from typing import Protocol
-
-import orjson
-from limits import RateLimitItemPerSecond
-from limits.aio.storage import MovingWindowSupport, SlidingWindowCounterSupport, Storage
-from limits.aio.strategies import MovingWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +38,3 @@ class Counters(Protocol):
     async def peek(self, limit: Limit, *key: str) -> LimitStatus:
         """The state of the key, without counting a hit."""
         ...
-
-
-class StoredCounters:
-    """Implements `Counters` over a storage of `limits`; exceptions of the storage are not caught."""
-
-    def __init__(self, storage: Storage) -> None:
-        assert isinstance(storage, MovingWindowSupport)
-        assert isinstance(storage, SlidingWindowCounterSupport)
-        self._exact = MovingWindowRateLimiter(storage)
-        self._estimated = SlidingWindowCounterRateLimiter(storage)
-
-    async def hit(self, limit: Limit, *key: str) -> LimitStatus:
-        counter, item, name = self._of(limit, key)
-        is_within = await counter.hit(item, name)
-        return await _status(counter, item, name, is_within)
-
-    async def peek(self, limit: Limit, *key: str) -> LimitStatus:
-        counter, item, name = self._of(limit, key)
-        is_within = await counter.test(item, name)
-        return await _status(counter, item, name, is_within)
-
-    def _of(self, limit: Limit, key: tuple[str, ...]) -> tuple[RateLimiter, RateLimitItemPerSecond, str]:
-        # Hashed, because keys contain addresses and account names. JSON keeps ("a", "bc") and ("ab", "c")
-        # apart.
-        name = hashlib.blake2b(orjson.dumps(key), digest_size=16).hexdigest()
-        counter = self._exact if limit.is_exact else self._estimated
-        return counter, RateLimitItemPerSecond(limit.amount, limit.seconds), name
-
-
-async def _status(
-    counter: RateLimiter, item: RateLimitItemPerSecond, name: str, is_within: bool
-) -> LimitStatus:
-    window = await counter.get_window_stats(item, name)
-    return LimitStatus(is_within, window.remaining, max(0.0, window.reset_time - time.time()))

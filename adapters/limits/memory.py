@@ -1,58 +1,124 @@
-"""A storage of `limits` in this process, with a bound on its size and its cost per hit."""
+"""Rate limit counters of one process, with a bound on their memory and the same cost for every hit."""
 
+import math
 import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from limits.aio.storage import MemoryStorage
-from limits.aio.storage.memory import Entry
+from orderplane.adapters.limits.counters import Limit, LimitStatus
 
 MAX_KEYS = 100_000
-"""Beyond this, the oldest key is dropped and starts again from zero."""
+"""Of each of the two kinds. Beyond this, the key that was hit longest ago starts again from zero."""
 
 _DROPS_PER_HIT = 2
 
+_Key = tuple[Limit, tuple[str, ...]]
 
-class BoundedMemoryStorage(MemoryStorage):
-    """Replaces the scan of all keys after each hit, and the unlimited growth, of the library's storage.
 
-    No method awaits anything, so each runs as one step of the event loop and needs no lock.
+@dataclass(slots=True)
+class _Windows:
+    """The hits of the current window and of the one before; windows begin at multiples of their length."""
+
+    number: int
+    current: int = 0
+    previous: int = 0
+
+    def move_to(self, number: int) -> None:
+        if number != self.number:
+            self.previous = self.current if number == self.number + 1 else 0
+            self.current, self.number = 0, number
+
+
+class MemoryCounters:
+    """Implements `Counters`. No method awaits anything, so each is one step of the event loop: no locks.
+
+    It counts as the library `limits` does in Redis. The storage of that library in memory costs a multiple.
+
+    Args:
+        unix_time: Seconds since the epoch.
     """
 
-    def __init__(self, *, max_keys: int = MAX_KEYS) -> None:
-        super().__init__()
+    def __init__(self, *, max_keys: int = MAX_KEYS, unix_time: Callable[[], float] = time.time) -> None:
         self._max_keys = max_keys
+        self._unix_time = unix_time
+        # The keys that were hit last are at the end of a dict.
+        self._windows: dict[_Key, _Windows] = {}
+        self._times: dict[_Key, deque[float]] = {}
 
-    async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        now = time.time()
-        self._make_room(now)
-        if self.expirations.get(key, 0.0) <= now:
-            self.expirations.pop(key, None)
-            self.expirations[key] = now + expiry
-            self.storage[key] = 0
-        self.storage[key] += amount
-        return self.storage[key]
+    def __len__(self) -> int:
+        return len(self._windows) + len(self._times)
 
-    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
-        now = time.time()
-        self._make_room(now)
-        entries = [entry for entry in self.events.get(key, ()) if entry.expiry > now]
-        if len(entries) + amount > limit:
-            return False
-        # Newest first, as the library reads it; popped, so that the keys hit last are at the end of the dict.
-        self.events.pop(key, None)
-        self.events[key] = [*(Entry(expiry) for _ in range(amount)), *entries]
-        return True
+    async def hit(self, limit: Limit, *key: str) -> LimitStatus:
+        now = self._unix_time()
+        self._drop_oldest(now)
+        if limit.is_exact:
+            times = self._times.pop((limit, key), None) or deque()
+            self._times[limit, key] = times
+            _forget(times, now - limit.seconds)
+            is_within = len(times) < limit.amount
+            if is_within:
+                times.append(now)
+            return _exact_status(limit, times, now, is_within=is_within)
+        windows = self._windows.pop((limit, key), None) or _Windows(0)
+        self._windows[limit, key] = windows
+        windows.move_to(int(now // limit.seconds))
+        is_within = math.floor(_weighted(limit, windows, now)) < limit.amount
+        windows.current += is_within
+        return _estimated_status(limit, windows, now, is_within=is_within)
 
-    def _make_room(self, now: float) -> None:
-        """Drop the oldest keys if they have expired or the bound is reached."""
+    async def peek(self, limit: Limit, *key: str) -> LimitStatus:
+        now = self._unix_time()
+        if limit.is_exact:
+            times = deque(self._times.get((limit, key), ()))
+            _forget(times, now - limit.seconds)
+            return _exact_status(limit, times, now, is_within=len(times) < limit.amount)
+        known = self._windows.get((limit, key)) or _Windows(0)
+        windows = _Windows(known.number, known.current, known.previous)
+        windows.move_to(int(now // limit.seconds))
+        is_within = math.floor(_weighted(limit, windows, now)) < limit.amount
+        return _estimated_status(limit, windows, now, is_within=is_within)
+
+    def _drop_oldest(self, now: float) -> None:
+        """Drop some keys that count nothing any more, or whose room is needed."""
         for _ in range(_DROPS_PER_HIT):
-            counted = next(iter(self.expirations), None)
-            if counted is not None and (
-                self.expirations[counted] <= now or len(self.expirations) >= self._max_keys
+            oldest = next(iter(self._windows), None)
+            if oldest is not None and (
+                (self._windows[oldest].number + 2) * oldest[0].seconds <= now
+                or len(self._windows) >= self._max_keys
             ):
-                del self.expirations[counted]
-                self.storage.pop(counted, None)
-            noted = next(iter(self.events), None)
-            if noted is not None and (
-                self.events[noted][0].expiry <= now or len(self.events) >= self._max_keys
+                del self._windows[oldest]
+            oldest = next(iter(self._times), None)
+            if oldest is not None and (
+                not self._times[oldest]
+                or self._times[oldest][-1] <= now - oldest[0].seconds
+                or len(self._times) >= self._max_keys
             ):
-                del self.events[noted]
+                del self._times[oldest]
+
+
+def _forget(times: deque[float], until: float) -> None:
+    while times and times[0] <= until:
+        times.popleft()
+
+
+def _exact_status(limit: Limit, times: deque[float], now: float, *, is_within: bool) -> LimitStatus:
+    reset = times[0] + limit.seconds - now if times else 0.0
+    return LimitStatus(is_within, limit.amount - len(times), max(0.0, reset))
+
+
+def _weighted(limit: Limit, windows: _Windows, now: float) -> float:
+    """The hits of the last `limit.seconds`, as if those of the window before were spread evenly over it."""
+    return windows.current + windows.previous * (1 - (now / limit.seconds) % 1)
+
+
+def _estimated_status(limit: Limit, windows: _Windows, now: float, *, is_within: bool) -> LimitStatus:
+    rest = limit.seconds - now % limit.seconds
+    waits = []
+    if windows.previous:
+        # Its hits leave one by one.
+        waits.append(rest % (limit.seconds / windows.previous))
+    if windows.current:
+        waits.append(rest)
+    left = max(0, limit.amount - math.floor(_weighted(limit, windows, now)))
+    return LimitStatus(is_within, left, min(waits, default=0.0))

@@ -1,20 +1,24 @@
 """Rate limit counters that all replicas share in Redis, with counters of this process as the fallback."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import orjson
 import structlog
-from limits.aio.storage import RedisStorage
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import MovingWindowSupport, RedisStorage, SlidingWindowCounterSupport, Storage
+from limits.aio.strategies import MovingWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
 from prometheus_client import Counter
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from orderplane.adapters.limits.counters import Counters, Limit, LimitStatus, StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemoryStorage
+from orderplane.adapters.limits.counters import Counters, Limit, LimitStatus
+from orderplane.adapters.limits.memory import MemoryCounters
 
 ERRORS = Counter("orderplane_rate_limiter_errors_total", "Calls to Redis that failed or timed out.")
 
@@ -34,7 +38,7 @@ async def open_counters(redis_url: str | None) -> AsyncIterator[Counters]:
 
     Redis need not be available, neither now nor later.
     """
-    local = StoredCounters(BoundedMemoryStorage())
+    local = MemoryCounters()
     if redis_url is None:
         yield local
         return
@@ -103,3 +107,37 @@ class SharedCounters:
         if not self._is_down:
             self._is_down = True
             log.warning("Redis does not answer; each replica limits alone", why=type(problem).__name__)
+
+
+class StoredCounters:
+    """Implements `Counters` over a storage of `limits`; exceptions of the storage are not caught."""
+
+    def __init__(self, storage: Storage) -> None:
+        assert isinstance(storage, MovingWindowSupport)
+        assert isinstance(storage, SlidingWindowCounterSupport)
+        self._exact = MovingWindowRateLimiter(storage)
+        self._estimated = SlidingWindowCounterRateLimiter(storage)
+
+    async def hit(self, limit: Limit, *key: str) -> LimitStatus:
+        counter, item, name = self._of(limit, key)
+        is_within = await counter.hit(item, name)
+        return await _status(counter, item, name, is_within)
+
+    async def peek(self, limit: Limit, *key: str) -> LimitStatus:
+        counter, item, name = self._of(limit, key)
+        is_within = await counter.test(item, name)
+        return await _status(counter, item, name, is_within)
+
+    def _of(self, limit: Limit, key: tuple[str, ...]) -> tuple[RateLimiter, RateLimitItemPerSecond, str]:
+        # Hashed, because keys contain addresses and account names. JSON keeps ("a", "bc") and ("ab", "c")
+        # apart.
+        name = hashlib.blake2b(orjson.dumps(key), digest_size=16).hexdigest()
+        counter = self._exact if limit.is_exact else self._estimated
+        return counter, RateLimitItemPerSecond(limit.amount, limit.seconds), name
+
+
+async def _status(
+    counter: RateLimiter, item: RateLimitItemPerSecond, name: str, is_within: bool
+) -> LimitStatus:
+    window = await counter.get_window_stats(item, name)
+    return LimitStatus(is_within, window.remaining, max(0.0, window.reset_time - time.time()))

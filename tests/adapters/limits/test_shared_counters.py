@@ -8,8 +8,8 @@ from prometheus_client import REGISTRY
 from redis.exceptions import ConnectionError as RedisGone
 from structlog.testing import capture_logs
 
-from orderplane.adapters.limits.counters import Limit, LimitStatus, StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemoryStorage
+from orderplane.adapters.limits.counters import Limit, LimitStatus
+from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.adapters.limits.shared import ANSWER_SECONDS, PAUSE_SECONDS, SharedCounters, open_counters
 
 from .redis_server import RedisServer, running_redis
@@ -41,7 +41,7 @@ def be_gone() -> LimitStatus:
 
 async def test_while_it_is_gone_it_is_asked_once_a_second_and_told_of_once() -> None:
     elsewhere, now = Elsewhere(), 0.0
-    counters = SharedCounters(elsewhere, StoredCounters(BoundedMemoryStorage()), monotonic=lambda: now)
+    counters = SharedCounters(elsewhere, MemoryCounters(), monotonic=lambda: now)
     before = errors()
     with capture_logs() as logs:
         assert (await counters.hit(LIMIT, "k")).left == 7

@@ -13,8 +13,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
-from orderplane.adapters.limits.counters import StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemoryStorage
+from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http.client_address import networks
 from orderplane.gateway.http.connections import BoundedProtocol, protocol_for
@@ -62,7 +61,7 @@ def app_without_dependencies(authentication: Any = None) -> Any:
     absent: Any = Absent()
     services: Any = SimpleNamespace(
         api=absent, price_list=absent, gates=absent, idempotency=absent, products=absent, inventory=absent,
-        timelines=absent, idempotent_create=absent, counters=StoredCounters(BoundedMemoryStorage()),
+        timelines=absent, idempotent_create=absent, counters=MemoryCounters(),
         load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
         authentication=authentication or Anybody(), identity=AbsentAccounts(),
     )  # fmt: skip

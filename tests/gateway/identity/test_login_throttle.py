@@ -2,8 +2,7 @@
 
 import pytest
 
-from orderplane.adapters.limits.counters import StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemoryStorage
+from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.identity.login_throttle import (
     ACCOUNT_LIMIT,
@@ -36,7 +35,7 @@ class Door:
 
     def __init__(self) -> None:
         self.known = Known()
-        self.throttle = LoginThrottle(StoredCounters(BoundedMemoryStorage()), self.known)  # type: ignore[arg-type]
+        self.throttle = LoginThrottle(MemoryCounters(), self.known)  # type: ignore[arg-type]
 
     async def guess(self, address: str, account: str = "ada@example.org", times: int = 1) -> int:
         """How many of the wrong passwords were tried."""

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.adapters.limits.counters import Limit, LimitStatus, StoredCounters
-from orderplane.adapters.limits.memory import BoundedMemoryStorage
+from orderplane.adapters.limits.counters import Limit, LimitStatus
+from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http.client_address import networks, subscriber
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
@@ -110,7 +110,7 @@ class Door:
             load_shedding=None,
             api=NoOrders(),
             authentication=ByName(),
-            counters=StoredCounters(BoundedMemoryStorage()),
+            counters=MemoryCounters(),
         )
         app = create_app(services, rate_limits=quotas, trusted_proxies=networks("127.0.0.1"))
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
@@ -194,7 +194,7 @@ async def test_nothing_is_limited_where_that_is_wished() -> None:
 
 async def test_the_defaults_let_a_busy_shop_in_and_stop_one_who_asks_too_often() -> None:
     """Ten thousand new orders in a minute, of 500 people behind one proxy: each has 20."""
-    counters = StoredCounters(BoundedMemoryStorage())
+    counters = MemoryCounters()
     quota = DEFAULTS[RouteClass.ORDERS]
     for number in range(10_000):
         who = str(number % 500)
