@@ -16,19 +16,26 @@ if TYPE_CHECKING:
 
 SLOWEST_FILES = (
     "simulation/test_simulation",
+    "simulation/test_time",
+    "http/test_slow_parsers",
     "adapters/test_provider_faults",
     "carriers/test_easypost_on_sandbox",
     "chaos/test_crash_safety",
-    "contracts/test_documented_answers",
     "notifier/test_outages",
-    "notifier/test_giving_up",
-    "chaos/test_two_operators",
+    "identity/test_accounts_on_server",
+    "contracts/test_documented_answers",
+    "contracts/test_authorization",
     "cli/test_orders_on_plane",
-    "saga/test_failure_rows",
-    "saga/test_deletions",
-    "cli/test_dev_lifecycle",
+    "chaos/test_two_operators",
+    "traffic/test_traffic_on_server",
+    "products/test_products_on_server",
+    "notifier/test_giving_up",
     "audit/test_audit_command",
     "relay/test_relay_failures",
+    "chaos/test_sleeping_operator",
+    "cli/test_dev_lifecycle",
+    "saga/test_deletions",
+    "saga/test_failure_rows",
 )
 """Folder and name, the slowest first."""
 
