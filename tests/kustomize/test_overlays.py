@@ -84,6 +84,11 @@ async def rendered(plane: Plane, overlay: str) -> list[Json]:
     return list(yaml.safe_load_all(await kubectl(plane, "kustomize", str(ROOT / overlay))))
 
 
+async def remove_jobs(plane: Plane) -> None:
+    """Those of the overlay before: a Job cannot be changed, and no controller removes it here."""
+    await kubectl(plane, "delete", "jobs", "--all", "--namespace", "orderplane-system")
+
+
 async def applied(plane: Plane, documents: list[Json]) -> list[Json]:
     manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
     apply = ("apply", "--server-side", "--force-conflicts", "-o", "json", "-f", "-")
@@ -113,6 +118,7 @@ async def test_the_api_server_takes_it_and_a_second_apply_changes_nothing(
     cluster: Plane, overlay: str
 ) -> None:
     documents = await rendered(cluster, overlay)
+    await remove_jobs(cluster)
     first, second = await applied(cluster, documents), await applied(cluster, documents)
     assert len(first) == len(documents)
     assert [each["metadata"]["resourceVersion"] for each in first] == [
@@ -227,6 +233,7 @@ async def test_the_webhooks_certificate_is_made_with_the_rights_of_its_job(
 ) -> None:
     """By the command as the Job runs it, as the Job's ServiceAccount."""
     documents = await rendered(cluster, overlay_with("webhook-certificate", tmp_path))
+    await remove_jobs(cluster)
     await applied(cluster, documents)
     path = "/api/v1/namespaces/orderplane-system/secrets/orderplane-webhook-tls"
     configuration = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/orderplane-webhook"
@@ -253,6 +260,7 @@ async def test_the_webhooks_certificate_is_made_with_the_rights_of_its_job(
 
 
 async def test_each_service_account_may_do_what_the_tables_say(cluster: Plane, tmp_path: Path) -> None:
+    await remove_jobs(cluster)
     await applied(cluster, await rendered(cluster, overlay_with("webhook-certificate", tmp_path)))
 
     def ask_all() -> list[tuple[str, str]]:
