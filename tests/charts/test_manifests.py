@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.tools import find_chart_tool, go_sources
 
 from ..support.kubernetes_schemas import NAMES, write_schemas
+from ..support.local_overlay import copy_with_secrets
 from .helm import PRODUCTION, ROOT, Helm, parsed
 
 pytestmark = pytest.mark.charts
@@ -25,6 +27,7 @@ OVERLAYS = sorted(
     for pattern in ("kustomize/base", "kustomize/overlays/*", "tests/kustomize/*")
     for path in ROOT.glob(f"{pattern}/kustomization.yaml")
 )
+LOCAL = "kustomize/overlays/local"
 RENDERED = [*OVERLAYS, "chart", "chart, production"]
 
 NOT_HERE = {
@@ -56,7 +59,14 @@ async def run(program: Path, *words: str, stdin: str = "") -> subprocess.Complet
 async def rendered(what: str, helm: Helm, kubectl: Path) -> str:
     if what.startswith("chart"):
         return await helm.text(files=[PRODUCTION] if "production" in what else [])
-    done = await run(kubectl, "kustomize", str(ROOT / what))
+    if what != LOCAL:
+        return await kustomized(kubectl, ROOT / what)
+    with TemporaryDirectory() as folder:
+        return await kustomized(kubectl, copy_with_secrets(Path(folder)))
+
+
+async def kustomized(kubectl: Path, folder: Path) -> str:
+    done = await run(kubectl, "kustomize", str(folder))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

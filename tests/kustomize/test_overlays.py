@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,6 @@ from orderplane.adapters.settings import SECRETS_DIR, variables_of
 from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.progress import ConsoleProgress
-from orderplane.dev.node import demo_secrets
 from orderplane.dev.settings_page import PROCESSES as CLASSES
 from orderplane.gateway.main import DRAIN_SECONDS as GATEWAY_DRAIN
 from orderplane.operator.main import DRAIN_SECONDS as OPERATOR_DRAIN
@@ -27,6 +25,7 @@ from orderplane.workers.notifier.dispatcher import DRAIN_SECONDS as NOTIFIER_DRA
 from orderplane.workers.relay.relay import DRAIN_SECONDS as RELAY_DRAIN
 
 from ..cli.terminal import orderplane
+from ..support.local_overlay import copy_with_secrets
 from ..support.plane import bare_plane
 from . import rights
 
@@ -46,12 +45,7 @@ def overlay(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """A path from `ROOT`. The last one is that of a copy with secrets: a checkout has none."""
     if request.param != "overlays/local":
         return str(request.param)
-    copy = tmp_path_factory.mktemp("local")
-    for folder in ("crds", "manifests", "kustomize"):
-        shutil.copytree(ROOT.parent / folder, copy / folder, ignore=shutil.ignore_patterns("secrets", "*.py"))
-    local = copy / "kustomize" / "overlays" / "local"
-    demo_secrets.write(local / "secrets")
-    return str(local)
+    return str(copy_with_secrets(tmp_path_factory.mktemp("local")))
 
 
 @pytest.fixture(scope="module")
