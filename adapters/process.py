@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 
 import structlog
 import uvloop
+from prometheus_client import Gauge
 
+from orderplane import __version__
 from orderplane.adapters.halves import Half, Halves
 from orderplane.adapters.retry import Stopped, retry
 from orderplane.adapters.secrets import Secrets
@@ -23,6 +25,8 @@ STOPPED, FAILED, WRONG_SETTINGS = 0, 1, 2
 
 WAITING_LOG_SECONDS = 5.0
 """How often a process that waits at start-up says for what."""
+
+BUILD = Gauge("orderplane_build_info", "What runs here; the value is always 1.", ["process", "version"])
 
 S = TypeVar("S", bound=ProcessSettings)
 T = TypeVar("T")
@@ -131,6 +135,7 @@ def run_process(
         settings = read_settings(settings_class)
         set_up_logs(name, settings.log_format, settings.log_level)
         set_up_traces(name, settings.otlp_endpoint, settings.trace_ratio)
+        BUILD.labels(name, __version__).set(1)
         # What is made for one request is mostly gone without the collector: looking for cycles after every
         # 700 new objects, as by default, finds nothing.
         gc.set_threshold(10_000, 20, 20)

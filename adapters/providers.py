@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import aiohttp
 import stamina
+import structlog
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from prometheus_client import Counter, Gauge, Histogram
@@ -18,6 +19,7 @@ from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 T = TypeVar("T")
 
+log = structlog.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
 REQUESTS = Counter(
@@ -87,6 +89,7 @@ class ProviderCalls:
         )
         self._context: Context | None = None
         self._is_probing = False
+        self._is_known_open = False
         # Read at scrape time: purgatory emits its half-open event only after the probing call.
         BREAKER.labels(provider).set_function(lambda: _STATES[self._context.state] if self._context else 0)
 
@@ -157,6 +160,17 @@ class ProviderCalls:
             # purgatory raises the same instance again and again; its traceback would grow without end.
             problem.__traceback__ = None
             raise self._breaker_open() from None
+        finally:
+            self._report(breaker.context.state)
+
+    def _report(self, state: str) -> None:
+        """Log that the breaker has opened or closed; between two probes nothing is new."""
+        if state == OPENED and not self._is_known_open:
+            self._is_known_open = True
+            log.warning("circuit breaker opened; nothing is sent but probes", provider=self._provider)
+        elif state == CLOSED and self._is_known_open:
+            self._is_known_open = False
+            log.info("circuit breaker closed", provider=self._provider)
 
     async def _classified(self, work: Callable[[], Awaitable[T]]) -> T:
         try:

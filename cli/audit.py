@@ -11,6 +11,7 @@ from rich.table import Table
 from orderplane.audit.verdict import Verdict, audit
 from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, need, run
+from orderplane.ledgers.postgres.audit_runs import record_audit_run
 
 _VARIABLES = (
     "ORDERPLANE_POSTGRES_DSN", "ORDERPLANE_PAYMENTS_URL", "ORDERPLANE_PAYMENTS_KEY",
@@ -20,6 +21,9 @@ _VARIABLES = (
 
 def audit_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep the number of violations, which the operator exports.")
+    ] = False,
 ) -> None:
     """Compare orders, stock, payments, labels, events and messages; exit code 1 on a violation.
 
@@ -31,7 +35,7 @@ def audit_command(
     """
     for variable in _VARIABLES:
         need(variable)
-    verdict = run(_audit())
+    verdict = run(_audit(is_recorded=record))
     if as_json:
         typer.echo(json.dumps(as_document(verdict), indent=2))
     else:
@@ -68,6 +72,9 @@ def show(verdict: Verdict) -> None:
         console.print(f"{len(verdict.open)} orders still open: {', '.join(verdict.open[:10])}")
 
 
-async def _audit() -> Verdict:
+async def _audit(*, is_recorded: bool) -> Verdict:
     async with open_backends(dict(os.environ)) as backends:
-        return await audit(backends.snapshot)
+        verdict = await audit(backends.snapshot)
+        if is_recorded:
+            await record_audit_run(backends.pool, len(verdict.violations))
+        return verdict

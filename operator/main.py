@@ -19,6 +19,8 @@ from orderplane.controllers.engine.controller import Controller
 from orderplane.crds.api_errors import ApiError
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.postgres.session import Pool
+from orderplane.operator.census import count_for_ever
 from orderplane.operator.ledger_listener import listen_to_ledgers
 from orderplane.operator.resync import Resync
 from orderplane.operator.settings import OperatorSettings
@@ -72,15 +74,18 @@ async def serve(settings: OperatorSettings, process: Process) -> None:
         resync = Resync(operator, api)
         await process.wait_for("the first list of all resources", resync.resync, (ApiError, Transient))
         process.serving(controllers=[kind.value for kind in operator.controllers])
-        await _run(operator, resync, settings, process)
+        await _run(operator, resync, pool, settings, process)
 
 
-async def _run(operator: Operator, resync: Resync, settings: OperatorSettings, process: Process) -> None:
+async def _run(
+    operator: Operator, resync: Resync, pool: Pool, settings: OperatorSettings, process: Process
+) -> None:
     dsn = process.secrets.reader("postgres_dsn")
     poll_patience = PATIENCE_SECONDS + settings.tracking_first_seconds
     halves = [
         Half("resync", resync.run),
         Half("ledgers", partial(listen_to_ledgers, dsn, operator)),
+        Half("census", partial(count_for_ever, pool)),
         *(Half(name, go, patience=poll_patience) for name, go in operator.polls.items()),
         *(_half_of(controller) for controller in operator.controllers.values()),
         # The last: at its end Kopf cancels every task that was not there at its start.

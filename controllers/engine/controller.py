@@ -197,7 +197,9 @@ class Controller(Generic[H]):
                 f"reconcile {self.kind.value}", context, attributes={"key": "/".join(key)}
             ):
                 seconds = await self._reconciler.reconcile(key, failure, hint)
-            self._failures.pop(key, None)
+            before = self._failures.pop(key, None)
+            if before and before.is_stalled:
+                log.info("goes on again", kind=self.kind.value, key="/".join(key))
             self._races.pop(key, None)
             if seconds is not None:
                 self._reconcile_after(key, seconds)

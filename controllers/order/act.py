@@ -16,6 +16,7 @@ from orderplane.controllers.order.children import (
     is_own,
     manifest_of,
 )
+from orderplane.controllers.order.milestones import count_milestones
 from orderplane.controllers.order.plan import (
     Compensate,
     Create,
@@ -123,6 +124,7 @@ class OrderReconciler:
         for event in events_of(order.status, status):
             await self._cluster.emit_event(Kind.ORDER, order, event, now)
         await self._cluster.write_status(Kind.ORDER, order, status)
+        count_milestones(order, order.status, status, now)
 
     async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
         order = self._cluster.orders.get(key)

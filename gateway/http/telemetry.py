@@ -20,7 +20,7 @@ DURATION = Histogram(
     "orderplane_http_request_duration_seconds",
     "From the parsed request header to the end of the response.",
     ["method", "route"],
-    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 IN_FLIGHT = Gauge("orderplane_http_requests_in_flight", "Requests in progress.")
 

@@ -16,6 +16,7 @@ from orderplane.dev.demo.products import seed
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.ledgers.postgres.census import take_census
 from orderplane.ledgers.postgres.session import session
 
 from ..support.plane import TEMPO
@@ -44,10 +45,10 @@ async def sold(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
         remove(state)
 
 
-async def audited(plane: Plane) -> tuple[int, dict[str, Any]]:
+async def audited(plane: Plane, *options: str) -> tuple[int, dict[str, Any]]:
     """The exit code and the verdict of the real command."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "orderplane.cli.main", "audit", "--json",
+        sys.executable, "-m", "orderplane.cli.main", "audit", "--json", *options,
         env={**os.environ, **plane.env("audit")},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -57,7 +58,7 @@ async def audited(plane: Plane) -> tuple[int, dict[str, Any]]:
 
 
 async def violations(plane: Plane) -> set[tuple[str, str]]:
-    code, verdict = await audited(plane)
+    code, verdict = await audited(plane, "--record")
     found = {(violation["invariant"], violation["subject"]) for violation in verdict["violations"]}
     assert (code, verdict["clean"]) == ((1, False) if found else (0, True))
     return found
@@ -76,6 +77,9 @@ async def test_it_is_clean_until_somebody_meddles(sold: tuple[Plane, Backends]) 
         await connection.execute("UPDATE stock SET on_hand = on_hand - 5 WHERE sku = $1", sku)
     expected = {("stock-balance", f"demo/{sku}")}
     assert await violations(plane) == expected
+    recorded = (await take_census(backends.pool)).audit
+    assert recorded is not None
+    assert recorded.violations == 1, "the operator exports what --record has kept"
 
     # Somebody charges past the ledger; without a charge an intent is harmless.
     stray = await backends.payment_provider.create_intent(

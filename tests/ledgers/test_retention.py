@@ -23,7 +23,8 @@ OLD, LIVE = 50_000, 20_000
 PER_SECOND = 2_000 / 60
 """Orders at the target load, each of which leaves a key."""
 
-SCHEMA = (resources.files("orderplane.ledgers") / "migrations" / "0001_initial.sql").read_text()
+MIGRATIONS = resources.files("orderplane.ledgers") / "migrations"
+SCHEMA = "\n".join(file.read_text() for file in MIGRATIONS.iterdir() if file.name.endswith(".sql"))
 PAGE = Path(__file__).parents[2] / "docs" / "retention.md"
 BY_TABLE = {rule.table: rule for rule in RULES}
 

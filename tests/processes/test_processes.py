@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ from .conftest import SETTINGS, run_to_end, running
 
 pytestmark = pytest.mark.integration
 
+MIGRATIONS = resources.files("orderplane.ledgers") / "migrations"
 QUICK = 5.0
 """Seconds in which a process that only waits has to end; they are long because the test machine is busy."""
 
@@ -118,8 +120,9 @@ async def test_it_serves_once_postgresql_is_there_and_migrated(
     async with running("relay", {**env, "ORDERPLANE_POSTGRES_DSN": dsn}) as relay:
         await relay.logged("waiting", dependency="PostgreSQL")
         await supervisor.start(component)
+        names = sorted(file.name for file in MIGRATIONS.iterdir() if file.name.endswith(".sql"))
         why = (
-            "OlderSchema: the database is older than this version: it lacks 0001_initial.sql. "
+            f"OlderSchema: the database is older than this version: it lacks {', '.join(names)}. "
             "Run: orderplane migrate"
         )
         await relay.logged("waiting", dependency="PostgreSQL", why=why)

@@ -30,7 +30,9 @@ log = structlog.get_logger(__name__)
 COUNT_SECONDS = 2.0
 
 WAITING = Gauge("orderplane_notifications_waiting", "Messages that are not sent yet.", ["channel"])
-OLDEST = Gauge("orderplane_notifications_oldest_age_seconds", "Age of the oldest of them.", ["channel"])
+OLDEST = Gauge(
+    "orderplane_notifications_oldest_age_seconds", "Age of the oldest message that is not sent.", ["channel"]
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ DRAIN_SECONDS = 10.0
 _MAX_LINKS = 128
 
 WAITING = Gauge("orderplane_outbox_waiting_events", "Events that are not published yet, in all partitions.")
-OLDEST = Gauge("orderplane_outbox_oldest_age_seconds", "Age of the oldest of them.")
+OLDEST = Gauge("orderplane_outbox_oldest_age_seconds", "Age of the oldest event that is not published.")
 PUBLISHED = Counter("orderplane_relay_published_total", "Events that are acknowledged.", ["topic"])
 FAILURES = Counter("orderplane_relay_failures_total", "Failures by reason.", ["reason"])
 PARTITIONS = Gauge("orderplane_relay_partitions", "Outbox partitions that this relay serves.")
