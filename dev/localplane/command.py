@@ -28,6 +28,7 @@ from orderplane.dev.localplane.tools import (
     find_chart_tool,
     find_compose_spec,
     find_oasdiff,
+    find_promtool,
     go_sources,
 )
 
@@ -123,7 +124,7 @@ def prepare(
 async def _prepare(progress: ConsoleProgress) -> None:
     await control_plane_binaries(progress)
     await kafka_program(progress)
-    for find in (find_oasdiff, find_actionlint, find_compose_spec):
+    for find in (find_oasdiff, find_actionlint, find_compose_spec, find_promtool):
         await find(progress)
     await foreign_crds(progress)
 

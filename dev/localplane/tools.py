@@ -128,6 +128,7 @@ class GoProgram:
         package: The main package.
         minutes: How long the build takes on two cores, roughly.
         stamps: Variables that the linker sets, as `package.variable=value`.
+        tags: Build constraints, which leave out what is not needed here.
     """
 
     name: str
@@ -135,6 +136,7 @@ class GoProgram:
     package: str
     minutes: float
     stamps: tuple[str, ...] = ()
+    tags: str = ""
 
 
 async def built(program: GoProgram, progress: Progress) -> Path:
@@ -167,7 +169,7 @@ async def build(program: GoProgram, folder: Path, progress: Progress) -> None:
     unfinished = folder / f".{program.name}.{os.getpid()}"
     flags = ["-s", "-w", *(f"-X {stamp}" for stamp in program.stamps)]
     command = [
-        go, "build", "-v", "-mod=readonly", "-trimpath", "-ldflags", " ".join(flags),
+        go, "build", "-v", "-mod=readonly", "-trimpath", "-tags", program.tags, "-ldflags", " ".join(flags),
         "-o", unfinished, program.package,
     ]  # fmt: skip
     text = f"Building {program.name} (once, about {program.minutes:g} min on two cores)"
@@ -238,6 +240,22 @@ async def find_compose_spec(progress: Progress) -> Path:
         ToolMissing: it cannot be built; the message says why.
     """
     return await built(_COMPOSE_SPEC, progress)
+
+
+# Without the discovery of services in clouds, which is most of it and which rules do not need.
+_PROMTOOL = GoProgram(
+    "promtool", "promtool", "github.com/prometheus/prometheus/cmd/promtool", 2, tags="remove_all_sd"
+)
+
+
+async def find_promtool(progress: Progress) -> Path:
+    """promtool, which checks and tests Prometheus's rules: from PATH, or built.
+
+    Raises:
+        ToolMissing: it is not on PATH and cannot be built; the message says why.
+    """
+    found = shutil.which("promtool")
+    return Path(found) if found else await built(_PROMTOOL, progress)
 
 
 CHART_TOOLS = {

@@ -133,17 +133,35 @@ async def test_pods_meet_the_restricted_standard_and_have_bounds(cluster: Plane,
     crons = (each["spec"]["jobTemplate"]["spec"] for each in documents if each["kind"] == "CronJob")
     others = [*jobs.values(), *(each["template"]["spec"] for each in crons)]
     for spec in [*serving.values(), *others]:
-        assert spec["securityContext"]["runAsNonRoot"] is True
-        assert spec["securityContext"]["runAsUser"] > 0
-        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for container in [*spec.get("initContainers", ()), *spec["containers"]]:
-            context = container["securityContext"]
-            assert context["allowPrivilegeEscalation"] is False
-            assert context["readOnlyRootFilesystem"] is True
-            assert context["capabilities"] == {"drop": ["ALL"]}
-            assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
-            assert set(container["resources"]["limits"]) == {"memory", "ephemeral-storage"}
-            assert not container["image"].endswith(":latest")
+        check_restricted(spec)
+
+
+def check_restricted(spec: Json) -> None:
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in [*spec.get("initContainers", ()), *spec["containers"]]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert set(container["resources"]["requests"]) == {"cpu", "memory", "ephemeral-storage"}
+        assert set(container["resources"]["limits"]) == {"memory", "ephemeral-storage"}
+        assert not container["image"].endswith(":latest")
+
+
+async def test_monitoring_is_taken_by_the_operator_of_prometheus_and_audits_once_an_hour(
+    cluster: Plane, tmp_path: Path
+) -> None:
+    documents = await rendered(cluster, overlay_with("monitoring", tmp_path))
+    assert {"PodMonitor", "PrometheusRule", "CronJob"} <= {each["kind"] for each in documents}
+    first, second = await applied(cluster, documents), await applied(cluster, documents)
+    assert [each["metadata"]["resourceVersion"] for each in first] == [
+        each["metadata"]["resourceVersion"] for each in second
+    ]
+    [audit] = [each["spec"] for each in documents if each["kind"] == "CronJob"]
+    assert audit["concurrencyPolicy"] == "Forbid"
+    check_restricted(audit["jobTemplate"]["spec"]["template"]["spec"])
 
 
 async def test_a_pod_has_longer_to_end_than_it_needs(cluster: Plane, overlay: str) -> None:

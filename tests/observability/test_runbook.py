@@ -1,0 +1,134 @@
+"""The runbook: its pages have one form, its expressions are right, and its commands run on a live plane."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from orderplane.crds.meta import Kind
+from orderplane.dev.prometheus_rule import rules_file
+
+from ..support.plane import ORDER, Merchant
+from .promql import labels_by_series, problems
+
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook"
+PAGES = sorted(page for page in RUNBOOK.glob("*.md") if page.stem != "README")
+HEADINGS = ["Meaning", "Impact", "Diagnosis", "What to do"]
+
+MAY_FIND = ("orderplane audit", "orderplane dlq replay")
+"""Commands whose exit code 1 is an answer: other tests of this plane leave what an audit finds."""
+
+LAST = "orderplane resolve"
+"""It ends the order that the other commands look at."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The lines of a page's blocks of code in one language."""
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [line.strip() for block in found for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_says_what_it_means_who_notices_how_to_look_and_what_to_do(page: Path) -> None:
+    assert re.findall(r"^## (.+)$", page.read_text(), re.MULTILINE) == HEADINGS
+    assert blocks(page, "sh") or blocks(page, "promql"), "nobody can look with words alone"
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        assert (RUNBOOK / link).exists(), link
+
+
+def test_expressions_name_only_what_is_exported() -> None:
+    known = labels_by_series()
+    known |= dict.fromkeys(re.findall(r"record: (\S+)", rules_file().read_text()), frozenset())
+    found = {
+        f"{page.stem}: {problem}"
+        for page in PAGES
+        for expression in blocks(page, "promql")
+        for problem in problems(expression, known)
+    }
+    assert found == set()
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(290)
+async def test_every_command_runs_on_a_live_plane(merchant: Merchant) -> None:
+    """For an order whose refund has failed, and a record that nobody can read."""
+    commands = list(dict.fromkeys(line for page in PAGES for line in blocks(page, "sh")))
+    assert len(commands) > 15
+    commands.sort(key=lambda line: line.startswith(LAST))
+    name = await an_order_whose_refund_failed(merchant)
+    assert merchant.plane.kubectl is not None
+    env = {
+        **os.environ,
+        **merchant.plane.env("admin"),
+        "PATH": f"{Path(sys.executable).parent}:{merchant.plane.kubectl.parent}:{os.environ['PATH']}",
+        "MERCHANT": merchant.name,
+        "ORDER": name,
+        "NUMBER": await a_dead_letter(merchant),
+    }
+    for command in commands:
+        code, out = await run(command, env)
+        allowed = {0, 1} if command.startswith(MAY_FIND) else {0}
+        assert code in allowed, f"{command} ended with {code}: {out}"
+        assert out.strip() or "--ignore-not-found" in command, f"{command} says nothing"
+
+
+async def run(command: str, env: dict[str, str]) -> tuple[int, str]:
+    """As a person would, in a shell."""
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-o", "pipefail", "-c", command, env=env,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def an_order_whose_refund_failed(merchant: Merchant) -> str:
+    """Placed with `kubectl apply`; its label is refused, and its refund as well."""
+    name = "o-runbook"
+    spec: dict[str, Any] = {
+        "customer": "c-1",
+        "paymentMethod": "pm_sandbox_refundFails",
+        "items": ORDER["items"],
+        "address": {**ORDER["address"], "line1": "9 Island Walk"},
+    }
+    await merchant.api.create(
+        Kind.ORDER,
+        merchant.name,
+        {
+            "apiVersion": "orderplane.dev/v1alpha1",
+            "kind": "Order",
+            "metadata": {"name": name, "namespace": merchant.name},
+            "spec": spec,
+        },
+    )
+    async with asyncio.timeout(90):
+        while True:
+            order = await merchant.api.get(Kind.ORDER, merchant.name, name)
+            stalled = [c for c in order.get("status", {}).get("conditions", ()) if c["type"] == "Stalled"]
+            if stalled and stalled[0]["reason"] == "RefundFailed":
+                return name
+            await asyncio.sleep(0.2)
+
+
+async def a_dead_letter(merchant: Merchant) -> str:
+    """The number of a record that the notifier could not read."""
+    producer = AIOKafkaProducer(bootstrap_servers=merchant.plane.kafka_bootstrap)
+    await producer.start()
+    try:
+        await producer.send_and_wait("order.created", merchant.name.encode(), key=b"nonsense")
+    finally:
+        await producer.stop()
+    env = {**os.environ, **merchant.plane.env("admin")}
+    async with asyncio.timeout(60):
+        while True:
+            _, out = await run(f"{sys.executable} -m orderplane.cli.main dlq list --json", env)
+            if letters := json.loads(out):
+                return str(letters[-1]["number"])
+            await asyncio.sleep(0.5)
