@@ -81,10 +81,6 @@ class Cluster:
             f"orderplane-{component}", NAMESPACE, _request_timeout=_SECONDS
         )
 
-    def replicas(self, component: str) -> int:
-        """How many pods of a component are ready."""
-        return int(self.deployment(component).status.ready_replicas or 0)
-
     async def wait(self, what: str, is_so: Callable[[], bool], seconds: float, step: Step) -> None:
         """Ask until `is_so`; raises NotReady after `seconds`."""
         deadline = time.monotonic() + seconds

@@ -26,7 +26,6 @@ _BUILT = (
     GoProgram("kubelet", "node", "k8s.io/kubernetes/cmd/kubelet", 1.5, STAMPS),
     GoProgram("kube-scheduler", "node", "k8s.io/kubernetes/cmd/kube-scheduler", 1, STAMPS),
     GoProgram("kube-proxy", "node", "k8s.io/kubernetes/cmd/kube-proxy", 0.5, STAMPS),
-    GoProgram("metrics-server", "metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", 1),
     GoProgram("coredns", "coredns", "github.com/coredns/coredns", 3),
 )
 

@@ -1,8 +1,7 @@
 """`scripts/node-test`: what a cluster has to show, with figures. It runs on the node.
 
-kill: mixed orders while pods are killed. restart: every Deployment is restarted under load. scale: the front
-door grows and shrinks with its load. drain: every pod of the product is evicted, and comes back. Each ends
-with an audit in the cluster.
+kill: mixed orders while pods are killed. restart: every Deployment is restarted under load. drain: every pod
+of the product is evicted, and comes back. Each ends with an audit in the cluster.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ from orderplane.dev.node.load import SteadyLoad, seconds_to_ship
 
 Figures = dict[str, Any]
 
-TRIALS = ("kill", "restart", "drain", "scale")
+TRIALS = ("kill", "restart", "drain")
 OVERLAY = project_root() / "kustomize" / "overlays" / "local"
 
 _READY_SECONDS = 600.0
@@ -134,25 +133,6 @@ class Trial:
         await self._all_ready()
         return {"pods": len(pods), "seconds": round(took, 1)}, []
 
-    async def scale(self, rate: float) -> tuple[Figures, list[str]]:
-        """Have the front door scale from 1 to 3 under load, and back without it."""
-        most: list[int] = []
-
-        async def grow(step: Step) -> None:
-            started = time.monotonic()
-            await self.cluster.wait(
-                "three gateways", lambda: self.cluster.replicas("gateway") == 3, _ROLL_SECONDS, step
-            )
-            most.append(round(time.monotonic() - started))
-
-        figures, wrong = await self._under_load(rate, 0, f"Scaling at {rate:g} orders/s", grow)
-        with self.progress.step("Waiting for one gateway") as step:
-            started = time.monotonic()
-            await self.cluster.wait(
-                "one gateway", lambda: self.cluster.replicas("gateway") == 1, _ROLL_SECONDS, step
-            )
-        return {**figures, "grownAfter": most[0], "shrunkAfter": round(time.monotonic() - started)}, wrong
-
     async def _under_load(
         self, rate: float, at_least: float, text: str, work: Callable[[Step], Awaitable[None]]
     ) -> tuple[Figures, list[str]]:
@@ -223,11 +203,11 @@ async def opened(progress: Progress) -> AsyncIterator[Trial]:
 
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help="kill, restart, drain, scale; all but scale without any.")
+        list[str] | None, typer.Argument(help="kill, restart, drain; all of them without any.")
     ] = None,
     orders: Annotated[int, typer.Option(min=1, help="How many orders kill places.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed places the same orders.")] = 1,
-    rate: Annotated[float, typer.Option(help="Orders per second of restart and scale.")] = 10.0,
+    rate: Annotated[float, typer.Option(help="Orders per second of restart.")] = 10.0,
     at_least: Annotated[float, typer.Option(help="Seconds that restart takes at least.")] = 0.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
@@ -239,7 +219,7 @@ def main(
 
         scripts/node-test restart --at-least 250
     """
-    chosen = names or ["kill", "restart", "drain"]
+    chosen = names or list(TRIALS)
     if unknown := set(chosen) - set(TRIALS):
         fail(f"There is no trial {', '.join(sorted(unknown))}; there are {', '.join(TRIALS)}.", code=2)
     try:
@@ -266,7 +246,6 @@ async def _try(
             "kill": lambda: trial.kill(orders, seed),
             "restart": lambda: trial.restart(rate, at_least),
             "drain": trial.drain,
-            "scale": lambda: trial.scale(rate),
         }
         for name in chosen:
             for step, work in ((name, runs[name]), (f"audit after {name}", trial.audit)):
