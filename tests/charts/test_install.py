@@ -54,7 +54,7 @@ async def kubectl(plane: Plane, *words: str, stdin: str | None = None) -> str:
 
 @pytest.mark.parametrize("files", [[], [PRODUCTION]], ids=["defaults", "production"])
 async def test_the_api_server_takes_every_object(cluster: Plane, helm: Helm, files: list[Path]) -> None:
-    manifest = await helm.text(files=files)
+    manifest = await helm.text({"monitoring": bool(files)}, files=files)
     answer = await kubectl(
         cluster, "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-o", "name", "-f", "-",
         stdin=manifest,

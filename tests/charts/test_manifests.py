@@ -28,7 +28,8 @@ OVERLAYS = sorted(
     for path in ROOT.glob(f"{pattern}/kustomization.yaml")
 )
 LOCAL = "kustomize/overlays/local"
-RENDERED = [*OVERLAYS, "chart", "chart, production"]
+CHARTS: dict[str, dict[str, Any]] = {"chart": {}, "chart, production": {"monitoring": True}}
+RENDERED = [*OVERLAYS, *CHARTS]
 
 NOT_HERE = {
     # No tag is used twice, and production names digests: Always would need the registry for each restart.
@@ -57,8 +58,8 @@ async def run(program: Path, *words: str, stdin: str = "") -> subprocess.Complet
 
 
 async def rendered(what: str, helm: Helm, kubectl: Path) -> str:
-    if what.startswith("chart"):
-        return await helm.text(files=[PRODUCTION] if "production" in what else [])
+    if what in CHARTS:
+        return await helm.text(CHARTS[what], files=[PRODUCTION] if "production" in what else [])
     if what != LOCAL:
         return await kustomized(kubectl, ROOT / what)
     with TemporaryDirectory() as folder:
@@ -119,7 +120,7 @@ async def test_a_slip_is_found(
     assert "statusInvalid" in {each["status"] for each in found}
 
 
-@pytest.mark.parametrize("what", ["kustomize/overlays/production", "chart, production"])
+@pytest.mark.parametrize("what", ["tests/kustomize/monitored", "chart, production"])
 async def test_kube_score_has_no_critical_finding(helm: Helm, kubectl: Path, what: str) -> None:
     program = await find_chart_tool("kube-score", ConsoleProgress())
     ignored = [word for name in sorted(NOT_HERE) for word in ("--ignore-test", name)]

@@ -13,6 +13,7 @@ from .helm import PRODUCTION, ROOT, Helm, Json, by_name, is_hook, parsed
 
 pytestmark = pytest.mark.charts
 
+USUAL = ("app.kubernetes.io/", "helm.sh/")
 OF_HELM = {
     "app.kubernetes.io/instance",
     "app.kubernetes.io/version",
@@ -28,11 +29,11 @@ WITHOUT_NAMESPACE = {
     "ValidatingAdmissionPolicyBinding",
 }  # fmt: skip
 
-
 PAIRS: dict[str, tuple[list[Path], Json]] = {
     "kustomize/base": ([], {"webhook": {"certificate": {"issuer": "you"}}}),
     "tests/kustomize/self-signed": ([], {}),
     "kustomize/overlays/production": ([PRODUCTION], {}),
+    "tests/kustomize/monitored": ([PRODUCTION], {"monitoring": True}),
 }
 """Values that install what a folder does."""
 
@@ -76,7 +77,11 @@ def normal(documents: Sequence[Json]) -> list[Json]:
 
 
 def _without_own_labels(document: Json) -> Json:
-    metadata = {name: value for name, value in document["metadata"].items() if name != "labels"}
+    metadata = dict(document["metadata"])
+    # Every object of the chart has the usual labels; those of kustomize's components have none.
+    labels = metadata.pop("labels", {})
+    if others := {name: value for name, value in labels.items() if not name.startswith(USUAL)}:
+        metadata["labels"] = others
     # kustomize does not know that these kinds have no namespace; the API server ignores it.
     if document["kind"] in WITHOUT_NAMESPACE:
         metadata.pop("namespace", None)

@@ -56,6 +56,11 @@ def jobs(objects: Objects) -> list[Json]:
     return [objects["Pod", "orderplane-test"]["spec"], *batch]
 
 
+def audit(objects: Objects) -> Json:
+    job: Json = spec_of(objects, "CronJob", "orderplane-audit")
+    return dict(job["jobTemplate"]["spec"]["template"]["spec"]) if job else {}
+
+
 def everywhere(name: str, value: Any) -> Callable[[Objects], bool]:
     """Whether every pod has it in its spec."""
     return lambda objects: all(each.get(name) == value for each in processes(objects) + jobs(objects))
@@ -157,8 +162,21 @@ EFFECTS: dict[str, tuple[Any, Callable[[Objects], bool]]] = {
         each.get("secret", {}).get("secretName") == "mine"
         for each in spec_of(o, "Job", "orderplane-migrate-1")["template"]["spec"]["volumes"]
     )),
+    "audit.schedule": ("5 4 * * *", lambda o: (
+        spec_of(o, "CronJob", "orderplane-audit")["schedule"] == "5 4 * * *"
+    )),
+    "audit.resources": (RESOURCES, lambda o: (
+        audit(o)["containers"][0]["resources"]["requests"]["cpu"] == "2"
+    )),
+    "audit.secret": ("mine", lambda o: (
+        audit(o)["containers"][0]["envFrom"][1] == {"secretRef": {"name": "mine"}}
+    )),
+    "monitoring": (True, lambda o: (
+        ("PodMonitor", "orderplane") in o and ("PrometheusRule", "orderplane") in o
+        and "saga.json" in o["ConfigMap", "orderplane-dashboards"]["data"]
+    )),
     "jobs.resources": (RESOURCES, lambda o: all(
-        each["containers"][0]["resources"]["requests"]["cpu"] == "2" for each in jobs(o)
+        each["containers"][0]["resources"]["requests"]["cpu"] == "2" for each in jobs(o) if each != audit(o)
     )),
     "uninstall.refuseWhileOrdersAreOpen": (False, lambda o: ("Job", "orderplane-open-orders") not in o),
     "serviceAccountAnnotations": ({"audit": {"a": "b"}}, lambda o: (
@@ -195,6 +213,7 @@ ONLY_WITH: Mapping[str, Json] = {
     "gateway.autoscaling": {"gateway": {"autoscaling": {"enabled": True}}},
     "networkPolicies": {"networkPolicies": {"enabled": True}},
     "webhook.certificate.secret": {"webhook": {"certificate": {"issuer": "you"}}},
+    "audit": {"monitoring": True},
     "priorityClass.create": {"priorityClass": {"name": "orders"}},
 }
 """Values that others need."""

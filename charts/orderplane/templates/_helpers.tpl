@@ -168,11 +168,15 @@ Arguments: the chart's context, the path.
 {{- $text := $context.Files.Get (index . 1) | required (printf "the chart lacks %s" (index . 1)) -}}
 {{- range splitList "\n---\n" (replace "system:serviceaccount:orderplane-system:orderplane-" $account $text) }}
 {{- $object := fromYaml . }}
-{{- $component := get $object.metadata.labels "app.kubernetes.io/component" }}
+{{- $component := default "monitoring" (get $object.metadata.labels "app.kubernetes.io/component") }}
 {{- $labels := include "orderplane.labels" (list $context $component) | fromYaml }}
 {{- $_ := set $object.metadata "labels" (merge $labels $object.metadata.labels) }}
 {{- if eq $object.kind "CustomResourceDefinition" }}
 {{- $_ := set $object.metadata "annotations" (merge (dict "helm.sh/resource-policy" "keep") (default dict $object.metadata.annotations)) }}
+{{- else if eq $object.apiVersion "monitoring.coreos.com/v1" }}
+{{- $_ := set $object.metadata "name" $fullname }}
+{{- $_ := set $object.metadata "namespace" $context.Release.Namespace }}
+{{- with $object.spec.selector }}{{ $_ := set .matchLabels "app.kubernetes.io/instance" $context.Release.Name }}{{ end }}
 {{- else if eq $object.kind "ClusterRoleBinding" }}
 {{- $subject := dict "kind" "ServiceAccount" "name" (printf "%s-%s" $fullname $component) "namespace" $context.Release.Namespace }}
 {{- $_ := set $object "subjects" (list $subject) }}
