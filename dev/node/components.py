@@ -91,7 +91,7 @@ def _kube_apiserver(
         f"--service-account-key-file={signed}", f"--service-account-signing-key-file={signing}",
         f"--kubelet-certificate-authority={authority.ca}", f"--kubelet-client-certificate={to_kubelet}",
         f"--kubelet-client-key={to_kubelet_key}", "--kubelet-preferred-address-types=InternalIP",
-        # For aggregated APIs, such as that of metrics-server.
+        # For aggregated APIs, such as metrics.
         f"--requestheader-client-ca-file={front_proxy.ca}", "--requestheader-allowed-names=front-proxy",
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         "--requestheader-group-headers=X-Remote-Group",
