@@ -177,7 +177,8 @@ def test_exit_codes_mean_something(problem: ApiProblem, code: int) -> None:
 def test_audit_answers_programs(is_clean: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     violations = () if is_clean else (Violation("payment-total", "shop/o-1", "Failed: 5 kept, 0 owed"),)
 
-    async def verdict() -> Verdict:
+    async def verdict(*, is_recorded: bool) -> Verdict:
+        assert not is_recorded
         return Verdict(violations, ("shop/o-2",), {"orders": 2}, (Notice("shop/o-3", "refund re_1"),))
 
     monkeypatch.setattr(audit_module, "_VARIABLES", ())
