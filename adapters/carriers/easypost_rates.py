@@ -1,4 +1,4 @@
-"""Reading EasyPost's prices, and choosing one: https://docs.easypost.com/docs/shipments/rates"""
+"""Reading EasyPost's prices, and choosing one: https://docs.easypost.com/docs/shipments"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -48,14 +48,12 @@ def choose_rate(rates: Sequence[Any], service: Service) -> Any:
         return None
     counts = Counter(price.currency for price, _ in priced)
     currency = min(counts, key=lambda one: (-counts[one], one))
-    offers = [
-        (
-            getattr(rate, "delivery_days", None) or 99 if service is Service.EXPRESS else 0,
-            price,
-            rate.id,
-            rate,
-        )
-        for price, rate in priced
-        if price.currency == currency
-    ]
-    return min(offers, key=lambda offer: offer[:3])[-1]
+    offers = [(price, rate) for price, rate in priced if price.currency == currency]
+    if service is Service.EXPRESS:
+        fastest = min(_days(rate) for _, rate in offers)
+        offers = [(price, rate) for price, rate in offers if _days(rate) == fastest]
+    return min(offers, key=lambda offer: (offer[0], offer[1].id))[1]
+
+
+def _days(rate: Any) -> int:
+    return getattr(rate, "delivery_days", None) or 99
