@@ -36,7 +36,8 @@ MAX_ORDER_NAME = 50
 SKU_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 Sku = Annotated[str, Field(pattern=SKU_PATTERN, max_length=63, examples=["TEA-EARL-GREY-100"])]
 Quantity = Annotated[int, Field(ge=1, le=10_000, examples=[2])]
-Minor = Annotated[int, Field(ge=0, le=999_999_999_999)]
+MOST_MINOR = 999_999_999_999
+Minor = Annotated[int, Field(ge=0, le=MOST_MINOR)]
 """An amount of money in minor units of its currency (ISO 4217): cents, yen, fils."""
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", max_length=3)]
 

@@ -13,15 +13,20 @@ from orderplane.ledgers.states import ShipmentState, TrackingStatus, VoidState
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Postage that was bought; `cost` is in minor units of `currency`."""
+    """Postage that was bought.
+
+    Args:
+        tracking_url: Empty where the carrier has no such page.
+        cost: In minor units of `currency`; both None where the carrier's price cannot be read.
+    """
 
     tracking_code: str
     tracker_id: str
     tracking_url: str
     carrier: str
     service: str
-    cost: int
-    currency: str
+    cost: int | None
+    currency: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +69,21 @@ class ShipmentRef:
 
 
 @dataclass(frozen=True, slots=True)
-class PickupClaim:
-    """Parcels that are to be collected together; `pickup_id` is the carrier's, None until it was created
-    there."""
+class NewPickup:
+    """Parcels that are to be collected together."""
 
     batch: str
     parcels: Sequence[ShipmentRef]
-    pickup_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedPickup:
+    """A pickup that the carrier has created for some parcels, and that is not booked; `pickup_id` is the
+    carrier's."""
+
+    batch: str
+    parcels: Sequence[ShipmentRef]
+    pickup_id: str
 
 
 class ShipmentLedger(Protocol):
@@ -168,17 +181,38 @@ class ParcelLedger(Protocol):
         """Set how soon each of them is polled again; None: not any more."""
         ...
 
-    async def claim_pickup(self, limit: int, lease: float) -> PickupClaim | None:
+    async def claim_new_pickup(self, limit: int, lease: float) -> NewPickup | None:
         """Claim parcels that wait for a pickup, for `lease` seconds; None where there are none.
 
-        A batch whose pickup was created at the carrier and not booked is claimed again as it is, first.
+        Those that were never claimed go first, then those whose claim is the oldest. A parcel waits for 90
+        days, or until it moves.
         """
         ...
 
-    async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
-        """The carrier has created the batch's pickup; False where another process claimed it meanwhile."""
+    async def split_pickup(self, batch: str, parcels: Sequence[ShipmentRef]) -> str:
+        """Take these parcels out of a batch that is claimed, into one of their own; answers its name."""
+        ...
+
+    async def record_pickup_created(self, batch: str, pickup_id: str) -> None:
+        """The carrier has created the batch's pickup; nothing where another process claimed its parcels
+        meanwhile."""
+        ...
+
+    async def claim_created_pickup(self, lease: float) -> CreatedPickup | None:
+        """Claim a pickup that was created and is not booked, for `lease` seconds; None where there is none.
+
+        In the order of `claim_new_pickup`. A pickup for which no parcel waits any more is left alone.
+        """
         ...
 
     async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
         """The batch's pickup is booked."""
+        ...
+
+    async def give_up_pickup(self, batch: str, pause: timedelta) -> None:
+        """The batch is not collected: each of its parcels waits for another pickup, after one to two pauses.
+
+        They come back one after the other, in other company: what keeps a pickup from being booked does not
+        keep the same parcels for ever.
+        """
         ...

@@ -130,7 +130,9 @@ def build(
             shipments, parcels, carrier, enqueue, first=first_poll, longest=longest_poll, settle=settle
         )
         polls["tracking"] = partial(poll, poller.track, first_poll)
-        polls["pickups"] = partial(poll, PickupScheduler(parcels, carrier).book, first_poll)
+        scheduler = PickupScheduler(parcels, carrier)
+        polls["pickups"] = partial(poll, scheduler.create, first_poll)
+        polls["pickup-bookings"] = partial(poll, scheduler.book, first_poll)
     return operator
 
 

@@ -7,7 +7,6 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from functools import partial
 from typing import Any, Self, TypeVar
 
@@ -19,9 +18,9 @@ from easypost.errors.api.timeout_error import TimeoutError as EasyPostTimeout
 from easypost.errors.general.easypost_error import EasyPostError
 
 from orderplane.adapters.carriers import sdk_on_loop
+from orderplane.adapters.carriers.easypost_rates import choose_rate, read_price
 from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
 from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
-from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import Address
 from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Parcel, Service
@@ -35,6 +34,8 @@ PAGE_SIZE = 100
 """The most that a list request returns: https://docs.easypost.com/docs/pagination"""
 _GRAMS_PER_OUNCE = 28.349523125
 _MILLIMETRES_PER_INCH = 25.4
+_NOT_TOLD = "Unknown"
+"""The carrier or service of a label whose rate is missing."""
 # `refund_status` of a shipment: https://docs.easypost.com/docs/shipments
 _VOID_STATES = {
     None: VoidState.NONE,
@@ -166,17 +167,28 @@ class EasyPostCarrier:
         return str(made.id)
 
     async def book_pickup(self, pickup_id: str) -> str:
-        found = await self._with_retries("get_pickup", lambda client: client.pickup.retrieve(pickup_id))
+        found = await self._get_pickup(pickup_id)
         if found.confirmation:
             return str(found.confirmation)
-        if not found.pickup_rates:
+        if _is_over(_told(found, "min_datetime"), datetime.now(UTC)):
+            raise Refused(Reason.NO_PICKUP, "The pickup was not booked before its day.")
+        if not _told(found, "pickup_rates"):
             raise Refused(Reason.NO_PICKUP, "No carrier offers to collect these parcels.")
         rate = found.pickup_rates[0]
-        booked = await self._once(
-            "buy_pickup",
-            lambda client: client.pickup.buy(pickup_id, carrier=rate.carrier, service=rate.service),
-        )
+        try:
+            booked = await self._once(
+                "buy_pickup",
+                lambda client: client.pickup.buy(pickup_id, carrier=rate.carrier, service=rate.service),
+            )
+        except Refused:
+            # Another process may have booked it meanwhile.
+            booked = await self._get_pickup(pickup_id)
+            if not booked.confirmation:
+                raise
         return str(booked.confirmation)
+
+    async def _get_pickup(self, pickup_id: str) -> Any:
+        return await self._with_retries("get_pickup", lambda client: client.pickup.retrieve(pickup_id))
 
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
         updates: list[TrackingUpdate] = []
@@ -245,38 +257,38 @@ def _round_up_to_tenth(value: float) -> float:
 
 
 def parse_shipment(found: Any, service: Service = Service.STANDARD) -> CarrierShipment:
-    """Read a Shipment; `service` chooses the rate where no label was bought yet."""
-    rate = found.selected_rate or _choose_rate(found.rates or [], service)
-    tracker = getattr(found, "tracker", None)
-    label = None
-    if getattr(found, "postage_label", None) is not None and found.tracking_code:
+    """Read a Shipment; `service` chooses the rate where no label was bought yet.
+
+    A label that was bought is read whatever else is missing or cannot be understood.
+    """
+    tracker = _told(found, "tracker")
+    rate, label = _told(found, "selected_rate"), None
+    if _told(found, "postage_label") is not None and _told(found, "tracking_code"):
+        price = read_price(rate)
         label = Label(
             tracking_code=found.tracking_code,
-            tracker_id=tracker.id if tracker else "",
-            tracking_url=tracker.public_url if tracker else "",
-            carrier=rate.carrier,
-            service=rate.service,
-            cost=to_minor_units(rate.rate, rate.currency),
-            currency=rate.currency,
+            tracker_id=_told(tracker, "id") or "",
+            tracking_url=_told(tracker, "public_url") or "",
+            carrier=_told(rate, "carrier") or _told(tracker, "carrier") or _NOT_TOLD,
+            service=_told(rate, "service") or _NOT_TOLD,
+            cost=price.amount if price else None,
+            currency=price.currency if price else None,
         )
+    elif rate is None:
+        rate = choose_rate(_told(found, "rates") or [], service)
     return CarrierShipment(
         id=found.id,
-        reference=found.reference or "",
-        rate_id=rate.id if rate else None,
+        reference=_told(found, "reference") or "",
+        rate_id=_told(rate, "id"),
         label=label,
-        void=_VOID_STATES.get(found.refund_status, VoidState.NONE),
-        tracking_status=parse_tracking_status(tracker.status if tracker else None),
+        void=_VOID_STATES.get(_told(found, "refund_status"), VoidState.NONE),
+        tracking_status=parse_tracking_status(_told(tracker, "status")),
     )
 
 
 def parse_tracking_status(word: str | None) -> TrackingStatus:
     """Where a parcel is; what is not documented is UNCLEAR, so that nobody takes it for being at home."""
     return _TRACKING_STATUSES.get(word, TrackingStatus.UNCLEAR) if word else TrackingStatus.PRE_TRANSIT
-
-
-def to_minor_units(amount: str, currency: str) -> int:
-    """Read a price. EasyPost writes major units: `"7.58"` in EUR is 758, `"758"` in JPY is 758."""
-    return int(Decimal(amount).scaleb(EXPONENTS[currency]))
 
 
 def classify_error(problem: Exception) -> Transient | Refused | None:
@@ -316,13 +328,21 @@ def _refusal(problem: ApiError) -> Refused:
 
 def parse_tracking_update(found: Any) -> TrackingUpdate:
     """Read a Tracker."""
-    scans = found.get("tracking_details") or []
+    word = _told(found, "status")
     return TrackingUpdate(
-        tracking_code=found.tracking_code,
-        tracking_status=parse_tracking_status(found.status),
-        at=_parse_time(scans[-1].datetime if scans else None),
-        word=found.status or "",
+        tracking_code=_told(found, "tracking_code") or "",
+        tracking_status=parse_tracking_status(word),
+        word=word or "",
     )
+
+
+def _is_over(begin: str | None, now: datetime) -> bool:
+    """Whether a pickup's time has begun; nobody can tell where the carrier does not say."""
+    try:
+        at = datetime.fromisoformat(begin or "")
+    except ValueError:
+        return False
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)) <= now
 
 
 def _track(codes: list[str], client: Any) -> Any:
@@ -333,17 +353,6 @@ def _list(query: dict[str, Any], client: Any) -> Any:
     return client.shipment.all(**query)
 
 
-def _choose_rate(rates: Sequence[Any], service: Service) -> Any:
-    if not rates:
-        return None
-
-    def price(rate: Any) -> tuple[int, str]:
-        return to_minor_units(rate.rate, rate.currency), rate.id
-
-    if service is Service.EXPRESS:
-        return min(rates, key=lambda rate: (rate.delivery_days or 99, price(rate)))
-    return min(rates, key=price)
-
-
-def _parse_time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+def _told(found: Any, name: str) -> Any:
+    """A field of the SDK's object: one that the carrier left out is None."""
+    return getattr(found, name, None)

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from orderplane.crds.order import Address
@@ -25,7 +24,7 @@ class CarrierShipment:
 
 @dataclass(frozen=True, slots=True)
 class TrackingUpdate:
-    """What the tracker of one parcel says now; `at` is the carrier's time of the last scan.
+    """What the tracker of one parcel says now.
 
     Args:
         word: The carrier's own word for the status.
@@ -33,7 +32,6 @@ class TrackingUpdate:
 
     tracking_code: str
     tracking_status: TrackingStatus
-    at: datetime | None
     word: str = ""
 
 
@@ -70,7 +68,11 @@ class Carrier(Protocol):
         ...
 
     async def book_pickup(self, pickup_id: str) -> str:
-        """Book it and answer its confirmation; it checks first, so it may be repeated after any answer."""
+        """Book it and answer its confirmation; it checks first, so it may be repeated after any answer.
+
+        Raises:
+            Refused: it is not booked, and never can be.
+        """
         ...
 
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:

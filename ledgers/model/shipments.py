@@ -8,7 +8,7 @@ from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, NothingToSettle, Transient
 from orderplane.ledgers.model.tables import Ledger, query, transaction
-from orderplane.ledgers.shipments import Label, PickupClaim, ShipmentEntry, ShipmentRef
+from orderplane.ledgers.shipments import CreatedPickup, Label, NewPickup, ShipmentEntry, ShipmentRef
 from orderplane.ledgers.states import (
     LABEL_ALIVE,
     SHIPMENT_TRANSITIONS,
@@ -188,17 +188,30 @@ class InMemoryShipmentLedger(Ledger):
         """Nothing: they are due at any time."""
 
     @query
-    def claim_pickup(self, limit: int, lease: float) -> PickupClaim | None:
+    def claim_new_pickup(self, limit: int, lease: float) -> NewPickup | None:
         """Nothing is collected here."""
         return None
 
     @query
-    def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
+    def split_pickup(self, batch: str, parcels: Sequence[ShipmentRef]) -> str:
         """Nothing is collected here."""
-        return True
+        return batch
+
+    @query
+    def record_pickup_created(self, batch: str, pickup_id: str) -> None:
+        """Nothing is collected here."""
+
+    @query
+    def claim_created_pickup(self, lease: float) -> CreatedPickup | None:
+        """Nothing is collected here."""
+        return None
 
     @query
     def record_pickup_booked(self, batch: str, confirmation: str) -> None:
+        """Nothing is collected here."""
+
+    @query
+    def give_up_pickup(self, batch: str, pause: timedelta) -> None:
         """Nothing is collected here."""
 
     def _entry(self, order_uid: str, *states: GateState) -> ShipmentEntry:

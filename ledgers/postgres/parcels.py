@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import uuid4
 
-from orderplane.ledgers.postgres.session import Pool, Row, session, transaction
-from orderplane.ledgers.shipments import PickupClaim, ShipmentRef
+from orderplane.ledgers.postgres.session import Pool, Row, session
+from orderplane.ledgers.shipments import CreatedPickup, NewPickup, ShipmentRef
 from orderplane.ledgers.states import TrackingStatus
 
 # SKIP LOCKED: two pollers claim different shipments. A parcel that was bought long ago is asked for once
@@ -28,31 +28,48 @@ FROM unnest($1::text[], $2::uuid[], $3::interval[]) AS t (merchant, order_uid, p
 WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.next_poll_at IS NOT NULL
 """
 
-# A pickup that the carrier created and nobody confirmed is booked before another one is created.
-_CLAIM_CREATED_PICKUP = """
-UPDATE shipments SET pickup_claimed_at = clock_timestamp()
-WHERE pickup IS NULL AND pickup_batch = (
-    SELECT pickup_batch FROM shipments
-    WHERE pickup IS NULL AND pickup_id IS NOT NULL AND pickup_claimed_at < now() - $1::interval
-    LIMIT 1 FOR UPDATE SKIP LOCKED
-) RETURNING *
-"""
-
+# The claim is over when the lease has passed since `pickup_claimed_at`, which lies ahead where parcels were
+# given up. Never claimed ones go first, then the oldest: what fails again and again stops nothing else.
 _CLAIM_NEW_PICKUP = """
 UPDATE shipments SET pickup_batch = $3, pickup_claimed_at = clock_timestamp()
 WHERE (merchant, order_uid) IN (
     SELECT merchant, order_uid FROM shipments
     WHERE state = 'Bought' AND pickup IS NULL AND pickup_id IS NULL AND tracking_status = 'PreTransit'
+      AND bought_at > now() - interval '90 days'
       AND (pickup_claimed_at IS NULL OR pickup_claimed_at < now() - $1::interval)
-    LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY pickup_claimed_at NULLS FIRST LIMIT $2 FOR UPDATE SKIP LOCKED
 ) RETURNING *
 """
 
+_SPLIT_PICKUP = """
+UPDATE shipments s SET pickup_batch = $2, pickup_claimed_at = clock_timestamp()
+FROM unnest($3::text[], $4::uuid[]) AS t (merchant, order_uid)
+WHERE s.merchant = t.merchant AND s.order_uid = t.order_uid AND s.pickup_batch = $1 AND s.pickup_id IS NULL
+"""
+
 _RECORD_PICKUP_CREATED = """
-UPDATE shipments SET pickup_id = $2 WHERE pickup_batch = $1 AND pickup_id IS NULL
+UPDATE shipments SET pickup_id = $2, pickup_claimed_at = NULL WHERE pickup_batch = $1 AND pickup_id IS NULL
+"""
+
+_CLAIM_CREATED_PICKUP = """
+UPDATE shipments SET pickup_claimed_at = clock_timestamp()
+WHERE pickup IS NULL AND pickup_batch = (
+    SELECT pickup_batch FROM shipments
+    WHERE state = 'Bought' AND pickup IS NULL AND pickup_id IS NOT NULL AND tracking_status = 'PreTransit'
+      AND bought_at > now() - interval '90 days'
+      AND (pickup_claimed_at IS NULL OR pickup_claimed_at < now() - $1::interval)
+    ORDER BY pickup_claimed_at NULLS FIRST LIMIT 1 FOR UPDATE SKIP LOCKED
+) RETURNING *
 """
 
 _RECORD_PICKUP_BOOKED = "UPDATE shipments SET pickup = $2 WHERE pickup_batch = $1"
+
+_GIVE_UP_PICKUP = """
+UPDATE shipments
+SET pickup_batch = NULL, pickup_id = NULL,
+    pickup_claimed_at = clock_timestamp() + (1 + random()) * $2::interval
+WHERE pickup_batch = $1 AND pickup IS NULL
+"""
 
 
 class PostgresParcelLedger:
@@ -76,24 +93,40 @@ class PostgresParcelLedger:
                 list(pauses),
             )  # fmt: skip
 
-    async def claim_pickup(self, limit: int, lease: float) -> PickupClaim | None:
-        stale = timedelta(seconds=lease)
-        async with transaction(self._pool) as connection:
-            rows = await connection.fetch(_CLAIM_CREATED_PICKUP, stale)
-            if not rows:
-                rows = await connection.fetch(_CLAIM_NEW_PICKUP, stale, limit, uuid4())
+    async def claim_new_pickup(self, limit: int, lease: float) -> NewPickup | None:
+        batch = uuid4()
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(_CLAIM_NEW_PICKUP, timedelta(seconds=lease), limit, batch)
+        return NewPickup(str(batch), [_ref(row) for row in rows]) if rows else None
+
+    async def split_pickup(self, batch: str, parcels: Sequence[ShipmentRef]) -> str:
+        other = uuid4()
+        async with session(self._pool) as connection:
+            await connection.execute(
+                _SPLIT_PICKUP,
+                batch, other, [parcel.merchant for parcel in parcels],
+                [parcel.order_uid for parcel in parcels],
+            )  # fmt: skip
+        return str(other)
+
+    async def record_pickup_created(self, batch: str, pickup_id: str) -> None:
+        async with session(self._pool) as connection:
+            await connection.execute(_RECORD_PICKUP_CREATED, batch, pickup_id)
+
+    async def claim_created_pickup(self, lease: float) -> CreatedPickup | None:
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(_CLAIM_CREATED_PICKUP, timedelta(seconds=lease))
         if not rows:
             return None
-        return PickupClaim(str(rows[0]["pickup_batch"]), [_ref(row) for row in rows], rows[0]["pickup_id"])
-
-    async def record_pickup_created(self, batch: str, pickup_id: str) -> bool:
-        async with session(self._pool) as connection:
-            tag = await connection.execute(_RECORD_PICKUP_CREATED, batch, pickup_id)
-        return tag != "UPDATE 0"
+        return CreatedPickup(str(rows[0]["pickup_batch"]), [_ref(row) for row in rows], rows[0]["pickup_id"])
 
     async def record_pickup_booked(self, batch: str, confirmation: str) -> None:
         async with session(self._pool) as connection:
             await connection.execute(_RECORD_PICKUP_BOOKED, batch, confirmation)
+
+    async def give_up_pickup(self, batch: str, pause: timedelta) -> None:
+        async with session(self._pool) as connection:
+            await connection.execute(_GIVE_UP_PICKUP, batch, pause)
 
 
 def _ref(row: Row) -> ShipmentRef:

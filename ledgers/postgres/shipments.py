@@ -357,7 +357,7 @@ def _event_data(label: Label) -> dict[str, Any]:
         "carrier": label.carrier,
         "service": label.service,
         "trackingCode": label.tracking_code,
-        "trackingUrl": label.tracking_url,
+        "trackingUrl": label.tracking_url or None,
     }
 
 

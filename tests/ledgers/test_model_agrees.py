@@ -4,15 +4,18 @@ import os
 import random
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.dev.localplane.plane import Plane
+from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session
 
-from .sides import OPENING, InMemory, Postgres
+from .sides import LABEL, OPENING, InMemory, Postgres, seen
 
 pytestmark = pytest.mark.integration
 
@@ -116,3 +119,24 @@ async def test_both_do_the_same(pool: Pool) -> None:
             met.add((step, "no" if isinstance(got, (str, tuple)) else "yes"))
     never = {(step, "yes") for step in (*FORWARD, *BACKWARD, *ASIDE) if step != "wrong_amount"} - met
     assert never == set(), f"these never went through, so nothing is known of them: {never}"
+
+
+async def test_a_label_without_a_price_ships_an_order(pool: Pool) -> None:
+    fake, real, uid = InMemory(), await opened(pool), str(uuid4())
+    fake.merchant = real.merchant
+    bare = replace(LABEL, cost=None, currency=None, tracking_url="")
+    entries = []
+    for side in (fake, real):
+        for step in FORWARD[: FORWARD.index("record_label")]:
+            await side.do(step, uid, 0)
+        shipped = side.parcels.record_label(side.merchant, uid, bare, first_poll=timedelta())
+        entries.append(seen(await side.settle(shipped)))
+        assert (await side.told(uid))[-1] == EventType.ORDER_SHIPPED
+    assert entries[0] == entries[1]
+    assert entries[0]["label"]["cost"] is None
+    async with session(pool) as connection:
+        data = await connection.fetchval(
+            "SELECT data ->> 'trackingUrl' FROM history WHERE merchant = $1 AND type = $2",
+            real.merchant, EventType.ORDER_SHIPPED.value,
+        )  # fmt: skip
+    assert data is None, "an empty text is no address"

@@ -56,6 +56,9 @@ class Dialect:
 def shipment_document(shipment: Shipment, now: float, timing: Timing) -> dict[str, Any]:
     """https://docs.easypost.com/docs/shipments"""
     offered = {rate.id: _rate_document(rate, shipment) for rate in rates(shipment)}
+    selected = offered[shipment.rate] if shipment.rate and "Ghost" not in shipment.street else None
+    if selected is not None and "Peso" in shipment.street:
+        selected = {**selected, "currency": "PHP"}
     is_bought = shipment.bought is not None
     return {
         "id": shipment.id,
@@ -72,7 +75,7 @@ def shipment_document(shipment: Shipment, now: float, timing: Timing) -> dict[st
         "from_address": {"id": f"adr_{shipment.id[4:-1]}f", "object": "Address", **shipment.from_address},
         "parcel": {"id": f"prcl_{shipment.id[4:]}", "object": "Parcel", **shipment.parcel},
         "rates": list(offered.values()),
-        "selected_rate": offered[shipment.rate] if shipment.rate else None,
+        "selected_rate": selected,
         "postage_label": _label_document(shipment) if is_bought else None,
         "tracking_code": shipment.tracking_code if is_bought else None,
         "tracker": tracker_document(shipment, now, timing) if is_bought else None,
@@ -86,6 +89,8 @@ def tracker_document(shipment: Shipment, now: float, timing: Timing) -> dict[str
     """https://docs.easypost.com/docs/trackers, of a bought shipment."""
     scans = history(shipment, now, timing)
     status, at = scans[-1]
+    is_bare = "Ghost" in shipment.street
+    public_url = {} if is_bare else {"public_url": f"https://track.easypost.com/{shipment.tracker_id}"}
     return {
         "id": shipment.tracker_id,
         "object": "Tracker",
@@ -96,9 +101,10 @@ def tracker_document(shipment: Shipment, now: float, timing: Timing) -> dict[str
         "carrier": CARRIER,
         "created_at": moment(scans[0][1]),
         "updated_at": moment(at),
-        "public_url": f"https://track.easypost.com/{shipment.tracker_id}",
+        **public_url,
         "tracking_details": [
-            {"object": "TrackingDetail", "status": status, "datetime": moment(at), "source": CARRIER}
+            {"object": "TrackingDetail", "status": status, "source": CARRIER}
+            | ({} if is_bare else {"datetime": moment(at)})
             for status, at in scans
         ],
     }
@@ -160,7 +166,7 @@ def _rate_document(rate: Rate, shipment: Shipment) -> dict[str, Any]:
         "carrier": CARRIER,
         "service": rate.service,
         "rate": _dollars(rate.cents),
-        "currency": "USD",
+        "currency": "AED" if "Bazaar" in shipment.street and rate.service == "GroundSaver" else "USD",
         "delivery_days": rate.days,
     }
 

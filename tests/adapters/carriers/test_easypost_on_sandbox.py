@@ -159,7 +159,6 @@ async def test_many_parcels_are_tracked_in_few_calls(carrier, carrier_sandbox, e
     updates = await carrier.track([*codes, *(f"SBXNONE{n}" for n in range(200))])
     assert [update.tracking_code for update in updates] == codes
     assert updates[0].tracking_status is TrackingStatus.RETURNED
-    assert all(update.at is not None for update in updates)
     delivered = await eventually(
         lambda: carrier.track(codes[1:]),
         lambda found: all(one.tracking_status is TrackingStatus.DELIVERED for one in found),
@@ -186,6 +185,20 @@ async def test_the_list_is_complete_over_several_pages(carrier):
     assert len(listed) == len({shipment.id for shipment in listed})
     assert made <= {shipment.id for shipment in listed}
     assert all(shipment.reference for shipment in listed)
+
+
+async def test_a_rate_that_cannot_be_read_is_left_out(carrier):
+    assert (await bought(carrier, "Bazaar 1")).label.service == "Priority"
+
+
+@pytest.mark.parametrize("street", ["Peso 1", "Ghost 1"])
+async def test_a_label_is_found_whatever_its_price_looks_like(carrier, street):
+    shipment = await bought(carrier, street)
+    assert (shipment.label.cost, shipment.label.currency) == (None, None)
+    assert await carrier.get(shipment.id) == shipment
+    assert shipment in [one async for one in carrier.shipments()]
+    (update,) = await carrier.track([shipment.label.tracking_code])
+    assert update.tracking_status is TrackingStatus.PRE_TRANSIT
 
 
 async def test_labels_survive_sigkill(start_sandbox, key):

@@ -257,7 +257,7 @@ class Carrier:
     async def track(self, tracking_codes: Sequence[str]) -> Sequence[TrackingUpdate]:
         def effect() -> list[TrackingUpdate]:
             return [
-                TrackingUpdate(s.label.tracking_code, s.tracking_status, None)
+                TrackingUpdate(s.label.tracking_code, s.tracking_status)
                 for s in self.by_id.values()
                 if s.label and s.label.tracking_code in tracking_codes
             ]
