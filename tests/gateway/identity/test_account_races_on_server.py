@@ -42,8 +42,8 @@ from ...support.accounts import secret_to
 pytestmark = pytest.mark.integration
 
 SHOP, OLD, NEW = "races-shop", "the old password", "the password of the owner"
-QUICK = PasswordHasher(time_cost=1, memory_cost=1024)
-"""Its hashes are outdated, too: a login replaces them."""
+OLD_HASH = PasswordHasher(time_cost=1, memory_cost=1024).hash(OLD)
+"""With outdated parameters: a login replaces it."""
 
 WAITING = """
 WITH RECURSIVE blocked AS (
@@ -117,9 +117,7 @@ class Door:
     async def link(self, kind: Kind = Kind.PASSWORD_RESET) -> str:
         """A link that arrived."""
         if kind is Kind.REGISTRATION:
-            await self.confirmations.register(
-                SHOP, self.email, password_hash=QUICK.hash(OLD), name="", phone=None
-            )
+            await self.confirmations.register(SHOP, self.email, password_hash=OLD_HASH, name="", phone=None)
         else:
             await self.confirmations.request_reset(SHOP, self.email)
         return await secret_to(self.pool, self.email, kind)
@@ -150,7 +148,7 @@ async def door(plane: Plane) -> AsyncIterator[Door]:
     async with HeldPasswords() as passwords:
         door = Door(pool, plane, passwords)
         await door.users.add(
-            SHOP, door.user_id, email=door.email, password_hash=QUICK.hash(OLD), role="customer",
+            SHOP, door.user_id, email=door.email, password_hash=OLD_HASH, role="customer",
             is_confirmed=True,
         )  # fmt: skip
         yield door
@@ -180,7 +178,7 @@ async def test_an_outdated_hash_is_replaced_by_the_login_and_never_by_an_old_pas
     assert await door.password_is(OLD)
     # Two hashes later the first login writes its own.
     assert (await door.reset()).status_code == 204
-    await door.users.rehash_password(SHOP, door.user_id, QUICK.hash(OLD), checked=outdated)
+    await door.users.rehash_password(SHOP, door.user_id, OLD_HASH, checked=outdated)
     assert await door.password_is(NEW)
 
 
@@ -287,11 +285,10 @@ async def test_an_overloaded_gateway_uses_no_link_up(
     if kind is Kind.REGISTRATION:
         await door.delete()
     link, go_on = await door.link(kind), threading.Event()
-    real = PasswordHasher.hash
 
-    def waits(self: PasswordHasher, password: str) -> str:
+    def waits(_: PasswordHasher, password: str) -> str:
         go_on.wait(30)
-        return real(self, password)
+        return OLD_HASH
 
     async def follow() -> int:
         if kind is Kind.PASSWORD_RESET:
