@@ -101,12 +101,13 @@ async def _add_user(
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
         async with Passwords() as passwords:
-            person = await UserStore(pool).add(
-                merchant, new_user_id(), email=email, password_hash=await passwords.hash(password),
-                role=role.value, name=name, is_confirmed=is_confirmed,
-            )  # fmt: skip
+            password_hash = await passwords.hash(password)
+        person = await UserStore(pool).add(
+            merchant, new_user_id(), email=email, password_hash=password_hash, role=role.value, name=name,
+            is_confirmed=is_confirmed,
+        )  # fmt: skip
         if not is_confirmed:
-            await Confirmations(pool).propose_email(merchant, person.id, email)
+            await Confirmations(pool).propose_email(merchant, person.id, email, checked=password_hash)
     except EmailTaken:
         fail(f"A user of {merchant} has this address already. Nothing was changed.")
     finally:

@@ -116,14 +116,19 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
         try:
             caller = await authentication.caller(credentials.credentials)
         except TokenRefused as refusal:
-            challenge = 'Bearer realm="orderplane", error="invalid_token"'
-            raise Problem("invalid_token", str(refusal), headers={"WWW-Authenticate": challenge}) from refusal
+            raise invalid_token(str(refusal)) from refusal
         if rate_limit := rate_limit_of(request.scope):
             await rate_limit.count_user(caller.merchant, caller.name, is_shop=caller.customer is None)
         check_scopes(caller, *scopes)
         return caller
 
     return principal
+
+
+def invalid_token(detail: str) -> Problem:
+    """The problem for a token that is not accepted (any more)."""
+    challenge = 'Bearer realm="orderplane", error="invalid_token"'
+    return Problem("invalid_token", detail, headers={"WWW-Authenticate": challenge})
 
 
 def check_scopes(caller: Principal, *scopes: Scope) -> None:

@@ -35,7 +35,11 @@ SELECT id FROM account_messages
 WHERE merchant = $1 AND user_id = $2 AND kind = $3 AND address IS NOT NULL
 ORDER BY created_at DESC LIMIT 1
 """
-_USE = "UPDATE account_messages SET used_at = now() WHERE id = $1 AND used_at IS NULL AND expires_at > now()"
+# Not `now()`, when the transaction began: it may have waited for one that has let this message expire.
+_USE = """
+UPDATE account_messages SET used_at = now()
+WHERE id = $1 AND used_at IS NULL AND expires_at > clock_timestamp()
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,9 @@ async def register(request: Request, identity: AccountsDep) -> Response:
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), RegisterRequest).request
     identity.check_mailable(wanted.email)
-    await identity.message_limits.count_stranger(client_address(request, identity.trusted_proxies))
-    password_hash = await identity.passwords.hash(wanted.password)
+    with identity.passwords.place() as place:
+        await identity.message_limits.count_stranger(client_address(request, identity.trusted_proxies))
+        password_hash = await place.hash(wanted.password)
     await identity.confirmations.register(
         wanted.merchant or identity.merchant, wanted.email, password_hash=password_hash, name=wanted.name,
         phone=wanted.phone,

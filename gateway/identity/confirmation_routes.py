@@ -19,7 +19,7 @@ from orderplane.gateway.identity.requests import (
     NewPasswordRequest,
     PasswordResetRequest,
 )
-from orderplane.gateway.identity.user_routes import MeDep, check_password
+from orderplane.gateway.identity.user_routes import MeDep, check_password, wrong_password
 from orderplane.gateway.identity.user_store import new_user_id
 from orderplane.gateway.identity.views import AskedView
 
@@ -44,11 +44,13 @@ async def confirm_registration(request: Request, identity: AccountsDep) -> Respo
     """
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), ConfirmRegistrationRequest).request
-    proof = await identity.messages.open_link(AccountMessageKind.REGISTRATION, wanted.token)
-    known = await identity.confirmations.registered_password(proof.message) if proof else None
-    if proof is None or known is None:
-        raise _not_valid()
-    if not await identity.passwords.matches(wanted.password, known):
+    with identity.passwords.place() as place:
+        proof = await identity.messages.open_link(AccountMessageKind.REGISTRATION, wanted.token)
+        known = await identity.confirmations.registered_password(proof.message) if proof else None
+        if proof is None or known is None:
+            raise _not_valid()
+        is_right = await place.matches(wanted.password, known)
+    if not is_right:
         raise Problem("wrong_password", "This is not the password of the registration. No account was made.")
     if not await identity.confirmations.create_account(proof, new_user_id()):
         raise _not_valid()
@@ -91,10 +93,11 @@ async def reset_password(request: Request, identity: AccountsDep) -> Response:
     """Set a new password by the link in the mail. All logins and access tokens end."""
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), NewPasswordRequest).request
-    proof = await identity.messages.open_link(AccountMessageKind.PASSWORD_RESET, wanted.token)
-    if proof is None or proof.user_id is None:
-        raise _not_valid()
-    password_hash = await identity.passwords.hash(wanted.new_password)
+    with identity.passwords.place() as place:
+        proof = await identity.messages.open_link(AccountMessageKind.PASSWORD_RESET, wanted.token)
+        if proof is None or proof.user_id is None:
+            raise _not_valid()
+        password_hash = await place.hash(wanted.new_password)
     if not await identity.confirmations.reset_password(proof, password_hash):
         raise _not_valid()
     identity.accounts.forget(proof.merchant, proof.user_id)
@@ -126,9 +129,12 @@ async def change_email(request: Request, caller: MeDep, identity: AccountsDep) -
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), EmailRequest).request
     identity.check_mailable(wanted.email)
-    await check_password(request, caller, identity, wanted.current_password)
+    checked = await check_password(request, caller, identity, wanted.current_password)
     await identity.message_limits.count_user(caller.merchant, caller.name)
-    await identity.confirmations.propose_email(caller.merchant, caller.name, wanted.email)
+    if not await identity.confirmations.propose_email(
+        caller.merchant, caller.name, wanted.email, checked=checked
+    ):
+        raise wrong_password()
     return _asked("Follow the link in the mail.")
 
 
@@ -151,7 +157,7 @@ async def confirm_email(request: Request, caller: MeDep, identity: AccountsDep) 
     wanted = read_body(await request.body(), ConfirmEmailRequest).request
     proof = await identity.messages.open_link(AccountMessageKind.NEW_EMAIL, wanted.token)
     is_own = proof is not None and (proof.merchant, proof.user_id) == (caller.merchant, caller.name)
-    if proof is None or not is_own or not await identity.confirmations.confirm_email(proof):
+    if proof is None or not is_own or not await identity.confirmations.confirm_email(proof, caller.login):
         raise _not_valid()
     return Response(None, 204)
 
@@ -173,7 +179,7 @@ async def confirm_phone(request: Request, caller: MeDep, identity: AccountsDep) 
     proof: Proof | None = await identity.messages.open_code(
         AccountMessageKind.NEW_PHONE, caller.merchant, caller.name, wanted.code
     )
-    if proof is None or not await identity.confirmations.confirm_phone(proof):
+    if proof is None or not await identity.confirmations.confirm_phone(proof, caller.login):
         raise _not_valid()
     return Response(None, 204)
 

@@ -3,6 +3,7 @@
 from uuid import UUID
 
 from orderplane.events.account_messages import AccountMessageKind as Kind
+from orderplane.gateway.identity.account_lock import lock_account, lock_address
 from orderplane.gateway.identity.account_messages import Proof, add_message, use, withdraw
 from orderplane.gateway.identity.login_store import revoke_logins
 from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
@@ -63,7 +64,7 @@ class Confirmations:
     async def create_account(self, proof: Proof, user_id: str) -> bool:
         """Create the account of a registration; False if its address has one by now."""
         async with transaction(self._pool) as connection:
-            await _lock_address(connection, proof)
+            await lock_address(connection, proof.merchant, proof.address)
             row = await connection.fetchrow(
                 "DELETE FROM registrations WHERE message = $1 RETURNING password_hash, name, phone",
                 proof.message,
@@ -86,58 +87,82 @@ class Confirmations:
     async def reset_password(self, proof: Proof, password_hash: str) -> bool:
         """Set a new password, and end all logins; False if the account has another address by now."""
         async with transaction(self._pool) as connection:
-            if proof.user_id is None or not await use(connection, proof):
+            if not await _begin(connection, proof):
                 return False
             found = await connection.fetchval(
                 _RESET, proof.merchant, proof.user_id, proof.address, password_hash
             )
             if found is not None:
-                await _password_changed(connection, proof.merchant, proof.user_id)
+                await _password_changed(connection, proof.merchant, found)
         return found is not None
 
-    async def change_password(self, merchant: str, user_id: str, password_hash: str) -> None:
-        """Set a new password, and end all logins."""
+    async def change_password(self, merchant: str, user_id: str, password_hash: str, *, checked: str) -> bool:
+        """Set a new password, and end all logins.
+
+        Args:
+            checked: The hash that the old password was compared with; False if it is another one by now.
+        """
         async with transaction(self._pool) as connection:
+            if not await lock_account(connection, merchant, user_id, checked=checked):
+                return False
             await connection.execute(
                 "UPDATE users SET password_hash = $3, updated_at = now() WHERE merchant = $1 AND id = $2",
                 merchant, user_id, password_hash,
             )  # fmt: skip
             await _password_changed(connection, merchant, user_id)
+        return True
 
-    async def propose_email(self, merchant: str, user_id: str, email: str) -> None:
-        """Have an address asked whether it belongs to a user; it takes the place of theirs when confirmed."""
+    async def propose_email(self, merchant: str, user_id: str, email: str, *, checked: str) -> bool:
+        """Have an address asked whether it belongs to a user; it takes the place of theirs when confirmed.
+
+        Args:
+            checked: The hash that the password was compared with; False if it is another one by now.
+        """
         async with transaction(self._pool) as connection:
+            if not await lock_account(connection, merchant, user_id, checked=checked):
+                return False
             await connection.execute(
                 "UPDATE users SET unconfirmed_email = nullif($3, email), updated_at = now() "
-                "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
+                "WHERE merchant = $1 AND id = $2",
                 merchant, user_id, email,
             )  # fmt: skip
             await withdraw(connection, merchant, user_id, Kind.NEW_EMAIL)
             await add_message(connection, merchant, Kind.NEW_EMAIL, email, user_id)
+        return True
 
-    async def confirm_email(self, proof: Proof) -> bool:
-        """Give a user their new address, and tell the old one; False if the address has an account by now."""
-        return await self._replace(proof, _NEW_EMAIL, Kind.EMAIL_CHANGED)
+    async def confirm_email(self, proof: Proof, login: str | None) -> bool:
+        """Give a user their new address, and tell the old one.
+
+        False if the address has an account by now, or if the login that asks has ended.
+        """
+        return await self._replace(proof, login, _NEW_EMAIL, Kind.EMAIL_CHANGED)
 
     async def propose_phone(self, merchant: str, user_id: str, phone: str) -> None:
-        """Have a code sent to a number; it takes the place of the user's when confirmed."""
+        """Have a code sent to a number; it takes the place of the user's when confirmed.
+
+        Nothing is sent for a user who is deleted.
+        """
         async with transaction(self._pool) as connection:
+            if not await lock_account(connection, merchant, user_id):
+                return
             await connection.execute(
                 "UPDATE users SET unconfirmed_phone = $3, updated_at = now() "
-                "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL",
+                "WHERE merchant = $1 AND id = $2",
                 merchant, user_id, phone,
             )  # fmt: skip
             await withdraw(connection, merchant, user_id, Kind.NEW_PHONE)
             await add_message(connection, merchant, Kind.NEW_PHONE, phone, user_id)
 
-    async def confirm_phone(self, proof: Proof) -> bool:
-        """Give a user their new number, and tell the old one; False if they have named another one since."""
-        return await self._replace(proof, _NEW_PHONE, Kind.PHONE_CHANGED)
+    async def confirm_phone(self, proof: Proof, login: str | None) -> bool:
+        """Give a user their new number, and tell the old one.
 
-    async def _replace(self, proof: Proof, statement: str, notice: Kind) -> bool:
+        False if they have named another one since, or if the login that asks has ended.
+        """
+        return await self._replace(proof, login, _NEW_PHONE, Kind.PHONE_CHANGED)
+
+    async def _replace(self, proof: Proof, login: str | None, statement: str, notice: Kind) -> bool:
         async with transaction(self._pool) as connection:
-            await _lock_address(connection, proof)
-            if not await use(connection, proof):
+            if not await _begin(connection, proof, login):
                 return False
             row = await connection.fetchrow(statement, proof.merchant, proof.user_id, proof.address)
             if row is not None and row["replaced"] is not None:
@@ -157,11 +182,11 @@ async def _password_changed(connection: Connection, merchant: str, user_id: str)
         await add_message(connection, merchant, Kind.PASSWORD_CHANGED, email, user_id)
 
 
-async def _lock_address(connection: Connection, proof: Proof) -> None:
-    """Let two who want the same address come one after the other.
-
-    The unique index would refuse the second one, too; but PostgreSQL would write the address into its log.
-    """
-    await connection.execute(
-        "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{proof.merchant} {proof.address}"
-    )
+async def _begin(connection: Connection, proof: Proof, login: str | None = None) -> bool:
+    """Lock the account of a proof and its address, and use the proof up."""
+    if proof.user_id is None:
+        return False
+    if not await lock_account(connection, proof.merchant, proof.user_id, login=login):
+        return False
+    await lock_address(connection, proof.merchant, proof.address)
+    return await use(connection, proof)

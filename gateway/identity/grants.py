@@ -19,7 +19,7 @@ from orderplane.gateway.identity.login_throttle import Attempt, LoginThrottle
 from orderplane.gateway.identity.message_limits import MessageLimits
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import AccessToken, TokenRules, granted_scopes, issue
-from orderplane.gateway.identity.user_store import UserStore
+from orderplane.gateway.identity.user_store import User, UserStore
 from orderplane.gateway.principal import Principal, Role, Scope
 
 FIRST_PARTY = "orderplane"
@@ -78,23 +78,17 @@ class Grants:
         attempt = Attempt(merchant, email, address)
         await self._throttle.check(attempt)
         found = await self._users.credentials(merchant, email)
-        if not await self._passwords.matches(password, found[1] if found else None) or found is None:
+        is_right = await self._passwords.matches(password, found[1] if found else None)
+        tokens = await self._log_in(merchant, *found, password, scope) if found and is_right else None
+        if found is None or tokens is None:
             await self._throttle.failed(attempt)
             raise GrantRefused(
                 "invalid_grant",
                 "The address or the password is wrong, or the address is not confirmed yet: follow the link "
                 "in the mail.",
             )
-        user, known = found
-        if self._passwords.is_outdated(known):
-            new_hash = await self._passwords.hash(password)
-            await self._users.rehash_password(merchant, user.id, new_hash)
-        await self._throttle.succeeded(merchant, user.id, address)
-        role = Role(user.role)
-        scopes = granted_scopes(scope, role)
-        refresh = _new_refresh_token(merchant)
-        login = await self._logins.create(merchant, user.id, sorted(scopes), _hash(refresh))
-        return GrantedTokens(self._issue_to_user(merchant, login, role, scopes), refresh)
+        await self._throttle.succeeded(merchant, found[0].id, address)
+        return tokens
 
     async def refresh(self, token: str) -> GrantedTokens:
         """Exchange a refresh token for new tokens.
@@ -128,6 +122,21 @@ class Grants:
     async def log_out(self, token: str) -> None:
         """Revoke the login of a refresh token; an unknown one is ignored."""
         await self._logins.revoke(_merchant_of(token), _hash(token))
+
+    async def _log_in(
+        self, merchant: str, user: User, checked: str, password: str, scope: str | None
+    ) -> GrantedTokens | None:
+        """Make a login for a right password; None if the user has another one by now."""
+        new_hash = await self._passwords.hash(password) if self._passwords.is_outdated(checked) else None
+        role = Role(user.role)
+        scopes = granted_scopes(scope, role)
+        refresh = _new_refresh_token(merchant)
+        login = await self._logins.create(merchant, user.id, sorted(scopes), _hash(refresh), checked=checked)
+        if login is None:
+            return None
+        if new_hash is not None:
+            await self._users.rehash_password(merchant, user.id, new_hash, checked=checked)
+        return GrantedTokens(self._issue_to_user(merchant, login, role, scopes), refresh)
 
     def _issue_to_user(
         self, merchant: str, login: Login, role: Role, scopes: frozenset[Scope]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from orderplane.gateway.identity.account_changes import announce
+from orderplane.gateway.identity.account_lock import lock_account
 from orderplane.ledgers.postgres.session import Connection, Pool, transaction
 
 LIFETIME_DAYS = 30
@@ -37,9 +38,17 @@ class LoginStore:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def create(self, merchant: str, user_id: str, scopes: Sequence[str], token_hash: bytes) -> Login:
-        """Store a new login with its first refresh token."""
+    async def create(
+        self, merchant: str, user_id: str, scopes: Sequence[str], token_hash: bytes, *, checked: str
+    ) -> Login | None:
+        """Store a new login with its first refresh token.
+
+        Args:
+            checked: The hash that the password was compared with; None if it is another one by now.
+        """
         async with transaction(self._pool) as connection:
+            if not await lock_account(connection, merchant, user_id, checked=checked):
+                return None
             login: UUID = await connection.fetchval(
                 "INSERT INTO logins (merchant, id, user_id, scopes, expires_at) "
                 "VALUES ($1, $2, $3, $4, now() + make_interval(days => $5)) RETURNING id",
@@ -92,13 +101,14 @@ class LoginStore:
                 await _revoke(connection, merchant, row["id"], row["user_id"])
 
     async def revoke_all(self, merchant: str, user_id: str) -> None:
-        """Revoke every login of a user."""
+        """Revoke every login of a user. One that is made at the same moment comes before or after it."""
         async with transaction(self._pool) as connection:
+            await lock_account(connection, merchant, user_id)
             await revoke_logins(connection, merchant, user_id)
 
 
 async def revoke_logins(connection: Connection, merchant: str, user_id: str) -> None:
-    """Revoke every login of a user, in the caller's transaction."""
+    """Revoke every login of a user, in the caller's transaction, which has locked the account."""
     await connection.execute(
         "UPDATE logins SET revoked_at = now() WHERE merchant = $1 AND user_id = $2 AND revoked_at IS NULL",
         merchant, user_id,

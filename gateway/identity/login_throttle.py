@@ -52,11 +52,15 @@ class KnownAddresses:
         self._pool = pool
 
     async def add(self, merchant: str, user_id: str, address: str) -> None:
-        """Remember a network for `KNOWN_DAYS` from now; that is written about once a day."""
+        """Remember a network for `KNOWN_DAYS` from now; that is written about once a day.
+
+        Nothing is written about a user who is deleted.
+        """
         async with session(self._pool) as connection:
             await connection.execute(
                 "INSERT INTO known_addresses AS known (merchant, user_id, hash, expires_at) "
-                "VALUES ($1, $2, $3, now() + make_interval(days => $4)) "
+                "SELECT merchant, id, $3, now() + make_interval(days => $4) FROM users "
+                "WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL FOR SHARE "
                 "ON CONFLICT (merchant, user_id, hash) DO UPDATE SET expires_at = EXCLUDED.expires_at "
                 "WHERE known.expires_at < EXCLUDED.expires_at - interval '1 day'",
                 merchant, user_id, _hash(user_id, subscriber(address)), KNOWN_DAYS,

@@ -19,7 +19,7 @@ from orderplane.gateway.identity.login_throttle import Attempt
 from orderplane.gateway.identity.requests import PasswordRequest, ProfileRequest, UserRequest
 from orderplane.gateway.identity.user_store import EmailTaken, new_user_id
 from orderplane.gateway.identity.views import UserListView, UserView, user_view
-from orderplane.gateway.principal import Principal, Role, Scope, allowed, check_recent_login
+from orderplane.gateway.principal import Principal, Role, Scope, allowed, check_recent_login, invalid_token
 
 router = APIRouter(tags=["identity"])
 
@@ -93,7 +93,8 @@ async def delete_profile(caller: MeDep, identity: AccountsDep) -> Response:
     Needs a login of the last ten minutes: a stolen access token must not be enough.
     """
     check_recent_login(caller, time.time())
-    await identity.users.delete(caller.merchant, caller.name)
+    if not await identity.users.delete(caller.merchant, caller.name, login=caller.login):
+        raise invalid_token("The login of this token has ended. Log in again.")
     identity.accounts.forget(caller.merchant, caller.name)
     return Response(None, 204)
 
@@ -112,9 +113,12 @@ async def change_password(request: Request, caller: MeDep, identity: AccountsDep
     """Needs the current password: a stolen access token must not be enough to take over an account."""
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), PasswordRequest).request
-    await check_password(request, caller, identity, wanted.current_password)
+    checked = await check_password(request, caller, identity, wanted.current_password)
     password_hash = await identity.passwords.hash(wanted.new_password)
-    await identity.confirmations.change_password(caller.merchant, caller.name, password_hash)
+    if not await identity.confirmations.change_password(
+        caller.merchant, caller.name, password_hash, checked=checked
+    ):
+        raise wrong_password()
     identity.accounts.forget(caller.merchant, caller.name)
     return Response(None, 204)
 
@@ -193,7 +197,7 @@ async def make_user(request: Request, caller: _Admin, identity: AccountsDep) -> 
         )  # fmt: skip
     except EmailTaken:
         raise Problem("email_taken", "A user of this merchant has this address already.") from None
-    await identity.confirmations.propose_email(caller.merchant, user.id, user.email)
+    await identity.confirmations.propose_email(caller.merchant, user.id, user.email, checked=password_hash)
     location = {"Location": f"/api/users/{user.id}"}
     return json_response(user_view(caller.merchant, user), status=201, headers=location)
 
@@ -231,14 +235,26 @@ async def delete_user(user_id: str, caller: _Admin, identity: AccountsDep) -> Re
 
 async def check_password(
     request: Request, caller: Principal, identity: AccountServices, password: str
-) -> None:
-    """Require the caller's own password."""
+) -> str:
+    """Require the caller's own password; the hash that it was compared with.
+
+    The account may have another one before the caller's request takes effect: its transaction looks again.
+
+    Raises:
+        Problem: `wrong_password`, `too_many_logins`, `overloaded`.
+    """
     attempt = Attempt(caller.merchant, caller.name, client_address(request, identity.trusted_proxies))
     await identity.throttle.check(attempt)
     known = await identity.users.password_hash(caller.merchant, caller.name)
-    if not await identity.passwords.matches(password, known):
+    if not await identity.passwords.matches(password, known) or known is None:
         await identity.throttle.failed(attempt)
-        raise Problem("wrong_password", "The current password is another one. Nothing was changed.")
+        raise wrong_password()
+    return known
+
+
+def wrong_password() -> Problem:
+    """The problem for a password that is not the caller's, or not any more."""
+    return Problem("wrong_password", "The current password is another one. Nothing was changed.")
 
 
 def _id(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from orderplane.gateway.identity.account_lock import lock_account, lock_address
 from orderplane.gateway.identity.account_messages import erase
 from orderplane.gateway.identity.login_store import revoke_logins
 from orderplane.ledgers.postgres.session import Pool, session, transaction
@@ -132,26 +133,34 @@ class UserStore:
             )  # fmt: skip
         return _user(row) if row else None
 
-    async def rehash_password(self, merchant: str, user_id: str, password_hash: str) -> None:
-        """Store another hash of the same password."""
+    async def rehash_password(self, merchant: str, user_id: str, password_hash: str, *, checked: str) -> None:
+        """Store another hash of the same password.
+
+        Args:
+            checked: The hash that the password was compared with; nothing is stored if it is another by now.
+        """
         async with session(self._pool) as connection:
             await connection.execute(
-                "UPDATE users SET password_hash = $3 WHERE merchant = $1 AND id = $2",
-                merchant, user_id, password_hash,
+                "UPDATE users SET password_hash = $3 "
+                "WHERE merchant = $1 AND id = $2 AND password_hash = $4 AND deleted_at IS NULL",
+                merchant, user_id, password_hash, checked,
             )  # fmt: skip
 
-    async def delete(self, merchant: str, user_id: str) -> bool:
+    async def delete(self, merchant: str, user_id: str, *, login: str | None = None) -> bool:
         """Erase the personal data of a user and revoke their logins; False if there was none.
 
         The row stays, because orders refer to it; nothing in it identifies a person.
+
+        Args:
+            login: The login of the user that asks; False if it has ended.
         """
         async with transaction(self._pool) as connection:
-            email = await connection.fetchval(
-                "SELECT email FROM users WHERE merchant = $1 AND id = $2 AND deleted_at IS NULL FOR UPDATE",
-                merchant, user_id,
-            )  # fmt: skip
-            if email is None:
+            if not await lock_account(connection, merchant, user_id, login=login):
                 return False
+            email = await connection.fetchval(
+                "SELECT email FROM users WHERE merchant = $1 AND id = $2", merchant, user_id
+            )
+            await lock_address(connection, merchant, email)
             await connection.execute(
                 "UPDATE users SET deleted_at = now(), updated_at = now(), "
                 "email = id || '@deleted.invalid', name = '', "

@@ -190,15 +190,22 @@ class Door:
         token = await secret_to(pool, f"{user}@example.test", AccountMessageKind.PASSWORD_RESET)
         return body | {"token": token}
 
-    async def email_body(self, _: Json, owner: Caller, __: Role) -> Json:
+    async def email_body(self, _: Json, owner: Caller, role: Role) -> Json:
         email, pool = f"{uuid.uuid4()}@example.test", self.merchant.pool
-        await Confirmations(pool).propose_email(self.merchant.name, owner.id, email)
+        user = await self._person(owner, role)
+        known = await UserStore(pool).password_hash(self.merchant.name, user)
+        assert known is not None
+        assert await Confirmations(pool).propose_email(self.merchant.name, user, email, checked=known)
         return {"token": await secret_to(pool, email, AccountMessageKind.NEW_EMAIL)}
 
-    async def phone_body(self, _: Json, owner: Caller, __: Role) -> Json:
+    async def phone_body(self, _: Json, owner: Caller, role: Role) -> Json:
         phone, pool = f"+3197{uuid.uuid4().int % 10**9:09d}", self.merchant.pool
-        await Confirmations(pool).propose_phone(self.merchant.name, owner.id, phone)
+        await Confirmations(pool).propose_phone(self.merchant.name, await self._person(owner, role), phone)
         return {"code": await secret_to(pool, phone, AccountMessageKind.NEW_PHONE)}
+
+    async def _person(self, owner: Caller, role: Role) -> str:
+        """The owner; somebody else for a service, which has no address."""
+        return await self.user(owner, role) if role is SERVICE else owner.id
 
     async def release_body(self, body: Json, owner: Caller, role: Role) -> Json:
         return body | {"reservation": await self.reservation(owner, role)}

@@ -101,7 +101,10 @@ class Merchant:
         ring, rules = KeyRing(self.plane.signing_keys), TokenRules(self.plane.url("gateway"), "orderplane")
         caller = Principal(merchant, name, role, SCOPES_OF[role])
         if role is not Role.SERVICE:
-            login = await LoginStore(self.pool).create(merchant, name, (), secrets.token_bytes(32))
+            login = await LoginStore(self.pool).create(
+                merchant, name, (), secrets.token_bytes(32), checked=_password_hash()
+            )
+            assert login is not None
             caller = replace(caller, login=str(login.id), logged_in_at=time.time())
         return Caller(name, issue(ring, rules, caller, client_id="tests", now=int(time.time())).token)
 

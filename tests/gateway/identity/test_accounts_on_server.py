@@ -377,7 +377,10 @@ async def test_a_token_of_another_merchant_opens_nothing_here(gateway: Gateway, 
         password_hash="",
         role="admin",
     )
-    login = await LoginStore(behind.pool).create("other-shop", user.id, (), secrets.token_bytes(32))
+    login = await LoginStore(behind.pool).create(
+        "other-shop", user.id, (), secrets.token_bytes(32), checked=""
+    )
+    assert login is not None
     caller = Principal("other-shop", user.id, Role.ADMIN, SCOPES_OF[Role.ADMIN], str(login.id), time.time())
     headers = {"Authorization": f"Bearer {token_of(behind.plane, caller)}"}
     async with httpx.AsyncClient(base_url=gateway.url, headers=headers) as stranger:

@@ -146,7 +146,7 @@ async def test_a_code_arrives_by_sms(stage: NotifierStage) -> None:
     assert code not in stage.log()
     proof = await messages.open_code(Kind.NEW_PHONE, stage.merchant, ada.id, code)
     assert proof is not None
-    assert await confirmations.confirm_phone(proof)
+    assert await confirmations.confirm_phone(proof, None)
     await stage.account_message_ended(ada.phone)
     assert "another phone number" in (await stage.sms_to(ada.phone))[0]
     assert await stage.violations() == []
