@@ -3,9 +3,11 @@
 A line is text that a person can read and that prints the same everywhere: a parcel's label, a mail, a log.
 
 - No control characters, no line ends, nothing invisible and no direction marks: they hide or reorder what is
-  around them. Nothing that is no character at all: private use, noncharacters, U+FFFD.
+  around them. Nothing that is no character at all: private use, not assigned, noncharacters, U+FFFD.
 - It begins and ends with something visible.
 - U+200C and U+200D join letters of Persian, of Indian scripts and of emoji: they are fine between two others.
+- U+FE0E and U+FE0F choose the form of emoji. Other selectors of a form stand after what has such forms:
+  ideographs, as in names of Japan's registry, and letters of Mongolian.
 - At most 30 marks on one letter, as in the Stream-Safe Text Format: more are no language, and make the
   normalization slower than linear.
 - Unicode normal form C, so that equal texts are equal bytes.
@@ -13,8 +15,12 @@ A line is text that a person can read and that prints the same everywhere: a par
 Text that is wrong is refused, not corrected: `kubectl apply` compares the object with its file, so a
 corrected object could not be applied a second time.
 
+Which characters are assigned, and which are marks, changes with Unicode: Python and the API server may know
+different versions, so a character of the newest one may pass one of them only.
+
 Sources: RFC 8264, section 4.3 (FreeformClass); Unicode Standard Annex 15, sections 1.2 and 13; Unicode 15,
-DerivedCoreProperties.txt (Default_Ignorable_Code_Point); UTS 39, section 4.
+DerivedCoreProperties.txt (Default_Ignorable_Code_Point), StandardizedVariants.txt; UTS 37, section 2; UTS 39,
+section 4.
 """
 
 import re
@@ -30,9 +36,10 @@ _Ranges = Iterable[tuple[int, int]]
 _LINE_FEED = 0x0A
 _NEVER = (
     (0x00, 0x09), (_LINE_FEED, _LINE_FEED), (0x0B, 0x1F), (0x7F, 0x9F),  # controls
-    (0xAD, 0xAD),  # soft hyphen
+    (0xAD, 0xAD), (0x034F, 0x034F), (0x17B4, 0x17B5),  # soft hyphen, joiner of graphemes, vowels of Khmer
     (0x061C, 0x061C), (0x200E, 0x200F), (0x202A, 0x202E), (0x2066, 0x2069),  # directions
     (0x115F, 0x1160), (0x2800, 0x2800), (0x3164, 0x3164), (0xFFA0, 0xFFA0),  # letters that look like blanks
+    (0x16FE4, 0x16FE4), (0x1D159, 0x1D159),  # a filler of Khitan, a note of music without a head
     (0x180E, 0x180E), (0x200B, 0x200B), (0x2060, 0x2065), (0x206A, 0x206F), (0xFEFF, 0xFEFF),  # no width
     (0x2028, 0x2029),  # line and paragraph ends
     (0xD800, 0xF8FF),  # halves of characters, private use
@@ -45,6 +52,13 @@ _BLANKS = (
     (0x3000, 0x3000),
 )  # fmt: skip
 _JOINERS = ((0x200C, 0x200D),)
+_IDEOGRAPHS = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFD))
+_MONGOLIAN = ((0x1820, 0x18AA),)
+_FORMS = (
+    (_IDEOGRAPHS, ((0xFE00, 0xFE0D), (0xE0100, 0xE01EF))),
+    (_MONGOLIAN, ((0x180B, 0x180D), (0x180F, 0x180F))),
+)
+"""Characters that have several forms, and the selectors of a form that may stand after them."""
 
 
 def check_line(text: str) -> str:
@@ -82,7 +96,10 @@ def cel_rule(line: str) -> str:
     """
     blanks, joiners = (_class(ranges, _RE2) for ranges in (_BLANKS, _JOINERS))
     bad = [_class(_NEVER[start : start + 8], _RE2) for start in range(0, len(_NEVER), 8)]
-    bad += [*_edges(blanks, "$"), *_loose(joiners, "$"), r"^\p{M}", rf"\p{{M}}{{{MOST_MARKS + 1}}}"]
+    # What is not assigned has no category in all versions of RE2. Controls and private use are refused above.
+    bad += [r"[^\p{L}\p{M}\p{N}\p{P}\p{S}\p{Z}\p{Cf}]"]
+    bad += [*_edges(blanks, "$"), *_loose(joiners, "$"), *_stray_selectors(_RE2)]
+    bad += [r"^\p{M}", rf"\p{{M}}{{{MOST_MARKS + 1}}}"]
     return " && ".join(f"!{line}.matches(r'{pattern}')" for pattern in bad)
 
 
@@ -94,7 +111,12 @@ def _checked(text: str, bad: re.Pattern[str], bad_edge: re.Pattern[str]) -> str:
     if _LOOSE_JOINER.search(text):
         raise ValueError("A joiner (U+200C, U+200D) stands between two other characters.")
     if not text.isascii():
-        marks = "".join("M" if category(character)[0] == "M" else "." for character in text)
+        if _STRAY_SELECTOR.search(text):
+            raise ValueError("A selector of a form stands after a character that has such forms.")
+        categories = [category(character) for character in text]
+        if "Cn" in categories:
+            raise ValueError("Only characters that Unicode has assigned.")
+        marks = "".join("M" if each[0] == "M" else "." for each in categories)
         if marks.startswith("M") or "M" * (MOST_MARKS + 1) in marks:
             raise ValueError("Marks need a letter before them, and a letter has 30 marks at most.")
         if not is_normalized("NFC", text):
@@ -102,9 +124,9 @@ def _checked(text: str, bad: re.Pattern[str], bad_edge: re.Pattern[str]) -> str:
     return text
 
 
-def _class(ranges: _Ranges, form: str) -> str:
-    """A character class of a regular expression."""
-    return f"[{''.join(_range(first, last, form) for first, last in ranges)}]"
+def _class(ranges: _Ranges, form: str, start: str = "[") -> str:
+    """A character class of a regular expression; with the start `[^`, of all other characters."""
+    return f"{start}{''.join(_range(first, last, form) for first, last in ranges)}]"
 
 
 def _range(first: int, last: int, form: str) -> str:
@@ -121,6 +143,11 @@ def _loose(joiners: str, end: str) -> list[str]:
     return [f"^{joiners}", f"{joiners}{joiners}", f"{joiners}{end}"]
 
 
+def _stray_selectors(form: str) -> list[str]:
+    """Selectors of a form after what has none. One at the beginning is a mark without a letter."""
+    return [_class(having, form, "[^") + _class(selectors, form) for having, selectors in _FORMS]
+
+
 _RE2, _PYTHON = r"\x{%X}", r"\U%08X"
 _FEED = ((_LINE_FEED, _LINE_FEED),)
 _BAD_IN_LINE = re.compile(_class(_NEVER, _PYTHON))
@@ -128,3 +155,4 @@ _BAD_IN_LINES = re.compile(_class((part for part in _NEVER if part not in _FEED)
 _BAD_EDGE = re.compile("|".join(_edges(_class(_BLANKS, _PYTHON), r"\Z")))
 _BAD_EDGE_OF_LINES = re.compile("|".join(_edges(_class((*_BLANKS, *_FEED), _PYTHON), r"\Z")))
 _LOOSE_JOINER = re.compile("|".join(_loose(_class(_JOINERS, _PYTHON), r"\Z")))
+_STRAY_SELECTOR = re.compile("|".join(_stray_selectors(_PYTHON)))

@@ -32,6 +32,7 @@ def create_app(
     """Build the application. Without services it can only describe itself as OpenAPI."""
     app = FastAPI(
         **openapi.ABOUT,
+        openapi_url=None,  # `openapi.serve_document` serves it
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -46,7 +47,7 @@ def create_app(
         user_routes,
     ):  # fmt: skip
         app.include_router(routes.router)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    openapi.serve_document(app)
     add_handlers(app)
     app.add_middleware(HeadMiddleware)
     if services is not None:

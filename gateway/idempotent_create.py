@@ -6,6 +6,9 @@ A row without a response is resumed by the next request with its key. That reque
 first and then for its ledger row. An Order cannot disappear before its gate row exists, because of its
 finalizer; so if neither is found, in this order, it was never created. A Reservation can be deleted in the
 moment before stock is held for it; then nothing was held, and creating it again holds the stock once.
+
+A row that has no response after a day loses its manifest (`ledgers/postgres/retention.py`), and is not
+resumed any more.
 """
 
 import time
@@ -99,6 +102,7 @@ class RepeatAction(Enum):
     REPLAY = auto()
     RESUME = auto()
     WAIT = auto()
+    EXPIRE = auto()
     REFUSE = auto()
 
 
@@ -116,7 +120,9 @@ def repeat_action(record: IdempotencyRecord | None, fingerprint: bytes) -> Repea
         return RepeatAction.REFUSE
     if record.response is not None:
         return RepeatAction.REPLAY
-    return RepeatAction.WAIT if record.is_claimed else RepeatAction.RESUME
+    if record.is_claimed:
+        return RepeatAction.WAIT
+    return RepeatAction.EXPIRE if record.manifest is None else RepeatAction.RESUME
 
 
 class IdempotentCreate:
@@ -161,6 +167,8 @@ class IdempotentCreate:
             assert record is not None
             assert record.response is not None
             return IdempotentResponse(record.response, is_replayed=True)
+        if action is RepeatAction.EXPIRE:
+            raise _expired(request.kind)
         if action is RepeatAction.RESUME:
             assert record is not None
             started_at = time.monotonic()
@@ -262,6 +270,15 @@ def key_reused() -> Problem:
     return Problem(
         "idempotency_key_reused",
         "This key was used for a request with another body. Send a new key with a new request.",
+    )
+
+
+def _expired(kind: Kind) -> Problem:
+    noun = kind.lower()
+    return Problem(
+        "request_expired",
+        f"The first request with this key was not answered within a day. It may have made the {noun}: look "
+        "for it, and if it is not there, send the request with a new key.",
     )
 
 

@@ -9,6 +9,7 @@ import uvicorn
 
 from orderplane.adapters.halves import Half
 from orderplane.adapters.process import Process, run_process
+from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http.connections import protocol_for
 from orderplane.gateway.services import open_services
@@ -48,14 +49,16 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
             Half("watch backlog", services.load_shedding.watch), Half("purge", services.retention.run)
         ),
     ):
+        app = create_app(
+            services,
+            rate_limits=settings.rate_limits,
+            trusted_proxies=settings.trusted_proxies,
+            cors_origins=settings.cors_origins,
+        )
+        openapi.document(app)  # takes 0.1 s; the first request for it would keep all others waiting
         server = Server(
             uvicorn.Config(
-                create_app(
-                    services,
-                    rate_limits=settings.rate_limits,
-                    trusted_proxies=settings.trusted_proxies,
-                    cors_origins=settings.cors_origins,
-                ),
+                app,
                 host=settings.http_host,
                 port=settings.http_port,
                 http=protocol_for(settings.trusted_proxies),

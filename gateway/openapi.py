@@ -2,13 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
-from fastapi import FastAPI
+import orjson
+from fastapi import FastAPI, Header
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
+from starlette.responses import Response
 
 from orderplane.gateway.http.problems import PROBLEM_TYPES, ProblemView
+from orderplane.gateway.http.responses import document_response, etag_of_body
 from orderplane.gateway.identity.requests import (
     ConfirmEmailRequest,
     ConfirmPhoneRequest,
@@ -85,6 +89,19 @@ def document(app: FastAPI) -> dict[str, Any]:
         schema["components"]["schemas"] = dict(sorted(schemas.items()))
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def serve_document(app: FastAPI) -> None:
+    """Add the route `/openapi.json`. Its bytes are made once: anybody may ask for them, without a login."""
+
+    @cache
+    def made() -> tuple[bytes, str]:
+        body = orjson.dumps(document(app))
+        return body, etag_of_body(body)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi_document(if_none_match: Annotated[str | None, Header()] = None) -> Response:
+        return document_response(if_none_match, *made())
 
 
 def contents_of(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,9 @@ MAX_IDLE = 4096
 
 UNREAD_SECONDS = 30
 """How long a client may leave an answer unread before its connection ends."""
+MAX_UNREAD_PER_ADDRESS = 64
+MAX_UNREAD = 512
+"""Connections whose client reads more slowly than it asks; each may hold answers of 300 kB."""
 
 _PIECE = 4 * 1024
 
@@ -53,22 +56,25 @@ class Connection(h11.Connection):
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP protocol with a deadline for each request header and a bound on idle connections.
+    """uvicorn's HTTP protocol with a deadline for each request header and bounds on connections that are idle
+    or are not read.
 
     uvicorn itself waits for a header without limit, so a client that sends a byte now and then could hold
     connections until no more can be opened ("slowloris").
 
-    `idle` has the places for connections without a request. Connections of trusted proxies take none: they
-    carry the requests of many.
+    `idle` has the places for connections without a request, `unread` those for connections whose client does
+    not read what is answered. Connections of trusted proxies take none: they carry the requests of many.
     """
 
     idle: WaitingRoom
+    unread: WaitingRoom
     trusted: Networks
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
         self.conn = Connection()
         self._place: Place | None = None
+        self._unread_place: Place | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -89,9 +95,21 @@ class BoundedProtocol(H11Protocol):
         super().on_response_complete()
         self._update_place()
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        address = self._counted_address()
+        if self._unread_place is None and address:
+            # `close` would wait until all is read.
+            self._unread_place = self.unread.enter(address, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._leave_unread()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
         self._leave()
+        self._leave_unread()
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
@@ -117,13 +135,24 @@ class BoundedProtocol(H11Protocol):
     def _update_place(self) -> None:
         if not self._is_reading_header() or self.transport.is_closing():
             self._leave()
-        elif self._place is None and self.client and not is_trusted(self.client[0], self.trusted):
-            self._place = self.idle.enter(subscriber(self.client[0]), self.transport.close)
+        elif self._place is None and (address := self._counted_address()):
+            self._place = self.idle.enter(address, self.transport.close)
+
+    def _counted_address(self) -> str | None:
+        """Whose places this connection takes; None if it takes none."""
+        if self.client is None or is_trusted(self.client[0], self.trusted):
+            return None
+        return subscriber(self.client[0])
 
     def _leave(self) -> None:
         if self._place is not None:
             self.idle.leave(self._place)
             self._place = None
+
+    def _leave_unread(self) -> None:
+        if self._unread_place is not None:
+            self.unread.leave(self._unread_place)
+            self._unread_place = None
 
     def _time_out(self) -> None:
         if self.conn.trailing_data[0]:
@@ -157,6 +186,7 @@ def protocol_for(trusted: Networks) -> type[BoundedProtocol]:
         """With the places of this server."""
 
     ServerProtocol.idle = WaitingRoom(per_address=min(MAX_IDLE_PER_ADDRESS, total), total=total)
+    ServerProtocol.unread = WaitingRoom(per_address=MAX_UNREAD_PER_ADDRESS, total=MAX_UNREAD)
     ServerProtocol.trusted = trusted
     return ServerProtocol
 

@@ -53,6 +53,7 @@ _TYPES = (
     ProblemType("request_timeout", 408, "The request did not arrive in time"),
     ProblemType("price_changed", 409, "The total differs from the expected one"),
     ProblemType("request_in_progress", 409, "The first request with this key is still running"),
+    ProblemType("request_expired", 409, "The first request with this key was never answered"),
     ProblemType("too_late_to_cancel", 409, "The carrier has the parcel"),
     ProblemType("already_finished", 409, "The order is finished"),
     ProblemType("order_name_taken", 409, "Another order has the name of this key"),

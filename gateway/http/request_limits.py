@@ -31,7 +31,8 @@ class RequestLimitsMiddleware:
 
     The whole body is read here and passed on in one piece. At 64 kB that is cheap, and the routes need no
     protection of their own against slow or endless bodies. Until the body has arrived, a request counts for
-    its address and takes no room from the others.
+    its address and takes no room from the others. Nor does an answer that waits for its client to read:
+    `connections.py` bounds those.
     """
 
     def __init__(
@@ -69,10 +70,23 @@ class RequestLimitsMiddleware:
             return
         _drop_cookies(scope)
         self._in_flight += 1
+        is_answered = False
+
+        def leave() -> None:
+            nonlocal is_answered
+            if not is_answered:
+                is_answered = True
+                self._in_flight -= 1
+
+        async def leave_and_send(message: Message) -> None:
+            # Answers are whole before they are sent, and `send` waits for clients that do not read.
+            leave()
+            await send(message)
+
         try:
-            await self._app(scope, _replay(body, receive) if has_body else receive, send)
+            await self._app(scope, _replay(body, receive) if has_body else receive, leave_and_send)
         finally:
-            self._in_flight -= 1
+            leave()
 
     async def _read_body(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> bytes | None:
         """The whole body; None if the client disconnected."""

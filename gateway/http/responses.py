@@ -36,6 +36,14 @@ def tagged_response(
     return Response(body or orjson.dumps(content), 200, headers, _JSON)
 
 
+def document_response(if_none_match: str | None, body: bytes, etag: str) -> Response:
+    """A JSON document that is the same for everybody, or 304 if the client has this version."""
+    headers = {"ETag": etag, "Cache-Control": "public, no-cache"}
+    if etag_matches(if_none_match, etag):
+        return Response(None, 304, headers)
+    return Response(body, 200, headers, _JSON)
+
+
 def idempotent_response(outcome: IdempotentResponse, location: str | None = None) -> Response:
     """The response stored for an idempotency key, which may be a problem.
 

@@ -1,4 +1,4 @@
-"""A bound on what is not whole yet: connections without a request, and requests without their whole body."""
+"""A bound on what waits for its client: for a request, for the rest of a body, or until an answer is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

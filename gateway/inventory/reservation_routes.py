@@ -77,7 +77,7 @@ _FIRST_PAUSE, _MAX_PAUSE = 0.02, 0.2
             "description": "It is not decided yet; read Location.",
             "headers": {**_LOCATION, **REPLAYED_HEADER},
         },
-        **protected_docs("out_of_stock", "request_in_progress", "reservation_name_taken",
+        **protected_docs("out_of_stock", "request_in_progress", "request_expired", "reservation_name_taken",
                          "reservation_refused", "no_namespace", *BODY_PROBLEMS, *KEY_PROBLEMS),
     },
     openapi_extra=keyed_doc("ReserveRequest"),
@@ -85,8 +85,8 @@ _FIRST_PAUSE, _MAX_PAUSE = 0.02, 0.2
 async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> Response:
     """Reserve stock until it is released or its time is over.
 
-    If a request is not answered, repeat it with the same key and body: there will be one reservation, and the
-    same answer, byte for byte, also if it was `out_of_stock`.
+    If a request is not answered, repeat it with the same key and body within a day: there will be one
+    reservation, and the same answer, byte for byte, also if it was `out_of_stock`.
     """
     key = idempotency.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))

@@ -69,10 +69,10 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
             },
         },
         **protected_docs(
-            *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "order_name_taken",
-            "order_refused", "no_namespace", "unknown_sku", "inactive_sku", "duplicate_sku", "mixed_currency",
-            "no_price_in_currency", "unsupported_currency", "too_many_items", "too_heavy", "amount_too_large",
-            "amount_too_small", "amount_not_chargeable",
+            *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "request_expired",
+            "order_name_taken", "order_refused", "no_namespace", "unknown_sku", "inactive_sku",
+            "duplicate_sku", "mixed_currency", "no_price_in_currency", "unsupported_currency",
+            "too_many_items", "too_heavy", "amount_too_large", "amount_too_small", "amount_not_chargeable",
         ),
     },
     openapi_extra=keyed_doc("OrderRequest"),
@@ -80,8 +80,8 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 async def place_order(request: Request, caller: _Writer, services: ServicesDep) -> Response:
     """Price the items and accept the order.
 
-    If a request is not answered, repeat it with the same key and body: there will be one order, and the same
-    answer, byte for byte. A refused request leaves its key unused.
+    If a request is not answered, repeat it with the same key and body within a day: there will be one order,
+    and the same answer, byte for byte. A refused request leaves its key unused.
     """
     key = idempotency.parse_key(request.headers.getlist("Idempotency-Key"))
     check_media_type(request.headers.get("Content-Type"))

@@ -95,7 +95,8 @@ class IdempotencyRecord:
     """The row of one key. `response` is None until the request is finished; `is_claimed`: a request works on
     it now.
 
-    `manifest` is the resource that is to be created for it; None where none is, or once there is a response.
+    `manifest` is the resource that is to be created for it; None where none is, once there is a response, and
+    where there was none for so long that nobody finishes the request any more.
     """
 
     fingerprint: bytes

@@ -28,6 +28,15 @@ class Rule:
     overdue: str
 
 
+# A request that was not answered for a day is not finished any more. Its manifest has an address.
+_ERASE_MANIFESTS = """
+UPDATE idempotency SET manifest = NULL WHERE (merchant, principal, key_hash) IN (
+    SELECT merchant, principal, key_hash FROM idempotency
+    WHERE manifest IS NOT NULL AND created_at < now() - interval '1 day' AND claimed_until <= now()
+    ORDER BY created_at LIMIT $1
+)
+"""
+
 # An idempotency key is kept for 30 days at least; the key of an order also until a day after its order is
 # sealed.
 _PURGE_KEYS = """
@@ -42,13 +51,19 @@ DELETE FROM idempotency WHERE (merchant, principal, key_hash) IN (
 )
 """
 _OVERDUE_KEY = """
-SELECT extract(epoch FROM now() - interval '30 days' - created_at) FROM idempotency i
-WHERE created_at < now() - interval '30 days' AND NOT EXISTS (
-    SELECT FROM orders o
-    WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name
-      AND (o.sealed_at IS NULL OR o.sealed_at > now() - interval '1 day')
-)
-ORDER BY created_at LIMIT 1
+SELECT greatest((
+    SELECT extract(epoch FROM now() - interval '1 day' - created_at) FROM idempotency
+    WHERE manifest IS NOT NULL AND created_at < now() - interval '1 day' AND claimed_until <= now()
+    ORDER BY created_at LIMIT 1
+), (
+    SELECT extract(epoch FROM now() - interval '30 days' - created_at) FROM idempotency i
+    WHERE created_at < now() - interval '30 days' AND NOT EXISTS (
+        SELECT FROM orders o
+        WHERE i.kind = 'Order' AND o.merchant = i.merchant AND o.name = i.name
+          AND (o.sealed_at IS NULL OR o.sealed_at > now() - interval '1 day')
+    )
+    ORDER BY created_at LIMIT 1
+))
 """
 
 # A login is kept until a day after its end: then none of its tokens is accepted any more, by any clock. Its
@@ -118,6 +133,7 @@ WHERE expires_at < now() ORDER BY expires_at LIMIT 1
 """
 
 RULES = (
+    Rule("idempotency", _ERASE_MANIFESTS, _OVERDUE_KEY),
     Rule("idempotency", _PURGE_KEYS, _OVERDUE_KEY),
     Rule("refresh_tokens", _PURGE_REFRESH, _OVERDUE_REFRESH),
     Rule("logins", _PURGE_LOGINS, _OVERDUE_LOGIN),

@@ -99,6 +99,7 @@ ODD = (
     *(f"city={line!a}" for line in LINES),
     "country=ZZ",
     "100 finalizers",
+    "100 annotations",
     *ZOMBIES,
 )
 
@@ -130,6 +131,9 @@ async def older_objects(
         body = order_body(namespace)
         body["metadata"]["finalizers"] += [f"example.org/{number}" for number in range(99)]
         await found.add("100 finalizers", Kind.ORDER, body)
+        body = order_body(namespace)
+        body["metadata"]["annotations"] = {f"a{number}": "y" * 2_000 for number in range(100)}
+        await found.add("100 annotations", Kind.ORDER, body)
         for what, kind in ZOMBIES.items():
             body = order_body(namespace) if kind is Kind.ORDER else child_body(kind, namespace)
             await found.add(what, kind, zombie(kind, body))
@@ -159,7 +163,7 @@ async def older_objects(
 @pytest.mark.parametrize("what", ODD)
 async def test_the_operator_handles_what_was_stored_before(older_objects: Older, what: str) -> None:
     kind, name = older_objects.names[what]
-    if what == "country=ZZ":
+    if what in ("country=ZZ", "100 annotations"):
         merchant = older_objects.as_("merchant")
         patch = {"spec": {"cancel": True, "ttlSecondsAfterFinished": 60}}
         await merchant.merge_patch(kind, older_objects.namespace, name, patch)

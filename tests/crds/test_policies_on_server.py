@@ -248,6 +248,33 @@ async def test_our_annotations_are_bounded(
         )
 
 
+async def test_what_many_apply_leaves_room_to_delete_the_object(as_: As, namespace: str, make: Make) -> None:
+    """Each name of a field manager has an entry as large as what was applied under it."""
+    name, merchant = await make(Kind.ORDER), as_("merchant")
+    long = f"{'x' * 63}.example.org/"
+    annotations = {f"{long}{number:063d}": "" for number in range(64)}
+    await merchant.merge_patch(Kind.ORDER, namespace, name, {"metadata": {"annotations": annotations}})
+    metadata = (await merchant.get(Kind.ORDER, namespace, name))["metadata"]
+    (mine,) = (
+        each for each in metadata["managedFields"] if "f:annotations" in each["fieldsV1"]["f:metadata"]
+    )
+    more = [{**mine, "manager": f"mine-{number}", "operation": "Apply"} for number in range(20)]
+    for managers, is_taken in ((more[:5], True), (more, False)):
+        patch = {"metadata": {"managedFields": [*metadata["managedFields"], *managers]}}
+        if is_taken:
+            await merchant.merge_patch(Kind.ORDER, namespace, name, patch)
+        else:
+            with pytest.raises(Invalid, match="apply fewer annotations"):
+                await merchant.merge_patch(Kind.ORDER, namespace, name, patch)
+    with pytest.raises(Invalid, match="at most 65536 characters together"):
+        patch = {"metadata": {"annotations": {f"{long}{0:063d}": "y" * 65_536}}}
+        await merchant.merge_patch(Kind.ORDER, namespace, name, patch)
+    with pytest.raises(Invalid, match="generateName has at most 253 characters"):
+        patch = {"metadata": {"generateName": "x" * 254}}
+        await merchant.merge_patch(Kind.ORDER, namespace, name, patch)
+    await merchant.delete(Kind.ORDER, namespace, name)
+
+
 async def test_merchants_order_and_cancel_but_do_not_touch_the_rest(
     as_: As, namespace: str, make: Make
 ) -> None:

@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "b1f5143d4d418aaab327a00e6ac1876b11494d04107c432edd45f48216a94656"
+DIGEST = "33f2c16a10077a464431fb43aee49cc4a9b69883decbaefebca005cf334ae243"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]

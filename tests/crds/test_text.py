@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import orjson
 import pytest
@@ -101,6 +101,33 @@ def test_an_order_that_was_stored_before_these_rules_is_still_read(field: str, t
 def test_the_countries_are_those_of_iso_3166_1() -> None:
     assert len(set(COUNTRIES)) == len(COUNTRIES) == 249
     assert list(COUNTRIES) == sorted(COUNTRIES)
+
+
+IGNORABLE = (
+    (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F),
+    (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F),
+    (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0), (0xFFF0, 0xFFF8), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A),
+    (0xE0000, 0xE0FFF),
+)  # fmt: skip
+"""Default_Ignorable_Code_Point in DerivedCoreProperties.txt of Unicode 15."""
+JOINERS_AND_FORMS_OF_EMOJI = "\u200c\u200d\ufe0e\ufe0f"
+
+
+def test_nothing_invisible_passes_between_letters() -> None:
+    passed = set()
+    for code in (code for first, last in IGNORABLE for code in range(first, last + 1)):
+        with suppress(ValueError):
+            check_line(f"A{chr(code)}B")
+            passed.add(chr(code))
+    assert passed == set(JOINERS_AND_FORMS_OF_EMOJI)
+
+
+def test_what_is_not_assigned_does_not_pass() -> None:
+    free = [character for character in map(chr, range(0x110000)) if category(character) == "Cn"]
+    assert len(free) > 800_000
+    for character in free[:: len(free) // 2_000]:
+        with pytest.raises(ValueError, match=r"\.$"):
+            check_line(f"A{character}B")
 
 
 def test_lines_may_end_inside_but_not_outside() -> None:

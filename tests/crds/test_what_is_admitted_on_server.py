@@ -73,6 +73,38 @@ def managed_by(managers: int, fields: int = 1) -> Change:
     return of_metadata(managedFields=entries)
 
 
+def deeply_managed(levels: int, size: int = 1) -> Change:
+    """As of no field that there is; the innermost has a name of `size` characters."""
+    fields: dict[str, Any] = {}
+    for level in range(levels):
+        fields = {f"f:{level}": fields} if level else {f"f:{'<' * size}": {}}
+
+    def change(body: dict[str, Any]) -> None:
+        managed_by(1)(body)
+        body["metadata"]["managedFields"][0]["fieldsV1"] = fields
+
+    return change
+
+
+def annotated(count: int, size: int, character: str = "y") -> Change:
+    """With values that have `size` characters together with the names."""
+    annotations = {f"a{number}": "" for number in range(count)}
+    annotations["a0"] = character * (size - sum(map(len, annotations)))
+    return of_metadata(annotations=annotations)
+
+
+def full(body: dict[str, Any]) -> None:
+    """As large as may be, also in bytes: a JSON encoder of Go writes `<` in six."""
+    long = "x" * 250
+    for change in (annotated(64, 65_536, "<"), held_by(15), deeply_managed(5, 80_000)):
+        change(body)
+    body["metadata"]["labels"] |= {f"{long}/{number:063d}": "v" * 63 for number in range(62)}
+    body["metadata"]["ownerReferences"] = [
+        {"apiVersion": "<" * 253, "kind": "<" * 253, "name": "<" * 253, "uid": f"{number:03d}{'<' * 250}"}
+        for number in range(16)
+    ]
+
+
 TIMES = (
     "2030-01-01t00:00:00z", "2030-01-01T00:00:00+00:00", "2030-01-01T00:00:00-23:59",
     "2030-01-01T00:00:00.000000001Z", "2030-02-30T00:00:00Z", "2030-01-01T00:00:60Z", "2030-01-01T24:00:00Z",
@@ -95,6 +127,16 @@ REFUSED: dict[str, tuple[Kind, Change]] = {
     "70 field managers": (Kind.ORDER, managed_by(70)),
     "1000 field managers": (Kind.ORDER, managed_by(1_000)),
     "300 kB of annotations": (Kind.ORDER, of_metadata(annotations={"x": "y" * 300_000})),
+    "65537 characters of annotations": (Kind.ORDER, annotated(2, 65_537)),
+    "65 annotations": (Kind.ORDER, annotated(65, 1_000)),
+    "20000 annotations": (Kind.ORDER, annotated(20_000, 200_000)),
+    "much in each of 60 field managers": (Kind.ORDER, managed_by(60, 220)),
+    "much in one field manager": (Kind.ORDER, managed_by(1, 15_000)),
+    "managed fields of six levels": (Kind.ORDER, deeply_managed(6)),
+    "an owner with a long uid": (
+        Kind.ORDER,
+        of_metadata(ownerReferences=[{"apiVersion": "v1", "kind": "A", "name": "a", "uid": "u" * 254}]),
+    ),
     "a name of 51": (Kind.ORDER, of_metadata(name="n" * 51)),
     "a name of 254": (Kind.RESERVATION, of_metadata(name="n" * 254)),
     "a generated name of 63": (Kind.ORDER, of_metadata(name=None, generateName="n" * 200)),
@@ -115,8 +157,9 @@ ADMITTED: dict[str, tuple[Kind, Change]] = {
     "16 finalizers": (Kind.ORDER, held_by(15)),
     "16 owners": (Kind.RESERVATION, owned_by(16)),
     "62 labels": (Kind.ORDER, labelled(62)),
-    "250 kB of annotations": (Kind.ORDER, of_metadata(annotations={"x": "\u00e9" * 125_000})),
-    "20000 annotations": (Kind.ORDER, of_metadata(annotations={f"a{n}": "" for n in range(20_000)})),
+    "64 annotations of 65536 characters": (Kind.ORDER, annotated(64, 65_536, "\u00e9")),
+    "managed fields of five levels": (Kind.ORDER, deeply_managed(5)),
+    "as much as there may be of everything": (Kind.ORDER, full),
     "a name of 50": (Kind.ORDER, of_metadata(name="n" * 50)),
     "a name with dots": (Kind.ORDER, of_metadata(name="a.b-c.d")),
     "a name of 253": (Kind.RESERVATION, of_metadata(name="n" * 253)),

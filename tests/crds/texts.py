@@ -7,6 +7,8 @@ MUST_PASS = (
     ("name", "Zoë Müller-O'Brien"),
     ("name", "李小龍"),
     ("name", "葛\U000e0100城"),  # a kanji with a variation selector, as in names of Japan's registry
+    ("name", "神\ufe00田"),  # the form of the compatibility ideograph, which the normal form takes away
+    ("name", "ᠮᠣᠩᠭᠣᠯ\u180b"),
     ("name", "می\u200cخواهم"),  # Persian, with the joiner inside a word
     ("name", "❤\ufe0f\u200d🔥"),
     ("line1", "〒100-0001\u3000東京都千代田区"),
@@ -36,6 +38,15 @@ MUST_FAIL = (
     ("name", "Ada\u200c"),
     ("name", "A\u200d\u200dB"),
     ("name", "\ufe0f"),
+    ("name", "Ada\U000e0100"),
+    ("name", "葛\U000e0100\U000e0100城"),
+    ("name", "Ada\ufe00"),
+    ("name", "Ada\u180b"),
+    ("name", "Ada\u034fExample"),
+    ("name", "ក\u17b5"),
+    ("name", "\U0001d159"),
+    ("name", "Ada \u0378"),
+    ("name", "Ada \U000105ff"),
     ("name", "\u0301Ada"),
     ("name", "A" + "\u0327" * 31),
     ("name", "Ada\u202eelpmaxE"),

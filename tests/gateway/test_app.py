@@ -25,6 +25,7 @@ from orderplane.crds.api_errors import (
     Unavailable,
 )
 from orderplane.dev import openapi_page
+from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http import request_limits as limits
 from orderplane.gateway.http import telemetry
@@ -256,7 +257,10 @@ async def test_an_unknown_or_repeated_parameter_is_refused(
 
 
 async def test_a_route_without_parameters_takes_none(client: httpx.AsyncClient) -> None:
-    for method, path in (("GET", "/api/orders/o-1"), ("POST", "/api/orders"), ("DELETE", "/api/products/A")):
+    for method, path in (
+        ("GET", "/api/orders/o-1"), ("POST", "/api/orders"), ("DELETE", "/api/products/A"),
+        ("GET", "/openapi.json"),
+    ):  # fmt: skip
         document = check(await client.request(method, f"{path}?dryRun=true"), "validation_failed")
         assert document["errors"][0]["detail"].endswith("There are none.")
 
@@ -394,6 +398,41 @@ async def test_half_sent_bodies_take_no_room_from_others() -> None:
     assert len(app._unfinished) == 0
 
 
+async def test_answers_that_nobody_reads_take_no_room_from_others() -> None:
+    app = RequestLimitsMiddleware(swallow, max_in_flight=4)
+    unread: asyncio.Queue[Any] = asyncio.Queue()
+    reading = asyncio.Event()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        unread.put_nowait(message)
+        await reading.wait()
+
+    scope = {"type": "http", "path": "/", "headers": []}
+    waiting = [asyncio.create_task(app(scope, receive, send)) for _ in range(8)]
+    for _ in waiting:
+        assert (await asyncio.wait_for(unread.get(), 5))["status"] == 200
+    async with client_of(app) as client:
+        for _ in range(10):
+            assert (await client.get("/")).status_code == 200
+    reading.set()
+    await asyncio.gather(*waiting)
+    assert app._in_flight == 0
+
+
+async def test_a_failure_gives_its_room_back() -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("x")
+
+    app = RequestLimitsMiddleware(fail, max_in_flight=1)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await app({"type": "http", "path": "/", "headers": []}, None, None)  # type: ignore[arg-type]
+    assert app._in_flight == 0
+
+
 async def test_new_orders_that_are_half_sent_take_no_room_while_it_is_shedding() -> None:
     """The admission of orders stands behind the reading of bodies."""
     names = [middleware.cls.__name__ for middleware in app_with(RuntimeError("x")).user_middleware]
@@ -412,6 +451,22 @@ def test_the_committed_document_is_the_generated_one() -> None:
         "docs/openapi.json is not what the code says. "
         "Write it anew: python -m orderplane.dev.openapi_page > docs/openapi.json"
     )
+
+
+async def test_the_document_is_served_from_bytes_that_are_made_once(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await client.get("/openapi.json")
+    assert first.status_code == 200
+    assert first.json() == orjson.loads(openapi_page.page())
+    monkeypatch.setattr(openapi, "document", None)
+    again = await client.get("/openapi.json")
+    assert (again.content, again.headers) == (first.content, first.headers)
+    assert (await client.head("/openapi.json")).headers == first.headers
+    for tag, status in ((first.headers["ETag"], 304), ('W/"other"', 200)):
+        known = await client.get("/openapi.json", headers={"If-None-Match": tag})
+        assert (known.status_code, known.headers["ETag"]) == (status, first.headers["ETag"])
+        assert bool(known.content) is (status == 200)
 
 
 def test_the_document_is_complete() -> None:

@@ -44,6 +44,9 @@ ENTRY = IdempotencyRecord(b"mine", MANIFEST, None)
         (ENTRY, b"mine", RepeatAction.RESUME),
         (replace(ENTRY, is_claimed=True), b"mine", RepeatAction.WAIT),
         (replace(ENTRY, response=StoredResponse(202, "{}")), b"mine", RepeatAction.REPLAY),
+        (replace(ENTRY, manifest=None), b"mine", RepeatAction.EXPIRE),
+        (replace(ENTRY, manifest=None, is_claimed=True), b"mine", RepeatAction.WAIT),
+        (replace(ENTRY, manifest=None), b"other", RepeatAction.REFUSE),
         (ENTRY, b"other", RepeatAction.REFUSE),
         (replace(ENTRY, is_claimed=True), b"other", RepeatAction.REFUSE),
         (replace(ENTRY, response=StoredResponse(202, "{}")), b"other", RepeatAction.REFUSE),
@@ -330,6 +333,17 @@ async def test_another_body_is_refused_even_while_the_first_is_unfinished() -> N
     world = World(fates=["well", "crash before"])
     assert await request(world) == "crash"
     assert await request(world, b"other") == "idempotency_key_reused"
+
+
+async def test_what_was_not_answered_for_a_day_is_not_resumed() -> None:
+    world = World(fates=["well", "crash before"])
+    assert await request(world) == "crash"
+    assert world.row is not None
+    world.row = replace(world.row, manifest=None)
+    world.pass_time(LEASE_SECONDS)
+    assert await request(world) == "request_expired"
+    assert await request(world, create=replace(CREATE, build=refuse_to_write)) == "request_expired"
+    assert world.made == 0
 
 
 async def test_an_order_that_was_made_and_is_gone_is_answered_and_not_made_again() -> None:

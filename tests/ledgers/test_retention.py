@@ -88,7 +88,7 @@ async def add_keys(pool: Pool, prefix: str, count: int, age_days: int) -> None:
     await pool.execute(
         "INSERT INTO idempotency (merchant, principal, key_hash, fingerprint, kind, name, manifest, status, "
         "  body, created_at) "
-        "SELECT 'demo', 'p', convert_to($1 || n, 'UTF8'), '', 'Order', $1 || n, '{}', 202, '{}', "
+        "SELECT 'demo', 'p', convert_to($1 || n, 'UTF8'), '', 'Order', $1 || n, NULL, 202, '{}', "
         "  now() - make_interval(days => $3, secs => n) FROM generate_series(1, $2::int) n",
         prefix, count, age_days,
     )  # fmt: skip
@@ -132,6 +132,26 @@ async def test_fifty_thousand_old_keys_go_and_live_ones_stay(pool: Pool) -> None
     assert gone == before + OLD
     assert await store.overdue_seconds(rule) == 0
     assert REGISTRY.get_sample_value("orderplane_purge_overdue_seconds", {"table": "idempotency"}) == 0
+
+
+@pytest.mark.integration
+async def test_what_was_not_answered_keeps_its_address_for_a_day(pool: Pool) -> None:
+    await add_keys(pool, "old-", 2, 1)
+    await add_keys(pool, "claimed-", 1, 1)
+    await add_keys(pool, "young-", 1, 0)
+    await pool.execute("UPDATE idempotency SET manifest = '{}', status = NULL, body = NULL")
+    await pool.execute(
+        "UPDATE idempotency SET claimed_until = now() + interval '5 s' WHERE name LIKE 'claimed-%'"
+    )
+    store = PostgresRetention(pool)
+    erasing, purging = (rule for rule in RULES if rule.table == "idempotency")
+    assert 0 < await store.overdue_seconds(erasing) < 3_600
+    for rule in (erasing, purging):
+        await Retention(store).purge(rule, lambda: None)
+    rows = await pool.fetch("SELECT name FROM idempotency WHERE manifest IS NOT NULL ORDER BY name")
+    assert [row["name"] for row in rows] == ["claimed-1", "young-1"]
+    assert await pool.fetchval("SELECT count(*) FROM idempotency") == 4
+    assert await store.overdue_seconds(erasing) == 0
 
 
 @pytest.mark.integration

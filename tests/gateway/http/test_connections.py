@@ -3,12 +3,22 @@
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from orderplane.gateway.http import connections
-from orderplane.gateway.http.connections import MAX_CHUNKS, MAX_HEADER, UNREAD_SECONDS, BoundedProtocol
+from orderplane.gateway.http.connections import (
+    MAX_CHUNKS,
+    MAX_HEADER,
+    MAX_UNREAD_PER_ADDRESS,
+    UNREAD_SECONDS,
+    BoundedProtocol,
+    protocol_for,
+)
+from orderplane.gateway.http.request_limits import MAX_IN_FLIGHT
 from orderplane.gateway.http.waiting_room import WaitingRoom
 
 from .threaded_server import PROXIES, ThreadedServer, app_without_dependencies, read_all, running
@@ -17,9 +27,10 @@ REQUEST = b"GET /.well-known/nothing HTTP/1.1\r\nHost: x\r\n"
 
 
 class FewPlaces(BoundedProtocol):
-    """Three connections may be idle."""
+    """Three connections may be idle, and two unread."""
 
     idle = WaitingRoom(per_address=3, total=3)
+    unread = WaitingRoom(per_address=2, total=2)
     trusted = PROXIES
 
 
@@ -91,11 +102,7 @@ def test_idle_connections_push_out_the_oldest_of_their_address(server: ThreadedS
         connection.sendall(REQUEST + b"Connection: close\r\n\r\n")
         assert b" 404 " in read_all(connection).partition(b"\r\n")[0]
         connection.close()
-    assert server.cpu_seconds() > 0
-    deadline = time.monotonic() + 10
-    while len(FewPlaces.idle) and time.monotonic() < deadline:
-        server.cpu_seconds()
-    assert len(FewPlaces.idle) == 0
+    assert eventually(server, lambda: len(FewPlaces.idle) == 0)
 
 
 def test_an_answer_that_nobody_reads_ends_with_its_connection(server: ThreadedServer) -> None:
@@ -109,3 +116,64 @@ def test_an_answer_that_nobody_reads_ends_with_its_connection(server: ThreadedSe
     connection.close()
     assert options
     assert set(options) == {UNREAD_SECONDS * 1000}
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system buffers little, an answer that nobody reads stays with the server."""
+    create = socket.create_server
+
+    def create_small(*arguments: Any, **more: Any) -> socket.socket:
+        listening = create(*arguments, **more)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
+        return listening
+
+    monkeypatch.setattr(socket, "create_server", create_small)
+
+
+def ask_without_reading(server: ThreadedServer) -> socket.socket:
+    """Two requests on one connection; the answer to the first one is in the way of the second."""
+    request = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n"
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection.settimeout(10)
+    connection.connect(server.address)
+    connection.sendall(request + b"\r\n" + request + b"Connection: close\r\n\r\n")
+    return connection
+
+
+def eventually(server: ThreadedServer, holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not holds() and time.monotonic() < deadline:
+        server.cpu_seconds()
+    return holds()
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_who_does_not_read_takes_no_room_from_others() -> None:
+    """More connections than there may be requests at once."""
+    protocol = protocol_for(PROXIES)
+    with running(app_without_dependencies(), protocol) as server:
+        with ExitStack() as deaf:
+            for _ in range(MAX_IN_FLIGHT + 4):
+                deaf.enter_context(ask_without_reading(server))
+            assert eventually(server, lambda: len(protocol.unread) == MAX_UNREAD_PER_ADDRESS)
+            answer = server.ask(REQUEST + b"Connection: close\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 404 "), answer[:100]
+        assert eventually(server, lambda: len(protocol.unread) == 0)
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_unread_answers_push_out_the_oldest_of_their_address() -> None:
+    with running(app_without_dependencies(), FewPlaces) as server, ExitStack() as deaf:
+        oldest, second = (deaf.enter_context(ask_without_reading(server)) for _ in range(2))
+        assert eventually(server, lambda: len(FewPlaces.unread) == 2)
+        served = set(server.server.server_state.connections)
+        youngest = deaf.enter_context(ask_without_reading(server))
+        assert eventually(server, lambda: not served <= server.server.server_state.connections)
+        # Who reads after all gets everything, and gives the place back.
+        answers = [
+            read_all(connection).count(b'"openapi":"3.1.0"') for connection in (oldest, second, youngest)
+        ]
+        assert answers == [1, 2, 2]
+        assert eventually(server, lambda: len(FewPlaces.unread) == 0)
