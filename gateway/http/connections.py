@@ -26,8 +26,8 @@ MAX_IDLE = 4096
 UNREAD_SECONDS = 30
 """How long a client may leave an answer unread before its connection ends."""
 MAX_UNREAD_PER_ADDRESS = 64
-MAX_UNREAD = 512
-"""Connections whose client reads more slowly than it asks; each may hold answers of 300 kB."""
+MAX_UNREAD = 256
+"""Connections whose client reads more slowly than it asks; each may hold answers of 400 kB."""
 
 _PIECE = 4 * 1024
 
