@@ -1,15 +1,11 @@
 """The census counts what is open, and nothing that is over."""
 
-import secrets
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from orderplane.adapters.postgres.migrate import migrate
-from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.order import OrderPhase
 from orderplane.ledgers.postgres.audit_runs import record_audit_run
 from orderplane.ledgers.postgres.census import OPEN_REFUNDS, UNFINISHED_PHASES, take_census
@@ -17,23 +13,16 @@ from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.states import RefundState
 from orderplane.operator.census import show
 
+from ..support.database import own_database
+
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 async def pool(plane: Any) -> AsyncIterator[Pool]:
     """A database of this test's own: a census counts the orders of everybody."""
-    name = f"census_{secrets.token_hex(4)}"
-    admin = await asyncpg.connect(plane.postgres_dsn, timeout=10)
-    try:
-        await admin.execute(f"CREATE DATABASE {name}")
-    finally:
-        await admin.close(timeout=5)
-    dsn = plane.postgres_dsn.rpartition("/")[0] + f"/{name}"
-    await migrate(dsn)
-    opened = await open_pool(dsn, size=2, plans_once=True)
-    yield opened
-    await opened.close()
+    async with own_database(plane.postgres_dsn, plans_once=True) as opened:
+        yield opened
 
 
 async def add(

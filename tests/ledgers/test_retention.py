@@ -2,22 +2,20 @@
 
 import json
 import re
-import secrets
 import time
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from prometheus_client import REGISTRY
 
-from orderplane.adapters.postgres.migrate import migrate
-from orderplane.adapters.postgres.pool import open_pool
 from orderplane.gateway.retention import BATCH, Retention
 from orderplane.ledgers.postgres.retention import LOCK, RULES, PostgresRetention, Rule
 from orderplane.ledgers.postgres.session import Pool
+
+from ..support.database import own_database
 
 OLD, LIVE = 50_000, 20_000
 PER_SECOND = 2_000 / 60
@@ -71,17 +69,8 @@ async def test_a_replica_leaves_it_to_the_one_that_is_at_it() -> None:
 @pytest.fixture
 async def pool(plane: Any) -> AsyncIterator[Pool]:
     """A database of this test's own: a gateway of the plane purges as well."""
-    name = f"retention_{secrets.token_hex(4)}"
-    admin = await asyncpg.connect(plane.postgres_dsn, timeout=10)
-    try:
-        await admin.execute(f"CREATE DATABASE {name}")
-    finally:
-        await admin.close(timeout=5)
-    dsn = plane.postgres_dsn.rpartition("/")[0] + f"/{name}"
-    await migrate(dsn)
-    opened = await open_pool(dsn, size=2)
-    yield opened
-    await opened.close()
+    async with own_database(plane.postgres_dsn) as opened:
+        yield opened
 
 
 async def add_keys(pool: Pool, prefix: str, count: int, age_days: int) -> None:
