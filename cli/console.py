@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from orderplane.cli.exit_codes import INTERRUPTED, REFUSED, WRONG_USAGE
+
 T = TypeVar("T")
 
 console = Console(highlight=False)
@@ -21,14 +23,14 @@ _LOCAL_PLANE = ' For the local plane: eval "$(orderplane dev env)"' if find_spec
 
 
 def need(variable: str) -> str:
-    """A required environment variable; without it the command ends with exit code 2."""
+    """A required environment variable; without it the command ends with `WRONG_USAGE`."""
     value = os.environ.get(variable)
     if not value:
-        fail(f"{variable} is not set.{_LOCAL_PLANE}", code=2)
+        fail(f"{variable} is not set.{_LOCAL_PLANE}", code=WRONG_USAGE)
     return value
 
 
-def fail(message: str, *, code: int = 1) -> NoReturn:
+def fail(message: str, *, code: int = REFUSED) -> NoReturn:
     """Print an error message, and end with an exit code."""
     # As Text: a message of another system may contain brackets, which rich would read as markup.
     errors.print(Text(message, style="red"), soft_wrap=True)
@@ -41,40 +43,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         return asyncio.run(work)
-    except _without_cluster() as problem:
-        fail(
-            f"No cluster to talk to ({problem}); set KUBECONFIG.{_LOCAL_PLANE}",
-            code=2,
-        )
-    except _expected() as problem:
-        fail(f"{type(problem).__name__}: {problem}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except Exception as problem:
+        # Imported after a failure only: it would double the run time of a command that calls the gateway.
+        from orderplane.cli.failures import told  # noqa: PLC0415
 
-
-# Imported after a failure only: these imports would double the run time of a command that calls the gateway.
-
-
-def _without_cluster() -> type[Exception]:
-    from kubernetes.config import ConfigException  # noqa: PLC0415
-
-    found: type[Exception] = ConfigException
-    return found
-
-
-def _expected() -> tuple[type[Exception], ...]:
-    from aiokafka.errors import KafkaError  # noqa: PLC0415
-    from asyncpg import PostgresError  # noqa: PLC0415
-
-    from orderplane.crds.api_errors import ApiError  # noqa: PLC0415
-    from orderplane.ledgers.errors import (  # noqa: PLC0415
-        GateClosed,
-        Refused,
-        Transient,
-    )
-    from orderplane.ledgers.postgres.inventory import StockConflict  # noqa: PLC0415
-
-    return (
-        ApiError, Transient, Refused, GateClosed, StockConflict, KafkaError,
-        OSError, PostgresError, ValueError,
-    )  # fmt: skip
+        failure = told(problem)
+        if failure is None:
+            raise
+        fail(f"{failure.message}{_LOCAL_PLANE if failure.is_setting else ''}", code=failure.code)

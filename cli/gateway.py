@@ -1,7 +1,4 @@
-"""What the commands that call the gateway share: its URL, the login, and the exit codes.
-
-0 done, 1 refused, 2 wrong usage, 3 log in first, 4 not found, 5 try again later.
-"""
+"""What the commands that call the gateway share: its URL, the login, and the exit code of a problem."""
 
 import os
 from collections.abc import Coroutine
@@ -11,15 +8,12 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from orderplane.cli.console import fail, run
+from orderplane.cli.exit_codes import LOG_IN_FIRST, NOT_FOUND, REFUSED, TRY_LATER
 from orderplane.cli.token_file import TokenFile, url_in
 from orderplane.client.accounts import ClientSecret, MemoryTokenStore, TokenStore
 from orderplane.client.transport import ApiProblem
 
 T = TypeVar("T")
-
-REFUSED, WRONG_USAGE, LOG_IN_FIRST, NOT_FOUND, TRY_LATER = 1, 2, 3, 4, 5
-
-EXIT_CODES = "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 log in first, 4 not found, 5 try again later."
 
 _LOGIN_CODES = frozenset({"unauthenticated", "invalid_token", "invalid_grant", "invalid_client"})
 
@@ -74,7 +68,7 @@ def refuse(problem: ApiProblem) -> NoReturn:
 
 
 def exit_code_of(problem: ApiProblem) -> int:
-    """The exit code of a problem, see the module."""
+    """The exit code of a problem."""
     if problem.code in _LOGIN_CODES:
         return LOG_IN_FIRST
     if problem.status == 404:

@@ -8,6 +8,7 @@ import typer
 
 from orderplane.cli import gateway
 from orderplane.cli.console import console, fail
+from orderplane.cli.exit_codes import WRONG_USAGE
 from orderplane.cli.token_file import TokenFile
 from orderplane.client.accounts import ClientSecret, Password, get_profile
 from orderplane.client.client import open_client
@@ -48,12 +49,12 @@ def login(
     if not url:
         fail(
             "The URL of the gateway is missing. Give --url, or set ORDERPLANE_GATEWAY.",
-            code=gateway.WRONG_USAGE,
+            code=WRONG_USAGE,
         )
     credentials: Password | ClientSecret
     if client_id:
         if email:
-            fail("Give either an e-mail address or --client-id.", code=gateway.WRONG_USAGE)
+            fail("Give either an e-mail address or --client-id.", code=WRONG_USAGE)
         secret = os.environ.get(_SECRET) or _secret("Secret")
         credentials = ClientSecret(client_id, secret, merchant)
     else:

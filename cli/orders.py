@@ -14,13 +14,14 @@ from rich.table import Column, Table
 
 from orderplane.cli import gateway
 from orderplane.cli.console import console, errors, fail
+from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER, WRONG_USAGE
 from orderplane.client.client import Client, open_client
 from orderplane.client.orders import FINISHED
 from orderplane.client.responses import Accepted, Compensation, Order, OrderPage, Timeline
 from orderplane.client.transport import ApiProblem
 from orderplane.crds.money import format_minor
 
-app = typer.Typer(help=f"Orders. {gateway.EXIT_CODES}", no_args_is_help=True)
+app = typer.Typer(help=f"Orders.\n\n{IN_SHORT}", no_args_is_help=True)
 
 OrderId = Annotated[str, typer.Argument(help="The order's id.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -194,8 +195,8 @@ def watch(
     """
     phase = gateway.call(_watch(order_id, seconds, as_json))
     if phase not in FINISHED:
-        fail(f"{order_id} is {phase} still; the time is over.", code=gateway.TRY_LATER)
-    raise typer.Exit(0 if phase == "Delivered" else gateway.REFUSED)
+        fail(f"{order_id} is {phase} still; the time is over.", code=TRY_LATER)
+    raise typer.Exit(0 if phase == "Delivered" else REFUSED)
 
 
 async def _create(order: Mapping[str, Any], key: str) -> Accepted:
@@ -203,7 +204,7 @@ async def _create(order: Mapping[str, Any], key: str) -> Accepted:
         try:
             return await client.orders.create(order, key=key)
         except ApiProblem as problem:
-            if gateway.exit_code_of(problem) == gateway.TRY_LATER:
+            if gateway.exit_code_of(problem) == TRY_LATER:
                 errors.print(f"Try it again with --key {key}: there will be one order.", markup=False)
             raise
 
@@ -255,7 +256,7 @@ def _read(file: typer.FileText) -> Mapping[str, Any]:
     except ValueError:
         order = None
     if not isinstance(order, dict):
-        fail(f"{file.name} is no order: it has to be a JSON object.", code=gateway.WRONG_USAGE)
+        fail(f"{file.name} is no order: it has to be a JSON object.", code=WRONG_USAGE)
     return order
 
 

@@ -18,9 +18,18 @@ def format_minor(amount: int, currency: str) -> str:
     Raises:
         KeyError: the currency is not in the table.
     """
+    return f"{decimal_of(amount, currency)} {currency}"
+
+
+def decimal_of(amount: int, currency: str) -> str:
+    """An amount in whole units: `decimal_of(1999, "EUR")` is `19.99`, `decimal_of(1999, "JPY")` is `1999`.
+
+    Raises:
+        KeyError: the currency is not in the table.
+    """
     exponent = EXPONENTS[currency]
     sign = "-" if amount < 0 else ""
     if exponent == 0:
-        return f"{sign}{abs(amount)} {currency}"
+        return f"{sign}{abs(amount)}"
     whole, part = divmod(abs(amount), 10**exponent)
-    return f"{sign}{whole}.{part:0{exponent}d} {currency}"
+    return f"{sign}{whole}.{part:0{exponent}d}"

@@ -163,6 +163,7 @@ class OrderStatus(ApiModel):
     observed_generation: int = 0
     phase: OrderPhase = OrderPhase.PENDING
     reason: Annotated[str | None, Field(max_length=64)] = None
+    total: Annotated[str | None, Field(max_length=32)] = None
     conditions: Conditions = ()
     compensation: Annotated[tuple[Compensation, ...], Field(max_length=16)] = ()
     tracking: TrackingInfo | None = None

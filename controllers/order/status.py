@@ -18,6 +18,7 @@ from orderplane.controllers.engine.conditions import (
 from orderplane.controllers.order.children import Children, is_held_by_us
 from orderplane.controllers.order.delivery import TROUBLES, delivered_fact
 from orderplane.crds.meta import RETRY_ANNOTATION, Condition, Kind
+from orderplane.crds.money import decimal_of
 from orderplane.crds.order import (
     Compensation,
     CompensationStep,
@@ -70,6 +71,7 @@ def status_of(
         observed_generation=generation,
         phase=phase_of(conditions, gate.outcome),
         reason=_reason(gate),
+        total=decimal_of(order.spec.quote.amounts.total, order.spec.quote.currency),
         conditions=conditions,
         compensation=compensation or before.compensation,
         tracking=_tracking(gate) or before.tracking,

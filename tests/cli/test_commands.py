@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from orderplane import __version__
 from orderplane.audit.snapshot import Notice, Violation
 from orderplane.audit.verdict import Verdict
 from orderplane.cli import audit as audit_module
-from orderplane.cli.gateway import LOG_IN_FIRST, exit_code_of
-from orderplane.cli.main import app
+from orderplane.cli.exit_codes import LOG_IN_FIRST
+from orderplane.cli.gateway import exit_code_of
+from orderplane.cli.main import AVAILABLE, app
 from orderplane.client.transport import NO_ANSWER, ApiProblem
 from orderplane.dev.localplane.command import environment
 
@@ -76,9 +79,40 @@ def test_help_shows_how_it_is_typed(words: tuple[str, ...]) -> None:
     assert f"orderplane {' '.join(words)}" in " ".join(examples.split())
 
 
-def test_version() -> None:
-    result = RUNNER.invoke(app, ["version"])
+@pytest.mark.parametrize("words", [["version"], ["--version"]])
+def test_version(words: list[str]) -> None:
+    result = RUNNER.invoke(app, words)
     assert (result.exit_code, result.output) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("name", AVAILABLE)
+def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
+    command = typer.main.get_command(app).get_command(None, name)  # type: ignore[attr-defined, unused-ignore]
+    assert AVAILABLE[name].help == command.help.split("\n\n")[0].strip().replace("\n", " ")
+
+
+HELP = """
+import resource, sys
+from typer.testing import CliRunner
+from orderplane.cli.main import app
+assert CliRunner().invoke(app, ["--help"]).exit_code == 0
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime, *(name for name in sys.modules if "." not in name))
+"""
+HEAVY = {
+    "aiohttp", "aiokafka", "asyncpg", "cryptography", "easypost", "fastapi", "kopf", "kubernetes", "pydantic",
+    "stripe", "structlog",
+}  # fmt: skip
+
+
+def test_the_list_of_commands_imports_none_of_them() -> None:
+    """In a process of its own: half a second of CPU at most, and no library of a command."""
+    run = subprocess.run(
+        [sys.executable, "-c", HELP], stdout=subprocess.PIPE, text=True, timeout=60, check=True
+    )
+    seconds, *modules = run.stdout.split()
+    assert float(seconds) < 0.5
+    assert HEAVY.isdisjoint(modules)
 
 
 def test_version_of_a_gateway_that_is_not_known() -> None:

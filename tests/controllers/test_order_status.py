@@ -47,6 +47,16 @@ def shipped(**facts: Any) -> Gate:
 
 
 @pytest.mark.parametrize(
+    ("currency", "minor", "total"), [("EUR", 15482, "154.82"), ("JPY", 1990, "1990"), ("BHD", 5, "0.005")]
+)
+def test_the_total_is_written_for_people(currency: str, minor: int, total: str) -> None:
+    amounts = {"items": minor, "shipping": 0, "tax": 0, "discount": 0, "total": minor}
+    lines = [{"sku": "TEA", "quantity": 1, "unitAmount": minor, "weightGrams": 1}]
+    order = an_order(quote={"currency": currency, "lines": lines, "amounts": amounts})
+    assert status(a_gate(), order=order).total == total
+
+
+@pytest.mark.parametrize(
     ("why", "gate", "phase", "conditions"),
     [
         ("nothing was begun", a_gate(), "Pending", {}),

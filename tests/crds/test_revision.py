@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "33f2c16a10077a464431fb43aee49cc4a9b69883decbaefebca005cf334ae243"
+DIGEST = "daff7756a2a6f0e6ea77a650e408a5d8db9913d8f4a5eaf0defc51897d2247db"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]

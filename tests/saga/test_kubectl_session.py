@@ -31,7 +31,9 @@ async def test_apply_twice_wait_and_get(desk: Desk) -> None:
     table = (await typed(desk, "get", "orders")).splitlines()
     assert "PHASE" in table[0]
     assert table[1].split()[0] == name
-    assert "Delivered" in table[1]
+    cents = await typed(desk, "get", "ord", name, "-o", "jsonpath={.spec.quote.amounts.total}")
+    assert table[1].split()[1:4] == ["Delivered", f"{int(cents) / 100:.2f}", "EUR"]
+    assert table[1].split()[2:4] == ["@", "EUR"]
     short = await typed(desk, "get", "ord", name, "-o", "jsonpath={.status.phase}")
     assert short == "Delivered"
     everything = await typed(desk, "get", "orderplane", "-o", "name")
