@@ -21,7 +21,9 @@ THREE_DECIMAL = frozenset({"BHD", "JOD", "KWD", "OMR", "TND"})
 
 DEFAULT_GREATEST = 99_999_999
 """Eight digits."""
-# Twelve, nine and ten digits. Some card brands take less, which is known only when the card is charged.
+# Twelve, nine and ten digits. For COP, HUF and JPY the page gives three numbers that differ: how many digits,
+# a price and an `amount`. Ten digits is the least of them, so nothing is accepted here and refused there.
+# Some card brands take less (American Express in IDR, JCB in JPY): that is known only when a card is charged.
 GREATEST = {
     "IDR": 999_999_999_999,
     "INR": 999_999_999,

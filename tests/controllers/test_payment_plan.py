@@ -23,7 +23,7 @@ from orderplane.controllers.payment.plan import (
     plan,
 )
 from orderplane.controllers.payment.ports import Dispute, DisputeState, Refund, Returns
-from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
+from orderplane.controllers.steps import CompensateOrder, DeleteLeftover, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import (
@@ -33,11 +33,12 @@ from orderplane.ledgers.payments import (
     WithdrawalKind,
     new_withdrawals,
 )
-from orderplane.ledgers.states import GateState, PaymentState, RefundState, ShipmentState
+from orderplane.ledgers.states import GateState, Outcome, PaymentState, RefundState, ShipmentState
 
 from .builders import a_child, a_gate, a_payment_entry, refunds
 
 COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
+UNDONE = a_gate(SEALED, outcome=Outcome.CANCELLED)
 CHILD = a_child(Kind.PAYMENT)
 
 
@@ -140,6 +141,15 @@ CHILD = a_child(Kind.PAYMENT)
             True,
             ReleaseFinalizer(),
         ),
+        (
+            "over, and nobody deletes it",
+            a_gate(SEALED),
+            a_payment_entry(PaymentState.CAPTURED),
+            False,
+            Wait(),
+        ),
+        ("undone: it was made after the seal", UNDONE, None, False, DeleteLeftover()),
+        ("undone, and it is going", UNDONE, None, True, ReleaseFinalizer()),
     ],
 )
 def test_the_next_step(

@@ -13,17 +13,18 @@ from orderplane.controllers.reservation.plan import (
     Step,
     plan,
 )
-from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
+from orderplane.controllers.steps import CompensateOrder, DeleteLeftover, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
 from orderplane.crds.reservation import Reservation
 from orderplane.ledgers.gate import Gate
-from orderplane.ledgers.states import GateState, ReservationState, ShipmentState
+from orderplane.ledgers.states import GateState, Outcome, ReservationState, ShipmentState
 from orderplane.ledgers.stock import ReservationEntry
 
 from .builders import NOW, a_child, a_gate, a_reservation_entry, an_order
 
 COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
+UNDONE = a_gate(SEALED, outcome=Outcome.CANCELLED)
 
 
 def without_order(child: Reservation) -> Reservation:
@@ -90,6 +91,8 @@ ALONE = without_order(CHILD)
             False,
             Wait(),
         ),
+        ("undone: it was made after the seal", UNDONE, None, False, DeleteLeftover()),
+        ("undone, and it is going", UNDONE, None, True, ReleaseFinalizer()),
     ],
 )
 def test_the_next_step(

@@ -14,15 +14,16 @@ from orderplane.controllers.shipment.plan import (
     VoidLabel,
     plan,
 )
-from orderplane.controllers.steps import CompensateOrder, ReleaseFinalizer, Wait
+from orderplane.controllers.steps import CompensateOrder, DeleteLeftover, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.shipments import ShipmentEntry
-from orderplane.ledgers.states import GateState, ShipmentState
+from orderplane.ledgers.states import GateState, Outcome, ShipmentState
 
 from .builders import a_child, a_gate, a_shipment_entry
 
 COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
+UNDONE = a_gate(SEALED, outcome=Outcome.CANCELLED)
 SETTLE = timedelta(seconds=30)
 CHILD = a_child(Kind.SHIPMENT)
 
@@ -113,6 +114,24 @@ CHILD = a_child(Kind.SHIPMENT)
             ReleaseFinalizer(),
         ),
         ("over", a_gate(SEALED), a_shipment_entry(ShipmentState.BOUGHT), True, False, ReleaseFinalizer()),
+        (
+            "over, nobody deletes it",
+            a_gate(SEALED),
+            a_shipment_entry(ShipmentState.BOUGHT),
+            False,
+            False,
+            Wait(),
+        ),
+        ("undone: it was made after the seal", UNDONE, None, False, False, DeleteLeftover()),
+        ("undone, and it is going", UNDONE, None, True, False, ReleaseFinalizer()),
+        (
+            "undone: its label has come home",
+            UNDONE,
+            a_shipment_entry(ShipmentState.STRAY),
+            False,
+            False,
+            VoidLabel("shp_1"),
+        ),
     ],
 )
 def test_the_next_step(

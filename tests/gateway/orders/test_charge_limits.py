@@ -29,7 +29,7 @@ DOCUMENTED_LEAST = {
     "MYR": "2.00", "NOK": "3.00", "NZD": "0.50", "PLN": "2.00", "RON": "2.00", "SEK": "3.00", "SGD": "0.50",
     "THB": "10.00",
 }  # fmt: skip
-# The greatest `amount`, in Stripe's units: 99999999 but for these.
+# The greatest `amount`, in Stripe's units: 99999999 but for these; HUF and JPY have 10 digits for cards.
 DOCUMENTED_GREATEST = {
     "IDR": 999_999_999_999, "INR": 999_999_999, "HUF": 9_999_999_999, "JPY": 9_999_999_999,
 }  # fmt: skip

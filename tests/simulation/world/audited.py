@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from orderplane.audit import payments, resources, shipments
+from orderplane.audit import payments, resources, shipments, withdrawals
 from orderplane.audit.snapshot import Snapshot, Tables, Violation
 from orderplane.controllers.payment.ports import Refund
 from orderplane.crds.meta import Kind
@@ -17,6 +17,9 @@ INVARIANTS = (
     payments.intents_match_the_ledger,
     payments.no_order_is_charged_twice,
     payments.refunds_match_the_ledger,
+    withdrawals.withdrawals_match_the_provider,
+    withdrawals.withdrawals_are_in_the_ledger,
+    withdrawals.no_payment_goes_back_twice,
     shipments.labels_match_the_ledger,
     shipments.orders_have_one_label,
     resources.children_have_their_order,

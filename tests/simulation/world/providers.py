@@ -21,12 +21,18 @@ SETTLE = timedelta(seconds=30)
 
 @dataclass
 class Manners:
-    """How a provider behaves now. `share` is how often a call goes wrong."""
+    """How a provider behaves now.
+
+    Args:
+        share: How often a call goes wrong.
+        unanswered: How many of the next answers to a call are lost, by call.
+    """
 
     rng: Random
     now: Callable[[], datetime]
     share: float = 0.0
     always_late: str = ""
+    unanswered: dict[str, int] = field(default_factory=dict)
     late: list[tuple[datetime, Callable[[], Any]]] = field(default_factory=list)
 
     async def call(self, what: str, effect: Callable[[], Any]) -> Any:
@@ -48,6 +54,9 @@ class Manners:
                 case _:
                     raise Transient("Unavailable", f"{what}: not reached")
         answer = effect()
+        if self.unanswered.get(what, 0) > 0:
+            self.unanswered[what] -= 1
+            raise Unclear("NoAnswer", f"{what}: it happened, but nobody knows")
         await point(f"{what} done")
         return answer
 
@@ -71,6 +80,7 @@ class PaymentProvider:
         self._keys: dict[str, Any] = {}
         self.declined: set[str] = set()
         self.pending_refunds: set[str] = set()
+        self.refused_refunds: set[str] = set()
         self.answered: set[str] = set()
 
     def _once(self, key: str, effect: Callable[[], Any]) -> Callable[[], Any]:
@@ -128,8 +138,9 @@ class PaymentProvider:
     async def refund(self, intent_id: str, *, key: str, amount: int, currency: str, reference: str) -> Refund:
         def effect() -> Refund:
             intent = self.intents_by_id[intent_id]
-            if amount > self.refundable(intent_id):
-                raise Refused("PaymentRejected", "more than is left, or disputed")
+            is_possible = 0 < amount <= self.refundable(intent_id)
+            if intent.reference in self.refused_refunds or not is_possible:
+                raise Refused("PaymentRejected", "nothing, more than is left, or disputed")
             state = (
                 ProviderRefundState.PENDING
                 if intent.reference in self.pending_refunds
