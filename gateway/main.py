@@ -1,6 +1,7 @@
 """`python -m orderplane.gateway.main`: the gateway as a process."""
 
 import asyncio
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from orderplane.gateway.services import open_services
 from orderplane.gateway.settings import GatewaySettings
 
 DRAIN_SECONDS = 15
+BACKLOG = 512
 _CLOSE = (b"connection", b"close")
 
 
@@ -68,7 +70,7 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
-                backlog=512,
+                backlog=BACKLOG,
                 timeout_keep_alive=30,
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )
@@ -80,9 +82,20 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
         )
         stop = asyncio.create_task(server.exit_when(process.stopping, settings.leave_seconds), name="stop")
         try:
-            await server.serve()
+            await server.serve([_shared_socket(settings)] if settings.http_reuse_port else None)
         finally:
             stop.cancel()
+
+
+def _shared_socket(settings: GatewaySettings) -> socket.socket:
+    """A socket on a port where those of other gateways may listen, too.
+
+    Raises:
+        OSError: a process that does not share its port, or one of another user, listens there.
+    """
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    address = (settings.http_host, settings.http_port)
+    return socket.create_server(address, family=family, backlog=BACKLOG, reuse_port=True)
 
 
 def main() -> int:

@@ -44,6 +44,11 @@ class GatewaySettings(ProcessSettings):
 
     http_host: str = Field("127.0.0.1", description="Address to listen on.")
     http_port: AnyPort = Field(8080, description="Port to listen on; 0 takes a free one.")
+    http_reuse_port: bool = Field(
+        False,
+        description="Whether other gateways on this machine listen on the same port: the kernel spreads "
+        "connections over them (SO_REUSEPORT). Off, a second one does not start.",
+    )
     merchant: str = Field(
         "demo", description="The merchant whose accounts are meant where a login names none."
     )

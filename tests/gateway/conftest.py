@@ -228,9 +228,11 @@ async def _forwarding(target: int) -> AsyncIterator[tuple[int, Callable[[], None
 
 
 @asynccontextmanager
-async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = None) -> AsyncIterator[Gateway]:
-    """Start a process, wait until it is ready, and stop it after the block."""
-    port, metrics_port = free_port(), free_port()
+async def running_gateway(
+    plane: Plane, more_env: Mapping[str, str] | None = None, *, port: int | None = None
+) -> AsyncIterator[Gateway]:
+    """Start a process on a port of its own or this one, wait until it is ready, stop it after the block."""
+    port, metrics_port = port or free_port(), free_port()
     env = {
         **os.environ,
         **plane.env("gateway"),
@@ -250,7 +252,7 @@ async def running_gateway(plane: Plane, more_env: Mapping[str, str] | None = Non
         token = token_of(plane, Principal(MERCHANT, SELLER, Role.MERCHANT, SCOPES_OF[Role.MERCHANT]))
         headers = {"Authorization": f"Bearer {token}"}
         async with httpx.AsyncClient(base_url=url, timeout=30, headers=headers) as http:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while not await _is_ready(http, metrics_url):
                     assert process.returncode is None, "the gateway ended at its start"
                     await asyncio.sleep(0.05)
