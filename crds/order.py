@@ -8,6 +8,7 @@ from pydantic import Field
 
 from orderplane.crds.countries import Country
 from orderplane.crds.meta import (
+    CUSTOMER_PATTERN,
     RETRY_ANNOTATION,
     ApiModel,
     Conditions,
@@ -117,7 +118,7 @@ PaymentMethod = Annotated[str, Field(pattern=r"^pm_[A-Za-z0-9_]{1,64}$", max_len
 class OrderSpec(ApiModel):
     """Immutable but for `cancel` (false to true, once) and `ttlSecondsAfterFinished`."""
 
-    customer: Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$", max_length=63)]
+    customer: Annotated[str, Field(pattern=CUSTOMER_PATTERN, max_length=63)]
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=50)]
     quote: Quote
     address: Address

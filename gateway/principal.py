@@ -1,5 +1,7 @@
 """Callers: their roles and scopes, and how a route requires them."""
 
+import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,6 +10,7 @@ from typing import Annotated, Protocol
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from orderplane.crds.meta import CUSTOMER_PATTERN
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.traffic.rate_limits import rate_limit_of
 
@@ -46,6 +49,21 @@ SCOPES_OF = {
 """All scopes that each role may have; a token may carry fewer."""
 
 
+_CUSTOMER_ID = re.compile(CUSTOMER_PATTERN)
+_DIGEST = re.compile(r"sub-[0-9a-f]{32}")
+
+
+def customer_of(subject: str) -> str:
+    """The customer that a subject of an OpenID Connect issuer is, such as `auth0|5f7c8ec7`.
+
+    A subject that can be a customer's id is one. Any other is `sub-` and 128 bits of its SHA-256: no two are
+    the same customer, and one that is an e-mail address is not shown in resources and events.
+    """
+    if _CUSTOMER_ID.fullmatch(subject) and not _DIGEST.fullmatch(subject):
+        return subject
+    return f"sub-{hashlib.sha256(subject.encode()).hexdigest()[:32]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A caller of one merchant.
@@ -67,7 +85,7 @@ class Principal:
     @property
     def customer(self) -> str | None:
         """The customer whose orders the caller is limited to; None if not limited."""
-        return self.name if self.role is Role.CUSTOMER else None
+        return customer_of(self.name) if self.role is Role.CUSTOMER else None
 
 
 RECENT_LOGIN_SECONDS = 600

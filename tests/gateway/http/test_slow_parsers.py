@@ -1,15 +1,22 @@
 """No request of 64 kB costs more than 50 ms of the loop, whatever is in it and wherever it goes."""
 
+import base64
 import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orderplane.gateway.http.client_address import networks
+from orderplane.gateway.http.connections import protocol_for
 from orderplane.gateway.http.request_limits import MAX_BODY
+from orderplane.gateway.identity.authentication import OwnTokens
+from orderplane.gateway.identity.keyring import KeyRing, new_key
+from orderplane.gateway.identity.tokens import TokenRules
 
-from .threaded_server import ThreadedServer, app_without_dependencies, running
+from .threaded_server import Absent, ThreadedServer, app_without_dependencies, running
 
 DOCUMENT = json.loads((Path(__file__).parents[3] / "docs" / "openapi.json").read_text())
 LIMIT_SECONDS = 0.05
@@ -40,6 +47,7 @@ PATTERNS = {
     "equals": b"a=", "pairs": b"a=1;", "list": b"a,", "quoted backslashes": b"\\", "quotes": b'"',
     "escaped quotes": b'\\"', "octal": b"\\101", "percent": b"%", "percents": b"%41", "etags": b'W/"x",',
     "hops": b"10.0.0.1,", "hops of six": b"fd00::1,", "brackets": b"[", "dots": b".", "at": b"@",
+    "base64": b"QQ==",
     "dashes": b"a-", "latin": b"\xe9", "punycode": b"xn--", "quality": b"a;q=0.1,", "for": b"for=1.1.1.1,",
 }  # fmt: skip
 HEADERS = (
@@ -48,7 +56,13 @@ HEADERS = (
     "Origin", "Range", "Upgrade", "X-Anything", "X-Forwarded-For", "X-Forwarded-Proto", "traceparent",
     "tracestate",
 )  # fmt: skip
-OPENINGS = {"Cookie": b'a="', "Authorization": b"Basic ", "Idempotency-Key": b'"', "Content-Type": b"a/b;a="}
+AROUND = {
+    "Cookie": (b'a="', b'x"'), "Authorization": (b"Basic ", b"x"), "Idempotency-Key": (b'"', b'x"'),
+    "If-Match": (b'"', b'x"'), "If-None-Match": (b'W/"', b'x"'), "Content-Type": (b'a/b;a="', b'x"'),
+}  # fmt: skip
+"""What a pattern stands between, beside standing alone: so that a parser goes on into it."""
+TRUSTED = networks("127.0.0.0/8, 10.0.0.0/8, fd00::/8")
+"""The peer is a proxy, and so are the hops that it names: each of them is looked at."""
 
 BODIES = {
     "digits": b'{"x": ' + b"9" * SIZE + b"}",
@@ -87,6 +101,17 @@ FORMS = {
     "percents": b"grant_type=" + b"%41" * 20_000,
     "plus": b"grant_type=" + b"+" * SIZE,
     "a long value": b"grant_type=password&username=" + b"a" * SIZE,
+    **{
+        f"a user of {name}": b"grant_type=password&password=x&username=" + part * (240 // len(part))
+        for name, part in {
+            "ats": b"a@",
+            "domains": b"a@%C3%BC.",
+            "dots": b"a.",
+            "quotes": b"%22",
+            "marks": b"%CC%81",
+        }.items()
+    },
+    "a refresh token": b"grant_type=refresh_token&refresh_token=" + b"a." * 2_000,
 }
 TYPES = {
     "multipart in punycode": b"multipart/form-data; boundary=b; charset=punycode",
@@ -102,7 +127,18 @@ ONE_PART = (
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ThreadedServer]:
-    with running(app_without_dependencies()) as server:
+    with running(app_without_dependencies(trusted=TRUSTED), protocol_for(TRUSTED)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ThreadedServer]:
+    """It looks at tokens."""
+    folder = tmp_path_factory.mktemp("keys")
+    new_key(folder)
+    accounts: Any = Absent()
+    tokens = OwnTokens(KeyRing(folder), TokenRules("issuer", "audience"), accounts)
+    with running(app_without_dependencies(tokens)) as server:
         yield server
 
 
@@ -113,6 +149,10 @@ def head(operation: str, *fields: bytes) -> bytes:
     if not any(field.lower().startswith(b"authorization:") for field in fields):
         lines.append(b"Authorization: Bearer x")
     return b"\r\n".join([*lines, b"Connection: close", b"", b""])
+
+
+def token_part(raw: bytes) -> bytes:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
 def with_body(operation: str, content_type: bytes, body: bytes, *fields: bytes) -> bytes:
@@ -142,11 +182,47 @@ def check(server: ThreadedServer, cases: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("header", HEADERS)
 def test_headers(server: ThreadedServer, header: str) -> None:
     cases = {}
-    for (name, pattern), opening in itertools.product(PATTERNS.items(), {b"", OPENINGS.get(header, b"")}):
+    alone = (b"", b"x")
+    for (name, pattern), (opening, closing) in itertools.product(
+        PATTERNS.items(), {alone, AROUND.get(header, alone)}
+    ):
         for operation, size in ((READ, SIZE), (READ, 15_000), (WRITE, 15_000)):
-            field = header.encode() + b": " + opening + (pattern * size)[:size].strip() + b"x"
+            field = header.encode() + b": " + opening + (pattern * size)[:size].strip() + closing
             cases[f"{operation} {name} {opening!r} {size}"] = head(operation, field)
     check(server, cases)
+
+
+@pytest.mark.parametrize("operation", ROUTES)
+def test_headers_of_each_route(server: ThreadedServer, operation: str) -> None:
+    cases = {}
+    for header, name in itertools.product(HEADERS, ("list", "quoted backslashes", "base64", "hops")):
+        opening, closing = AROUND.get(header, (b"", b"x"))
+        field = header.encode() + b": " + opening + (PATTERNS[name] * 15_000)[:15_000] + closing
+        cases[f"{header} {name}"] = head(operation, field)
+    check(server, cases)
+
+
+def test_tokens(strict_server: ThreadedServer) -> None:
+    parts = {
+        "dots": b".", "letters": b"a", "dashes": b"-", "nested arrays": token_part(b"[" * 3_000),
+        "closed arrays": token_part(b"[" * 1_500 + b"]" * 1_500), "digits": token_part(b"9" * 3_000),
+        "a header of digits": token_part(b'{"alg":"ES256","kid":' + b"9" * 2_900 + b"}"),
+        "members": token_part(b"{" + b",".join(b'"m%d":1' % number for number in range(300)) + b"}"),
+        "escapes": token_part(b'{"alg":"' + b"\\u0041" * 450 + b'"}'),
+        "compressed": token_part(b'{"alg":"dir","enc":"A128GCM","zip":"DEF"}'),
+    }  # fmt: skip
+    check(
+        strict_server,
+        {
+            f"{name} {form!r}": head(
+                READ,
+                b"Authorization: Bearer "
+                + form.replace(b"x", (part * 8_000)[: 4_000 if b"." in form else 8_000]),
+            )
+            for name, part in parts.items()
+            for form in (b"x", b"x.e30.AAAA", b"eyJhbGciOiJFUzI1NiIsImtpZCI6ImsifQ.x.AAAA", b"e30.e30.x")
+        },
+    )
 
 
 def test_many_headers(server: ThreadedServer) -> None:

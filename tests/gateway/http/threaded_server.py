@@ -15,8 +15,11 @@ import uvloop
 
 from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.gateway.app import create_app
-from orderplane.gateway.http.client_address import networks
+from orderplane.gateway.http.client_address import Networks, networks
 from orderplane.gateway.http.connections import BoundedProtocol, protocol_for
+from orderplane.gateway.identity.grants import Grants
+from orderplane.gateway.identity.login_throttle import LoginThrottle
+from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.main import Server
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.gateway.traffic.load_shedding import LoadShedding
@@ -42,11 +45,16 @@ class Absent:
 
 
 class AbsentAccounts(Absent):
-    """Accounts whose store does not answer."""
+    """Accounts whose store does not answer. What is asked of it is made of what somebody has sent."""
 
     merchant = "demo"
-    trusted_proxies = PROXIES
     ring = SimpleNamespace(public=lambda: {"keys": []})
+
+    def __init__(self, trusted: Networks) -> None:
+        absent: Any = Absent()
+        self.trusted_proxies = trusted
+        throttle = LoginThrottle(MemoryCounters(), absent)
+        self.grants = Grants(absent, absent, absent, throttle, absent, TokenRules("issuer", "audience"))
 
 
 class Anybody:
@@ -56,16 +64,16 @@ class Anybody:
         return Principal("demo", "u-1", Role.ADMIN, SCOPES_OF[Role.ADMIN])
 
 
-def app_without_dependencies(authentication: Any = None) -> Any:
+def app_without_dependencies(authentication: Any = None, trusted: Networks = PROXIES) -> Any:
     """The whole application; what it would ask others fails at once."""
     absent: Any = Absent()
     services: Any = SimpleNamespace(
         api=absent, price_list=absent, gates=absent, idempotency=absent, products=absent, inventory=absent,
         timelines=absent, idempotent_create=absent, counters=MemoryCounters(),
         load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
-        authentication=authentication or Anybody(), identity=AbsentAccounts(),
+        authentication=authentication or Anybody(), identity=AbsentAccounts(trusted),
     )  # fmt: skip
-    return create_app(services, rate_limits=UNLIMITED, trusted_proxies=PROXIES)
+    return create_app(services, rate_limits=UNLIMITED, trusted_proxies=trusted)
 
 
 @dataclass

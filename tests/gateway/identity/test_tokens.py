@@ -18,6 +18,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.identity.authentication import OwnTokens
 from orderplane.gateway.identity.keyring import KeyRing, new_key
 from orderplane.gateway.identity.tokens import (
     ACCESS_SECONDS,
@@ -264,3 +265,22 @@ def test_a_stranger_with_the_same_kind_of_key_is_a_stranger(ring: KeyRing, tmp_p
     )  # fmt: skip
     with pytest.raises(TokenRefused, match="signature is wrong"):
         take(ring, pretended)
+
+
+class Logins:
+    """Accounts of which one login has ended."""
+
+    async def role_of(self, merchant: str, name: str, login: str | None) -> str | None:
+        return None if login == "ended" else "customer"
+
+
+@pytest.mark.parametrize(("login", "is_live"), [("live", True), ("ended", False)])
+async def test_a_token_ends_with_its_login(ring: KeyRing, login: str, is_live: bool) -> None:
+    tokens = OwnTokens(ring, RULES, Logins(), unix_time=lambda: NOW)
+    token = issue(ring, RULES, replace(ADA, login=login), client_id="orderplane", now=NOW).token
+    if is_live:
+        assert (await tokens.caller(token)).login == login
+        return
+    for _ in range(2):
+        with pytest.raises(TokenRefused, match="login"):
+            await tokens.caller(token)
