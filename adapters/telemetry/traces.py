@@ -36,6 +36,11 @@ def context_from(traceparent: str | None) -> Context | None:
     return _PROPAGATOR.extract({"traceparent": traceparent}) if traceparent else None
 
 
+def is_recorded(traceparent: str | None) -> bool:
+    """Whether spans of this trace are recorded, by the last bit of the text: cheaper than `context_from`."""
+    return traceparent is not None and traceparent[-1] in "13579bdf"
+
+
 def current_traceparent() -> str | None:
     """The traceparent of the span that is running now (https://www.w3.org/TR/trace-context/)."""
     carrier: dict[str, str] = {}

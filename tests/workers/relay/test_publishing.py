@@ -5,12 +5,14 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
+import pytest
 from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from orderplane.events.types import EventType
 from orderplane.workers.relay.relay import Relay
@@ -132,15 +134,37 @@ async def test_an_event_that_cannot_go_out_blocks_only_its_subject():
     assert served._blocked() == [rows[0]["subject"]]
 
 
-async def test_a_batch_is_one_span_tied_to_the_traces_of_its_events(monkeypatch):
+@pytest.fixture
+def spans(monkeypatch):
+    """What the relay has traced so far."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr("orderplane.workers.relay.relay.tracer", provider.get_tracer("test"))
-    rows = rows_of([2, 1])
+    return exporter.get_finished_spans
+
+
+async def test_each_event_is_a_span_in_its_own_trace(spans):
+    rows = rows_of([2, 1, 1])
     for row in rows:
         row["traceparent"] = f"00-{row['subject'].int:032x}-b7ad6b7169203331-01"
+    rows[1]["traceparent"] = None
+    rows[3]["traceparent"] = f"00-{3:032x}-b7ad6b7169203331-00"
     await relay()._publish(Table(), Broker({}), rows, no_beat)
-    (span,) = exporter.get_finished_spans()
-    assert [link.context.trace_id for link in span.links] == [1, 2]
-    assert span.attributes == {"messaging.batch.message_count": 3}
+    assert [(span.context.trace_id, span.parent.span_id) for span in spans()] == [
+        (1, 0xB7AD6B7169203331),
+        (2, 0xB7AD6B7169203331),
+    ]
+    assert {(span.name, span.status.status_code) for span in spans()} == {
+        (f"publish {rows[0]['type']}", StatusCode.UNSET)
+    }
+
+
+@pytest.mark.parametrize("verdict", ["full", "lost"])
+async def test_an_event_that_was_not_acknowledged_is_a_failed_span(spans, verdict):
+    [row] = rows_of([1])
+    row["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with pytest.raises(KafkaTimeoutError):
+        await relay()._publish(Table(), Broker({(row["subject"], 1): verdict}), [row], no_beat)
+    [span] = spans()
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "KafkaTimeoutError")
