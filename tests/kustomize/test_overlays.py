@@ -55,6 +55,8 @@ async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pla
     crds = [word for path in await foreign_crds(ConsoleProgress()) for word in ("-f", str(path))]
     async with bare_plane(tmp_path_factory.mktemp("kustomize")) as plane:
         await kubectl(plane, "delete", "mutatingwebhookconfiguration", "orderplane-webhook")
+        # Each test applies some of it, in any order.
+        await kubectl(plane, "create", "namespace", "orderplane-system")
         await kubectl(plane, "apply", "--server-side", *crds)
         await kubectl(plane, "wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         yield plane
@@ -90,13 +92,13 @@ async def applied(plane: Plane, documents: list[Json]) -> list[Json]:
     return items
 
 
-def overlay_with(component: str, folder: Path) -> str:
-    """The base with a component, as somebody's own overlay; a path from `ROOT`."""
+def overlay_with(folder: Path, *components: str) -> str:
+    """The base with components, as somebody's own overlay; a path from `ROOT`."""
     root = os.path.relpath(ROOT, folder)
     overlay = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization",
         "namespace": "orderplane-system", "resources": [f"{root}/base"],
-        "components": [f"{root}/components/{component}"],
+        "components": [f"{root}/components/{component}" for component in components],
     }  # fmt: skip
     (folder / "kustomization.yaml").write_text(json.dumps(overlay))
     return str(folder)
@@ -154,7 +156,7 @@ async def test_monitoring_is_taken_by_the_operator_of_prometheus_and_audits_once
     cluster: Plane, tmp_path: Path
 ) -> None:
     kinds = {"PodMonitor", "PrometheusRule", "CronJob"}
-    documents = await rendered(cluster, overlay_with("monitoring", tmp_path))
+    documents = await rendered(cluster, overlay_with(tmp_path, "monitoring"))
     documents = [each for each in documents if each["kind"] in kinds]
     assert {each["kind"] for each in documents} == kinds
     first, second = await applied(cluster, documents), await applied(cluster, documents)
@@ -229,24 +231,46 @@ async def test_every_process_may_be_disrupted_one_at_a_time(cluster: Plane) -> N
     assert budgets == {f"orderplane-{name}": 1 for name in PROCESSES}
 
 
-async def test_external_secrets_make_every_secret_that_a_pod_mounts(cluster: Plane, tmp_path: Path) -> None:
-    documents = await rendered(cluster, overlay_with("external-secrets", tmp_path))
+async def test_external_secrets_make_every_secret_that_a_pod_reads(cluster: Plane, tmp_path: Path) -> None:
+    documents = await rendered(cluster, overlay_with(tmp_path, "external-secrets", "monitoring"))
     made = {each["spec"]["target"]["name"] for each in documents if each["kind"] == "ExternalSecret"}
-    mounted = {
-        volume["secret"]["secretName"]
-        for _, spec in pods(documents, "Deployment", "Job")
-        for volume in spec["volumes"]
-        if "secret" in volume
-    }
+    specs = [spec for _, spec in pods(documents, "Deployment", "Job")]
+    specs += [
+        each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        for each in documents
+        if each["kind"] == "CronJob"
+    ]
+    read = {name for spec in specs for name in secrets_of(spec)}
     # Certificates come from elsewhere.
-    assert made == mounted - {"orderplane-webhook-tls"}
+    assert made == read - {"orderplane-webhook-tls"}
+
+
+def secrets_of(spec: Json) -> Iterator[str]:
+    for volume in spec["volumes"]:
+        if "secret" in volume:
+            yield volume["secret"]["secretName"]
+    for source in spec["containers"][0].get("envFrom", ()):
+        if "secretRef" in source:
+            yield source["secretRef"]["name"]
+
+
+@pytest.mark.parametrize("others", [[], ["high-availability"]], ids=["alone", "beside an autoscaler"])
+async def test_keda_alone_decides_about_replicas(cluster: Plane, tmp_path: Path, others: list[str]) -> None:
+    documents = await rendered(cluster, overlay_with(tmp_path, *others, "keda"))
+    assert not any(each["kind"] == "HorizontalPodAutoscaler" for each in documents)
+    scaled = {
+        each["spec"]["scaleTargetRef"]["name"]: each for each in documents if each["kind"] == "ScaledObject"
+    }
+    assert await applied(cluster, list(scaled.values()))
+    replicas = {each["metadata"]["name"]: each["spec"] for each in documents if each["kind"] == "Deployment"}
+    assert {name for name, spec in replicas.items() if "replicas" not in spec} == set(scaled)
 
 
 async def test_the_webhooks_certificate_is_made_with_the_rights_of_its_job(
     cluster: Plane, tmp_path: Path
 ) -> None:
     """By the command as the Job runs it, as the Job's ServiceAccount."""
-    documents = await rendered(cluster, overlay_with("webhook-certificate", tmp_path))
+    documents = await rendered(cluster, overlay_with(tmp_path, "webhook-certificate"))
     await remove_jobs(cluster)
     await applied(cluster, documents)
     path = "/api/v1/namespaces/orderplane-system/secrets/orderplane-webhook-tls"
@@ -275,7 +299,7 @@ async def test_the_webhooks_certificate_is_made_with_the_rights_of_its_job(
 
 async def test_each_service_account_may_do_what_the_tables_say(cluster: Plane, tmp_path: Path) -> None:
     await remove_jobs(cluster)
-    await applied(cluster, await rendered(cluster, overlay_with("webhook-certificate", tmp_path)))
+    await applied(cluster, await rendered(cluster, overlay_with(tmp_path, "webhook-certificate")))
 
     def ask_all() -> list[tuple[str, str]]:
         api = config.new_client_from_config(config_file=str(cluster.kubeconfig("admin")))

@@ -116,7 +116,7 @@ def test_a_sandbox_has_the_key_that_its_clients_show(name: str, key: str) -> Non
 def test_what_is_mounted_or_waited_for_exists(name: str) -> None:
     service = SERVICES[name]
     sources = [volume.split(":")[0] for volume in service.get("volumes", [])]
-    assert all((ROOT / source).is_file() for source in sources if source.startswith("./"))
+    assert all((ROOT / source).exists() for source in sources if source.startswith("./"))
     for other, wanted in service.get("depends_on", {}).items():
         match wanted["condition"]:
             case "service_healthy":
@@ -135,6 +135,16 @@ def test_prometheus_asks_every_process() -> None:
     }
     assert {f"{name}:9090" for name in SETTINGS} <= targets
     assert {target.partition(":")[0] for target in targets} <= set(SERVICES)
+
+
+def test_prometheus_has_the_rules_and_grafana_the_dashboards_of_a_cluster() -> None:
+    prometheus = yaml.safe_load((ROOT / "dev/compose/prometheus.yaml").read_text(encoding="utf-8"))
+    [rules] = prometheus["rule_files"]
+    monitoring = "./kustomize/components/monitoring"
+    assert f"{monitoring}/rules.yaml:/etc/prometheus/{rules}:ro" in SERVICES["prometheus"]["volumes"]
+    provider = yaml.safe_load((ROOT / "dev/compose/grafana-dashboards.yaml").read_text(encoding="utf-8"))
+    [place] = [each["options"]["path"] for each in provider["providers"]]
+    assert f"{monitoring}/dashboards:{place}:ro" in SERVICES["grafana"]["volumes"]
 
 
 @pytest.mark.parametrize("profile", ["observability"])
