@@ -92,6 +92,10 @@ class Supervisor:
         """All components that were started, in that order."""
         return list(self._running)
 
+    def component(self, name: str) -> Component:
+        """What was started by this name."""
+        return self._running[name].component
+
     def log_of(self, name: str) -> Path:
         """The log file of a component."""
         return self._logs / f"{name}.log"
