@@ -40,6 +40,8 @@ def test_the_pattern_takes_exactly_the_times_that_exist(text: str) -> None:
     ("text", "read"),
     [
         ("2030-01-01t00:00:00z", datetime(2030, 1, 1, tzinfo=UTC)),
+        ("2030-01-01t00:00:00Z", datetime(2030, 1, 1, tzinfo=UTC)),
+        ("2030-01-01T00:00:00z", datetime(2030, 1, 1, tzinfo=UTC)),
         ("2030-01-01T00:00:00+05:30", datetime(2029, 12, 31, 18, 30, tzinfo=UTC)),
         ("2030-01-01T00:00:00.250Z", datetime(2030, 1, 1, tzinfo=UTC) + timedelta(milliseconds=250)),
         ("9999-12-31T23:59:59-23:59", LATEST),
