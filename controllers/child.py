@@ -168,6 +168,9 @@ class ChildReconciler(ABC, Generic[C, E, S]):
             # The order shows what its child waits for, and no watch event tells this process of its write.
             self._enqueue(Kind.ORDER, (key[0], child.spec.order_ref.name))
 
+    def report_pause(self, key: Key) -> float:
+        return 0.0
+
     async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
         child = self._cache.get(key)
         if child is not None:

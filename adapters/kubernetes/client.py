@@ -249,10 +249,8 @@ class ApiClient:
         return await self._send("DELETE", kind, _path(kind, namespace, name), body)
 
     async def create_event(self, namespace: str, body: Json) -> Json:
-        """Create an events.k8s.io/v1 Event."""
-        return await self._send(
-            "POST", "Event", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body
-        )
+        """Create a v1 Event."""
+        return await self._send("POST", "Event", f"/api/v1/namespaces/{namespace}/events", body)
 
     async def _send(
         self,

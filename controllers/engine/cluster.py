@@ -16,6 +16,8 @@ from orderplane.crds.shipment import Shipment
 
 Json = dict[str, Any]
 
+_NOTE_BYTES = 1024
+
 
 class Api(Protocol):
     """The verbs of the API server that controllers need.
@@ -46,17 +48,23 @@ class Api(Protocol):
         ...
 
     async def create_event(self, namespace: str, body: Json) -> Json:
-        """Create an events.k8s.io/v1 Event."""
+        """Create a v1 Event."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class KubernetesEvent:
-    """One events.k8s.io/v1 Event to be created."""
+    """One v1 Event to be created.
+
+    Args:
+        note: Its text; the API server takes at most `_NOTE_BYTES`, what is beyond them is cut off.
+        step: Its place in the object's story, from 0 to 99.
+    """
 
     type: Literal["Normal", "Warning"]
     reason: str
     note: str
+    step: int = 0
 
 
 MODELS: dict[Kind, type[Resource]] = {
@@ -158,27 +166,34 @@ class Cluster:
             self._read(kind, document)
 
     async def emit_event(self, kind: Kind, resource: Resource, event: KubernetesEvent, now: datetime) -> None:
-        """Create a Kubernetes Event about an object, once for each reason of that object."""
-        about = resource.metadata
-        name = f"{child_name(about.name[:MAX_ORDER_NAME], about.uid)}.{event.reason.lower()}"
-        reference = {
-            "apiVersion": API_VERSION,
-            "kind": kind.value,
-            "name": about.name,
-            "namespace": about.namespace,
-            "uid": about.uid,
-        }
+        """Create a Kubernetes Event about an object, once for each step and reason of that object.
+
+        It is one of the core API: events.k8s.io/v1 refuses the time stamps by which `kubectl describe` sorts.
+        They are whole seconds; of the same second, the one whose name sorts first is shown first.
+        """
+        about, at = resource.metadata, now.astimezone(UTC)
+        story = f"{child_name(about.name[:MAX_ORDER_NAME], about.uid)}.{event.step:02}"
+        seconds = at.strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
-            "apiVersion": "events.k8s.io/v1",
+            "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": name, "namespace": about.namespace},
-            "eventTime": now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": "orderplane.dev/operator",
+            "metadata": {"name": f"{story}-{event.reason.lower()}", "namespace": about.namespace},
+            "eventTime": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "firstTimestamp": seconds,
+            "lastTimestamp": seconds,
+            "count": 1,
+            "reportingComponent": "orderplane.dev/operator",
             "reportingInstance": "orderplane-operator",
             "action": event.reason,
             "reason": event.reason,
-            "regarding": reference,
-            "note": event.note[:1024],
+            "involvedObject": {
+                "apiVersion": API_VERSION,
+                "kind": kind.value,
+                "name": about.name,
+                "namespace": about.namespace,
+                "uid": about.uid,
+            },
+            "message": event.note.encode()[:_NOTE_BYTES].decode(errors="ignore"),
             "type": event.type,
         }
         try:

@@ -72,6 +72,10 @@ class Reconciler(Protocol[H_contra]):
         """
         ...
 
+    def report_pause(self, key: Key) -> float:
+        """Seconds in which the status may still wait for the next step: one write is to tell both."""
+        ...
+
     async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
         """Tell by a Kubernetes Event that the status cannot be written: the status itself cannot say so.
 
@@ -224,7 +228,7 @@ class Controller(Generic[H]):
             RECONCILE_SECONDS.labels(self.kind.value).observe(self._monotonic() - started)
         if key not in self._unwritten:
             # Else its next try is due already: reconciles shall not outrun the pauses between them.
-            self._status_writes.add(key, self._reconciler.priority(key))
+            self._report(key)
 
     async def write_status(self, key: Key) -> None:
         """One status write; one that fails is tried again ever slower, one that lost a race at once."""
@@ -254,6 +258,13 @@ class Controller(Generic[H]):
             log.exception("status write failed", kind=self.kind.value, key="/".join(key))
             await self._fail_to_write(key, f"{type(problem).__name__}: see the operator's log")
         STATUS_WRITES.labels(self.kind.value, result).inc()
+
+    def _report(self, key: Key) -> None:
+        pause, priority = self._reconciler.report_pause(key), self._reconciler.priority(key)
+        if pause:
+            self._status_writes.add_after(key, pause, priority)
+        else:
+            self._status_writes.add(key, priority)
 
     def _fail(self, key: Key, problem: Transient) -> None:
         before = self._failures.get(key)

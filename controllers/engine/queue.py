@@ -61,7 +61,7 @@ class KeyedQueue(Generic[H]):
         self._is_filled.set()
 
     def add_after(self, key: Key, seconds: float, priority: int = 0) -> None:
-        """Have a key worked on in a while; the earliest such request counts."""
+        """Have a key worked on in a while, unless it is taken before; the earliest such request counts."""
         if self._is_closed:
             return
         loop = asyncio.get_running_loop()
@@ -78,6 +78,7 @@ class KeyedQueue(Generic[H]):
             key = self._waiting.take()
             if key is not None:
                 self._running.add(key)
+                self._cancel_timer(key)
                 return key
             self._is_filled.clear()
             await self._is_filled.wait()
@@ -103,6 +104,11 @@ class KeyedQueue(Generic[H]):
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+
+    def _cancel_timer(self, key: Key) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
 
     def _add_now(self, key: Key, priority: int) -> None:
         self._timers.pop(key, None)

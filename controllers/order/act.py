@@ -29,6 +29,7 @@ from orderplane.controllers.order.plan import (
     SettleOrphaned,
     Step,
     VerifyMissing,
+    is_under_way,
     plan,
 )
 from orderplane.controllers.order.status import events_of, status_of
@@ -46,6 +47,10 @@ LOST_EVENT_SECONDS = 2.0
 
 VANISHED_SECONDS = 1.0
 """Between two looks at what is left of an order whose resource is gone."""
+
+STEP_SECONDS = 0.25
+"""Of an order that goes forward, the status waits so long for the next step. Where steps take less, one write
+and one Kubernetes Event tell several; one that takes longer is seen as it is taken."""
 
 GATE_SECONDS = 5.0
 """A child is created on a gate that was read so long ago, or less: afterwards it is read again."""
@@ -125,6 +130,10 @@ class OrderReconciler:
             await self._cluster.emit_event(Kind.ORDER, order, event, now)
         await self._cluster.write_status(Kind.ORDER, order, status)
         count_milestones(order, order.status, status, now)
+
+    def report_pause(self, key: Key) -> float:
+        found = self._found.get(key)
+        return STEP_SECONDS if found is not None and is_under_way(found.gate) else 0.0
 
     async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
         order = self._cluster.orders.get(key)

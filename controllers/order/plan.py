@@ -168,6 +168,11 @@ def advance(gate: Gate, children: Children) -> Step:
     return Wait()
 
 
+def is_under_way(gate: Gate) -> bool:
+    """Whether the order goes forward and has stages left."""
+    return gate.state is GateState.OPEN and not all(stage.is_done(gate) for stage in SAGA)
+
+
 def compensate(gate: Gate, children: Children) -> Step:
     """The label first: goods that travel cannot be taken back. Then payment and stock side by side."""
     if not gate.is_shipment_settled:

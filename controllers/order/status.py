@@ -3,6 +3,7 @@
 Pure. Conditions follow from the ledgers; the phase follows from the conditions.
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from orderplane.controllers.engine.backoff import FailureState
@@ -100,20 +101,39 @@ def phase_of(conditions: tuple[Condition, ...], outcome: Outcome | None) -> Orde
 
 
 def events_of(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
-    """One event for each step forward, each failure and each step of the compensation that is new."""
+    """What is new, in the order in which it happened.
+
+    Each warning is an event of its own. Steps with no warning between them are one event, for the last of
+    them, whose note names all.
+    """
     events: list[KubernetesEvent] = []
+    told = len(before.conditions) + len(before.compensation)
+    for step, news in enumerate(_news(before, after), told + 1):
+        note = news.note
+        if events and events[-1].type == news.type == "Normal":
+            note = f"{events.pop().note} {note}"
+        events.append(replace(news, note=note, step=step))
+    return events
+
+
+def _news(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
+    """One for each step forward, each failure and each step of the compensation that is new."""
+    steps: list[KubernetesEvent] = []
+    ends: list[KubernetesEvent] = []
     for condition in after.conditions:
         event = _event_about(condition)
         if event is not None and _is_news(find(before.conditions, condition.type), condition):
-            events.append(event)
+            (ends if condition.type in _ENDS else steps).append(event)
     known = {(entry.step, entry.reference) for entry in before.compensation}
-    events += [
+    undone = [
         KubernetesEvent("Normal", _DONE[entry.step], f"{entry.step} is done, reference {entry.reference}.")
         for entry in after.compensation
         if (entry.step, entry.reference) not in known
     ]
-    return events
+    return steps + undone + ends
 
+
+_ENDS = (OrderCondition.FAILED, OrderCondition.CANCELLED)
 
 _NEWS_BY_REASON = {Reason.STRAY_LABEL, *(fact.reason for fact in TROUBLES.values())}
 """Worth an event of its own, also where the condition had its status before."""

@@ -89,25 +89,28 @@ async def _one(gateway: ApiClient, api: ApiClient, pattern: Pattern) -> None:
 
 def _event(order: Order, reason: str) -> dict[str, Any]:
     return {
-        "apiVersion": "events.k8s.io/v1",
+        "apiVersion": "v1",
         "kind": "Event",
         "metadata": {
             "name": f"{order.child_name}.{reason.lower()}",
             "namespace": order.metadata.namespace,
         },
         "eventTime": "2026-01-01T00:00:00.000000Z",
-        "reportingController": "orderplane.dev/operator",
+        "firstTimestamp": "2026-01-01T00:00:00Z",
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+        "count": 1,
+        "reportingComponent": "orderplane.dev/operator",
         "reportingInstance": "orderplane-operator",
         "action": reason,
         "reason": reason,
-        "regarding": {
+        "involvedObject": {
             "apiVersion": API_VERSION,
             "kind": "Order",
             "name": order.metadata.name,
             "namespace": order.metadata.namespace,
             "uid": order.metadata.uid,
         },
-        "note": "About as long as the note of a real event.",
+        "message": "About as long as the note of a real event.",
         "type": "Normal",
     }
 

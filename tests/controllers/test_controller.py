@@ -44,6 +44,7 @@ class Scripted:
         self._problem = problem
         self.reconciled: list[Key] = []
         self.writes = 0
+        self.pause = 0.0
         self.told: list[FailureState] = []
         self.is_busy = asyncio.Event()
         self.has_written = asyncio.Event()
@@ -54,6 +55,9 @@ class Scripted:
             self.is_busy.set()
         if self._reconcile is not None:
             await self._reconcile(key)
+
+    def report_pause(self, key: Key) -> float:
+        return self.pause
 
     async def write_status(self, key: Key, failure: FailureState | None) -> None:
         self.writes += 1
@@ -97,6 +101,33 @@ async def test_a_thousand_objects_that_fail_for_ever_do_not_delay_another_namesp
     controller.stop()
     await running
     assert reconciler.reconciled.index(("quiet", "order")) - before <= workers
+
+
+async def test_reports_wait_for_the_next_step_and_then_are_one() -> None:
+    reconciler = Scripted()
+    controller: Controller[object] = Controller(reconciler, workers=1, writers=1)
+    running = asyncio.create_task(controller.run())
+    reconciler.pause = 3600.0
+    await controller.reconcile(KEY)
+    await controller.reconcile(KEY)
+    assert not reconciler.has_written.is_set()
+    reconciler.pause = 0.0
+    await controller.reconcile(KEY)
+    await asyncio.wait_for(reconciler.has_written.wait(), 10)
+    controller.stop()
+    await running
+    assert reconciler.writes == 1
+
+
+async def test_a_step_that_takes_longer_than_the_pause_is_reported() -> None:
+    reconciler = Scripted()
+    controller: Controller[object] = Controller(reconciler, workers=1, writers=1)
+    running = asyncio.create_task(controller.run())
+    reconciler.pause = 0.001
+    await controller.reconcile(KEY)
+    await asyncio.wait_for(reconciler.has_written.wait(), 10)
+    controller.stop()
+    await running
 
 
 class Pauses:

@@ -74,6 +74,19 @@ async def test_of_two_timers_of_a_key_the_earlier_counts() -> None:
     queue.close()
 
 
+async def test_a_key_that_is_taken_does_not_come_again_by_its_timer() -> None:
+    queue: KeyedQueue[str] = KeyedQueue()
+    queue.add_after(("shop", "slow"), 0.01)
+    queue.add(("shop", "slow"))
+    queue.add_after(("shop", "other"), 0.02)
+    assert await queue.take() == ("shop", "slow")
+    queue.done(("shop", "slow"))
+    assert await queue.take() == ("shop", "other")
+    assert queue.is_idle is False
+    queue.done(("shop", "other"))
+    assert queue.is_idle
+
+
 async def test_a_closed_queue_hands_nothing_out() -> None:
     queue = KeyedQueue[object]()
     waiting = [asyncio.create_task(queue.take()) for _ in range(3)]

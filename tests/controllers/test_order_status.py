@@ -257,15 +257,52 @@ def test_a_stall_that_is_over_is_not_shown_any_more() -> None:
     [
         (a_gate(), []),
         (a_gate(reservation=HELD), ["Reserved"]),
-        (a_gate(reservation=PINNED, payment=CAPTURED), ["Reserved", "Paid"]),
+        (a_gate(reservation=PINNED, payment=CAPTURED), ["Paid"]),
         (a_gate(COMPENSATING), [Reason.COMPENSATING]),
         (a_gate(SEALED, outcome=Outcome.FAILED, reason=Reason.OUT_OF_STOCK), ["Failed"]),
     ],
 )
-def test_each_step_is_worth_one_event(gate: Gate, reasons: list[str]) -> None:
+def test_a_report_is_one_event_for_its_last_step(gate: Gate, reasons: list[str]) -> None:
     after = status(gate)
     assert [event.reason for event in events_of(OrderStatus(), after)] == reasons
     assert events_of(after, after) == []
+
+
+def test_the_event_of_a_report_names_each_step() -> None:
+    (event,) = events_of(OrderStatus(), status(shipped()))
+    assert (event.type, event.reason) == ("Normal", "Shipped")
+    assert event.note == (
+        "Every item is kept for this order. The whole amount was taken. SandboxPost carries it as 1Z9."
+    )
+
+
+def test_warnings_stay_events_of_their_own_and_all_are_in_the_order_of_the_story() -> None:
+    refund = Compensation(step=CompensationStep.REFUND_PAYMENT, reference="re_1", at=NOW)
+    gate = a_gate(COMPENSATING, reservation=PINNED, payment=CAPTURED)
+    compensating = status(gate, compensation=(refund, RELEASE))
+    assert [(event.type, event.reason) for event in events_of(OrderStatus(), compensating)] == [
+        ("Normal", "Paid"), ("Warning", Reason.COMPENSATING), ("Normal", "ReleaseStockDone"),
+    ]  # fmt: skip
+    failed = status(
+        a_gate(SEALED, outcome=Outcome.FAILED, reason=Reason.OUT_OF_STOCK), compensation=(RELEASE,)
+    )
+    assert [event.reason for event in events_of(OrderStatus(), failed)] == ["ReleaseStockDone", "Failed"]
+
+
+def test_later_events_have_later_places_in_the_story() -> None:
+    gates = [
+        a_gate(reservation=HELD),
+        a_gate(reservation=PINNED, payment=CAPTURED),
+        a_gate(COMPENSATING, reservation=PINNED, payment=CAPTURED),
+    ]
+    order, steps = an_order(), []
+    for gate in gates:
+        after = status(gate, order=order)
+        steps += [event.step for event in events_of(order.status, after)]
+        order = order.model_copy(update={"status": after})
+    compensated = status(gates[-1], order=order, compensation=(RELEASE,))
+    steps += [event.step for event in events_of(order.status, compensated)]
+    assert steps == sorted(set(steps))
 
 
 def test_a_parcel_that_was_faster_than_the_cancel_is_worth_one_event() -> None:

@@ -14,7 +14,7 @@ from .conftest import MUG, PATIENCE, TEA, Desk, phase_is
 
 pytestmark = pytest.mark.integration
 
-TO_SHIPPED, TO_DELIVERED = 13, 18
+TO_SHIPPED, TO_DELIVERED = 11, 16
 QUIET_SECONDS = 1.0
 
 

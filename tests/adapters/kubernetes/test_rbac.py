@@ -26,7 +26,7 @@ NEEDED: dict[str, dict[tuple[str, ...], dict[str, str]]] = {
         CHILDREN: {"create": "the steps of the saga"},
         tuple(f"{name}/status" for name in OURS): {"update": "status writes (PUT)"},
         ("orders/finalizers",): {"update": "blockOwnerDeletion in the children"},
-        ("events.k8s.io/events",): {"create": "Kubernetes Events about orders"},
+        ("events", "events.k8s.io/events"): {"create": "Kubernetes Events about orders"},
         tuple(f"apiextensions.k8s.io/customresourcedefinitions/{name}.orderplane.dev" for name in OURS): {
             "get": "their revision, at the start"
         },
