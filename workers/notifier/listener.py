@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge
 from orderplane.adapters.halves import Beat
 from orderplane.adapters.kafka.clients import open_consumer, open_producer
 from orderplane.adapters.kafka.topics import ensure_topics
-from orderplane.adapters.retry import Stopped, retry, wait_for_event
+from orderplane.adapters.retry import Stopped, retry
 from orderplane.adapters.retryable import KAFKA
 from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, dead_letter_headers
 from orderplane.events.types import EventType
@@ -36,10 +36,8 @@ log = structlog.get_logger(__name__)
 
 GROUP = "orderplane-notifier"
 BATCH = 200
-FETCH_MS = 250
-POLL_SECONDS = 0.4
-"""Pause between two fetches, unless the last one was full. A fetch costs about as much for one event as for
-fifty, and a message may be so much later."""
+WAIT_MS = 500
+"""How long to wait for records. They come in batches, see `open_consumer`: no pause is needed for that."""
 COMMIT_SECONDS = 5.0
 DEAD_LETTER_SECONDS = 1.0
 DEAD_LETTER_BATCH = 50
@@ -95,7 +93,7 @@ class Listener:
                 self._consumer = consumer
                 while not stopping.is_set():
                     beat()
-                    batch = await consumer.getmany(timeout_ms=FETCH_MS, max_records=BATCH)
+                    batch = await consumer.getmany(timeout_ms=WAIT_MS, max_records=BATCH)
                     self.is_listening = True
                     self._read_at = time.monotonic()
                     records = [record for each in batch.values() for record in each]
@@ -108,8 +106,6 @@ class Listener:
                             self._next_offsets[partition] = each[-1].offset + 1
                     if time.monotonic() >= self._dead_letters_at:
                         await self._publish_dead_messages(producer)
-                    if len(records) < BATCH:
-                        await wait_for_event(stopping, POLL_SECONDS)
         finally:
             self.is_listening = False
             self._consumer = None

@@ -61,24 +61,22 @@ class Notifier:
             "lease": timedelta(seconds=settings.notifier_lease_seconds),
             "good_for": timedelta(seconds=settings.notifier_good_for_seconds),
         }
+        self._of_orders = {
+            f"orders by {channel.value}": Dispatcher(
+                channel,
+                messenger,
+                self._store,
+                lambda message, _, good: final_unsent(message, good),
+                **times,
+            )
+            for channel, messenger in messengers.of_orders.items()
+        }
         # Somebody waits for a link, so it does not wait behind what many orders have to tell.
-        self._dispatchers: dict[str, Dispatcher[Notification] | Dispatcher[AccountMessage]] = {
-            **{
-                f"orders by {channel.value}": Dispatcher(
-                    channel,
-                    messenger,
-                    self._store,
-                    lambda message, _, good: final_unsent(message, good),
-                    **times,
-                )
-                for channel, messenger in messengers.of_orders.items()
-            },
-            **{
-                f"accounts by {channel.value}": Dispatcher(
-                    channel, messenger, account_messages, final_unsent_account_message, **times
-                )
-                for channel, messenger in messengers.of_accounts.items()
-            },
+        self._of_accounts = {
+            f"accounts by {channel.value}": Dispatcher(
+                channel, messenger, account_messages, final_unsent_account_message, **times
+            )
+            for channel, messenger in messengers.of_accounts.items()
         }
         self._listener: Listener | None = None
         if settings.kafka:
@@ -94,17 +92,18 @@ class Notifier:
 
     def halves(self, stopping: asyncio.Event) -> list[Half]:
         """What has to run until `stopping` is set; then each finishes what is in hand."""
-        halves = [
-            Half(name, dispatcher.run, finish=dispatcher.stop)
-            for name, dispatcher in self._dispatchers.items()
+        dispatchers: list[tuple[str, Dispatcher[Notification] | Dispatcher[AccountMessage]]] = [
+            *self._of_orders.items(),
+            *self._of_accounts.items(),
         ]
+        halves = [Half(name, dispatcher.run, finish=dispatcher.stop) for name, dispatcher in dispatchers]
         halves.append(Half("count", self._count))
         if self._listener is not None:
             halves.append(Half("listen", partial(self._listener.run, stopping), finish=stopping.set))
         return halves
 
     def _wake(self) -> None:
-        for dispatcher in self._dispatchers.values():
+        for dispatcher in self._of_orders.values():
             dispatcher.wake()
 
     async def _count(self, beat: Beat) -> None:
