@@ -133,6 +133,10 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         """Whether the order has something to do."""
         return turn.entry != before
 
+    def _can_wait(self, child: C, entry: E | None) -> bool:
+        """Whether what is new is for nobody: the next status that has to be written tells it too."""
+        return False
+
     async def reconcile(
         self, key: Key, failure: FailureState | None, hint: Gate | None = None
     ) -> float | None:
@@ -160,10 +164,10 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         if entry is None and failure is not None and failure.is_quiet:
             return
         status = self._status_of(child, entry, failure)
-        if status == child.status:
+        is_or_was_stuck = failure is not None or find(child.status.conditions, STALLED) is not None
+        if status == child.status or (not is_or_was_stuck and self._can_wait(child, entry)):
             return
         await self._cluster.write_status(self.kind, child, status)
-        is_or_was_stuck = failure is not None or find(child.status.conditions, STALLED) is not None
         if is_or_was_stuck and child.spec.order_ref is not None:
             # The order shows what its child waits for, and no watch event tells this process of its write.
             self._enqueue(Kind.ORDER, (key[0], child.spec.order_ref.name))

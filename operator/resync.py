@@ -11,7 +11,11 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.retry import wait_for_event
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.api_errors import ApiError, Gone
-from orderplane.crds.meta import Kind
+from orderplane.crds.meta import Kind, Resource
+from orderplane.crds.order import FINISHED, OrderPhase
+from orderplane.crds.payment import Payment
+from orderplane.crds.reservation import Reservation
+from orderplane.crds.shipment import Shipment
 from orderplane.ledgers.errors import Transient
 from orderplane.operator.wiring import Operator
 
@@ -31,6 +35,8 @@ _PAGE = 100
 _PAGE_PAUSE = 0.06
 """Between two pages of a later list: the other requests to the API server go in between."""
 _MOST_ORPHANS = 500
+
+_AT_REST = FINISHED | {OrderPhase.SHIPPED}
 
 
 class EtcdRestored(Exception):  # noqa: N818
@@ -98,7 +104,7 @@ class Resync:
             for resource in cache:
                 if not self._is_synced:
                     self._operator.on_change(kind, resource)
-                elif is_queue_empty:
+                elif is_queue_empty and not self._is_at_rest(resource):
                     self._unchanged.append((kind, resource.key))
         self._is_synced = True
         await self._enqueue_orphans(beat)
@@ -138,6 +144,15 @@ class Resync:
         for resource in cache.missing_from(listed, version):
             self._operator.on_change(kind, resource)
         return None
+
+    def _is_at_rest(self, resource: Resource) -> bool:
+        """A child of an order that is shipped or over: the look at the order finds what was lost."""
+        match resource:
+            case Reservation() | Payment() | Shipment() if resource.spec.order_ref is not None:
+                key = resource.metadata.namespace, resource.spec.order_ref.name
+                order = self._operator.cluster.orders.get(key)
+                return order is not None and order.status.phase in _AT_REST
+        return False
 
     async def _enqueue_orphans(self, beat: Beat) -> None:
         """What may have no resource: orders that are not over, overdue reservations without an order, and

@@ -26,7 +26,7 @@ from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.order import Order
 from orderplane.crds.reasons import Reason
-from orderplane.crds.reservation import Reservation, ReservationStatus
+from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
 from orderplane.ledgers.gate import Gate, GateLedger
 from orderplane.ledgers.states import ReservationState
 from orderplane.ledgers.stock import ReservationEntry, StockLedger
@@ -112,6 +112,11 @@ class ReservationReconciler(ChildReconciler[Reservation, ReservationEntry, Effec
     def _gate_after(self, turn: _Turn) -> Gate | None:
         is_held = turn.entry is not None and turn.entry.state is ReservationState.HELD
         return turn.gate.advanced(ReservationState.HELD) if turn.gate is not None and is_held else None
+
+    def _can_wait(self, child: Reservation, entry: ReservationEntry | None) -> bool:
+        # That the goods have left is told by the order, which is shipped.
+        is_committed = entry is not None and entry.state is ReservationState.COMMITTED
+        return is_committed and child.status.phase is ReservationPhase.HELD
 
     def _status_of(
         self, child: Reservation, entry: ReservationEntry | None, failure: FailureState | None

@@ -1,0 +1,90 @@
+"""What the resync has looked at again although nothing of it has changed."""
+
+from typing import Any
+
+import pytest
+
+from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.queue import Key
+from orderplane.crds.meta import Kind, Resource
+from orderplane.operator.resync import Resync
+from orderplane.operator.wiring import Operator
+
+from .builders import a_child, an_order
+
+CHILDREN = {Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT}
+
+
+class Page:
+    """The only one."""
+
+    resource_version, continue_token = 99, None
+
+    def __init__(self, items: list[dict[str, Any]]) -> None:
+        self.items = items
+
+
+class Api:
+    """Lists these resources."""
+
+    def __init__(self, resources: dict[Kind, Resource]) -> None:
+        self._resources = resources
+
+    async def list_page(self, kind: Kind, **_: Any) -> Page:
+        return Page([self._resources[kind].model_dump(mode="json", by_alias=True)])
+
+
+class Ledgers:
+    """Hold nothing that has no resource."""
+
+    async def overdue(self, _: int) -> tuple[Key, ...]:
+        return ()
+
+    async def strays(self, _: int) -> tuple[Key, ...]:
+        return ()
+
+    async def unsealed_page(self, *_: Any) -> tuple[Any, ...]:
+        return ()
+
+
+class Enqueued:
+    """The controller of one kind."""
+
+    def __init__(self) -> None:
+        self.urgent: list[bool] = []
+
+    def enqueue(self, _: Key, *, is_urgent: bool, hint: Any) -> None:
+        self.urgent.append(is_urgent)
+
+
+@pytest.mark.parametrize(
+    ("phase", "looked_at"),
+    [
+        ("Pending", set(Kind)),
+        ("Paid", set(Kind)),
+        ("Compensating", set(Kind)),
+        ("Shipped", {Kind.ORDER}),
+        ("Delivered", {Kind.ORDER}),
+        ("Failed", {Kind.ORDER}),
+        ("Cancelled", {Kind.ORDER}),
+    ],
+)
+async def test_children_are_looked_at_again_until_their_order_is_at_rest(
+    phase: str, looked_at: set[Kind]
+) -> None:
+    order = an_order(status={"phase": phase})
+    resources: dict[Kind, Resource] = {
+        Kind.ORDER: order, **{kind: a_child(kind, order=order) for kind in CHILDREN},
+    }  # fmt: skip
+    api: Any = Api(resources)
+    controllers: Any = {kind: Enqueued() for kind in Kind}
+    ledgers: Any = Ledgers()
+    cluster = Cluster(api, lambda: 0.0, lambda *_: None)
+    resync = Resync(Operator(cluster, ledgers, ledgers, ledgers, controllers, {}), api)
+    await resync.resync()
+    assert all(controller.urgent == [True] * len(controller.urgent) for controller in controllers.values())
+    for controller in controllers.values():
+        controller.urgent.clear()
+    await resync.resync()
+    resync.enqueue_unchanged(10)
+    assert {kind for kind in Kind if controllers[kind].urgent} == looked_at
