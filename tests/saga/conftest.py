@@ -165,13 +165,13 @@ class Desk:
         )
         return [row["type"] for row in rows]
 
-    async def events(self, order: Json) -> set[str]:
-        """The reasons of the Kubernetes Events about this very Order."""
+    async def events(self, order: Json) -> dict[str, str]:
+        """The notes of the Kubernetes Events about this very Order, by their reasons."""
         selector = f"regarding.uid={order['metadata']['uid']}"
         found = await self.officially(
             lambda api: client.EventsV1Api(api).list_namespaced_event(self.name, field_selector=selector)
         )
-        return {event.reason for event in found.items}
+        return {event.reason: event.note for event in found.items}
 
     async def stock(self, sku: str) -> tuple[int, int]:
         """On hand, and reserved of it."""

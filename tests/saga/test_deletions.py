@@ -108,6 +108,6 @@ async def test_an_order_made_again_under_the_same_name_shares_nothing(desk: Desk
     assert await balance(desk, second) == second["spec"]["quote"]["amounts"]["total"]
     assert (await desk.history(second))[0] == "order.created"
     # Kubernetes Events are matched by uid, so that a description of the second shows nothing of the first.
-    assert not {"Compensating", "RefundPaymentDone"} & await desk.events(second)
+    assert not {"Compensating", "RefundPaymentDone"} & set(await desk.events(second))
     assert await desk.stock(MUG) == (OPENING, 0)
     assert await desk.stock(POT) == (OPENING - 1, 0)

@@ -52,7 +52,7 @@ async def test_out_of_stock(desk: Desk) -> None:
     assert f"{SCARCE}: 4 wanted, 3 left" in str(ended["status"]["conditions"])
     assert compensation_steps(ended) == []
     # Compensating nothing takes no time: whether it gets a status write of its own depends on the load.
-    assert {"Failed"} <= await desk.events(order) <= {"Compensating", "Failed"}
+    assert {"Failed"} <= set(await desk.events(order)) <= {"Compensating", "Failed"}
     assert await desk.history(order) == ["order.created", "order.failed"]
     assert await desk.intents(order) == []
     assert await desk.stock(SCARCE) == (3, 0)
@@ -77,7 +77,10 @@ async def test_a_refused_card_gives_the_stock_back(
     assert conditions["Paid"] == ("False", reason)
     assert conditions["Reserved"][0] == "False"
     assert compensation_steps(ended) == ["CancelPayment", "ReleaseStock"]
-    assert {"Failed", "CancelPaymentDone", "ReleaseStockDone"} <= await desk.events(order)
+    events = await desk.events(order)
+    assert "Failed" in events
+    for step in ("CancelPayment", "ReleaseStock"):
+        assert f"{step} is done" in " ".join(events.values())
     events = await desk.history(order)
     assert events[:3] == ["order.created", "inventory.reserved", "payment.failed"]
     assert sorted(events[3:5]) == ["inventory.released", "payment.cancelled"]
@@ -102,7 +105,10 @@ async def test_a_carrier_that_refuses_brings_money_and_stock_back(
     assert conditions["Shipped"] == ("False", reason)
     assert conditions["Paid"] == ("False", "Refunded")
     assert compensation_steps(ended) == ["RefundPayment", "ReleaseStock"]
-    assert {"Failed", "RefundPaymentDone", "ReleaseStockDone"} <= await desk.events(order)
+    events = await desk.events(order)
+    assert "Failed" in events
+    for step in ("RefundPayment", "ReleaseStock"):
+        assert f"{step} is done" in " ".join(events.values())
     events = await desk.history(order)
     assert events[:3] == ["order.created", "inventory.reserved", "payment.success"]
     assert sorted(events[3:5]) == ["inventory.released", "payment.refunded"]
