@@ -38,10 +38,12 @@ INSTALLED = {
     "FlowSchema": {"orderplane-gateway", "orderplane-operator"},
     "ValidatingAdmissionPolicy": {
         "orderplane-presets", "orderplane-operator-only", "orderplane-standalone-reservations",
+        "orderplane-new-orders",
         "orderplane-drain",
     },
     "ValidatingAdmissionPolicyBinding": {
         "orderplane-presets", "orderplane-operator-only", "orderplane-standalone-reservations",
+        "orderplane-new-orders",
     },
 }  # fmt: skip
 

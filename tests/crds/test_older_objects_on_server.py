@@ -43,6 +43,10 @@ def older(document: Json) -> Json:
             if "at most" not in rule.get("message", "")
             and "the only finalizer" not in rule.get("messageExpression", "")
         ]
+    elif name == "orderplane-new-orders" and "validations" in document["spec"]:
+        document["spec"]["validations"] = [
+            rule for rule in document["spec"]["validations"] if "spec.address" not in rule["message"]
+        ]
     elif document["kind"] == "CustomResourceDefinition":
         spec = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"][
             "properties"
@@ -50,7 +54,6 @@ def older(document: Json) -> Json:
         if name.startswith("reservations"):
             spec["expiresAt"] = {"type": "string", "format": "date-time"}
         if name.startswith("orders"):
-            del spec["address"]["x-kubernetes-validations"]
             spec["address"]["properties"]["country"]["pattern"] = "^[A-Z]{2}$"
     return document
 

@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "daff7756a2a6f0e6ea77a650e408a5d8db9913d8f4a5eaf0defc51897d2247db"
+DIGEST = "66c8d51be9c832bcde7a94000e38bc8132b4a865aab2f95338e4dc2bff965ffd"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]
