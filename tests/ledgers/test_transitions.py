@@ -82,6 +82,12 @@ SAMPLE = 16_000
 # The tables and the schema
 
 
+def test_a_parcel_that_has_left_never_comes_to_be_at_home_again() -> None:
+    """Else an old answer of the carrier would give goods and money back."""
+    for status, after in states.TRACKING_TRANSITIONS.items():
+        assert states.TrackingStatus.PRE_TRANSIT not in after, status
+
+
 @pytest.mark.parametrize(("column", "table"), STATE_COLUMNS.items(), ids=".".join)
 def test_a_table_names_every_state(column: Column, table: states.Transitions[Any]) -> None:
     (enum,) = {type(state) for state in table}
