@@ -1,6 +1,5 @@
 """`orderplane audit`: check that no order, payment, label or event is lost or duplicated."""
 
-import json
 import os
 from typing import Annotated
 
@@ -10,7 +9,8 @@ from rich.table import Table
 
 from orderplane.audit.verdict import Verdict, audit
 from orderplane.cli.backends import open_backends
-from orderplane.cli.console import console, need, run
+from orderplane.cli.console import AsJson, console, need, run
+from orderplane.cli.documents import Audit, AuditNotice, AuditViolation, print_json
 from orderplane.ledgers.postgres.audit_runs import record_audit_run
 
 _VARIABLES = (
@@ -20,7 +20,7 @@ _VARIABLES = (
 
 
 def audit_command(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
     record: Annotated[
         bool, typer.Option("--record", help="Keep the number of violations, which the operator exports.")
     ] = False,
@@ -37,23 +37,24 @@ def audit_command(
         need(variable)
     verdict = run(_audit(is_recorded=record))
     if as_json:
-        typer.echo(json.dumps(as_document(verdict), indent=2))
+        print_json(as_document(verdict))
     else:
         show(verdict)
     raise typer.Exit(0 if verdict.is_clean else 1)
 
 
-def as_document(verdict: Verdict) -> dict[str, object]:
+def as_document(verdict: Verdict) -> Audit:
     """The verdict as JSON."""
-    return {
-        "clean": verdict.is_clean,
-        "violations": [
-            {"invariant": v.invariant, "subject": v.subject, "detail": v.detail} for v in verdict.violations
-        ],
-        "notices": [{"subject": notice.subject, "detail": notice.detail} for notice in verdict.notices],
-        "open": list(verdict.open),
-        "counts": verdict.counts,
-    }
+    return Audit(
+        clean=verdict.is_clean,
+        violations=tuple(
+            AuditViolation(invariant=v.invariant, subject=v.subject, detail=v.detail)
+            for v in verdict.violations
+        ),
+        notices=tuple(AuditNotice(subject=n.subject, detail=n.detail) for n in verdict.notices),
+        open=tuple(verdict.open),
+        counts=dict(verdict.counts),
+    )
 
 
 def show(verdict: Verdict) -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from importlib.util import find_spec
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import structlog
 import typer
@@ -15,6 +15,8 @@ from rich.text import Text
 from orderplane.cli.exit_codes import INTERRUPTED, REFUSED, WRONG_USAGE
 
 T = TypeVar("T")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)

@@ -1,8 +1,7 @@
 """`orderplane dlq`: list, show and replay dead letters."""
 
-import json
 from collections import deque
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -10,14 +9,15 @@ from rich.table import Table
 
 from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.cli.console import console, fail, need, run
+from orderplane.cli import documents
+from orderplane.cli.console import AsJson, console, fail, need, run
+from orderplane.cli.documents import print_json
+from orderplane.cli.exit_codes import NOT_FOUND
 from orderplane.events.dead_letters import DEAD_LETTER_TOPIC, DeadLetter, parse_dead_letter
 from orderplane.workers.notifier.replay import Replayed, Verdict, replay
 from orderplane.workers.notifier.store import NotificationStore
 
 app = typer.Typer(help="Dead letters: messages that could not be processed or sent.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
@@ -33,7 +33,7 @@ def list_command(
     """
     letters = run(_read(last))
     if as_json:
-        typer.echo(json.dumps([_document(number, letter) for number, letter in letters], indent=2))
+        print_json(documents.DeadLetters(tuple(_document(number, letter) for number, letter in letters)))
         return
     table = Table("number", "reason", "topic", "channel", "event", "detail")
     for number, letter in letters:
@@ -55,15 +55,16 @@ def show_command(
         orderplane dlq show 4
     """
     letter = _wanted(run(_read(None)), [number])[number]
-    document = _document(number, letter) | {
-        "key": _text(letter.key),
-        "headers": {name: _text(value) for name, value in letter.headers},
-        "value": _text(letter.value),
-    }
+    document = documents.DeadLetterRecord(
+        **dict(_document(number, letter)),
+        key=_text(letter.key),
+        headers={name: _text(value) for name, value in letter.headers},
+        value=_text(letter.value),
+    )
     if as_json:
-        typer.echo(json.dumps(document, indent=2))
+        print_json(document)
         return
-    for name, value in document.items():
+    for name, value in document.model_dump(by_alias=True).items():
         console.print(f"{name:<10}{_printable(value)}", markup=False, soft_wrap=True)
 
 
@@ -89,7 +90,7 @@ def replay_command(
     letters = _wanted(run(_read(None)), numbers)
     done = run(_replay(letters, force))
     if as_json:
-        typer.echo(json.dumps([_outcome(number, result) for number, result in done.items()], indent=2))
+        print_json(documents.Replay(tuple(_outcome(number, result) for number, result in done.items())))
     else:
         for number, result in done.items():
             console.print(f"{number}: {result.verdict}; {result.detail}", markup=False, soft_wrap=True)
@@ -117,31 +118,31 @@ async def _replay(letters: dict[int, DeadLetter], is_forced: bool) -> dict[int, 
 def _wanted(letters: list[tuple[int, DeadLetter]], numbers: list[int]) -> dict[int, DeadLetter]:
     known = dict(letters)
     if missing := [str(number) for number in numbers if number not in known]:
-        fail(f"No dead letter {', '.join(missing)}; see `orderplane dlq list`.")
+        fail(f"No dead letter {', '.join(missing)}; see `orderplane dlq list`.", code=NOT_FOUND)
     return {number: known[number] for number in numbers}
 
 
-def _document(number: int, letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "number": number,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "consumer": letter.consumer,
-        "channel": letter.channel,
-        "topic": letter.topic,
-        "partition": letter.partition,
-        "offset": letter.offset,
-        "eventId": letter.event_id,
-    }
+def _document(number: int, letter: DeadLetter) -> documents.DeadLetter:
+    return documents.DeadLetter(
+        number=number,
+        reason=letter.reason,
+        detail=letter.detail,
+        consumer=letter.consumer,
+        channel=letter.channel,
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        event_id=letter.event_id,
+    )
 
 
-def _outcome(number: int, result: Replayed) -> dict[str, Any]:
-    return {
-        "number": number,
-        "verdict": result.verdict.value,
-        "detail": result.detail,
-        "states": {channel.value: state.value for channel, state in result.states.items()},
-    }
+def _outcome(number: int, result: Replayed) -> documents.ReplayedLetter:
+    return documents.ReplayedLetter(
+        number=number,
+        verdict=result.verdict.value,
+        detail=result.detail,
+        states={channel.value: state.value for channel, state in result.states.items()},
+    )
 
 
 def _text(value: bytes | None) -> str | None:

@@ -1,7 +1,6 @@
 """`orderplane drain`: bring an installation to rest before it is taken away."""
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +13,10 @@ import typer
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.new_orders import PolicyMissing, allow_new_orders, stop_new_orders
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.cli.console import console, errors, fail, need, run
+from orderplane.cli import documents
+from orderplane.cli.console import AsJson, console, errors, fail, need, run
+from orderplane.cli.documents import print_json
+from orderplane.cli.exit_codes import REFUSED, WRONG_USAGE
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 
@@ -44,7 +46,7 @@ def drain(
     timeout: Annotated[
         float | None, typer.Option(min=0, help="Seconds to wait at most; without it, as long as it takes.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop new orders, and wait until every order is sealed.
 
@@ -60,27 +62,32 @@ def drain(
         orderplane drain --look --json
     """
     if look and undo:
-        fail("Give --look or --undo, not both.", code=2)
+        fail("Give --look or --undo, not both.", code=WRONG_USAGE)
     if undo:
         run(_undo())
-        console.print("New orders are allowed again.")
+        if as_json:
+            print_json(documents.Drain(drained=False, open=(), new_orders=True))
+        else:
+            console.print("New orders are allowed again.")
         return
     dsn = need("ORDERPLANE_POSTGRES_DSN")
     try:
         found = run(_open_orders(dsn) if look else _drain(dsn, timeout))
     except PolicyMissing as problem:
-        fail(str(problem), code=2)
+        fail(str(problem), code=WRONG_USAGE)
     if as_json:
-        typer.echo(json.dumps(as_document(found), indent=2))
+        print_json(as_document(found, new_orders=None if look else False))
     else:
         console.print(summary(found), markup=False, soft_wrap=True)
-    raise typer.Exit(1 if found else 0)
+    raise typer.Exit(REFUSED if found else 0)
 
 
-def as_document(found: list[OpenOrder]) -> dict[str, object]:
+def as_document(found: list[OpenOrder], *, new_orders: bool | None) -> documents.Drain:
     """What is open, as JSON."""
-    orders = [{"namespace": each.namespace, "name": each.name, "state": each.state} for each in found]
-    return {"drained": not found, "open": orders}
+    orders = (
+        documents.OpenOrder(namespace=each.namespace, name=each.name, state=each.state) for each in found
+    )
+    return documents.Drain(drained=not found, open=tuple(orders), new_orders=new_orders)
 
 
 def summary(found: list[OpenOrder]) -> str:

@@ -9,7 +9,9 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.cli.console import console, fail, need, run
+from orderplane.cli.console import AsJson, console, fail, need, run
+from orderplane.cli.documents import Client, Key, User, print_json
+from orderplane.cli.exit_codes import WRONG_USAGE
 from orderplane.gateway.identity.confirmations import Confirmations
 from orderplane.gateway.identity.email_address import needs_smtputf8
 from orderplane.gateway.identity.grants import new_secret
@@ -50,6 +52,7 @@ def add_user(
             help="The address is known to be the user's. Otherwise a mail asks them to confirm it.",
         ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Create an account. The password is asked for, or read as one line from standard input.
 
@@ -60,10 +63,10 @@ def add_user(
         printf '%s' "$PASSWORD" | orderplane users add ada@example.org --role customer --confirmed
     """
     if role is Role.SERVICE:
-        fail("A service is a client: orderplane clients add NAME", code=2)
+        fail("A service is a client: orderplane clients add NAME", code=WRONG_USAGE)
     is_asked = sys.stdin.isatty()
     password = (
-        typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
         if is_asked
         else sys.stdin.readline().rstrip("\n")
     )
@@ -72,17 +75,22 @@ def add_user(
         fail(
             "No mail can be sent to letters beyond ASCII before the @. Give another address, or set "
             "ORDERPLANE_MAIL_SMTPUTF8=true if the mail server takes them.",
-            code=2,
+            code=WRONG_USAGE,
         )
     _check(Password, password, "the password")
     _check(Merchant, merchant, "the merchant")
     user_id = run(_add_user(email, password, role, merchant, name, is_confirmed=is_confirmed))
-    console.print(f"{role.value} {user_id} of {merchant} can log in.")
+    if as_json:
+        print_json(User(id=user_id, email=email, role=role.value, merchant=merchant, confirmed=is_confirmed))
+    else:
+        console.print(f"{role.value} {user_id} of {merchant} can log in.")
 
 
 @clients.command("add")
 def add_client(
-    name: Annotated[str, typer.Argument(help="The name of the service.")], merchant: MerchantOption = "demo"
+    name: Annotated[str, typer.Argument(help="The name of the service.")],
+    merchant: MerchantOption = "demo",
+    as_json: AsJson = False,
 ) -> None:
     """Create the credentials of a service, and print them. They cannot be shown again.
 
@@ -92,6 +100,9 @@ def add_client(
     """
     _check(Merchant, merchant, "the merchant")
     client_id, secret = run(_add_client(name, merchant))
+    if as_json:
+        print_json(Client(client_id=client_id, client_secret=secret, name=name, merchant=merchant))
+        return
     console.print(f"client_id      {client_id}\nclient_secret  {secret}", soft_wrap=True)
 
 
@@ -130,7 +141,7 @@ def _check(kind: Any, value: str, what: str) -> str:
     try:
         checked: str = TypeAdapter(kind).validate_python(value)
     except ValidationError as problem:
-        fail(f"Wrong: {what}. {problem.errors()[0]['msg']}.", code=2)
+        fail(f"Wrong: {what}. {problem.errors()[0]['msg']}.", code=WRONG_USAGE)
     return checked
 
 
@@ -144,6 +155,7 @@ def new(
     folder: Annotated[
         Path, typer.Argument(help="The folder of ORDERPLANE_SIGNING_KEYS, or the source of its Secret.")
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Create a P-256 key in a new file, readable by its owner only.
 
@@ -158,4 +170,7 @@ def new(
         made = new_key(folder)
     except OSError as problem:
         fail(f"No key was made: {problem}")
+    if as_json:
+        print_json(Key(file=str(made)))
+        return
     console.print(f"{made} signs in a minute, wherever it is mounted.", soft_wrap=True)

@@ -10,7 +10,8 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install, shipped_manifests
 from orderplane.adapters.kubernetes.webhook_certificate import renew
 from orderplane.adapters.postgres.migrate import migrate as migrate_database
-from orderplane.cli.console import console, need, run
+from orderplane.cli.console import AsJson, console, need, run
+from orderplane.cli.documents import CertificateRenewal, Installed, Migrated, print_json
 
 crds = typer.Typer(help="Custom resource definitions.", no_args_is_help=True)
 
@@ -27,6 +28,7 @@ def install_command(
         bool,
         typer.Option(help="Also install roles, webhook and admission policies (the webhook has to run)."),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Install or update the CRDs in the cluster of `KUBECONFIG`.
 
@@ -35,12 +37,17 @@ def install_command(
         orderplane crds install --context kind-orderplane
     """
     files = shipped_manifests(with_policies=with_policies)
-    for name in run(install(files, kubeconfig=None, context=context)):
+    names = run(install(files, kubeconfig=None, context=context))
+    if as_json:
+        print_json(Installed(installed=tuple(names)))
+        return
+    for name in names:
         console.print(name, markup=False, soft_wrap=True)
 
 
 def renew_certificate(
     at_once: Annotated[bool, typer.Option("--now", help="Renew it even if it is not due.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Renew the webhook's certificate if two thirds of its life are over.
 
@@ -58,10 +65,14 @@ def renew_certificate(
         ) as api:
             return await renew(api, datetime.now(UTC), even_if_not_due=at_once)
 
-    console.print(run(renew_now()))
+    done = run(renew_now())
+    if as_json:
+        print_json(CertificateRenewal(done=done))
+    else:
+        console.print(done)
 
 
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Migrate the database of `ORDERPLANE_POSTGRES_DSN` to the newest schema.
 
     Example:
@@ -69,4 +80,7 @@ def migrate() -> None:
         eval "$(orderplane dev env)" && orderplane migrate
     """
     applied = run(migrate_database(need("ORDERPLANE_POSTGRES_DSN")))
+    if as_json:
+        print_json(Migrated(applied=applied))
+        return
     console.print(f"{applied} migrations applied." if applied else "Up to date.")

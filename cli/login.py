@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from orderplane.cli import gateway
-from orderplane.cli.console import console, fail
+from orderplane.cli.console import AsJson, console, fail
+from orderplane.cli.documents import Login, Logout, print_json
 from orderplane.cli.exit_codes import WRONG_USAGE
 from orderplane.cli.token_file import TokenFile
 from orderplane.client.accounts import ClientSecret, Password, get_profile
@@ -31,6 +32,7 @@ def login(
         str | None,
         typer.Option(envvar="ORDERPLANE_CLIENT_ID", help="Log in as a service; its secret is asked for."),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Log in, until `orderplane logout`.
 
@@ -61,28 +63,36 @@ def login(
         address = email or typer.prompt("E-mail", err=True)
         credentials = Password(address, _secret("Password"), merchant)
     who = gateway.call(_login(url, credentials))
-    console.print(f"Logged in at {url} as {who}.", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(who)
+        return
+    name = f"{who.role} {who.id} of {who.merchant}" if who.role else who.id
+    console.print(f"Logged in at {url} as {name}.", markup=False, soft_wrap=True)
 
 
-def logout() -> None:
+def logout(as_json: AsJson = False) -> None:
     """Log out, and revoke the login at the gateway.
 
     Example:
 
         orderplane logout
     """
-    gateway.call(_logout(gateway.gateway_url()))
-    console.print("Logged out.")
+    url = gateway.gateway_url()
+    gateway.call(_logout(url))
+    if as_json:
+        print_json(Logout(gateway=url))
+    else:
+        console.print("Logged out.")
 
 
-async def _login(url: str, credentials: Password | ClientSecret) -> str:
+async def _login(url: str, credentials: Password | ClientSecret) -> Login:
     token_store = TokenFile(gateway.token_path(), url)
     async with open_client(url, credentials, token_store=token_store) as client:
         await client.login.log_in()
         if isinstance(credentials, ClientSecret):
-            return credentials.client_id
+            return Login(gateway=url, id=credentials.client_id, role=None, merchant=credentials.merchant)
         profile = await get_profile(client.caller)
-        return f"{profile['role']} {profile['id']} of {profile['merchant']}"
+        return Login(gateway=url, id=profile["id"], role=profile["role"], merchant=profile["merchant"])
 
 
 async def _logout(url: str) -> None:

@@ -22,9 +22,7 @@ class Command(NamedTuple):
 
 
 _DEVELOPER_COMMANDS = {
-    "dev": Command(
-        "orderplane.dev.localplane.command:app", "A complete Orderplane on this machine, without Docker."
-    ),
+    "dev": Command("orderplane.dev.command:app", "A complete Orderplane on this machine, without Docker."),
     "bench": Command("orderplane.dev.bench.command:app", "Benchmarks."),
     "demo": Command(
         "orderplane.dev.demo.command:demo",

@@ -1,20 +1,20 @@
 """`orderplane notifications`: how many messages to customers were sent, wait, or failed."""
 
-import json
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.cli.console import console, need, run
+from orderplane.cli.console import AsJson, console, need, run
+from orderplane.cli.documents import NotificationCount, Notifications, print_json
 from orderplane.workers.notifier.plan import State
 from orderplane.workers.notifier.store import Count, NotificationStore
 
 
 def notifications(
     merchant: Annotated[str | None, typer.Option(help="Only of this merchant: a namespace.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count messages by channel and state, with the age of the oldest waiting one.
 
@@ -24,7 +24,7 @@ def notifications(
     """
     counts = run(_counts(merchant))
     if as_json:
-        typer.echo(json.dumps([_document(count) for count in counts], indent=2))
+        print_json(Notifications(tuple(map(_document, counts))))
         return
     table = Table("channel", "state", "messages", "oldest waits")
     for count in counts:
@@ -42,11 +42,11 @@ async def _counts(merchant: str | None) -> list[Count]:
     return sorted(counts, key=lambda count: (count.channel, count.state))
 
 
-def _document(count: Count) -> dict[str, object]:
+def _document(count: Count) -> NotificationCount:
     waits = round(count.oldest_seconds, 1) if count.state is State.WAITING else None
-    return {
-        "channel": count.channel.value,
-        "state": count.state.value,
-        "messages": count.messages,
-        "oldestWaitsSeconds": waits,
-    }
+    return NotificationCount(
+        channel=count.channel.value,
+        state=count.state.value,
+        messages=count.messages,
+        oldest_waits_seconds=waits,
+    )

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from orderplane.cli import gateway
-from orderplane.cli.console import console, errors, fail
+from orderplane.cli.console import AsJson, console, errors, fail
 from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER, WRONG_USAGE
 from orderplane.client.client import Client, open_client
 from orderplane.client.orders import FINISHED
@@ -24,7 +24,6 @@ from orderplane.crds.money import format_minor
 app = typer.Typer(help=f"Orders.\n\n{IN_SHORT}", no_args_is_help=True)
 
 OrderId = Annotated[str, typer.Argument(help="The order's id.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 

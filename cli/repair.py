@@ -8,7 +8,8 @@ import typer
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.cli.console import console, fail, need, run
+from orderplane.cli.console import AsJson, console, fail, need, run
+from orderplane.cli.documents import Resolution, Retry, print_json
 from orderplane.crds.meta import RETRY_ANNOTATION, Kind
 from orderplane.ledgers.errors import NothingToSettle
 from orderplane.ledgers.postgres.session import Pool
@@ -19,7 +20,7 @@ Order = Annotated[str, typer.Argument(help="The Order's name.")]
 Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]
 
 
-def retry(order: Order, namespace: Merchant = "demo") -> None:
+def retry(order: Order, namespace: Merchant = "demo", as_json: AsJson = False) -> None:
     """Retry a stalled order now.
 
     Example:
@@ -27,6 +28,9 @@ def retry(order: Order, namespace: Merchant = "demo") -> None:
         orderplane retry o-4kq2 -n demo
     """
     run(_retry(namespace, order))
+    if as_json:
+        print_json(Retry(namespace=namespace, order=order))
+        return
     text = f"{namespace}/{order} is tried again; watch it: kubectl -n {namespace} get order {order} -w"
     console.print(text, markup=False, soft_wrap=True)
 
@@ -38,6 +42,7 @@ def resolve(
         str, typer.Option(help="Where that can be looked up, for example the number of the bank transfer.")
     ],
     namespace: Merchant = "demo",
+    as_json: AsJson = False,
 ) -> None:
     """Record that a person settled what a provider refused, so that compensation continues.
 
@@ -51,6 +56,9 @@ def resolve(
         orderplane resolve o-4kq2 --reason "label torn up" --reference TICKET-77
     """
     done = run(_resolve(namespace, order, reason, reference))
+    if as_json:
+        print_json(Resolution(namespace=namespace, order=order, settled=done, reference=reference))
+        return
     console.print(f"{namespace}/{order}: {done} ({reference}).", markup=False, soft_wrap=True)
 
 

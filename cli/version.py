@@ -6,6 +6,8 @@ import typer
 
 from orderplane import __version__
 from orderplane.cli import gateway
+from orderplane.cli.console import AsJson
+from orderplane.cli.documents import Version, print_json
 from orderplane.client.transport import Request, connect
 
 
@@ -13,6 +15,7 @@ def version(
     asks_gateway: Annotated[
         bool, typer.Option("--gateway", help="Also ask the gateway for the version of its API.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the version.
 
@@ -22,10 +25,14 @@ def version(
 
         ORDERPLANE_GATEWAY=https://orders.example orderplane version --gateway
     """
+    url = gateway.gateway_url() if asks_gateway else None
+    api = gateway.call(_api_version(url)) if url else None
+    if as_json:
+        print_json(Version(version=__version__, gateway=url, api=api))
+        return
     typer.echo(__version__)
-    if asks_gateway:
-        url = gateway.gateway_url()
-        typer.echo(f"{gateway.call(_api_version(url))} at {url}")
+    if url:
+        typer.echo(f"{api} at {url}")
 
 
 async def _api_version(url: str) -> str:

@@ -20,6 +20,7 @@ import yaml
 from orderplane.adapters.kubernetes.install import WebhookTarget, install, shipped_manifests
 from orderplane.adapters.postgres.migrate import migrate
 from orderplane.adapters.postgres.pool import open_pool
+from orderplane.dev.demo.accounts import ADMINISTRATOR, add_administrator
 from orderplane.dev.demo.products import MERCHANT, seed
 from orderplane.dev.localplane.credentials import (
     Authority,
@@ -30,12 +31,7 @@ from orderplane.dev.localplane.credentials import (
     write_private,
 )
 from orderplane.gateway.identity.keyring import new_key
-from orderplane.gateway.identity.passwords import Passwords
-from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_user_id
-from orderplane.gateway.principal import Role
-from orderplane.ledgers.postgres.session import Pool
 
-ADMINISTRATOR = "admin@shop.example"
 WEBHOOK = "https://webhook:9443"
 API_SERVER = "https://kubernetes:6443"
 ON_THE_HOST = "https://127.0.0.1:16443"
@@ -115,20 +111,9 @@ async def install_all(
     pool = await open_pool(dsn, size=2)
     try:
         await seed(pool)
-        await _add_administrator(pool, (folder / "admin-password").read_text())
+        await add_administrator(pool, (folder / "admin-password").read_text())
     finally:
         await pool.close()
-
-
-async def _add_administrator(pool: Pool, password: str) -> None:
-    async with Passwords() as passwords:
-        try:
-            await UserStore(pool).add(
-                MERCHANT, new_user_id(), email=ADMINISTRATOR, password_hash=await passwords.hash(password),
-                role=Role.ADMIN.value, is_confirmed=True,
-            )  # fmt: skip
-        except EmailTaken:
-            return
 
 
 def _install(folder: Path) -> None:

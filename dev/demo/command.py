@@ -22,9 +22,9 @@ from orderplane.dev.demo.mix import mix
 from orderplane.dev.demo.products import seed as seed_catalogue
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.demo.summary import Summary, summarise, to_record
-from orderplane.dev.localplane.command import check_is_free, is_up, print_next_steps, state_dir_of
 from orderplane.dev.localplane.plane import Plane, PlaneSpec, remove
 from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.localplane.running import check_is_free, is_up, print_next_steps, state_dir_of
 from orderplane.dev.localplane.supervisor import StartFailed
 from orderplane.dev.localplane.tools import ToolMissing
 
@@ -124,7 +124,7 @@ async def _demo(
                     "missing": messages.missing,
                     "repeated": messages.repeated,
                 },
-                "audit": as_document(verdict),
+                "audit": as_document(verdict).model_dump(by_alias=True),
             }
             await asyncio.to_thread(json_file.write_text, json.dumps(document, indent=2) + "\n")
         if keep:

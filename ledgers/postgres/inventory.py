@@ -1,7 +1,7 @@
 """The merchant's view of the stock: levels, movements and reservations, and the corrections by count or
 difference."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -128,6 +128,15 @@ class ReservationRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Loser:
+    """A reservation that a recount would take the stock from, and its order, by name; the order is None for a
+    standalone reservation."""
+
+    reservation: str
+    order: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Recount:
     """What a recount or an adjustment did.
 
@@ -145,6 +154,18 @@ class Recount:
 
 class StockConflict(Exception):  # noqa: N818
     """Reservations changed while the stock was being counted; nothing was changed, try again."""
+
+
+class MoreWouldLose(Exception):  # noqa: N818
+    """More reservations would lose their stock than the caller has agreed to; nothing was changed.
+
+    Args:
+        lost: The names of all that would lose it.
+    """
+
+    def __init__(self, lost: tuple[str, ...]) -> None:
+        super().__init__(f"{len(lost)} reservations would lose their stock; nothing was changed")
+        self.lost = lost
 
 
 class StockNotCounted(Exception):  # noqa: N818
@@ -181,6 +202,12 @@ class PostgresInventory:
             rows = await connection.fetch(_READ_LEVELS, merchant, after, limit)
         return [StockLevel(**row) for row in rows]
 
+    async def losers(self, merchant: str, sku: str, on_hand: int) -> Sequence[Loser]:
+        """Who would lose the stock of one SKU now, if so many were counted."""
+        async with session(self._pool) as connection:
+            reserving = await connection.fetch(_READ_RESERVING, merchant, sku)
+        return [Loser(row["name"], row["order_name"]) for row in _losers(reserving, on_hand)]
+
     async def movements(
         self, merchant: str, sku: str, *, before: int | None, limit: int
     ) -> Sequence[StockMovement]:
@@ -204,21 +231,33 @@ class PostgresInventory:
         return _record(row, lines) if row else None
 
 
-async def recount(pool: Pool, merchant: str, sku: str, on_hand: int, *, note: str) -> Recount:
+async def recount(
+    pool: Pool,
+    merchant: str,
+    sku: str,
+    on_hand: int,
+    *,
+    note: str,
+    may_lose: Collection[str] | None = None,
+) -> Recount:
     """Set the stock of one SKU to what was counted, in one transaction.
 
     Where more is reserved than was counted, reservations lose their stock: those that are HELD first, then
     those that are PINNED, of each the newest first, until the rest fits. The operator is notified of each of
     them. A SKU without stock begins with this count.
 
+    Args:
+        may_lose: The names of the reservations that may lose their stock; None for any.
+
     Raises:
         ValueError: a negative count.
+        MoreWouldLose: others than `may_lose` would lose their stock.
         StockConflict: reservations changed during each of ten tries.
     """
 
     async def attempt() -> Recount:
         async with transaction(pool) as connection:
-            return await set_count(connection, merchant, sku, on_hand, note=note)
+            return await set_count(connection, merchant, sku, on_hand, note=note, may_lose=may_lose)
 
     return await retry_on_conflict(attempt)
 
@@ -254,11 +293,20 @@ async def adjust(connection: Connection, merchant: str, sku: str, delta: int, *,
     return Recount(before, before + delta, reserved)
 
 
-async def set_count(connection: Connection, merchant: str, sku: str, on_hand: int, *, note: str) -> Recount:
+async def set_count(
+    connection: Connection,
+    merchant: str,
+    sku: str,
+    on_hand: int,
+    *,
+    note: str,
+    may_lose: Collection[str] | None = None,
+) -> Recount:
     """One try of `recount`, in the caller's transaction, which must be rolled back where this raises.
 
     Raises:
         ValueError: a negative count.
+        MoreWouldLose: others than `may_lose` would lose their stock.
         StockConflict: reservations changed meanwhile; try again in a new transaction.
     """
     if on_hand < 0:
@@ -281,12 +329,15 @@ async def set_count(connection: Connection, merchant: str, sku: str, on_hand: in
     losers = _losers(await connection.fetch(_READ_RESERVING, merchant, sku), on_hand)
     if not {row["holder"] for row in losers} <= expected:
         raise _conflict(merchant, sku)
+    lost = tuple(row["name"] for row in losers)
+    if may_lose is not None and not set(lost) <= set(may_lose):
+        raise MoreWouldLose(lost)
     for row in losers:
         await _lose(connection, merchant, row, orders.get(row["holder"]))
     before = stock[sku]["on_hand"]
     await _correct(connection, merchant, sku, before, on_hand, StockMovementKind.RECOUNT, note)
     reserved = stock[sku]["reserved"] - sum(row["quantity"] for row in losers)
-    return Recount(before, on_hand, reserved, tuple(row["name"] for row in losers))
+    return Recount(before, on_hand, reserved, lost)
 
 
 def _conflict(merchant: str, sku: str) -> StockConflict:

@@ -20,7 +20,7 @@ from orderplane.cli.exit_codes import LOG_IN_FIRST
 from orderplane.cli.gateway import exit_code_of
 from orderplane.cli.main import AVAILABLE, app
 from orderplane.client.transport import NO_ANSWER, ApiProblem
-from orderplane.dev.localplane.command import environment
+from orderplane.dev.localplane.running import environment
 
 RUNNER = CliRunner()
 
@@ -267,5 +267,5 @@ def test_the_environment_survives_a_shell() -> None:
     assert lines == [
         "export KUBECONFIG='/a b/it'\"'\"'s.yaml'",
         "export ORDERPLANE_GATEWAY=http://127.0.0.1:1",
-        "export PATH='/a b':\"$PATH\"",
+        f"export PATH={Path(sys.executable).parent}:'/a b':\"$PATH\"",
     ]

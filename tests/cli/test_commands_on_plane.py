@@ -1,16 +1,21 @@
 """The commands on a complete plane."""
 
+import asyncio
 import json
 import os
 import pty
 import re
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from orderplane import __version__
+from orderplane.crds.defaults import reservation_manifest
 from orderplane.crds.meta import Kind
+from orderplane.crds.order import Item
+from orderplane.ledgers.postgres.inventory import MoreWouldLose, PostgresInventory, recount
 from orderplane.ledgers.postgres.session import session
 
 from ..support.plane import Merchant
@@ -25,9 +30,54 @@ async def test_stock_set_tells_before_and_after(merchant: Merchant) -> None:
     env = merchant.plane.env("admin")
     answer = await orderplane("stock", "set", TEA, "7", "--merchant", merchant.name, env=env)
     assert (answer.code, answer.out) == (0, f"{TEA}: 1000000 before, 7 now.\n"), answer.err
+    assert await on_hand(merchant, TEA) == 7
+
+
+async def on_hand(merchant: Merchant, sku: str) -> int | None:
     async with session(merchant.pool) as connection:
         query = "SELECT on_hand FROM stock WHERE merchant = $1 AND sku = $2"
-        assert await connection.fetchval(query, merchant.name, TEA) == 7
+        return await connection.fetchval(query, merchant.name, sku)
+
+
+async def test_stock_of_a_product_that_does_not_exist_is_refused(merchant: Merchant) -> None:
+    env = merchant.plane.env("admin")
+    answer = await orderplane("stock", "set", "TEE", "7", "--merchant", merchant.name, env=env)
+    said = f"{merchant.name} has no product TEE. Nothing was changed.\n"
+    assert (answer.code, answer.out, answer.err) == (4, "", said)
+    assert await on_hand(merchant, "TEE") is None
+
+
+async def reserve(merchant: Merchant, name: str) -> None:
+    """Two pieces of TEA, which are held when this returns."""
+    expires = datetime.now(UTC) + timedelta(minutes=10)
+    items = [Item(sku=TEA, quantity=2)]
+    reservation = reservation_manifest(merchant.name, name, items, expires, None, "0")
+    await merchant.api.create(Kind.RESERVATION, merchant.name, reservation)
+    inventory = PostgresInventory(merchant.pool)
+    async with asyncio.timeout(30):
+        while not await inventory.losers(merchant.name, TEA, 1):  # noqa: ASYNC110 - the ledger calls nobody
+            await asyncio.sleep(0.05)
+
+
+async def test_no_order_loses_its_stock_without_a_yes(merchant: Merchant) -> None:
+    env = merchant.plane.env("admin")
+    wanted = ("stock", "set", TEA, "1", "--merchant", merchant.name)
+    await reserve(merchant, "fair")
+    asked = await orderplane(*wanted, env=env)
+    assert (asked.code, asked.out) == (2, "")
+    assert asked.err == (
+        "would lose its stock: reservation fair\nNothing was changed. To have them undone, give --yes.\n"
+    )
+    assert await on_hand(merchant, TEA) == 1_000_000
+    done = await orderplane(*wanted, "--yes", env=env)
+    assert (done.code, done.out) == (0, f"{TEA}: 1000000 before, 1 now.\nlost its stock: fair\n"), done.err
+
+
+async def test_a_recount_takes_from_nobody_who_was_not_shown(merchant: Merchant) -> None:
+    await reserve(merchant, "late")
+    with pytest.raises(MoreWouldLose):
+        await recount(merchant.pool, merchant.name, TEA, 1, note="count", may_lose=["other"])
+    assert await on_hand(merchant, TEA) == 1_000_000
 
 
 async def test_version_asks_the_gateway_without_a_login(merchant: Merchant, tmp_path: Path) -> None:

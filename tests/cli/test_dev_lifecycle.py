@@ -9,7 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orderplane.dev.command import Down, Environment, Status, Up
+from orderplane.dev.localplane.paths import project_root
+
 from .terminal import orderplane
+
+EXAMPLE = project_root() / "docs" / "examples" / "order.json"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -32,13 +37,15 @@ async def until_ended(processes: list[psutil.Process]) -> None:
 
 async def test_up_status_env_down(state: Path) -> None:
     there = ("--state-dir", str(state))
-    up = await orderplane("dev", "up", "--no-kafka", *there, seconds=180)
+    up = await orderplane("dev", "up", "--no-kafka", *there, "--json", seconds=180)
     assert up.code == 0, up.err
-    assert "kubectl get orders -w" in up.out
+    accounts = Up.model_validate_json(up.out).accounts
+    assert accounts is not None
     again = await orderplane("dev", "up", *there)
     assert (again.code, again.out) == (0, "It is up already.\n")
 
     status = await orderplane("dev", "status", "--json", *there)
+    Status.model_validate_json(status.out)
     document = json.loads(status.out)
     assert (status.code, document["up"]) == (0, True)
     assert {"etcd", "kube-apiserver", "operator", "relay", "gateway", "webhook"} <= set(
@@ -48,15 +55,23 @@ async def test_up_status_env_down(state: Path) -> None:
 
     env = await orderplane("dev", "env", *there)
     assert env.code == 0
-    script = f'{env.out}\nkubectl get orders && test -n "$ORDERPLANE_GATEWAY"'
+    as_json = await orderplane("dev", "env", "--json", *there)
+    assert "ORDERPLANE_GATEWAY" in Environment.model_validate_json(as_json.out).root
+    # The shop sells, to its administrator and to its own service.
+    script = f"""{env.out}
+        kubectl get orders
+        echo {accounts.admin_password} | orderplane login {accounts.admin}
+        export ORDERPLANE_CLIENT_ID={accounts.client_id} ORDERPLANE_CLIENT_SECRET={accounts.client_secret}
+        orderplane orders create {EXAMPLE}
+    """
     shell = await asyncio.to_thread(
         subprocess.run, ["bash", "-euc", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert shell.returncode == 0, shell.stderr
 
     processes = [psutil.Process(pid) for pid in pids(state).values()]
-    down = await orderplane("dev", "down", *there)
-    assert (down.code, down.out) == (0, "Everything is down.\n")
+    down = await orderplane("dev", "down", "--json", *there)
+    assert (down.code, Down.model_validate_json(down.out)) == (0, Down(stopped=True))
     assert not state.exists()
     await until_ended(processes)
     assert (await orderplane("dev", "status", *there)).code == 1
@@ -64,8 +79,9 @@ async def test_up_status_env_down(state: Path) -> None:
 
 async def test_down_cleans_up_after_a_host_that_was_killed(state: Path) -> None:
     there = ("--state-dir", str(state))
-    up = await orderplane("dev", "up", "--no-kafka", *there, seconds=180)
+    up = await orderplane("dev", "up", "--no-kafka", "--bare", *there, seconds=180)
     assert up.code == 0, up.err
+    assert "kubectl get orders -w" in up.out
     processes = [psutil.Process(pid) for pid in pids(state).values()]
     host = psutil.Process(json.loads((state / "state.json").read_text())["host"]["pid"])
     host.kill()

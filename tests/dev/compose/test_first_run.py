@@ -15,7 +15,6 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.meta import Kind
 from orderplane.dev.compose.first_run import (
-    ADMINISTRATOR,
     API_SERVER,
     ON_THE_HOST,
     SERVER_KUBECONFIG,
@@ -24,6 +23,7 @@ from orderplane.dev.compose.first_run import (
     make_credentials,
     write_kubeconfigs,
 )
+from orderplane.dev.demo.accounts import ADMINISTRATOR
 from orderplane.dev.demo.products import GOODS, MERCHANT
 from orderplane.dev.localplane.credentials import IDENTITIES
 from orderplane.dev.localplane.plane import Plane

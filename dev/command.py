@@ -1,25 +1,38 @@
 """`orderplane dev`: a complete plane on this machine."""
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
-from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated
 
 import psutil
 import typer
+from pydantic import RootModel
 from rich.table import Table
 
-from orderplane.cli.console import console, fail, run
+from orderplane.adapters.postgres.pool import open_pool
+from orderplane.cli.console import AsJson, console, fail, run
+from orderplane.cli.documents import Document, print_json
+from orderplane.cli.exit_codes import DONE, INTERRUPTED, REFUSED
+from orderplane.dev.demo.accounts import Accounts, add_accounts
+from orderplane.dev.demo.products import seed
 from orderplane.dev.localplane.controlplane import control_plane_binaries
 from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.kafka import kafka_program
-from orderplane.dev.localplane.paths import default_state_dir
 from orderplane.dev.localplane.plane import remove
 from orderplane.dev.localplane.progress import ConsoleProgress
+from orderplane.dev.localplane.running import (
+    alive,
+    check_is_free,
+    environment,
+    is_up,
+    print_next_steps,
+    read_state,
+    state_dir_of,
+    variables,
+)
 from orderplane.dev.localplane.tools import (
     CHART_TOOLS,
     ToolMissing,
@@ -38,8 +51,36 @@ StateDir = Annotated[Path | None, typer.Option(help="Where the plane keeps its s
 
 _STOP_SECONDS = 60
 
-_MARK = "ports.json"
-"""The first file that a plane writes."""
+
+class Up(Document):
+    """`dev up`. `accounts` is null with --bare, and where the plane was up before."""
+
+    gateway: str
+    state: str
+    accounts: Accounts | None
+
+
+class Prepared(Document):
+    """`dev prepare`: which programs are missing."""
+
+    missing: tuple[str, ...]
+
+
+class Down(Document):
+    """`dev down`: whether there was something to stop."""
+
+    stopped: bool
+
+
+class Status(Document):
+    """`dev status`: whether each process runs."""
+
+    up: bool
+    components: dict[str, bool]
+
+
+class Environment(RootModel[dict[str, str]]):
+    """`dev env`: the variables by name."""
 
 
 @app.command()
@@ -52,9 +93,16 @@ def up(
     gateways: Annotated[
         int, typer.Option(min=1, max=8, help="Gateways on one port; they count requests together in Redis.")
     ] = 1,
+    bare: Annotated[
+        bool, typer.Option("--bare", help="Without products, price rules, stock and accounts.")
+    ] = False,
     state_dir: StateDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Start etcd, kube-apiserver, PostgreSQL, Kafka and every process of Orderplane in the background.
+
+    It is a shop that sells: it has products with stock and price rules, an administrator, and the credentials
+    of a service, which are printed once.
 
     Examples:
 
@@ -66,7 +114,12 @@ def up(
     """
     state = state_dir_of(state_dir)
     if is_up(state):
-        console.print("It is up already.")
+        known = read_state(state)
+        assert known is not None
+        if as_json:
+            print_json(Up(gateway=known["gateway"], state=str(state), accounts=None))
+        else:
+            console.print("It is up already.")
         return
     check_is_free(state)
     remove(state)
@@ -83,7 +136,14 @@ def up(
     )
     try:
         while host.poll() is None:
-            if (_state(state) or {}).get("is_ready"):
+            known = read_state(state) or {}
+            if known.get("is_ready"):
+                accounts = None if bare else run(_open_shop(known["env"]["ORDERPLANE_POSTGRES_DSN"]))
+                if as_json:
+                    print_json(Up(gateway=known["gateway"], state=str(state), accounts=accounts))
+                    return
+                if accounts:
+                    _print_accounts(accounts, known["gateway"])
                 print_next_steps(state)
                 return
             time.sleep(0.2)
@@ -91,7 +151,7 @@ def up(
         # The host has a session of its own, so the terminal's Ctrl-C does not reach it.
         host.terminate()
         host.wait(_STOP_SECONDS)
-        fail("Stopped; nothing is left running.", code=130)
+        fail("Stopped; nothing is left running.", code=INTERRUPTED)
     fail("It did not start; see the reason above.")
 
 
@@ -103,6 +163,7 @@ def prepare(
     look: Annotated[
         bool, typer.Option("--look", help="With --charts: build nothing; exit code 1 if one is missing.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Download or build now what planes and tests need, so that nothing has to be fetched later.
 
@@ -116,6 +177,9 @@ def prepare(
     """
     if look and charts:
         missing = [name for name, program in CHART_TOOLS.items() if not built_place(program).exists()]
+        if as_json:
+            print_json(Prepared(missing=tuple(missing)))
+            raise typer.Exit(REFUSED if missing else DONE)
         if missing:
             fail(f"Not built: {', '.join(missing)}. Build them: orderplane dev prepare --charts")
         return
@@ -123,7 +187,10 @@ def prepare(
         run(_prepare_charts(ConsoleProgress()) if charts else _prepare(ConsoleProgress()))
     except ToolMissing as problem:
         fail(str(problem))
-    console.print("Everything is here.")
+    if as_json:
+        print_json(Prepared(missing=()))
+    else:
+        console.print("Everything is here.")
 
 
 async def _prepare(progress: ConsoleProgress) -> None:
@@ -142,7 +209,7 @@ async def _prepare_charts(progress: ConsoleProgress) -> None:
 
 
 @app.command()
-def down(state_dir: StateDir = None) -> None:
+def down(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Stop everything that `dev up` or `scripts/demo --keep` left running, and remove its state.
 
     Example:
@@ -150,11 +217,14 @@ def down(state_dir: StateDir = None) -> None:
         orderplane dev down
     """
     state = state_dir_of(state_dir)
-    known = _state(state)
+    known = read_state(state)
     if known is None:
-        console.print("Nothing is up.")
+        if as_json:
+            print_json(Down(stopped=False))
+        else:
+            console.print("Nothing is up.")
         return
-    host = _alive(known["host"])
+    host = alive(known["host"])
     if host is not None:
         host.terminate()
         try:
@@ -163,29 +233,30 @@ def down(state_dir: StateDir = None) -> None:
             host.kill()
     # A host that was killed may have left children. The start time tells them from others that got their pid.
     for component in known["components"].values():
-        left = _alive(component)
+        left = alive(component)
         if left is not None:
             with contextlib.suppress(psutil.Error):
                 left.kill()
     remove(state)
-    console.print("Everything is down.")
+    if as_json:
+        print_json(Down(stopped=True))
+    else:
+        console.print("Everything is down.")
 
 
 @app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, state_dir: StateDir = None
-) -> None:
+def status(as_json: AsJson = False, state_dir: StateDir = None) -> None:
     """List what runs; exit code 1 if nothing runs, or not all of it.
 
     Example:
 
         orderplane dev status --json
     """
-    known = _state(state_dir_of(state_dir))
+    known = read_state(state_dir_of(state_dir))
     components = known["components"] if known else {}
-    running = {name: _alive(component) is not None for name, component in components.items()}
+    running = {name: alive(component) is not None for name, component in components.items()}
     if as_json:
-        typer.echo(json.dumps({"up": bool(running), "components": running}))
+        print_json(Status(up=bool(running), components=running))
     else:
         table = Table("component", "state")
         for name, is_running in running.items():
@@ -195,72 +266,43 @@ def status(
 
 
 @app.command()
-def env(state_dir: StateDir = None) -> None:
+def env(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Print the environment variables of the plane, for a shell.
 
     Example:
 
         eval "$(orderplane dev env)"
     """
-    known = _state(state_dir_of(state_dir))
+    known = read_state(state_dir_of(state_dir))
     if known is None or not known["is_ready"]:
         fail("Nothing is up; start it with `orderplane dev up`.")
+    if as_json:
+        print_json(Environment(variables(known)))
+        return
     for line in environment(known):
         typer.echo(line)
 
 
-def state_dir_of(state_dir: Path | None) -> Path:
-    """The absolute path of the state folder: the printed variables are used in other folders, too."""
-    return (state_dir or default_state_dir()).absolute()
-
-
-def check_is_free(state: Path) -> None:
-    """End the command if the folder holds something else: a plane removes its folder when it stops."""
-    if state.is_dir() and any(state.iterdir()) and not (state / _MARK).exists():
-        fail(f"{state} holds files that are not a plane's; give --state-dir an empty or new folder.", code=2)
-
-
-def is_up(state: Path) -> bool:
-    """Whether the host process of a plane is alive."""
-    known = _state(state)
-    return known is not None and _alive(known["host"]) is not None
-
-
-def print_next_steps(state: Path) -> None:
-    """Print commands to try next."""
-    known = _state(state)
-    assert known is not None
-    kubeconfig = state / "kubeconfigs" / "merchant.yaml"
-    console.print("\nNext:", soft_wrap=True)
-    if known["kubectl"]:
-        console.print(f"  export PATH={Path(known['kubectl']).parent}:$PATH", soft_wrap=True)
-    console.print(f"  export KUBECONFIG={kubeconfig}", soft_wrap=True)
-    console.print("  kubectl get orders -w")
-    console.print(f"  curl -s {known['gateway']}/openapi.json  # the gateway", soft_wrap=True)
-    console.print('  eval "$(orderplane dev env)" && orderplane audit')
-
-
-def environment(known: dict[str, Any]) -> list[str]:
-    """Shell commands that set the environment variables of the plane."""
-    lines = [f"export {name}={quote(value)}" for name, value in known["env"].items()]
-    lines.append(f"export ORDERPLANE_GATEWAY={quote(known['gateway'])}")
-    if known["kubectl"]:
-        lines.append(f'export PATH={quote(str(Path(known["kubectl"]).parent))}:"$PATH"')
-    return lines
-
-
-def _state(state: Path) -> dict[str, Any] | None:
+async def _open_shop(dsn: str) -> Accounts:
+    """Products, price rules, stock and accounts of the demo merchant."""
+    pool = await open_pool(dsn, size=2)
     try:
-        document: dict[str, Any] = json.loads((state / "state.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return document
+        await seed(pool)
+        return await add_accounts(pool)
+    finally:
+        await pool.close()
 
 
-def _alive(identity: dict[str, float]) -> psutil.Process | None:
-    try:
-        process = psutil.Process(int(identity["pid"]))
-    except psutil.Error:
-        return None
-    is_same = abs(process.create_time() - identity["created"]) < 1 and process.is_running()
-    return process if is_same and process.status() != psutil.STATUS_ZOMBIE else None
+def _print_accounts(accounts: Accounts, gateway: str) -> None:
+    table = Table("account", "name", "password or secret", title="Shown once")
+    table.add_row("administrator", accounts.admin, accounts.admin_password or "as before")
+    table.add_row("service", accounts.client_id, accounts.client_secret)
+    console.print(table)
+    console.print("As the service:", soft_wrap=True)
+    for line in (
+        f"TOKEN=$(curl -s {gateway}/api/auth/login -d grant_type=client_credentials \\",
+        f"    -d client_id={accounts.client_id} -d client_secret={accounts.client_secret} \\",
+        "    | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"access_token\"])')",
+        f'curl -s {gateway}/api/products -H "Authorization: Bearer $TOKEN"',
+    ):
+        console.print(f"  {line}", markup=False, soft_wrap=True)

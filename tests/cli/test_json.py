@@ -1,0 +1,189 @@
+"""Every command with `--json`: what it prints fits the schema of its answer."""
+
+import asyncio
+import json
+import re
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import RootModel, TypeAdapter
+from typer.main import get_command
+from typer.testing import CliRunner, Result
+
+from orderplane.cli import dlq, documents, install, repair
+from orderplane.cli.exit_codes import MEANINGS
+from orderplane.cli.main import app
+from orderplane.client import responses
+from orderplane.dev import command as dev
+from orderplane.dev.demo.products import seed
+from orderplane.events.dead_letters import DeadLetter
+from orderplane.events.notifications import Channel
+from orderplane.workers.notifier.plan import State
+from orderplane.workers.notifier.replay import Replayed, Verdict
+
+from ..support.plane import ORDER, PASSWORD, Merchant
+from .test_commands import COMMANDS
+
+RUNNER = CliRunner()
+
+ANSWERS: dict[str, Any] = {
+    "audit": documents.Audit,
+    "clients add": documents.Client,
+    "crds install": documents.Installed,
+    "dev down": dev.Down,
+    "dev env": dev.Environment,
+    "dev prepare": dev.Prepared,
+    "dev status": dev.Status,
+    "dev up": dev.Up,
+    "dlq list": documents.DeadLetters,
+    "dlq replay": documents.Replay,
+    "dlq show": documents.DeadLetterRecord,
+    "drain": documents.Drain,
+    "keys new": documents.Key,
+    "login": documents.Login,
+    "logout": documents.Logout,
+    "migrate": documents.Migrated,
+    "notifications": documents.Notifications,
+    "orders cancel": responses.Order,
+    "orders create": responses.Accepted,
+    "orders get": responses.Order,
+    "orders list": responses.OrderPage,
+    "orders timeline": responses.Timeline,
+    "orders watch": responses.Order,
+    "renew-certificate": documents.CertificateRenewal,
+    "resolve": documents.Resolution,
+    "retry": documents.Retry,
+    "stock set": documents.StockCount,
+    "users add": documents.User,
+    "version": documents.Version,
+}
+"""What each command prints; `orders watch` prints one in each line."""
+
+RECORDS = {"bench burst", "bench mixed", "bench sagas", "demo"}
+"""They write what they measured."""
+
+ON_PLANES = {"dev down", "dev env", "dev status", "dev up"}
+"""`test_dev_lifecycle` has them."""
+
+
+def check(name: str, result: Result, codes: tuple[int, ...] = (0,)) -> Any:
+    assert result.exit_code in codes, result.output
+    texts = result.stdout.splitlines() if name == "orders watch" else [result.stdout]
+    for text in texts:
+        TypeAdapter(ANSWERS[name]).validate_json(text)
+    return json.loads(texts[-1])
+
+
+def test_every_command_answers_programs() -> None:
+    assert {" ".join(words) for words in COMMANDS} == ANSWERS.keys() | RECORDS
+    for words in COMMANDS:
+        command: Any = get_command(app)
+        for word in words:
+            command = command.get_command(None, word)
+        assert "--json" in {option for parameter in command.params for option in parameter.opts}, words
+
+
+def the_answer(answer: Any) -> Any:
+    """A function that takes what a command would do, and answers at once."""
+
+    def at_once(work: Coroutine[Any, Any, Any]) -> Any:
+        work.close()
+        return answer
+
+    return at_once
+
+
+LETTER = DeadLetter("Bounced", "no mailbox", "notifier", "orders", None, None, b"k", b"{}", [("ce_id", b"e")])
+TRIED = Replayed(Verdict.TRIED, "it is due", {Channel.EMAIL: State.WAITING})
+
+
+def test_what_a_plane_does_not_have(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(install, "run", the_answer("The certificate was renewed."))
+    check("renew-certificate", RUNNER.invoke(app, ["renew-certificate", "--json"]))
+    monkeypatch.setattr(repair, "run", the_answer("7.00 EUR noted as paid back by hand"))
+    words = ["resolve", "o-1", "--reason", "closed", "--reference", "SEPA-1", "--json"]
+    assert check("resolve", RUNNER.invoke(app, words))["reference"] == "SEPA-1"
+    monkeypatch.setattr(dlq, "run", the_answer([(4, LETTER)]))
+    assert check("dlq list", RUNNER.invoke(app, ["dlq", "list", "--json"]))[0]["eventId"] == "e"
+    assert check("dlq show", RUNNER.invoke(app, ["dlq", "show", "4", "--json"]))["value"] == "{}"
+    answers = iter([[(4, LETTER)], {4: TRIED}])
+    monkeypatch.setattr(dlq, "run", lambda work: (work.close(), next(answers))[1])
+    assert check("dlq replay", RUNNER.invoke(app, ["dlq", "replay", "4", "--json"]))[0]["verdict"] == "Tried"
+    key = check("keys new", RUNNER.invoke(app, ["keys", "new", str(tmp_path), "--json"]))
+    assert Path(key["file"]).exists()
+    check("dev prepare", RUNNER.invoke(app, ["dev", "prepare", "--charts", "--look", "--json"]), (0, 1))
+    check("version", RUNNER.invoke(app, ["version", "--json"]))
+
+
+@pytest.mark.integration
+async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
+    """As an administrator of everything, and as a customer of the gateway's own merchant."""
+    await seed(merchant.pool)
+    gateway = {"ORDERPLANE_GATEWAY": merchant.plane.url("gateway"), "XDG_CONFIG_HOME": str(tmp_path)}
+    env = {**merchant.plane.env("admin"), **gateway}
+    del env["ORDERPLANE_MERCHANT"]
+
+    async def told(
+        name: str, *words: str, codes: tuple[int, ...] = (0,), typed: str = "", env: Mapping[str, str] = env
+    ) -> Any:
+        line = [*name.split(), *words, "--json"]
+        # In this process: to import everything once for each of them would take a minute.
+        result = await asyncio.to_thread(RUNNER.invoke, app, line, input=typed, env=dict(env))
+        return check(name, result, codes)
+
+    assert (await told("version", "--gateway"))["api"]
+    assert (await told("migrate"))["applied"] == 0
+    assert "orders.orderplane.dev" in (await told("crds install"))["installed"]
+    client = await told("clients add", "warehouse")
+    assert (await told("login", "--client-id", client["clientId"], typed=client["clientSecret"]))["id"]
+    email = f"{merchant.name}@example.org"
+    user = await told("users add", email, "--role", "customer", "--confirmed", typed=PASSWORD)
+    assert (await told("login", email, typed=PASSWORD))["id"] == user["id"]
+    placed = await told("orders create", "-", typed=json.dumps(ORDER))
+    order = placed["id"]
+    for name in ("orders get", "orders timeline"):
+        assert (await told(name, order))["id"] == order
+    assert [each["id"] for each in (await told("orders list"))["items"]] == [order]
+    assert (await told("retry", order))["order"] == order
+    assert (await told("orders watch", order))["phase"] == "Delivered"
+    again = await told("orders create", "-", typed=json.dumps(ORDER))
+    await told("orders cancel", again["id"])
+    assert (await told("logout"))["gateway"] == gateway["ORDERPLANE_GATEWAY"]
+    count = await told("stock set", "TEA-SENCHA-100", "7", "--merchant", merchant.name)
+    assert (count["before"], count["after"], count["lost"]) == (1_000_000, 7, [])
+    await told("audit", codes=(0, 1))
+    assert (await told("drain", "--look", codes=(0, 1)))["newOrders"] is None
+    await told("notifications")
+    await told("dlq list")
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+
+
+def rows(heading: str) -> dict[str, str]:
+    """The table under a heading of docs/cli.md."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| (.+?) \| (.+?) \|$", section, re.MULTILINE))
+
+
+def test_the_exit_codes_are_documented() -> None:
+    table = rows("Exit codes")
+    assert {code: table[str(code)] for code in MEANINGS} == MEANINGS
+
+
+def test_the_members_are_documented() -> None:
+    table = {
+        name: re.findall(r"`(\w+)`", members)
+        for names, members in rows("For programs: `--json`").items()
+        for name in re.findall(r"`([^`]+)`", names)
+    }
+    assert table.keys() == ANSWERS.keys()
+    for name, answer in ANSWERS.items():
+        if name.startswith("orders") or name in ("dev env", "dlq show"):
+            continue
+        item = (
+            get_args(answer.model_fields["root"].annotation)[0] if issubclass(answer, RootModel) else answer
+        )
+        assert table[name] == [field.alias for field in item.model_fields.values()], name
