@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 from starlette.responses import Response
 
+from orderplane.gateway.http.documentation import CLOSED
 from orderplane.gateway.http.problems import PROBLEM_TYPES, ProblemView
 from orderplane.gateway.http.responses import document_response, etag_of_body
 from orderplane.gateway.identity.requests import (
@@ -34,6 +35,7 @@ from orderplane.gateway.inventory.requests import (
     ReserveRequest,
 )
 from orderplane.gateway.orders.requests import OrderRequest
+from orderplane.gateway.principal import Scope
 from orderplane.gateway.products.requests import DetailsRequest, ProductRequest
 
 ABOUT: dict[str, Any] = {
@@ -47,6 +49,9 @@ ABOUT: dict[str, Any] = {
         "Amounts are integers in minor units of their currency. Errors are `application/problem+json` "
         "(RFC 9457): decide by `code`, show `detail`; `errors` has the wrong places. They never repeat a "
         "value of the request. Every 429 and 503 response has a `Retry-After`."
+        "\n\n"
+        "A schema with an `enum` is a closed set. Reasons, types of conditions and events, and codes of "
+        "problems grow: ignore those that you do not know."
         "\n\n"
         "Requests are limited by user and by address, for each class of routes: logins, new orders, other "
         "writes, reads. `RateLimit-Policy` says how many are allowed in how many seconds, `RateLimit` how "
@@ -62,6 +67,26 @@ _BODIES = (
     ReserveRequest, ReleaseRequest, AdjustmentRequest, RecountRequest,
 )  # fmt: skip
 """Models of bodies that the routes read themselves, so that FastAPI does not see them."""
+
+_HEADERS = {
+    "Cache-Control": ("string", "`no-store`, or how long the answer may be kept."),
+    "ETag": ("string", "The version of the content, for If-None-Match and If-Match."),
+    "RateLimit": ("string", "How much of each quota is left, and in how many seconds there will be more."),
+    "RateLimit-Policy": ("string", "The quotas of this class of routes, by user and by address."),
+    "Retry-After": ("integer", "Seconds after which the request may be sent again."),
+    "WWW-Authenticate": ("string", "Which token or scope is missing (RFC 6750)."),
+}
+"""Headers that the answers of all routes have in common: type and meaning."""
+
+_TOKENS = {"tokenUrl": "/api/auth/login", "scopes": {scope.value: scope.meaning for scope in Scope}}
+_OAUTH2 = {
+    "type": "oauth2",
+    "description": "Customers and staff log in with a password, services with client credentials.",
+    "flows": {
+        "password": {**_TOKENS, "refreshUrl": "/api/auth/login"},
+        "clientCredentials": _TOKENS,
+    },
+}
 
 _REF_PREFIX = "#/components/schemas/"
 _REF = _REF_PREFIX + "{model}"
@@ -83,6 +108,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         _drop_foreign_errors(schema)
         # Examples instead of an enum: then a new code is a compatible change.
         schemas["ProblemView"]["properties"]["code"]["examples"] = list(PROBLEM_TYPES)
+        _name_enums(schema, schemas)
+        _declare_headers(schema)
+        _declare_security(schema)
         for content in contents_of(schema):
             with suppress(NoExample):  # a test asks for them
                 content.setdefault("example", example_of(content["schema"], schemas))
@@ -122,6 +150,63 @@ def _drop_foreign_errors(schema: dict[str, Any]) -> None:
             content = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in content:
                 del operation["responses"]["422"]
+
+
+def _name_enums(node: Any, schemas: Json) -> None:
+    """Make each set of `documentation.closed` one schema that its places refer to."""
+    if isinstance(node, list):
+        for part in node:
+            _name_enums(part, schemas)
+    elif isinstance(node, dict):
+        if name := node.pop(CLOSED, None):
+            schemas[name] = {"title": name, "type": "string", "enum": node.pop("enum")}
+            for key in ("type", "title"):
+                node.pop(key, None)
+            node["$ref"] = _REF_PREFIX + name
+        # The names of members have no schema of their own: that they are strings goes without saying, and to
+        # say it would be a change.
+        node.get("propertyNames", {}).pop(CLOSED, None)
+        for part in [*node.values()]:
+            _name_enums(part, schemas)
+
+
+def _declare_headers(schema: Json) -> None:
+    schema["components"]["headers"] = {
+        name: {"description": text, "schema": {"type": kind}} for name, (kind, text) in _HEADERS.items()
+    }
+    for path in schema["paths"].values():
+        for operation in path.values():
+            answers: Json = operation["responses"]
+            for status, answer in answers.items():
+                headers = answer.setdefault("headers", {})
+                for name in _headers_of(status, has_version="304" in answers):
+                    headers.setdefault(name, {"$ref": f"#/components/headers/{name}"})
+
+
+def _headers_of(status: str, *, has_version: bool) -> list[str]:
+    """The headers that every route's answer with this status has."""
+    names = ["RateLimit-Policy", "RateLimit"]
+    if status in ("429", "503"):
+        names.append("Retry-After")
+    if status in ("401", "403"):
+        names.append("WWW-Authenticate")
+    if has_version and status in ("200", "304"):
+        names.append("ETag")
+    if int(status) < 400:
+        names.append("Cache-Control")
+    return names
+
+
+def _declare_security(schema: Json) -> None:
+    """Every token is a bearer token; those of this gateway are made by OAuth 2.0."""
+    schema["components"]["securitySchemes"]["OAuth2"] = _OAUTH2
+    for path in schema["paths"].values():
+        for operation in path.values():
+            for needed in operation.get("security", ()):
+                scopes = needed.pop("HTTPBearer")
+                needed["OAuth2"] = scopes
+            if operation.get("security"):
+                operation["security"].append({"HTTPBearer": []})
 
 
 class NoExample(Exception):  # noqa: N818

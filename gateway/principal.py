@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Protocol
 
-from fastapi import Depends, Request
+from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from orderplane.crds.meta import CUSTOMER_PATTERN
@@ -25,16 +25,24 @@ class Role(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a route requires of a token."""
+    """What a route requires of a token; `meaning` is for the OpenAPI document."""
 
-    PROFILE = "profile"
-    ORDERS_READ = "orders:read"
-    ORDERS_WRITE = "orders:write"
-    PRODUCTS_READ = "products:read"
-    PRODUCTS_WRITE = "products:write"
-    INVENTORY_READ = "inventory:read"
-    INVENTORY_WRITE = "inventory:write"
-    USERS_ADMIN = "users:admin"
+    meaning: str
+
+    def __new__(cls, value: str, meaning: str) -> "Scope":
+        scope = str.__new__(cls, value)
+        scope._value_ = value
+        scope.meaning = meaning
+        return scope
+
+    PROFILE = "profile", "Read and change the caller's own account."
+    ORDERS_READ = "orders:read", "Read orders: a customer's own, for others all of the merchant."
+    ORDERS_WRITE = "orders:write", "Place and cancel orders."
+    PRODUCTS_READ = "products:read", "Read products and their prices."
+    PRODUCTS_WRITE = "products:write", "Make, change and archive products."
+    INVENTORY_READ = "inventory:read", "Read stock, its movements and reservations."
+    INVENTORY_WRITE = "inventory:write", "Reserve and release stock, adjust and recount it."
+    USERS_ADMIN = "users:admin", "Read, make and delete users of the merchant."
 
 
 _CUSTOMER = frozenset({Scope.PROFILE, Scope.ORDERS_READ, Scope.ORDERS_WRITE, Scope.PRODUCTS_READ})
@@ -122,7 +130,11 @@ def allowed(*scopes: Scope) -> Callable[..., Awaitable[Principal]]:
     """
 
     async def principal(
-        request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_SCHEME)]
+        request: Request,
+        credentials: Annotated[
+            HTTPAuthorizationCredentials | None,
+            Security(_SCHEME, scopes=[scope.value for scope in scopes]),
+        ],
     ) -> Principal:
         if credentials is None:
             raise Problem(

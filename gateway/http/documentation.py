@@ -1,19 +1,51 @@
 """Parts of the OpenAPI document that several routes share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
+from fastapi import Header
 from pydantic import Field
 
+from orderplane.crds.money import EXPONENTS
+from orderplane.crds.order import OrderPhase
 from orderplane.gateway.http.problems import MEDIA_TYPE, PROBLEM_TYPES
 
 _JSON = "application/json"
 
 Sku = Annotated[str, Field(examples=["TEA-EARL-GREY-100"])]
 Count = Annotated[int, Field(examples=[2])]
-Time = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-03-01T12:15:00Z"])]
+Time = Annotated[
+    str,
+    Field(
+        description="RFC 3339, UTC.",
+        examples=["2026-03-01T12:15:00Z"],
+        json_schema_extra={"format": "date-time"},
+    ),
+]
+IfNoneMatch = Annotated[
+    str | None,
+    Header(description="The `ETag` of the version that the client has; 304 if it is still the newest."),
+]
 Next = Annotated[
     str | None, Field(description="The `cursor` of the following page; null on the last.", examples=[None])
+]
+
+
+CLOSED = "x-closed"
+"""Marks a closed set until the document is put together."""
+
+
+def closed(name: str, values: Iterable[str]) -> dict[str, Any]:
+    """`json_schema_extra` of a string with a closed set of values, which the document shows as the schema
+    `name`. A set that grows (reasons, types of events, codes of problems) has examples instead: a generated
+    client refuses a value that its enum lacks."""
+    return {CLOSED: name, "enum": list(values)}
+
+
+Phase = Annotated[str, Field(examples=["Shipped"], json_schema_extra=closed("OrderPhase", OrderPhase))]
+Currency = Annotated[
+    str,
+    Field(description="ISO 4217.", examples=["EUR"], json_schema_extra=closed("Currency", sorted(EXPONENTS))),
 ]
 
 _IDEMPOTENCY_KEY = {

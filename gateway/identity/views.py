@@ -5,9 +5,10 @@ from typing import Annotated, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from orderplane.gateway.http.documentation import Next, Time
+from orderplane.gateway.http.documentation import Next, Time, closed
 from orderplane.gateway.identity.grants import GrantedTokens
 from orderplane.gateway.identity.user_store import User
+from orderplane.gateway.principal import Role
 
 
 class TokenView(TypedDict):
@@ -85,7 +86,7 @@ class UserView(TypedDict):
     unconfirmedPhone: Annotated[
         str | None, Field(description="Takes the place of `phone` once it is confirmed.", examples=[None])
     ]
-    role: Annotated[str, Field(description="customer, merchant or admin.", examples=["customer"])]
+    role: Annotated[str, Field(examples=["customer"], json_schema_extra=closed("Role", Role))]
     merchant: Annotated[str, Field(examples=["demo"])]
     preferences: PreferencesView
     createdAt: Time

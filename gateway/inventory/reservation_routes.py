@@ -14,7 +14,7 @@ from functools import partial
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from orderplane.adapters.retry import pauses
@@ -30,6 +30,7 @@ from orderplane.gateway.http.documentation import (
     BODY_PROBLEMS,
     KEY_PROBLEMS,
     REPLAYED_HEADER,
+    IfNoneMatch,
     body_doc,
     keyed_doc,
     protected_docs,
@@ -119,7 +120,7 @@ async def read_reservation(
     reservation_id: str,
     caller: _Reader,
     services: ServicesDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """One reservation, also one that is over, belongs to an order, or was created with kubectl."""
     resource, record = await _find(services, caller.merchant, reservation_id)

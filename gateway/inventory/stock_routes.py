@@ -4,7 +4,7 @@ import re
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from orderplane.gateway import idempotency
@@ -14,6 +14,7 @@ from orderplane.gateway.http.documentation import (
     BODY_PROBLEMS,
     KEY_PROBLEMS,
     REPLAYED_HEADER,
+    IfNoneMatch,
     keyed_doc,
     protected_docs,
 )
@@ -59,7 +60,7 @@ async def list_stocks(
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Stocks per page.")] = 50,
     cursor: _Cursor = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The stock of every product that was ever counted, by SKU."""
     after = read_after(_STOCK_CURSOR, cursor)
@@ -80,7 +81,7 @@ async def list_stocks(
     },
 )
 async def read_stock(
-    sku: str, caller: _Reader, services: ServicesDep, if_none_match: Annotated[str | None, Header()] = None
+    sku: str, caller: _Reader, services: ServicesDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """How many pieces of one product are on hand, reserved and available."""
     level = await services.inventory.level(caller.merchant, _valid_sku(sku))

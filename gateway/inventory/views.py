@@ -7,9 +7,9 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.crds.reservation import ReservationPhase, ReservationSpec
-from orderplane.gateway.http.documentation import Count, Next, Sku, Time
+from orderplane.gateway.http.documentation import Count, Next, Sku, Time, closed
 from orderplane.ledgers.postgres.inventory import Recount, ReservationRecord, StockLevel, StockMovement
-from orderplane.ledgers.states import ReservationState
+from orderplane.ledgers.states import ReservationState, StockMovementKind
 
 _RESERVATION = "r-mfrggzdfmztwq2lknnwg23tpoa"
 
@@ -38,8 +38,9 @@ class MovementView(TypedDict):
     kind: Annotated[
         str,
         Field(
-            description="Hold, Release, Expire, Lose, Commit, Return (for a reservation); Recount, Adjust.",
+            description="Recount and Adjust are corrections; the others are for a reservation.",
             examples=["Hold"],
+            json_schema_extra=closed("StockMovementKind", StockMovementKind),
         ),
     ]
     onHandDelta: Annotated[int, Field(examples=[0])]
@@ -93,6 +94,7 @@ class ReservationView(TypedDict):
             description="Pending: not decided yet. Held, Committed (the goods have left). Rejected, Expired, "
             "Lost (by a recount), Released: nothing is held any more.",
             examples=["Held"],
+            json_schema_extra=closed("ReservationState", ReservationPhase),
         ),
     ]
     message: Annotated[str | None, Field(description="What was short, if it was rejected.", examples=[None])]

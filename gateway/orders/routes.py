@@ -6,7 +6,7 @@ from functools import partial
 from typing import Annotated, cast
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
@@ -23,6 +23,7 @@ from orderplane.gateway.http.documentation import (
     BODY_PROBLEMS,
     KEY_PROBLEMS,
     REPLAYED_HEADER,
+    IfNoneMatch,
     keyed_doc,
     protected_docs,
 )
@@ -121,7 +122,7 @@ async def read_order(
     order_id: str,
     caller: _Reader,
     services: ServicesDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The current state of the order. It may lag by a moment."""
     order = await _read(services, caller, order_id)
@@ -142,7 +143,7 @@ async def read_timeline(
     order_id: str,
     caller: _Reader,
     services: ServicesDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """All phases and events of the order, its compensation, and the providers' ids.
 

@@ -10,16 +10,24 @@ from typing_extensions import TypedDict
 from orderplane.crds.documents import OrderDocument
 from orderplane.crds.order import Compensation, OrderPhase
 from orderplane.events.types import EventType
+from orderplane.gateway.http.documentation import Phase
 from orderplane.gateway.orders.views import CompensationView, Id, Uid
 from orderplane.ledgers.postgres.history import Timeline
 
-Timestamp = Annotated[str, Field(description="RFC 3339, UTC.", examples=["2026-01-31T12:00:00.123456Z"])]
+Timestamp = Annotated[
+    str,
+    Field(
+        description="RFC 3339, UTC.",
+        examples=["2026-01-31T12:00:00.123456Z"],
+        json_schema_extra={"format": "date-time"},
+    ),
+]
 
 
 class PhaseView(TypedDict):
     """A phase, and when the order first reached it."""
 
-    phase: Annotated[str, Field(examples=["Paid"])]
+    phase: Annotated[Phase, Field(examples=["Paid"])]
     at: Timestamp
 
 

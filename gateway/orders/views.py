@@ -6,7 +6,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.crds.documents import OrderDocument, QuoteDocument
-from orderplane.gateway.http.documentation import Count, Next, Sku, Time
+from orderplane.crds.order import CompensationStep
+from orderplane.gateway.http.documentation import Count, Currency, Next, Phase, Sku, Time, closed
 
 Id = Annotated[str, Field(examples=["o-mfrggzdfmztwq2lknnwg23tpoa"])]
 Uid = Annotated[
@@ -37,7 +38,7 @@ class AmountsView(TypedDict):
 class QuoteView(TypedDict):
     """What the order costs, as priced when it was placed."""
 
-    currency: Annotated[str, Field(description="ISO 4217.", examples=["EUR"])]
+    currency: Currency
     lines: list[LineView]
     amounts: AmountsView
 
@@ -66,7 +67,7 @@ class AcceptedView(TypedDict):
 
     id: Id
     uid: Uid
-    phase: Annotated[str, Field(examples=["Pending"])]
+    phase: Annotated[Phase, Field(examples=["Pending"])]
     quote: QuoteView
     links: LinksView
 
@@ -75,7 +76,10 @@ class ConditionView(TypedDict):
     """A condition of the order (`Paid`, `Shipped`, `Stalled`...) with its reason."""
 
     type: Annotated[str, Field(examples=["Shipped"])]
-    status: Annotated[str, Field(description="True, False or Unknown.", examples=["True"])]
+    status: Annotated[
+        str,
+        Field(examples=["True"], json_schema_extra=closed("ConditionStatus", ("True", "False", "Unknown"))),
+    ]
     reason: Annotated[str, Field(description="One word, for programs.", examples=["LabelBought"])]
     message: Annotated[
         str, Field(description="Text for display.", examples=["SandboxPost carries it as SBX35."])
@@ -106,8 +110,8 @@ class CompensationView(TypedDict):
     step: Annotated[
         str,
         Field(
-            description="CancelShipment, CancelPayment, RefundPayment or ReleaseStock.",
             examples=["RefundPayment"],
+            json_schema_extra=closed("CompensationStep", CompensationStep),
         ),
     ]
     reference: Annotated[
@@ -122,13 +126,7 @@ class OrderView(TypedDict):
 
     id: Id
     uid: Uid
-    phase: Annotated[
-        str,
-        Field(
-            description="Pending, Reserved, Paid, Shipped, Delivered; Compensating; Failed or Cancelled.",
-            examples=["Shipped"],
-        ),
-    ]
+    phase: Phase
     reason: Annotated[
         str | None, Field(description="Why it failed or is being compensated.", examples=[None])
     ]

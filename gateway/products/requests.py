@@ -9,6 +9,7 @@ from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import QuoteLine
 from orderplane.crds.text import Line, Lines
 from orderplane.gateway.http.body import STRICT
+from orderplane.gateway.http.documentation import closed
 from orderplane.ledgers.postgres.products import ProductDetails
 
 
@@ -22,7 +23,12 @@ SoldIn = Annotated[
     str,
     AfterValidator(_supported),
     WithJsonSchema(
-        {"type": "string", "enum": sorted(EXPONENTS), "description": "ISO 4217.", "examples": ["EUR"]}
+        {
+            "type": "string",
+            "description": "ISO 4217.",
+            "examples": ["EUR"],
+            **closed("Currency", sorted(EXPONENTS)),
+        }
     ),
 ]
 UnitAmount = Annotated[int, *QuoteLine.model_fields["unit_amount"].metadata]

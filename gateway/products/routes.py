@@ -15,7 +15,7 @@ from orderplane.gateway.http.body import (
     validate_json,
 )
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
-from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, protected_docs
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, IfNoneMatch, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response, parse_etags, tagged_response
 from orderplane.gateway.principal import Principal, Scope, allowed, check_scopes
@@ -75,7 +75,7 @@ async def list_products(
     cursor: Annotated[
         str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page; keep the filters.")
     ] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The products that are for sale, by SKU, with prices and available stock."""
     if include_archived:
@@ -130,7 +130,7 @@ async def make_product(request: Request, caller: _Writer, services: ServicesDep)
     },
 )
 async def read_product(
-    sku: str, caller: _Reader, services: ServicesDep, if_none_match: Annotated[str | None, Header()] = None
+    sku: str, caller: _Reader, services: ServicesDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """One product, also an archived one, because old orders refer to it."""
     product = await services.products.find(caller.merchant, _valid_sku(sku))

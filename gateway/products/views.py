@@ -6,7 +6,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.crds.money import format_minor
-from orderplane.gateway.http.documentation import Next, Sku
+from orderplane.gateway.http.documentation import Currency, Next, Sku
 from orderplane.ledgers.postgres.products import StoredProduct
 
 
@@ -14,7 +14,7 @@ class PriceView(TypedDict):
     """The price of one piece."""
 
     amount: Annotated[int, Field(description="In minor units.", examples=[890])]
-    currency: Annotated[str, Field(description="ISO 4217.", examples=["EUR"])]
+    currency: Currency
     formatted: Annotated[str, Field(examples=["8.90 EUR"])]
 
 
