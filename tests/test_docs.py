@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -60,6 +61,7 @@ def test_paths_in_documents_exist() -> None:
 ANCHOR = re.compile(r"\]\(([^)#:\s]*)#([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^( *)```\w*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"[|&;<>#)]|\\d>")
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
 
 
@@ -117,12 +119,19 @@ def is_known(words: list[str]) -> bool:
 
 
 def _is_command(words: list[str]) -> bool:
-    command: object = get_command(app)
-    for word in words:
-        if word.startswith("-") or not hasattr(command, "get_command"):
-            break
-        command = command.get_command(None, word)
-    return command is not None
+    command: Any = get_command(app)
+    while words and hasattr(command, "get_command") and not words[0].startswith("-"):
+        command, words = command.get_command(None, words[0]), words[1:]
+    if command is None:
+        return False
+    # What comes after belongs to the shell or to another command, and a synopsis is no command.
+    end = next((n for n, word in enumerate(words) if SHELL.match(word)), len(words))
+    options = {
+        option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    return all(
+        word.partition("=")[0] in options | {"--help", "-"} for word in words[:end] if word.startswith("-")
+    )
 
 
 def test_commands_in_documents_exist() -> None:
@@ -141,6 +150,7 @@ def test_commands_in_documents_exist() -> None:
         ["scripts/none"],
         ["orderplane", "none"],
         ["orderplane", "dlq", "none"],
+        ["orderplane", "dlq", "list", "--first", "3"],
         ["python", "-m", "orderplane.none"],
     ],
 )

@@ -24,6 +24,7 @@ from orderplane.workers.notifier.plan import State
 from orderplane.workers.notifier.replay import Replayed, Verdict
 
 from ..support.plane import ORDER, PASSWORD, Merchant
+from .terminal import orderplane
 from .test_commands import COMMANDS
 
 RUNNER = CliRunner()
@@ -135,7 +136,12 @@ async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
 
     assert (await told("version", "--gateway"))["api"]
     assert (await told("migrate"))["applied"] == 0
-    assert "orders.orderplane.dev" in (await told("crds install"))["installed"]
+    # Its client reads KUBECONFIG when it is imported.
+    installed = await orderplane("crds", "install", "--json", env=env)
+    assert (
+        "CustomResourceDefinition/orders.orderplane.dev"
+        in documents.Installed.model_validate_json(installed.out).installed
+    )
     client = await told("clients add", "warehouse")
     assert (await told("login", "--client-id", client["clientId"], typed=client["clientSecret"]))["id"]
     email = f"{merchant.name}@example.org"
@@ -148,7 +154,9 @@ async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
     assert [each["id"] for each in (await told("orders list"))["items"]] == [order]
     assert (await told("retry", order))["order"] == order
     assert (await told("orders watch", order))["phase"] == "Delivered"
-    again = await told("orders create", "-", typed=json.dumps(ORDER))
+    # The carrier is slow to answer there, so that there is time to change one's mind.
+    slow = ORDER | {"address": ORDER["address"] | {"line1": "7 Fog Street"}}
+    again = await told("orders create", "-", typed=json.dumps(slow))
     await told("orders cancel", again["id"])
     assert (await told("logout"))["gateway"] == gateway["ORDERPLANE_GATEWAY"]
     count = await told("stock set", "TEA-SENCHA-100", "7", "--merchant", merchant.name)

@@ -14,6 +14,7 @@ from orderplane.crds.meta import Kind
 from orderplane.dev.prometheus_rule import rules_file
 from orderplane.gateway.identity.user_store import UserStore, new_user_id
 
+from ..support.documented import blocks, run
 from ..support.plane import ORDER, Merchant
 from .promql import labels_by_series, problems
 
@@ -26,12 +27,6 @@ MAY_FIND = ("orderplane audit", "orderplane dlq replay")
 
 LAST = "orderplane resolve"
 """It ends the order that the other commands look at."""
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The lines of a page's blocks of code in one language."""
-    found = re.findall(rf"^ *```{language}\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [line.strip() for block in found for line in block.splitlines() if line.strip()]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -82,17 +77,6 @@ async def test_every_command_runs_on_a_live_plane(merchant: Merchant) -> None:
         allowed = {0, 1} if command.startswith(MAY_FIND) else {0}
         assert code in allowed, f"{command} ended with {code}: {out}"
         assert out.strip() or "--ignore-not-found" in command, f"{command} says nothing"
-
-
-async def run(command: str, env: dict[str, str]) -> tuple[int, str]:
-    """As a person would, in a shell."""
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-o", "pipefail", "-c", command, env=env,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode is not None
-    return process.returncode, out.decode()
 
 
 async def an_order_of_a_customer_without_mailbox(merchant: Merchant) -> str:
