@@ -167,7 +167,7 @@ SLOWEST_HOUR = 5 / 3
 def test_capacity_follows_from_what_was_measured() -> None:
     """docs/capacity.md is docs/performance.md multiplied."""
     text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
-    measured = dict(COSTS.findall(text.split("## CPU of one saga")[1].split("\n## ")[0]))
+    measured = dict(COSTS.findall(text.split("### CPU of one order")[1].split("\n### ")[0]))
     table = NEEDS.findall((ROOT / "docs" / "capacity.md").read_text(encoding="utf-8"))
     assert len(table) == 8
     for process, milliseconds, *cores in table:

@@ -1,6 +1,6 @@
 // A burst: nothing but new orders, more than can be carried out. What is refused has to be refused fast.
 //
-//   ORDERPLANE_GATEWAY, ORDERPLANE_USERS   where, and who (a JSON list of token, address, role)
+//   ORDERPLANE_GATEWAY, ORDERPLANE_USERS   where, and who (a JSON list of token, address, role, order)
 //   LOAD_PER_MINUTE, LOAD_SECONDS           how many new orders, for how long
 //   LOAD_SUMMARY                            where the summary goes
 import http from 'k6/http';
@@ -18,7 +18,7 @@ export const options = {
       maxVUs: USERS.length,
     },
   },
-  summaryTrendStats: ['avg', 'min', 'med', 'p(90)', 'p(95)', 'p(99)', 'max'],
+  summaryTrendStats: ['count', 'avg', 'min', 'med', 'p(90)', 'p(95)', 'p(99)', 'max'],
   thresholds: {
     dropped_iterations: ['count==0'],
     unexpected: ['count==0'],

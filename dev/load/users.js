@@ -6,6 +6,11 @@ import { SharedArray } from 'k6/data';
 export const BASE = __ENV.ORDERPLANE_GATEWAY;
 export const USERS = new SharedArray('users', () => JSON.parse(open(__ENV.ORDERPLANE_USERS)));
 
+// Those for whom `fits` is true, kept once for all virtual users.
+export function usersWho(fits) {
+  return new SharedArray('senders', () => JSON.parse(open(__ENV.ORDERPLANE_USERS)).filter(fits));
+}
+
 // Each virtual user is another user with another IP address, which k6 sends in X-Forwarded-For as a proxy does.
 export function me() {
   return USERS[(exec.vu.idInTest - 1) % USERS.length];

@@ -263,7 +263,7 @@ def use_batch_scheduling() -> None:
 
     With it, a process that wakes up does not preempt the running one. On a plane, twenty processes on few
     cores wake each other 20,000 times a second, and each preemption evicts CPU caches: see
-    `docs/performance.md`. Needs no privilege. Does nothing on other systems, or if it is not permitted.
+    `docs/performance-trials.md`. Needs no privilege. Does nothing on other systems, or if not permitted.
     Source: https://man7.org/linux/man-pages/man7/sched.7.html
     """
     if sys.platform == "linux":

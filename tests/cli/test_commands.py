@@ -62,7 +62,7 @@ def test_no_account_is_made_for_an_address_that_no_mail_can_be_sent_to(email: st
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        "audit", "bench burst", "bench mixed", "bench sagas", "clients add", "crds install",
+        "audit", "bench burst", "bench compare", "bench mixed", "bench sagas", "clients add", "crds install",
         "drain", "demo", "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list",
         "dlq replay", "dlq show", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",

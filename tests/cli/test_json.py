@@ -62,7 +62,7 @@ ANSWERS: dict[str, Any] = {
 }
 """What each command prints; `orders watch` prints one in each line."""
 
-RECORDS = {"bench burst", "bench mixed", "bench sagas", "demo"}
+RECORDS = {"bench burst", "bench compare", "bench mixed", "bench sagas", "demo"}
 """They write what they measured."""
 
 ON_PLANES = {"dev down", "dev env", "dev status", "dev up"}
