@@ -87,6 +87,10 @@ class Unavailable(ApiError):  # noqa: N818
     """5xx, timeout or no connection: it is not known whether the request had an effect."""
 
 
+class EtcdRestored(Exception):  # noqa: N818
+    """The server's newest version is older than one that was seen: start again with empty caches."""
+
+
 def error_from(status: int, body: Any, retry_after: str | None = None) -> ApiError:
     """The exception for an error response; `body` is the decoded metav1.Status, or other content."""
     document = body if isinstance(body, dict) else {}

@@ -122,6 +122,16 @@ class Resource(ApiModel):
         return self.metadata.namespace, self.metadata.name
 
     @property
+    def uid(self) -> str:
+        """Of this very object: another one may get its name."""
+        return self.metadata.uid
+
+    @property
+    def version(self) -> int:
+        """The resourceVersion, which grows with each write."""
+        return int(self.metadata.resource_version)
+
+    @property
     def is_deleting(self) -> bool:
         """Whether it was deleted and finalizers still hold it."""
         return self.metadata.deletion_timestamp is not None

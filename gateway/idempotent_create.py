@@ -82,6 +82,7 @@ class CreateRequest:
         discard: Called if the manifest is not needed, because the request was a repeat.
         respond: The response for the created resource, by its uid and manifest. It may be called again, also
             by another process, so it must depend on nothing else.
+        on_created: Called with the resource as this process has created it.
     """
 
     kind: Kind
@@ -89,6 +90,7 @@ class CreateRequest:
     build: Callable[[], Awaitable[Manifest]]
     discard: Callable[[], None]
     respond: Callable[[str, Manifest], Awaitable[StoredResponse]]
+    on_created: Callable[[ResourceDocument], None] = lambda _: None
 
     def is_same(self, found: ResourceDocument, manifest: Manifest) -> bool:
         """Whether an existing resource is the one of this manifest; mutable fields may have changed since."""
@@ -232,6 +234,7 @@ class IdempotentCreate:
         except ApiError:
             await self._store.delete(claim)
             raise
+        request.on_created(created)
         uid = created["metadata"]["uid"]
         log.info("accepted", kind=request.kind, name=name, uid=uid)
         return await self._respond(request, claim.ref, uid, manifest)

@@ -48,7 +48,9 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
     async with (
         open_services(settings, process) as services,
         process.halves.running(
-            Half("watch backlog", services.load_shedding.watch), Half("purge", services.retention.run)
+            Half("watch backlog", services.load_shedding.watch),
+            Half("watch orders", services.order_watch.run),
+            Half("purge", services.retention.run),
         ),
     ):
         app = create_app(

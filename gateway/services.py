@@ -1,5 +1,6 @@
 """What the routes work with: opened once, shared by all requests."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,11 +12,13 @@ from fastapi import Depends, Request
 from orderplane.adapters.dependencies import api_server, postgres
 from orderplane.adapters.halves import Half
 from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.adapters.limits.counters import Counters
 from orderplane.adapters.limits.shared import open_counters
 from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.adapters.process import Process
 from orderplane.adapters.settings import SettingsError
+from orderplane.crds.meta import Kind
 from orderplane.gateway.idempotent_create import IdempotentCreate
 from orderplane.gateway.identity.account_changes import listen_for_changes
 from orderplane.gateway.identity.account_messages import AccountMessages
@@ -30,6 +33,8 @@ from orderplane.gateway.identity.oidc import OidcIssuer, OidcTokens
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.identity.user_store import UserStore
+from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.retention import Retention
 from orderplane.gateway.settings import GatewaySettings
@@ -66,6 +71,8 @@ class Services:
     load_shedding: LoadShedding
     retention: Retention
     idempotent_create: IdempotentCreate
+    orders: OrderReader
+    order_watch: Reflector
     authentication: Authentication
     identity: AccountServices | None
 
@@ -89,6 +96,8 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
         shedding = LoadShedding(
             PostgresOrderBacklog(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds
         )
+        held = HeldOrders(settings.held_orders, time.monotonic)
+        order_watch = Reflector(api, Kind.ORDER, held)
         authentication, identity = await _identities(stack, settings, process, pool, counters)
         yield Services(
             api=api,
@@ -103,6 +112,8 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             load_shedding=shedding,
             retention=retention,
             idempotent_create=IdempotentCreate(idempotency, api),
+            orders=OrderReader(api, held, order_watch),
+            order_watch=order_watch,
             authentication=authentication,
             identity=identity,
         )

@@ -100,7 +100,12 @@ class GatewaySettings(ProcessSettings):
         description="New orders are refused (503) while they would wait about this many seconds; off "
         "refuses none.",
     )
-
+    held_orders: int = Field(
+        50_000,
+        ge=0,
+        description="The most orders that are held in memory; 10,000 take about 22 MiB. Of what is beyond "
+        "them each read asks the API server.",
+    )
     leave_seconds: float = Field(
         0.0,
         ge=0,

@@ -10,7 +10,7 @@ from orderplane.adapters.halves import Beat
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.retry import wait_for_event
 from orderplane.controllers.engine.queue import Key
-from orderplane.crds.api_errors import ApiError, Gone
+from orderplane.crds.api_errors import ApiError, EtcdRestored, Gone
 from orderplane.crds.meta import Kind, Resource
 from orderplane.crds.order import FINISHED, OrderPhase
 from orderplane.crds.payment import Payment
@@ -37,10 +37,6 @@ _PAGE_PAUSE = 0.06
 _MOST_ORPHANS = 500
 
 _AT_REST = FINISHED | {OrderPhase.SHIPPED}
-
-
-class EtcdRestored(Exception):  # noqa: N818
-    """The server's newest version is older than one that was seen: start again with empty caches."""
 
 
 class Resync:

@@ -3,13 +3,11 @@
 from typing import Any
 
 import kopf
-from prometheus_client import Gauge
 
+from orderplane.controllers.engine.cache import CACHED_OBJECTS
 from orderplane.crds.meta import GROUP, VERSION, Kind
 from orderplane.operator.resync import Resync
 from orderplane.operator.wiring import Operator
-
-CACHED_OBJECTS = Gauge("orderplane_cached_objects", "Objects in this process's caches.", ["kind"])
 
 
 class Watch:

@@ -34,6 +34,7 @@ SLOWEST_FILES = (
     "relay/test_relay_failures",
     "chaos/test_sleeping_operator",
     "cli/test_dev_lifecycle",
+    "orders/test_order_watch_on_server",
     "saga/test_deletions",
     "saga/test_failure_rows",
 )

@@ -5,22 +5,18 @@ The generated client costs several times the CPU for each write (docs/decisions/
 
 import asyncio
 import math
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import aiohttp
 import orjson
-import structlog
-from kubernetes import client as kubernetes_client
-from kubernetes import config as kubernetes_config
 from prometheus_client import Counter
 
+from orderplane.adapters.kubernetes.configuration import Credentials, load_configuration, tls_context
 from orderplane.crds.api_errors import ApiError, Overloaded, Unauthorized, Unavailable, error_from
 from orderplane.crds.meta import GROUP, VERSION, Kind
-
-log = structlog.get_logger(__name__)
 
 Json = dict[str, Any]
 
@@ -36,8 +32,9 @@ So for this long after a request without an answer, and at the start of this cli
 together with the server, a request that RBAC forbids is repeated."""
 _RBAC_RETRY_SECONDS = 0.1
 
-TOKEN_SECONDS = 30.0
-"""A token is read again when it is older: the kubelet replaces a service account's token about every hour."""
+WATCH_GRACE_SECONDS = 5.0
+_MAX_EVENT_BYTES = 8 * 2**20
+"""More than an object may have in etcd, so that a stream without line ends does not fill the memory."""
 
 _DEFAULT_PUSHBACK_SECONDS = 1.0
 _MAX_PUSHBACK_SECONDS = 30.0
@@ -53,30 +50,6 @@ class Page:
         self.items: list[Json] = document["items"]
         self.resource_version = int(document["metadata"]["resourceVersion"] or 0)
         self.continue_token: str | None = document["metadata"].get("continue") or None
-
-
-class Credentials:
-    """The present token of a kubeconfig or of a pod's service account.
-
-    Args:
-        read: Returns the Authorization header, or None where there is no token. It may block.
-    """
-
-    def __init__(self, read: Callable[[], str | None]) -> None:
-        self._read = read
-        self._header: str | None = None
-        self._stale_at = 0.0
-
-    async def header(self) -> str | None:
-        """The Authorization header, at most `TOKEN_SECONDS` old."""
-        if time.monotonic() >= self._stale_at:
-            # Set before the read, so that concurrent callers use the last header and do not read as well.
-            self._stale_at = time.monotonic() + TOKEN_SECONDS
-            try:
-                self._header = await asyncio.to_thread(self._read)
-            except (OSError, kubernetes_config.ConfigException) as problem:
-                log.warning("the token cannot be read again; the last one is used", why=str(problem))
-        return self._header
 
 
 class ApiClient:
@@ -116,12 +89,12 @@ class ApiClient:
         Raises:
             kubernetes.config.ConfigException: there is no usable configuration.
         """
-        settings = await asyncio.to_thread(_load_configuration, kubeconfig, context)
+        settings = await asyncio.to_thread(load_configuration, kubeconfig, context)
         credentials = Credentials(lambda: settings.get_api_key_with_prefix("BearerToken"))
         await credentials.header()
         session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=connections, ssl=_tls_context(settings), keepalive_timeout=60
+                limit=connections, ssl=tls_context(settings), keepalive_timeout=60
             ),
             timeout=aiohttp.ClientTimeout(total=timeout_seconds, connect=timeout_seconds / 2),
             headers={"User-Agent": user_agent, "Accept": "application/json"},
@@ -167,24 +140,42 @@ class ApiClient:
             query["fieldSelector"] = field_selector
         return Page(await self._send("GET", kind, _path(kind, namespace), query=query))
 
-    async def watch(self, kind: Kind, namespace: str | None = None) -> AsyncIterator[Json]:
-        """Yield every object, then each object that changes, until the server ends the stream."""
-        query = {"watch": "true", "resourceVersion": "0"}
-        async with self._session.get(
-            self._host + _path(kind, namespace),
-            params=query,
-            headers=await self._headers(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-        ) as response:
-            if response.status >= 400:
-                raise error_from(response.status, _decode(await response.read()))
-            buffer = b""
-            async for chunk in response.content.iter_any():
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                for line in lines:
-                    event = orjson.loads(line)
-                    if event["type"] in ("ADDED", "MODIFIED"):
-                        yield event["object"]
+    @asynccontextmanager
+    async def watch(
+        self, kind: Kind, namespace: str | None = None, *, since: int, seconds: int
+    ) -> AsyncIterator[AsyncIterator[Json]]:
+        """Open a stream of the events after the version `since`, bookmarks included; the server ends it.
+
+        Args:
+            since: A version that was seen; with 0 every object comes first, as ADDED.
+            seconds: After these the server ends it. A stream that lasts `WATCH_GRACE_SECONDS` longer is dead.
+
+        Raises:
+            Gone: the server does not have the events since that version any more.
+            Unavailable: the stream was cut, or is dead.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": str(since),
+            "timeoutSeconds": str(seconds),
+        }
+        code = "error"
+        try:
+            async with self._session.get(
+                self._host + _path(kind, namespace),
+                params=query,
+                headers=await self._headers(),
+                timeout=aiohttp.ClientTimeout(total=seconds + WATCH_GRACE_SECONDS, sock_connect=5),
+            ) as response:
+                code = str(response.status)
+                if response.status >= 400:
+                    raise self._remember_pushback(error_from(response.status, _decode(await response.read())))
+                yield _events(response.content)
+        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as problem:
+            raise Unavailable(0, "NoAnswer", f"watch {kind.plural}: {type(problem).__name__}") from problem
+        finally:
+            REQUESTS.labels("WATCH", kind.value, code).inc()
 
     async def read_path(self, path: str) -> Json:
         """Read an object that is none of our kinds."""
@@ -324,6 +315,19 @@ class ApiClient:
         return error
 
 
+async def _events(content: aiohttp.StreamReader) -> AsyncIterator[Json]:
+    buffer = b""
+    async for chunk in content.iter_any():
+        *lines, buffer = (buffer + chunk).split(b"\n")
+        if len(buffer) > _MAX_EVENT_BYTES:
+            raise aiohttp.ClientPayloadError("an event has no end")
+        for line in lines:
+            event: Json = orjson.loads(line)
+            if event["type"] == "ERROR":
+                raise error_from(event["object"].get("code") or 500, event["object"])
+            yield event
+
+
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
     base = f"/apis/{GROUP}/{VERSION}"
     collection = f"{base}/namespaces/{namespace}/{kind.plural}" if namespace else f"{base}/{kind.plural}"
@@ -339,30 +343,3 @@ def _decode(raw: bytes) -> Any:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:
         return raw.decode(errors="replace")[:500]
-
-
-def _load_configuration(kubeconfig: str | None, context: str | None) -> Any:
-    settings = kubernetes_client.Configuration()
-    if kubeconfig is None:
-        try:
-            kubernetes_config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-        except kubernetes_config.ConfigException:
-            pass
-        else:
-            return settings
-    kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
-        config_file=kubeconfig, context=context, client_configuration=settings
-    )
-    return settings
-
-
-def _tls_context(settings: Any) -> ssl.SSLContext | bool:
-    if not settings.host.startswith("https"):
-        return False
-    tls = ssl.create_default_context(cafile=settings.ssl_ca_cert)
-    if not settings.verify_ssl:
-        tls.check_hostname = False
-        tls.verify_mode = ssl.CERT_NONE
-    if settings.cert_file:
-        tls.load_cert_chain(settings.cert_file, settings.key_file)
-    return tls

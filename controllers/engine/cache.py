@@ -4,31 +4,43 @@ Watch events and the answers to our own writes arrive in any order; the newest r
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from pydantic import ValidationError
 
-from orderplane.controllers.engine.queue import Key
-from orderplane.crds.meta import Resource
-
-R_co = TypeVar("R_co", bound=Resource, covariant=True)
+from orderplane.controllers.engine.fair_queue import Key
 
 log = structlog.get_logger(__name__)
 
+CACHED_OBJECTS = Gauge("orderplane_cached_objects", "Objects in this process's caches.", ["kind"])
 UNREADABLE = Counter("orderplane_unreadable_objects_total", "Objects whose form is not known here.", ["kind"])
 
 TOMBSTONE_SECONDS = 600.0
 """How long a deletion is remembered: longer than any answer or watch event can be late."""
 
 
+class Cached(Protocol):
+    """What is kept of an object: a model, or the part of it that this process needs."""
+
+    @property
+    def uid(self) -> str: ...
+    @property
+    def key(self) -> Key: ...
+    @property
+    def version(self) -> int: ...
+
+
+R_co = TypeVar("R_co", bound=Cached, covariant=True)
+
+
 class Cache(Generic[R_co]):
-    """Objects by uid, found by key; as many as the cluster has.
+    """Objects by uid, found by key; as many as the cluster has, or as the caller keeps.
 
     Args:
-        parse: Makes the model of an object. One that it cannot read is logged and left out: it must not stop
-            what is done for all others.
+        parse: Makes what is kept of an object. One that it cannot read (ValueError) is logged and left out:
+            it must not stop what is done for all others.
         clock: Monotonic seconds.
     """
 
@@ -59,22 +71,20 @@ class Cache(Generic[R_co]):
         if uid in self._tombstones:
             return None
         known = self._objects.get(uid)
-        if known is not None and int(known.metadata.resource_version) >= version:
+        if known is not None and known.version >= version:
             return None
         try:
             resource = self._parse(document)
-        except ValidationError as problem:
+        except ValueError as problem:
             kind = str(document.get("kind"))
             UNREADABLE.labels(kind).inc()
-            fields = [".".join(map(str, error["loc"])) for error in problem.errors(include_input=False)]
-            log.error(
-                "unreadable", kind=kind, key=f"{metadata['namespace']}/{metadata['name']}", fields=fields
-            )
+            key = f"{metadata['namespace']}/{metadata['name']}"
+            log.error("unreadable", kind=kind, key=key, fields=_fields(problem))
             return None
         self._objects[uid] = resource
         indexed = self._objects.get(self._uids.get(resource.key, uid))
         # A name can be used again: the index follows the younger object.
-        if indexed is None or int(indexed.metadata.resource_version) <= version:
+        if indexed is None or indexed.version <= version:
             self._uids[resource.key] = uid
         return resource
 
@@ -89,7 +99,7 @@ class Cache(Generic[R_co]):
         self.newest = max(self.newest, int(metadata["resourceVersion"]))
         if metadata.get("deletionTimestamp"):
             self._tombstones[uid] = self._clock()
-        self._drop(uid, key)
+        self.drop(uid, key)
         return key
 
     def missing_from(self, listed: set[str], list_version: int) -> list[R_co]:
@@ -97,18 +107,30 @@ class Cache(Generic[R_co]):
         gone = [
             resource
             for uid, resource in self._objects.items()
-            if uid not in listed and int(resource.metadata.resource_version) <= list_version
+            if uid not in listed and resource.version <= list_version
         ]
         for resource in gone:
-            self._drop(resource.metadata.uid, resource.key)
+            self.drop(resource.uid, resource.key)
         return gone
+
+    @property
+    def oldest(self) -> R_co:
+        """The object that was taken in first; raises StopIteration where there is none."""
+        return next(iter(self._objects.values()))
+
+    def drop(self, uid: str, key: Key) -> None:
+        """Hold an object no longer. It comes back with its next event."""
+        self._objects.pop(uid, None)
+        if self._uids.get(key) == uid:
+            del self._uids[key]
 
     def sweep(self) -> None:
         """Drop old tombstones."""
         horizon = self._clock() - TOMBSTONE_SECONDS
         self._tombstones = {uid: at for uid, at in self._tombstones.items() if at > horizon}
 
-    def _drop(self, uid: str, key: Key) -> None:
-        self._objects.pop(uid, None)
-        if self._uids.get(key) == uid:
-            del self._uids[key]
+
+def _fields(problem: ValueError) -> list[str]:
+    if not isinstance(problem, ValidationError):
+        return [str(problem)]
+    return [".".join(map(str, error["loc"])) for error in problem.errors(include_input=False)]

@@ -20,6 +20,7 @@ from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.postgres.session import session
 
 _WARM_UP = 20
+_WATCH_SECONDS = 300
 _LATENCIES = """
 SELECT extract(epoch FROM shipped.at - created.at)::float8 AS seconds
 FROM history created JOIN history shipped USING (merchant, subject)
@@ -143,18 +144,20 @@ async def _watch(
     The API server ends the stream of a watcher that is too slow; a new one starts then.
     """
     while True:
-        async for document in api.watch(Kind.ORDER, MERCHANT):
-            if placing.done() and (problem := placing.exception()) is not None:
-                raise problem
-            if (document.get("status") or {}).get("phase") in ("Shipped", "Delivered"):
-                shipped.setdefault(document["metadata"]["name"], time.monotonic())
-            if len(shipped) < orders:
-                continue
-            names = {placed.name for placed in shop.placed if placed.name}
-            if len(names) == orders and names <= shipped.keys():
-                for extra in shipped.keys() - names:
-                    del shipped[extra]
-                return
+        async with api.watch(Kind.ORDER, MERCHANT, since=0, seconds=_WATCH_SECONDS) as events:
+            async for event in events:
+                if placing.done() and (problem := placing.exception()) is not None:
+                    raise problem
+                document = event["object"]
+                if (document.get("status") or {}).get("phase") in ("Shipped", "Delivered"):
+                    shipped.setdefault(document["metadata"]["name"], time.monotonic())
+                if len(shipped) < orders:
+                    continue
+                names = {placed.name for placed in shop.placed if placed.name}
+                if len(names) == orders and names <= shipped.keys():
+                    for extra in shipped.keys() - names:
+                        del shipped[extra]
+                    return
 
 
 async def _count_committed(api: ApiClient) -> int:

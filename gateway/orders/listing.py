@@ -1,18 +1,17 @@
-"""Pages of orders with filters that the API server does not have.
+"""Pages of orders, from memory or from the API server, with filters that neither of them has.
 
-The API server filters by label and phase only, so chunks of its list are read and filtered here. A page ends
-with the last order that it shows. Its cursor holds the continue token of the chunk with that order and the
-order's id; the next page reads that chunk again and goes on after the id. A list is sorted by name, so this
-also holds if orders are created or deleted meanwhile.
+Chunks of a list are read and filtered here. A list is sorted by name, so a page goes on after the last name
+of the one before; this also holds if orders are created or deleted meanwhile. The API server goes on from its
+own continue tokens only, so a cursor from it holds that, too. Where there is none, because the cursor comes
+from memory that cannot be used now, its list is read from the beginning.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 
-from orderplane.adapters.kubernetes.client import Page
 from orderplane.crds.documents import OrderDocument
+from orderplane.gateway.http.cursors import invalid_cursor
 
 CHUNK_SIZE = 250
 MAX_CHUNKS = 4
@@ -56,8 +55,16 @@ class ListPosition:
     after: str | None = None
 
 
-ReadChunk = Callable[[str | None, int], Awaitable[Page]]
-"""Reads the chunk of a continue token, with at most so many orders."""
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Orders by name, and where the next ones begin; None after the last."""
+
+    orders: list[OrderDocument]
+    following: ListPosition | None
+
+
+ReadChunk = Callable[[ListPosition, int], Awaitable[Chunk]]
+"""Reads about so many orders from a position on. It may begin with some that come before it."""
 
 
 async def filtered_page(
@@ -71,22 +78,38 @@ async def filtered_page(
     found: list[OrderDocument] = []
     position = start
     for _ in range(MAX_CHUNKS):
-        chunk = await read(position.continue_token, CHUNK_SIZE if order_filter.is_selective else limit)
-        for order in cast("list[OrderDocument]", chunk.items):
+        chunk = await read(position, CHUNK_SIZE if order_filter.is_selective else limit)
+        for order in chunk.orders:
             name = order["metadata"]["name"]
             if (position.after is not None and name <= position.after) or not order_filter.matches(order):
                 continue
             if len(found) == limit:
                 return found, ListPosition(position.continue_token, found[-1]["metadata"]["name"])
             found.append(order)
-        if chunk.continue_token is None:
+        if chunk.following is None:
             return found, None
-        position = ListPosition(chunk.continue_token)
+        position = chunk.following
         if len(found) == limit:
             break
     return found, position
 
 
 def cursor_state(position: ListPosition, filters: Mapping[str, str | None]) -> dict[str, str | None]:
-    """What a cursor holds: the position, and the filters that it is valid for."""
-    return {**filters, "token": position.continue_token, "after": position.after}
+    """What a cursor holds: the position, and the filters that it is valid for.
+
+    Without a continue token there is no such member. The version before this one refuses such a cursor
+    (400): it would show orders twice.
+    """
+    token = {"token": position.continue_token} if position.continue_token is not None else {}
+    return {**filters, "after": position.after, **token}
+
+
+def position_of(state: Mapping[str, str | None], filters: Mapping[str, str | None]) -> ListPosition:
+    """The position in what a cursor holds, also in one of the version before.
+
+    Raises:
+        Problem: `invalid_cursor`: it was issued for other filters.
+    """
+    if {name: value for name, value in state.items() if name not in ("token", "after")} != filters:
+        raise invalid_cursor()
+    return ListPosition(state.get("token"), state.get("after"))

@@ -1,7 +1,5 @@
 """Routes to place, read, list and cancel orders."""
 
-import re
-from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, cast
 
@@ -10,11 +8,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
-from orderplane.adapters.kubernetes.client import Page
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
-from orderplane.crds.defaults import customer_hash
 from orderplane.crds.documents import Manifest, OrderDocument
-from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind, Sku
+from orderplane.crds.meta import Kind, Sku
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
@@ -31,16 +27,22 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import idempotent_response, json_response, tagged_response, weak_etag
 from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.orders import cancellation, views
-from orderplane.gateway.orders.listing import ListPosition, OrderFilter, cursor_state, filtered_page
+from orderplane.gateway.orders.listing import (
+    ListPosition,
+    OrderFilter,
+    cursor_state,
+    filtered_page,
+    position_of,
+)
+from orderplane.gateway.orders.order_reader import order_not_found
 from orderplane.gateway.orders.requests import IMMUTABLE_FIELDS, OrderRequest, build_order
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
-from orderplane.gateway.services import Services, ServicesDep
+from orderplane.gateway.services import ServicesDep
 from orderplane.ledgers.postgres.idempotency import IdempotencyKey, StoredResponse
 
 router = APIRouter(tags=["orders"])
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
 _CURSOR = "orders"
 _Reader = Annotated[Principal, Depends(allowed(Scope.ORDERS_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.ORDERS_WRITE))]
@@ -104,6 +106,7 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
             build=admit_and_build,
             discard=services.load_shedding.give_back,
             respond=partial(_accepted, name),
+            on_created=services.orders.remember,
         ),
     )
     return idempotent_response(outcome, f"/api/orders/{name}")
@@ -125,7 +128,7 @@ async def read_order(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The current state of the order. It may lag by a moment."""
-    order = await _read(services, caller, order_id)
+    order = await services.orders.read(caller, order_id)
     etag = weak_etag(order["metadata"]["resourceVersion"])
     return tagged_response(if_none_match, views.order_view(order), etag)
 
@@ -151,7 +154,7 @@ async def read_timeline(
     refunds and the tracking code, which a bank and the carrier can look up; the ids of the payment and of the
     shipment are shown to the shop only.
     """
-    order = await _read(services, caller, order_id)
+    order = await services.orders.read(caller, order_id)
     uid = order["metadata"]["uid"]
     timeline = await services.timelines.read(caller.merchant, uid)
     compensation = await services.gates.compensation(caller.merchant, uid)
@@ -186,7 +189,7 @@ async def list_orders(
     sku: Annotated[Sku | None, Query(description="Only orders with this product.")] = None,
 ) -> Response:
     """All orders of the merchant, or of the calling customer, by id. Ids are hashes: this is not a time
-    order.
+    order. A new or changed order may be missing for a moment.
 
     With `createdAfter`, `createdBefore` or `sku`, at most 1,000 orders are searched for one page. So a page
     may have fewer orders than `limit`, or none, and still have a `next`: go on until it is null. A cursor
@@ -199,19 +202,11 @@ async def list_orders(
         "sku": sku,
     }
 
-    async def read_chunk(token: str | None, size: int) -> Page:
-        return await services.api.list_page(
-            Kind.ORDER,
-            caller.merchant,
-            limit=size,
-            continue_token=token,
-            label_selector=_label_of(caller),
-            field_selector=f"status.phase={phase.value}" if phase else None,
-        )
-
+    start = position_of(read_cursor(_CURSOR, cursor), filters) if cursor is not None else ListPosition()
+    read_chunk = services.orders.chunks(caller, phase.value if phase else None)
     order_filter = OrderFilter(created_after, created_before, sku)
     try:
-        orders, following = await filtered_page(read_chunk, order_filter, limit, _position(cursor, filters))
+        orders, following = await filtered_page(read_chunk, order_filter, limit, start)
     except Gone:
         raise Problem("cursor_expired", "The list has moved on. Begin anew, without `cursor`.") from None
     except Invalid:
@@ -243,7 +238,7 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     It is possible until the carrier has scanned the parcel. If a scan comes before the cancellation is
     complete, the order is delivered, and its condition `Cancelled=False` gives the reason.
     """
-    order = await _get(services, caller, order_id, from_cache=False)
+    order = await services.orders.read_live(caller, order_id)
     uid = order["metadata"]["uid"]
     action = cancellation.cancel_action(order, await services.gates.read(caller.merchant, uid))
     if action is cancellation.CancelAction.REQUEST:
@@ -252,58 +247,15 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
         try:
             patched = await services.api.merge_patch(Kind.ORDER, caller.merchant, order_id, patch)
         except NotFound:
-            raise _not_found() from None
+            raise order_not_found() from None
         order = cast("OrderDocument", patched)
+        services.orders.remember(order)
     status = 200 if action is cancellation.CancelAction.ALREADY_CANCELLED else 202
     location = {"Location": f"/api/orders/{order_id}"}
     return json_response(views.order_view(order), status=status, headers=location)
-
-
-def _position(cursor: str | None, filters: Mapping[str, str | None]) -> ListPosition:
-    """The position of a cursor, which must have been issued for the same filters."""
-    if cursor is None:
-        return ListPosition()
-    state = read_cursor(_CURSOR, cursor)
-    position = ListPosition(state.get("token"), state.get("after"))
-    if state != cursor_state(position, filters):
-        raise invalid_cursor()
-    return position
-
-
-async def _read(services: Services, caller: Principal, order_id: str) -> OrderDocument:
-    """The caller's order, from the API server's watch cache if it is there."""
-    try:
-        return await _get(services, caller, order_id, from_cache=True)
-    except Problem:
-        # The watch cache may lag behind a create that was answered already; a quorum read does not.
-        return await _get(services, caller, order_id, from_cache=False)
 
 
 async def _accepted(name: str, uid: str, manifest: Manifest) -> StoredResponse:
     # Sorted keys: jsonb does not keep their order, and a resumed request must give the same bytes.
     view = views.accepted_view(name, uid, manifest["spec"]["quote"])
     return StoredResponse(202, orjson.dumps(view, option=orjson.OPT_SORT_KEYS).decode())
-
-
-async def _get(services: Services, caller: Principal, order_id: str, *, from_cache: bool) -> OrderDocument:
-    if len(order_id) > MAX_ORDER_NAME or not _NAME.fullmatch(order_id):
-        raise _not_found()
-    try:
-        found = await services.api.get(Kind.ORDER, caller.merchant, order_id, from_cache=from_cache)
-    except NotFound:
-        raise _not_found() from None
-    order = cast("OrderDocument", found)
-    # Another customer's order is "not found": a 403 would tell that it exists.
-    if caller.customer not in (None, order["spec"]["customer"]):
-        raise _not_found()
-    return order
-
-
-def _label_of(caller: Principal) -> str | None:
-    if caller.customer is None:
-        return None
-    return f"{CUSTOMER_LABEL}={customer_hash(caller.merchant, caller.customer)}"
-
-
-def _not_found() -> Problem:
-    return Problem("order_not_found", "No order of yours has this id. It is in the answer to the POST.")

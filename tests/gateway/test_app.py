@@ -1,6 +1,7 @@
 """The application without its servers: every error is a problem document, and limits hold."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
+from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.crds.api_errors import (
     Forbidden,
     Gone,
@@ -24,6 +26,7 @@ from orderplane.crds.api_errors import (
     Unauthorized,
     Unavailable,
 )
+from orderplane.crds.meta import Kind
 from orderplane.dev import openapi_page
 from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app
@@ -31,6 +34,8 @@ from orderplane.gateway.http import request_limits as limits
 from orderplane.gateway.http import telemetry
 from orderplane.gateway.http.problems import BASE, PROBLEM_TYPES
 from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
+from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.pricing import RefusalCode
@@ -59,7 +64,14 @@ class Anybody:
 
 
 def app_with(error: Exception) -> FastAPI:
-    services: Any = SimpleNamespace(api=BrokenApi(error), authentication=Anybody(), load_shedding=None)
+    return app_on(BrokenApi(error))
+
+
+def app_on(api: Any) -> FastAPI:
+    held = HeldOrders(10, time.monotonic)
+    # No watch runs: each order is read from the API server.
+    orders = OrderReader(api, held, Reflector(api, Kind.ORDER, held))
+    services: Any = SimpleNamespace(api=api, authentication=Anybody(), load_shedding=None, orders=orders)
     return create_app(services)
 
 
@@ -218,10 +230,7 @@ async def test_head_is_get_without_its_content() -> None:
     async def list_page(*_: Any, **__: Any) -> Any:
         return page
 
-    services: Any = SimpleNamespace(
-        api=SimpleNamespace(list_page=list_page), authentication=Anybody(), load_shedding=None
-    )
-    async with client_of(create_app(services)) as client:
+    async with client_of(app_on(SimpleNamespace(list_page=list_page))) as client:
         got = await client.get("/api/orders")
         head = await client.head("/api/orders")
         assert (head.status_code, head.content) == (200, b"")

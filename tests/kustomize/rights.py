@@ -18,7 +18,8 @@ ALLOWED = {
         get         customresourcedefinitions.apiextensions.k8s.io  *  orders.orderplane.dev
         """,
     "gateway": """
-        list,create  orders.orderplane.dev  demo
+        list,watch   orders.orderplane.dev  *
+        create       orders.orderplane.dev  demo
         delete       reservations.orderplane.dev  demo
         """,
     "webhook": "list customresourcedefinitions.apiextensions.k8s.io *",
@@ -58,7 +59,7 @@ REFUSED = {
         get            customresourcedefinitions.apiextensions.k8s.io  *  another.example.org
         """,
     "gateway": """
-        watch,delete,update      orders.orderplane.dev  demo
+        delete,update            orders.orderplane.dev  demo
         update,patch             orders.orderplane.dev/status  demo
         list,watch,patch         reservations.orderplane.dev  demo
         get,list,create,patch    payments.orderplane.dev,shipments.orderplane.dev  demo

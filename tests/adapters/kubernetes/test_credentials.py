@@ -9,15 +9,16 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from kubernetes import config
 
-from orderplane.adapters.kubernetes import client as client_module
-from orderplane.adapters.kubernetes.client import ApiClient, Credentials
+from orderplane.adapters.kubernetes import configuration
+from orderplane.adapters.kubernetes.client import ApiClient
+from orderplane.adapters.kubernetes.configuration import Credentials
 from orderplane.crds.meta import Kind
 
 
 async def test_a_token_that_was_replaced_is_sent_with_the_next_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_module, "TOKEN_SECONDS", 0.0)
+    monkeypatch.setattr(configuration, "TOKEN_SECONDS", 0.0)
     seen: list[str | None] = []
 
     async def answer(request: web.Request) -> web.Response:
@@ -36,7 +37,7 @@ async def test_a_token_that_was_replaced_is_sent_with_the_next_request(
 
 
 async def test_a_token_that_cannot_be_read_again_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "TOKEN_SECONDS", 0.0)
+    monkeypatch.setattr(configuration, "TOKEN_SECONDS", 0.0)
     answers: list[str | Exception] = [
         "Bearer first", FileNotFoundError("token"), config.ConfigException("empty"), "Bearer second",
     ]  # fmt: skip

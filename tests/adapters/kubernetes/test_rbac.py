@@ -33,8 +33,9 @@ NEEDED: dict[str, dict[tuple[str, ...], dict[str, str]]] = {
     },
     "gateway": {
         ("orders",): {
-            "get": "GET /api/orders/{order_id}",
-            "list": "GET /api/orders",
+            "get": "GET /api/orders/{order_id} of what is not in memory",
+            "list": "GET /api/orders; what its watch begins with",
+            "watch": "the orders in its memory (Reflector)",
             "create": "POST /api/orders",
             "patch": "POST /api/orders/{order_id}/cancel",
         },

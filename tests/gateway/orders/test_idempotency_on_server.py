@@ -11,7 +11,7 @@ from orderplane.crds.meta import Kind
 from orderplane.gateway.idempotency import order_name
 from orderplane.ledgers.postgres.retention import RULES, PostgresRetention
 
-from ..conftest import MERCHANT, SELLER, Behind, Gateway, new_key, order_of, running_gateway
+from ..conftest import MERCHANT, SELLER, Behind, Gateway, new_key, order_of, running_gateway, until
 
 pytestmark = pytest.mark.integration
 
@@ -155,7 +155,11 @@ async def test_a_key_never_makes_a_second_order_after_the_first_was_deleted(
     again = await gateway.post(key=key)
     assert (again.status_code, again.content) == (202, first.content)
     assert name not in await behind.orders()
-    assert (await gateway.http.get(f"/api/orders/{name}")).status_code == 404
+
+    async def is_gone() -> bool:
+        return (await gateway.http.get(f"/api/orders/{name}")).status_code == 404
+
+    await until(is_gone)
 
 
 async def test_keys_are_kept_for_thirty_days_and_a_day_beyond_the_end(

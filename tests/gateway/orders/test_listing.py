@@ -2,18 +2,23 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderplane.adapters.kubernetes.client import Page
 from orderplane.crds.order import Compensation, CompensationStep, OrderPhase
 from orderplane.events.types import EventType
 from orderplane.gateway.orders import listing
-from orderplane.gateway.orders.listing import CHUNK_SIZE, MAX_CHUNKS, ListPosition, OrderFilter, filtered_page
+from orderplane.gateway.orders.listing import (
+    CHUNK_SIZE,
+    MAX_CHUNKS,
+    Chunk,
+    ListPosition,
+    OrderFilter,
+    filtered_page,
+)
 from orderplane.gateway.orders.timeline import phases_of, timeline_view
 from orderplane.ledgers.postgres.history import Timeline, TimelineEvent
 
@@ -35,13 +40,16 @@ class Cluster:
         self.orders = sorted(orders, key=lambda order: order["metadata"]["name"])
         self.sizes: list[int] = []
 
-    async def read(self, token: str | None, size: int) -> Page:
+    async def read(self, position: ListPosition, size: int) -> Chunk:
+        """As the API server does: it goes on after a token, and knows nothing of `after`."""
         self.sizes.append(size)
-        rest = [one for one in self.orders if token is None or one["metadata"]["name"] > token]
+        token = position.continue_token
+        rest: list[Any] = [one for one in self.orders if token is None or one["metadata"]["name"] > token]
         items = rest[:size]
-        following = items[-1]["metadata"]["name"] if len(rest) > size else None
-        page: Any = SimpleNamespace(items=items, continue_token=following)
-        return page
+        if len(rest) <= size:
+            return Chunk(items, None)
+        last = items[-1]["metadata"]["name"]
+        return Chunk(items, ListPosition(last, max(position.after or "", last)))
 
 
 async def walk_all(cluster: Cluster, order_filter: OrderFilter, limit: int) -> tuple[list[str], int]:

@@ -29,7 +29,9 @@ from ..conftest import (
     Gateway,
     new_key,
     order_of,
+    running_gateway,
     token_of,
+    until,
 )
 from ..documented import DOCUMENT, check
 
@@ -102,7 +104,7 @@ async def test_an_order_is_shown_without_its_address(gateway: Gateway, behind: B
         tracking={"carrier": "DHL", "code": "T1", "url": "https://example.com/T1"},
     )  # fmt: skip
     response = await gateway.http.get(f"/api/orders/{name}")
-    while response.json()["phase"] == "Pending":  # the watch cache is a moment behind
+    while response.json()["phase"] == "Pending":  # the watch is a moment behind
         response = await gateway.http.get(f"/api/orders/{name}")
     view = check(response, "/api/orders/{order_id}")
     assert (view["phase"], view["reason"]) == ("Failed", "CardDeclined")
@@ -155,6 +157,12 @@ async def test_a_list_of_one_phase(gateway: Gateway, behind: Behind) -> None:
     for name in names:
         await behind.report(name, phase="Compensating")
     query = {"phase": "Compensating", "limit": "2"}
+
+    async def is_shown() -> bool:
+        shown = await gateway.http.get("/api/orders", params={"phase": "Compensating"})
+        return len(shown.json()["items"]) == len(names)
+
+    await until(is_shown)
     first = check(await gateway.http.get("/api/orders", params=query), "/api/orders")
     second = check(
         await gateway.http.get("/api/orders", params={**query, "cursor": first["next"]}), "/api/orders"
@@ -168,24 +176,28 @@ async def test_a_cursor_that_is_none(gateway: Gateway) -> None:
     await placed(gateway)
     await placed(gateway)
     good = (await gateway.http.get("/api/orders", params={"limit": 1})).json()["next"]
-    forged = write_cursor("orders", {**read_cursor("orders", good), "token": "bm90IGEgdG9rZW4"})
+    forged = write_cursor(
+        "orders", {**read_cursor("orders", good), "after": None, "token": "bm90IGEgdG9rZW4"}
+    )
     for cursor in ("abc", forged, write_cursor("products", {"after": "x"})):
         response = await gateway.http.get("/api/orders", params={"cursor": cursor})
         assert check(response, "/api/orders", status=400)["code"] == "invalid_cursor"
 
 
-async def test_a_walk_that_was_left_too_long_begins_anew(gateway: Gateway, behind: Behind) -> None:
+async def test_a_walk_at_the_api_server_that_was_left_too_long_begins_anew(
+    gateway: Gateway, behind: Behind
+) -> None:
     for _ in range(2):
         await placed(gateway)
     page = (await gateway.http.get("/api/orders", params={"limit": 1})).json()
     state = read_cursor("orders", page["next"])
-    token = state["token"]
+    token = (await behind.admin.list_page(Kind.ORDER, MERCHANT, limit=1)).continue_token
     assert token
     await _compact(behind)
     # The server's cache would still serve the newest snapshots, so the token is made to look older.
     raw = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
     aged = base64.urlsafe_b64encode(json.dumps({**raw, "rv": 2}).encode()).decode().rstrip("=")
-    cursor = write_cursor("orders", {**state, "token": aged})
+    cursor = write_cursor("orders", {**state, "after": None, "token": aged})
     response = await gateway.http.get("/api/orders", params={"limit": 1, "cursor": cursor})
     assert check(response, "/api/orders", status=410)["code"] == "cursor_expired"
 
@@ -366,3 +378,14 @@ async def test_a_merchant_without_a_namespace_gets_a_reason_everywhere(
     ):  # fmt: skip
         assert (await gateway.http.get(path, headers=headers)).status_code == status, path
     assert (await gateway.http.post("/api/orders/o-1/cancel", headers=headers)).status_code == 404
+
+
+async def test_an_accepted_order_is_found_at_once_on_every_replica(gateway: Gateway, behind: Behind) -> None:
+    async with running_gateway(behind.plane) as other:
+        for _ in range(10):
+            name = await placed(gateway)
+            for replica in (other, gateway):
+                assert (await replica.http.get(f"/api/orders/{name}")).status_code == 200
+            cancelled = await other.http.post(f"/api/orders/{name}/cancel")
+            assert cancelled.status_code == 202
+            assert (await other.http.get(f"/api/orders/{name}")).json()["cancelRequested"] is True

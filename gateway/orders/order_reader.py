@@ -1,0 +1,162 @@
+"""Read the orders that a caller may see: from memory while a watch keeps it up to date, or else from the API
+server. What is not in memory is looked for there, so an order is found on each replica as soon as one has
+accepted it.
+"""
+
+import re
+from itertools import islice
+from typing import Any, Protocol, cast
+
+from prometheus_client import Counter
+
+from orderplane.adapters.kubernetes.client import Page
+from orderplane.adapters.kubernetes.reflector import Reflector
+from orderplane.crds.api_errors import NotFound
+from orderplane.crds.defaults import customer_hash
+from orderplane.crds.documents import OrderDocument, ResourceDocument
+from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind
+from orderplane.gateway.http.problems import Problem
+from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.listing import CHUNK_SIZE, Chunk, ListPosition, ReadChunk
+from orderplane.gateway.principal import Principal
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?")
+
+READS = Counter(
+    "orderplane_order_reads_total",
+    "Reads of an order or of a part of a list, by where the answer came from: memory, or api_server.",
+    ["source"],
+)
+_FROM_MEMORY, _FROM_API_SERVER = READS.labels("memory"), READS.labels("api_server")
+
+
+class OrderApi(Protocol):
+    """What is needed of `ApiClient`."""
+
+    async def get(self, kind: Kind, namespace: str, name: str, *, from_cache: bool = False) -> Any: ...
+    async def list_page(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        limit: int,
+        continue_token: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Page: ...
+
+
+class OrderReader:
+    """See the module.
+
+    Args:
+        watch: Fills `held`.
+    """
+
+    def __init__(self, api: OrderApi, held: HeldOrders, watch: Reflector) -> None:
+        self._api = api
+        self._held = held
+        self._watch = watch
+
+    async def read(self, caller: Principal, order_id: str) -> OrderDocument:
+        """The caller's order. It may lag by a moment, but is never missing.
+
+        Raises:
+            Problem: `order_not_found`.
+            ApiError: the API server had to be asked, and failed.
+        """
+        if self._watch.is_current:
+            held = self._held.get((caller.merchant, order_id))
+            if held is not None and caller.customer in (None, held.customer):
+                _FROM_MEMORY.inc()
+                return held.document
+        else:
+            try:
+                return await self._read_past_memory(caller, order_id, from_cache=True)
+            except Problem:
+                # The server's watch cache may lag behind a create that was answered already.
+                pass
+        return await self.read_live(caller, order_id)
+
+    async def read_live(self, caller: Principal, order_id: str) -> OrderDocument:
+        """The caller's order as it is now, by a quorum read; raises as `read` does."""
+        return await self._read_past_memory(caller, order_id, from_cache=False)
+
+    def chunks(self, caller: Principal, phase: str | None) -> ReadChunk:
+        """Reads the orders that the caller may see, in this phase or in all.
+
+        It raises ApiError where the API server had to be asked and failed.
+        """
+
+        async def read(position: ListPosition, size: int) -> Chunk:
+            # A cursor of the version before may have no name to go on from.
+            has_name = position.after is not None or position.continue_token is None
+            if has_name and self._watch.is_current and self._held.holds_all_of(caller.merchant):
+                _FROM_MEMORY.inc()
+                return self._held_chunk(caller, phase, position.after, size)
+            _FROM_API_SERVER.inc()
+            return await self._listed_chunk(caller, phase, position, size)
+
+        return read
+
+    def remember(self, document: ResourceDocument | OrderDocument) -> None:
+        """Take in the answer to an own write, unless the watch is as far: then it may be outdated."""
+        if self._watch.is_current and int(document["metadata"]["resourceVersion"]) > self._watch.seen:
+            self._held.store(cast("dict[str, Any]", document))
+
+    async def _read_past_memory(self, caller: Principal, order_id: str, *, from_cache: bool) -> OrderDocument:
+        if len(order_id) > MAX_ORDER_NAME or not _NAME.fullmatch(order_id):
+            raise order_not_found()
+        _FROM_API_SERVER.inc()
+        try:
+            found = await self._api.get(Kind.ORDER, caller.merchant, order_id, from_cache=from_cache)
+        except NotFound:
+            raise order_not_found() from None
+        order = cast("OrderDocument", found)
+        # Another customer's order is "not found": a 403 would tell that it exists.
+        if not _may_see(caller, order):
+            raise order_not_found()
+        return order
+
+    def _held_chunk(self, caller: Principal, phase: str | None, after: str | None, size: int) -> Chunk:
+        following = self._held.after(caller.merchant, caller.customer, phase, after)
+        orders = list(islice(following, size))
+        is_last = next(following, None) is None
+        return Chunk(
+            [order.document for order in orders],
+            None if is_last else ListPosition(None, orders[-1].key[1]),
+        )
+
+    async def _listed_chunk(
+        self, caller: Principal, phase: str | None, position: ListPosition, size: int
+    ) -> Chunk:
+        begins_anew = position.after is not None and position.continue_token is None
+        page = await self._api.list_page(
+            Kind.ORDER,
+            caller.merchant,
+            limit=CHUNK_SIZE if begins_anew else size,
+            continue_token=position.continue_token,
+            label_selector=_label_of(caller),
+            field_selector=f"status.phase={phase}" if phase else None,
+        )
+        orders = cast("list[OrderDocument]", page.items)
+        names = [order["metadata"]["name"] for order in orders]
+        following = None
+        if page.continue_token is not None:
+            following = ListPosition(page.continue_token, max([position.after or "", *names]))
+        return Chunk([order for order in orders if _may_see(caller, order)], following)
+
+
+def order_not_found() -> Problem:
+    """The problem for an order that is not there, or is not the caller's."""
+    return Problem("order_not_found", "No order of yours has this id. It is in the answer to the POST.")
+
+
+def _may_see(caller: Principal, order: OrderDocument) -> bool:
+    return caller.customer in (None, order["spec"]["customer"])
+
+
+def _label_of(caller: Principal) -> str | None:
+    if caller.customer is None:
+        return None
+    return f"{CUSTOMER_LABEL}={customer_hash(caller.merchant, caller.customer)}"

@@ -1,0 +1,226 @@
+"""The simulation's API server, with lists and watches as the real one has them, and front doors before it."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+from orderplane.adapters.kubernetes.client import Page
+from orderplane.adapters.kubernetes.reflector import Reflector
+from orderplane.crds.api_errors import ApiError, EtcdRestored, Gone, NotFound, Unavailable
+from orderplane.crds.defaults import customer_hash
+from orderplane.crds.meta import CUSTOMER_LABEL, Kind
+from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.listing import ListPosition, OrderFilter, filtered_page
+from orderplane.gateway.orders.order_reader import OrderReader
+from orderplane.gateway.principal import Principal, Role
+
+from ...controllers.builders import an_order
+from ...simulation.world.api_server import ApiServer, Backup
+
+Json = dict[str, Any]
+SHOP = "shop"
+
+
+def version_of(document: Json) -> int:
+    return int(document["metadata"]["resourceVersion"])
+
+
+class WatchedServer:
+    """Implements what `Reflector` and `OrderReader` need of `ApiClient`."""
+
+    def __init__(self) -> None:
+        self.api = ApiServer(Random(1), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+        self.api._version = 1  # etcd counts from there; 0 means any version
+        self.oldest_watch = 0
+        self.events_per_watch = 1000
+        self.is_cut = self.is_away = False
+        self.reads = 0
+        self.restarts = 0
+        self._snapshots: dict[int, list[Json]] = {}
+
+    # What others do
+
+    def place(self, name: str, customer: str, merchant: str = SHOP) -> Json:
+        body = an_order(customer=customer).model_dump(mode="json", by_alias=True)
+        labels = {CUSTOMER_LABEL: customer_hash(merchant, customer)}
+        body["metadata"] = {"name": name, "labels": labels, "finalizers": ["a"], "managedFields": ["x" * 99]}
+        return self.api.make(Kind.ORDER, merchant, body)
+
+    def report(self, name: str, phase: str) -> None:
+        key = Kind.ORDER, SHOP, name
+        known = self.api.objects[key]
+        self.api._store(key, {**known, "status": {"phase": phase}}, "MODIFIED")
+
+    def delete(self, name: str) -> None:
+        key = Kind.ORDER, SHOP, name
+        self.api.mark_deleted(key)
+        self.api.strip_finalizers(key)
+
+    def compact(self) -> None:
+        """Forget all events, and the moments of lists that are under way."""
+        self.oldest_watch = self.api._version
+        self._snapshots.clear()
+
+    def restore(self, backup: Backup) -> None:
+        self.restarts += 1
+        self.api.restore(backup)
+        self.api.events = [event for event in self.api.events if version_of(event[2]) <= backup[0]]
+        self._snapshots.clear()
+        self.oldest_watch = min(self.oldest_watch, backup[0])
+
+    def names(self, customer: str | None = None, phase: str | None = None) -> list[str]:
+        """Those of the shop, as the server has them."""
+        return [name for name, _ in self._matching(self._all(), SHOP, customer, phase)]
+
+    # ApiClient
+
+    async def get(self, kind: Kind, namespace: str, name: str, *, from_cache: bool = False) -> Any:
+        self._check_reachable()
+        self.reads += 1
+        found = self.api.objects.get((kind, namespace, name))
+        if found is None:
+            raise NotFound(404, "NotFound", name)
+        return found
+
+    async def list_page(
+        self,
+        kind: Kind,
+        namespace: str | None = None,
+        *,
+        limit: int,
+        continue_token: str | None = None,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
+    ) -> Page:
+        self._check_reachable()
+        version, after = self.api._version, ""
+        if continue_token:
+            number, _, after = continue_token.partition(":")
+            version = int(number)
+        elif version not in self._snapshots:
+            self._snapshots[version] = self._all()
+        if version not in self._snapshots:
+            raise Gone(410, "Expired", "the token is too old")
+        rest = [
+            document
+            for document in self._snapshots[version]
+            if namespace in (None, document["metadata"]["namespace"])
+            and (
+                not label_selector or label_selector.split("=")[1] in document["metadata"]["labels"].values()
+            )
+            and (not field_selector or field_selector.split("=")[1] == document["status"]["phase"])
+            and self._place_of(document) > after
+        ]
+        metadata: Json = {"resourceVersion": str(version)}
+        if len(rest) > limit:
+            metadata["continue"] = f"{version}:{self._place_of(rest[limit - 1])}"
+        return Page({"items": rest[:limit], "metadata": metadata})
+
+    @asynccontextmanager
+    async def watch(self, kind: Kind, *, since: int, seconds: int) -> AsyncIterator[AsyncIterator[Json]]:
+        self._check_reachable()
+        if since < self.oldest_watch:
+            raise Gone(410, "Expired", "too old resource version")
+        yield self._events(since)
+
+    async def _events(self, since: int) -> AsyncIterator[Json]:
+        # As the real one: what is not newer is left out, whatever history it belongs to.
+        following = [event for event in self.api.events if version_of(event[2]) > since]
+        for _, type_, document in following[: self.events_per_watch]:
+            yield {"type": type_, "object": document}
+        if self.is_cut:
+            raise Unavailable(0, "NoAnswer", "cut")
+        if len(following) <= self.events_per_watch and self.api._version > since:
+            yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(self.api._version)}}}
+
+    def _check_reachable(self) -> None:
+        if self.is_away:
+            raise Unavailable(0, "NoAnswer", "away")
+
+    def _all(self) -> list[Json]:
+        return sorted(self.api.listed(Kind.ORDER)[0], key=self._place_of)
+
+    @staticmethod
+    def _place_of(document: Json) -> str:
+        return f"{document['metadata']['namespace']}/{document['metadata']['name']}"
+
+    @staticmethod
+    def _matching(
+        documents: list[Json], merchant: str, customer: str | None, phase: str | None
+    ) -> list[tuple[str, Json]]:
+        return [
+            (document["metadata"]["name"], document)
+            for document in documents
+            if document["metadata"]["namespace"] == merchant
+            and customer in (None, document["spec"]["customer"])
+            and phase in (None, document["status"]["phase"])
+        ]
+
+
+class Connection:
+    """What a watch has of the server; it breaks when the server starts again."""
+
+    def __init__(self, server: WatchedServer) -> None:
+        self._server = server
+        self._restarts = server.restarts
+
+    async def list_page(self, kind: Kind, *, limit: int, continue_token: str | None = None) -> Page:
+        self._check()
+        return await self._server.list_page(kind, limit=limit, continue_token=continue_token)
+
+    def watch(
+        self, kind: Kind, *, since: int, seconds: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[Json]]:
+        self._check()
+        return self._server.watch(kind, since=since, seconds=seconds)
+
+    def _check(self) -> None:
+        if self._restarts != self._server.restarts:
+            self._restarts = self._server.restarts
+            raise Unavailable(0, "NoAnswer", "the server has started again")
+
+
+class FrontDoor:
+    """One process of the gateway: what it holds, its watch, and reads by callers."""
+
+    def __init__(self, server: WatchedServer, most: int = 1000) -> None:
+        self.now = 1000.0
+        self.held = HeldOrders(most, lambda: self.now)
+        self.watch = Reflector(Connection(server), Kind.ORDER, self.held, lambda: self.now)
+        self.reader = OrderReader(server, self.held, self.watch)
+
+    async def turn(self) -> None:
+        """One list where it is due, and one watch; twice where the first one failed."""
+        for _ in range(2):
+            try:
+                await self.watch.follow_once()
+            except (ApiError, EtcdRestored) as problem:
+                self.watch.note_failure(problem)
+            else:
+                return
+
+    async def names(
+        self,
+        caller: Principal,
+        phase: str | None = None,
+        limit: int = 2,
+        order_filter: OrderFilter | None = None,
+    ) -> list[str]:
+        """The names on all pages."""
+        names: list[str] = []
+        position: ListPosition | None = ListPosition()
+        while position is not None:
+            page, position = await filtered_page(
+                self.reader.chunks(caller, phase), order_filter or OrderFilter(), limit, position
+            )
+            names += [order["metadata"]["name"] for order in page]
+        return names
+
+
+SELLER = Principal(SHOP, "u-seller", Role.MERCHANT)
+
+
+def customer(name: str, merchant: str = SHOP) -> Principal:
+    return Principal(merchant, name)
