@@ -95,7 +95,7 @@ class Listener:
                     beat()
                     batch = await consumer.getmany(timeout_ms=WAIT_MS, max_records=BATCH)
                     self.is_listening = True
-                    self._read_at = time.monotonic()
+                    self._read_at = _answered_at(consumer, self._read_at)
                     records = [record for each in batch.values() for record in each]
                     if records:
                         for partition, each in batch.items():
@@ -146,6 +146,16 @@ class Listener:
             await _publish([dead_letter_of_message(row) for row in rows], producer)
         if len(rows) < DEAD_LETTER_BATCH:
             self._dead_letters_at = time.monotonic() + DEAD_LETTER_SECONDS
+
+
+def _answered_at(consumer: AIOKafkaConsumer, before: float) -> float:
+    """The monotonic time of the newest answer to a fetch: while the brokers are away, aiokafka returns
+    nothing and raises nothing. A consumer to which the group has given no partition has nothing to read."""
+    polls = [consumer.last_poll_timestamp(partition) for partition in consumer.assignment()]
+    if not polls:
+        return time.monotonic()
+    newest = max((poll for poll in polls if poll is not None), default=0)
+    return max(before, time.monotonic() - (time.time() - newest / 1000))
 
 
 def _note_failure(problem: Exception) -> None:

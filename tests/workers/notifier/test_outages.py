@@ -119,9 +119,15 @@ async def test_kafka_restarting_loses_nothing(stage: NotifierStage) -> None:
     await stage.ended(before[CREATED])
     await stage.supervisor.stop("kafka")
     waiting = [await stage.record(customer.id, CREATED) for _ in range(5)]
+
+    async def is_not_reading() -> bool:
+        return await stage.metric("orderplane_notifier_last_read_age_seconds") > 3
+
+    await stage.until(is_not_reading, "the age of the last read grows")
     await stage.supervisor.start("kafka")
     for events in waiting:
         await stage.ended(events[CREATED], seconds=60)
+    assert await stage.metric("orderplane_notifier_last_read_age_seconds") < 3
     assert await stage.violations() == []
     assert stage.supervisor.restarts(f"{stage.merchant}-notifier") == 0
 
