@@ -4,7 +4,8 @@ import re
 
 import yaml
 
-from orderplane.dev.monitoring.drill import FAULTS, shortened
+from orderplane.dev.monitoring.drill import shortened
+from orderplane.dev.monitoring.faults import FAULTS
 from orderplane.dev.prometheus_rule import rules_file
 
 
@@ -18,4 +19,15 @@ def test_windows_are_a_sixtieth_and_everything_else_stays() -> None:
     names = [[rule.get("alert") for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
              for text in (rules, drilled)]  # fmt: skip
     assert names[0] == names[1]
-    assert set(FAULTS) <= set(names[0])
+    assert "OrderplaneOutboxOld" in names[0]
+
+
+def test_ages_are_a_sixtieth() -> None:
+    ages = re.findall(r"_age_seconds[^>\n]*> (\d+)", shortened(rules_file().read_text()))
+    assert sorted(map(int, ages)) == [2, 5, 30, 30]
+
+
+def test_every_alert_has_one_fault() -> None:
+    groups = yaml.safe_load(rules_file().read_text())["groups"]
+    alerts = sorted(rule["alert"] for group in groups for rule in group["rules"] if "alert" in rule)
+    assert sorted(alert for fired in FAULTS.values() for alert in fired) == alerts
