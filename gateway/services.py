@@ -36,6 +36,9 @@ from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.orders.held_orders import HeldOrders
 from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import Authentication
+from orderplane.gateway.products.availability import Availability
+from orderplane.gateway.products.catalogue import Catalogue
+from orderplane.gateway.products.reads import ProductReads
 from orderplane.gateway.retention import Retention
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.gateway.traffic.load_shedding import LoadShedding
@@ -60,11 +63,14 @@ class Services:
     """See the module."""
 
     api: ApiClient
-    price_list: PriceList
+    stored_prices: PriceList
     charge_limits: Mapping[str, ChargeLimits]
     gates: GateLedger
     idempotency: PostgresIdempotencyStore
     products: ProductStore
+    catalogue: Catalogue
+    availability: Availability
+    product_reads: ProductReads
     inventory: PostgresInventory
     timelines: PostgresTimelineReader
     counters: Counters
@@ -98,14 +104,28 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
         )
         held = HeldOrders(settings.held_orders, time.monotonic)
         order_watch = Reflector(api, Kind.ORDER, held)
+        products = ProductStore(pool)
+        catalogue = Catalogue(products, max_bytes=settings.catalogue_megabytes * 1_000_000)
+        availability = Availability(products)
+        await stack.enter_async_context(
+            process.halves.running(
+                Half(
+                    "listen to catalogue", partial(catalogue.listen, process.secrets.reader("postgres_dsn"))
+                ),
+                Half("watch catalogue", catalogue.watch),
+            )
+        )
         authentication, identity = await _identities(stack, settings, process, pool, counters)
         yield Services(
             api=api,
-            price_list=PostgresPriceList(pool),
+            stored_prices=PostgresPriceList(pool),
             charge_limits=charge_limits(settings.least_charges),
             gates=PostgresGateLedger(pool),
             idempotency=idempotency,
-            products=ProductStore(pool),
+            products=products,
+            catalogue=catalogue,
+            availability=availability,
+            product_reads=ProductReads(products, catalogue, availability),
             inventory=PostgresInventory(pool),
             timelines=PostgresTimelineReader(pool),
             counters=counters,

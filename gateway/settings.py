@@ -106,6 +106,15 @@ class GatewaySettings(ProcessSettings):
         description="The most orders that are held in memory; 10,000 take about 22 MiB. Of what is beyond "
         "them each read asks the API server.",
     )
+
+    catalogue_megabytes: int = Field(
+        48,
+        ge=0,
+        le=4096,
+        description="Memory for products and pages of catalogues, in MB; 0 keeps none. What has no room is "
+        "read from PostgreSQL.",
+    )
+
     leave_seconds: float = Field(
         0.0,
         ge=0,

@@ -30,10 +30,17 @@ def tagged_response(
     """
     body = b"" if etag else orjson.dumps(content)
     etag = etag or etag_of_body(body)
+    if etag_matches(if_none_match, etag):
+        return written_response(if_none_match, b"", etag)
+    return written_response(if_none_match, body or orjson.dumps(content), etag)
+
+
+def written_response(if_none_match: str | None, body: bytes, etag: str) -> Response:
+    """A JSON document of the caller's that is written already, or 304 if the client has this version."""
     headers = {"ETag": etag, "Cache-Control": "private, no-cache"}
     if etag_matches(if_none_match, etag):
         return Response(None, 304, headers)
-    return Response(body or orjson.dumps(content), 200, headers, _JSON)
+    return Response(body, 200, headers, _JSON)
 
 
 def document_response(if_none_match: str | None, body: bytes, etag: str) -> Response:

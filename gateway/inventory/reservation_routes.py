@@ -104,6 +104,7 @@ async def reserve(request: Request, caller: _Writer, services: ServicesDep) -> R
             respond=partial(_respond, services.inventory, caller.merchant),
         ),
     )
+    services.availability.expire(caller.merchant)
     return idempotent_response(outcome, f"/api/inventory/reservations/{name}")
 
 
@@ -151,6 +152,7 @@ async def release(request: Request, caller: _Writer, services: ServicesDep) -> R
             await services.api.delete(Kind.RESERVATION, caller.merchant, name, uid=uid)
         record = await _poll(lambda: services.inventory.reservation_of(caller.merchant, uid), is_over)
         view = _view(resource, record)
+        services.availability.expire(caller.merchant)
     return json_response(view, status=200 if is_over(record) else 202)
 
 

@@ -176,7 +176,7 @@ async def recount_stock(request: Request, sku: str, caller: _Writer, services: S
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), RecountRequest)
     change = body.request
-    if not is_sku(sku) or await services.products.find(caller.merchant, sku) is None:
+    if not is_sku(sku) or not (await services.products.find(caller.merchant, [sku])).products:
         raise product_not_found()
 
     async def effect(connection: Connection) -> StoredResponse:
@@ -208,6 +208,8 @@ async def _idempotent_effect(
         )
     except KeyReused:
         raise key_reused() from None
+    finally:
+        services.availability.expire(caller.merchant)
 
 
 def _count_response(sku: str, count: Recount) -> StoredResponse:

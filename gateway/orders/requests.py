@@ -136,25 +136,41 @@ _NOT_IN_SPEC = {"currency", "expected_total"}
 
 async def build_order(
     price_list: PriceList,
+    stored_prices: PriceList,
     charge_limits: Mapping[str, ChargeLimits],
     merchant: str,
     name: str,
     request: OrderRequest,
 ) -> Manifest:
-    """Price an order and build its manifest. `charge_limits` is what can be charged, by currency.
+    """Price an order and build its manifest.
+
+    Args:
+        price_list: May be a moment old. It is enough to accept an order, and not to refuse one.
+        stored_prices: What an order is refused by.
+        charge_limits: What can be charged, by currency.
 
     Raises:
         Problem: `price_changed`, or one of the codes of `QuoteRefused`.
         Transient: the price list cannot be read.
     """
     try:
+        quote = await _quote(price_list, charge_limits, merchant, request)
+    except Problem:
+        quote = await _quote(stored_prices, charge_limits, merchant, request)
+    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_IN_SPEC)
+    return order_manifest(merchant, name, spec, quote, current_traceparent(), draw_shard())
+
+
+async def _quote(
+    price_list: PriceList, charge_limits: Mapping[str, ChargeLimits], merchant: str, request: OrderRequest
+) -> Quote:
+    try:
         quote = await quote_from(price_list, charge_limits, merchant, request.items, request.currency)
     except QuoteRefused as refusal:
         raise _refused(refusal, request) from refusal
     if request.expected_total is not None:
         check_total(request.expected_total, quote)
-    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_IN_SPEC)
-    return order_manifest(merchant, name, spec, quote, current_traceparent(), draw_shard())
+    return quote
 
 
 def check_total(expected: ExpectedTotal, quote: Quote) -> None:

@@ -95,7 +95,14 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     async def admit_and_build() -> Manifest:
         # Only new orders are refused here: IdempotentCreate still resumes or replays a repeat.
         services.load_shedding.admit()
-        return await build_order(services.price_list, services.charge_limits, caller.merchant, name, order)
+        return await build_order(
+            services.product_reads,
+            services.stored_prices,
+            services.charge_limits,
+            caller.merchant,
+            name,
+            order,
+        )
 
     outcome = await services.idempotent_create.execute(
         IdempotencyKey(caller.merchant, caller.name, idempotency.hash_key(key)),

@@ -17,7 +17,7 @@ from orderplane.gateway.http.body import (
 from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
 from orderplane.gateway.http.documentation import BODY_PROBLEMS, IfNoneMatch, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.http.responses import json_response, parse_etags, tagged_response
+from orderplane.gateway.http.responses import etag_of_body, json_response, parse_etags, written_response
 from orderplane.gateway.principal import Principal, Scope, allowed, check_scopes
 from orderplane.gateway.products.requests import (
     DetailsRequest,
@@ -26,7 +26,13 @@ from orderplane.gateway.products.requests import (
     UnitAmount,
     document_of,
 )
-from orderplane.gateway.products.views import ProductListView, ProductView, product_view
+from orderplane.gateway.products.views import (
+    ProductListView,
+    ProductView,
+    product_view,
+    write_page,
+    write_product,
+)
 from orderplane.gateway.services import ServicesDep
 from orderplane.ledgers.postgres.products import ProductDetails, ProductSearch, StoredProduct
 
@@ -85,10 +91,11 @@ async def list_products(
         raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
     search = ProductSearch(q, currency, min_price, max_price, in_stock, include_archived)
     after = read_after(_CURSOR, cursor)
-    rows = await services.products.page(caller.merchant, search, after=after, limit=limit + 1)
-    page = rows[:limit]
-    following = write_cursor(_CURSOR, {"after": page[-1].sku}) if len(rows) > limit else None
-    return tagged_response(if_none_match, {"items": [product_view(row) for row in page], "next": following})
+    found = await services.product_reads.page(caller.merchant, search, after=after, limit=limit + 1)
+    page = found[:limit]
+    following = write_cursor(_CURSOR, {"after": page[-1].sku}) if len(found) > limit else None
+    body = write_page([product.body for product in page], following)
+    return written_response(if_none_match, body, etag_of_body(body))
 
 
 @router.post(
@@ -111,7 +118,8 @@ async def make_product(request: Request, caller: _Writer, services: ServicesDep)
     """
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), ProductRequest).request
-    product = await services.products.add(caller.merchant, wanted.sku, wanted.details())
+    with services.catalogue.changed_here(caller.merchant):
+        product = await services.products.add(caller.merchant, wanted.sku, wanted.details())
     if product is None:
         raise Problem(
             "sku_taken",
@@ -133,10 +141,10 @@ async def read_product(
     sku: str, caller: _Reader, services: ServicesDep, if_none_match: IfNoneMatch = None
 ) -> Response:
     """One product, also an archived one, because old orders refer to it."""
-    product = await services.products.find(caller.merchant, _valid_sku(sku))
+    product = await services.product_reads.product(caller.merchant, _valid_sku(sku))
     if product is None:
         raise not_found()
-    return tagged_response(if_none_match, product_view(product), _etag_of(product))
+    return written_response(if_none_match, product.body, product.etag)
 
 
 @router.patch(
@@ -175,7 +183,8 @@ async def change_product(
             raise Problem("precondition_failed", "Somebody changed the product. Read it again, then decide.")
         return details
 
-    product = await services.products.change(caller.merchant, _valid_sku(sku), edit)
+    with services.catalogue.changed_here(caller.merchant):
+        product = await services.products.change(caller.merchant, _valid_sku(sku), edit)
     if product is None:
         raise not_found()
     return _product_response(product)
@@ -192,9 +201,10 @@ async def change_product(
 )
 async def archive_product(sku: str, caller: _Writer, services: ServicesDep) -> Response:
     """Stop selling a product. It stays readable, its orders go on, and its stock stays."""
-    product = await services.products.change(
-        caller.merchant, _valid_sku(sku), lambda product: replace(product.details, is_archived=True)
-    )
+    with services.catalogue.changed_here(caller.merchant):
+        product = await services.products.change(
+            caller.merchant, _valid_sku(sku), lambda product: replace(product.details, is_archived=True)
+        )
     if product is None:
         raise not_found()
     return Response(None, 204)
@@ -215,13 +225,8 @@ def _valid_sku(sku: str) -> str:
 def _product_response(
     product: StoredProduct, *, status: int = 200, headers: dict[str, Any] | None = None
 ) -> Response:
-    tag = {"ETag": _etag_of(product)}
+    tag = {"ETag": write_product(product).etag(product.available)}
     return json_response(product_view(product), status=status, headers={**tag, **(headers or {})})
-
-
-def _etag_of(product: StoredProduct) -> str:
-    """A strong entity tag of the details' version and the available stock."""
-    return f'"{product.version}-{product.available}"'
 
 
 def _version_matches(if_match: str | None, product: StoredProduct) -> bool:

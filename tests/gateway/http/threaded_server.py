@@ -22,6 +22,9 @@ from orderplane.gateway.identity.login_throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.main import Server
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
+from orderplane.gateway.products.availability import Availability
+from orderplane.gateway.products.catalogue import Catalogue
+from orderplane.gateway.products.reads import ProductReads
 from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.rate_limits import Quota, RouteClass
 from orderplane.ledgers.errors import Transient
@@ -67,8 +70,11 @@ class Anybody:
 def app_without_dependencies(authentication: Any = None, trusted: Networks = PROXIES) -> Any:
     """The whole application; what it would ask others fails at once."""
     absent: Any = Absent()
+    catalogue = Catalogue(absent, max_bytes=0)
     services: Any = SimpleNamespace(
-        api=absent, price_list=absent, gates=absent, idempotency=absent, products=absent, inventory=absent,
+        api=absent, stored_prices=absent, gates=absent, idempotency=absent, products=absent,
+        catalogue=catalogue, availability=Availability(absent),
+        product_reads=ProductReads(absent, catalogue, Availability(absent)), inventory=absent,
         timelines=absent, idempotent_create=absent, counters=MemoryCounters(),
         load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
         authentication=authentication or Anybody(), identity=AbsentAccounts(trusted),

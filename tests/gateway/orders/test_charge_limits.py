@@ -58,7 +58,7 @@ def by_rest(shelf: Shelf, limits: Mapping[str, ChargeLimits] = LIMITS) -> str | 
         payment_method="pm_card_visa",
     )
     try:
-        asyncio.run(build_order(shelf, limits, "demo", "o-1", request))
+        asyncio.run(build_order(shelf, shelf, limits, "demo", "o-1", request))
     except Problem as problem:
         assert problem.type.status == 422
         return problem.type.code
@@ -164,6 +164,7 @@ def test_the_tax_is_rounded_to_what_can_be_charged() -> None:
     assert by_rest(taxed) is None
     manifest = asyncio.run(
         build_order(
+            taxed,
             taxed,
             LIMITS,
             "demo",
