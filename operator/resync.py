@@ -142,12 +142,16 @@ class Resync:
         return None
 
     def _is_at_rest(self, resource: Resource) -> bool:
-        """A child of an order that is shipped or over: the look at the order finds what was lost."""
+        """A child of an order that is shipped or over: the look at the order finds what was lost.
+
+        Except one that is being deleted: only its own look takes its finalizer off.
+        """
         match resource:
             case Reservation() | Payment() | Shipment() if resource.spec.order_ref is not None:
                 key = resource.metadata.namespace, resource.spec.order_ref.name
                 order = self._operator.cluster.orders.get(key)
-                return order is not None and order.status.phase in _AT_REST
+                is_order_at_rest = order is not None and order.status.phase in _AT_REST
+                return is_order_at_rest and not resource.is_deleting
         return False
 
     async def _enqueue_orphans(self, beat: Beat) -> None:

@@ -58,24 +58,27 @@ class Enqueued:
 
 
 @pytest.mark.parametrize(
-    ("phase", "looked_at"),
+    ("phase", "deleting", "looked_at"),
     [
-        ("Pending", set(Kind)),
-        ("Paid", set(Kind)),
-        ("Compensating", set(Kind)),
-        ("Shipped", {Kind.ORDER}),
-        ("Delivered", {Kind.ORDER}),
-        ("Failed", {Kind.ORDER}),
-        ("Cancelled", {Kind.ORDER}),
+        ("Pending", (), set(Kind)),
+        ("Paid", (), set(Kind)),
+        ("Compensating", (), set(Kind)),
+        ("Shipped", (), {Kind.ORDER}),
+        ("Delivered", (), {Kind.ORDER}),
+        ("Failed", (), {Kind.ORDER}),
+        ("Cancelled", (), {Kind.ORDER}),
+        ("Delivered", (Kind.PAYMENT,), {Kind.ORDER, Kind.PAYMENT}),
+        ("Failed", tuple(CHILDREN), set(Kind)),
     ],
 )
 async def test_children_are_looked_at_again_until_their_order_is_at_rest(
-    phase: str, looked_at: set[Kind]
+    phase: str, deleting: tuple[Kind, ...], looked_at: set[Kind]
 ) -> None:
     order = an_order(status={"phase": phase})
     resources: dict[Kind, Resource] = {
-        Kind.ORDER: order, **{kind: a_child(kind, order=order) for kind in CHILDREN},
-    }  # fmt: skip
+        Kind.ORDER: order,
+        **{kind: a_child(kind, order=order, deleting=kind in deleting) for kind in CHILDREN},
+    }
     api: Any = Api(resources)
     controllers: Any = {kind: Enqueued() for kind in Kind}
     ledgers: Any = Ledgers()
