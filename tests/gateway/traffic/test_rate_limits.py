@@ -1,15 +1,20 @@
 """Rate limits: the classes of routes, the quotas, and the responses."""
 
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
+from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.adapters.limits.counters import Limit, LimitStatus
 from orderplane.adapters.limits.memory import MemoryCounters
+from orderplane.crds.meta import Kind
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http.client_address import networks, subscriber
+from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.gateway.traffic.rate_limits import (
     DEFAULTS,
@@ -106,9 +111,12 @@ class Door:
     """The gateway with a proxy before it, and nothing behind."""
 
     def __init__(self, quotas: Quotas | None) -> None:
+        api: Any = NoOrders()
+        held = HeldOrders(10, time.monotonic)
         services: Any = SimpleNamespace(
             load_shedding=None,
-            api=NoOrders(),
+            api=api,
+            orders=OrderReader(api, held, Reflector(api, Kind.ORDER, held)),
             authentication=ByName(),
             counters=MemoryCounters(),
         )
