@@ -13,7 +13,9 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.adapters.limits.memory import MemoryCounters
+from orderplane.crds.meta import Kind
 from orderplane.gateway.app import create_app
 from orderplane.gateway.http.client_address import Networks, networks
 from orderplane.gateway.http.connections import BoundedProtocol, protocol_for
@@ -21,6 +23,8 @@ from orderplane.gateway.identity.grants import Grants
 from orderplane.gateway.identity.login_throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.main import Server
+from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.gateway.products.availability import Availability
 from orderplane.gateway.products.catalogue import Catalogue
@@ -71,8 +75,10 @@ def app_without_dependencies(authentication: Any = None, trusted: Networks = PRO
     """The whole application; what it would ask others fails at once."""
     absent: Any = Absent()
     catalogue = Catalogue(absent, max_bytes=0)
+    held = HeldOrders(10, time.monotonic)
+    orders = OrderReader(absent, held, Reflector(absent, Kind.ORDER, held))
     services: Any = SimpleNamespace(
-        api=absent, stored_prices=absent, gates=absent, idempotency=absent, products=absent,
+        api=absent, orders=orders, stored_prices=absent, gates=absent, idempotency=absent, products=absent,
         catalogue=catalogue, availability=Availability(absent),
         product_reads=ProductReads(absent, catalogue, Availability(absent)), inventory=absent,
         timelines=absent, idempotent_create=absent, counters=MemoryCounters(),
