@@ -81,6 +81,10 @@ class Cluster:
             f"orderplane-{component}", NAMESPACE, _request_timeout=_SECONDS
         )
 
+    def replicas(self, component: str) -> int:
+        """How many pods of a component are ready."""
+        return int(self.deployment(component).status.ready_replicas or 0)
+
     async def wait(self, what: str, is_so: Callable[[], bool], seconds: float, step: Step) -> None:
         """Ask until `is_so`; raises NotReady after `seconds`."""
         deadline = time.monotonic() + seconds
@@ -159,13 +163,15 @@ def apply(overlay: Path) -> str:
     return ", ".join(name for name, version in versions[1].items() if versions[0].get(name) != version)
 
 
-def kubectl(*words: str) -> str:
+def kubectl(*words: str, stdin: str = "") -> str:
     """What `kubectl` answers. For what it does by itself: kustomize, and the order of evictions.
 
     Raises:
         NotReady: it failed; the message says why.
     """
-    done = subprocess.run(["kubectl", *words], capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        ["kubectl", *words], input=stdin, capture_output=True, text=True, timeout=300, check=False
+    )
     if done.returncode != 0:
         raise NotReady(done.stderr.strip())
     return done.stdout

@@ -14,13 +14,13 @@ import psutil
 import typer
 
 from orderplane.cli.console import console, fail, run
-from orderplane.dev.localplane.paths import default_state_dir
+from orderplane.dev.localplane.paths import default_state_dir, project_root
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.tools import ToolMissing
 from orderplane.dev.node.components import kubeconfig_of
 from orderplane.dev.node.demo_secrets import secrets_folder, write
 from orderplane.dev.node.host import HIDDEN, cgroups, ready_mark
-from orderplane.dev.node.images import build
+from orderplane.dev.node.images import PRODUCT, build, import_all
 from orderplane.dev.node.programs import find_programs
 
 app = typer.Typer(help="A Kubernetes node on this machine, without a registry.", no_args_is_help=True)
@@ -137,16 +137,49 @@ def execute(context: typer.Context, state_dir: StateDir = None) -> None:
 
 @app.command("test", context_settings={**_PASS_ON, "help_option_names": []})
 def test(context: typer.Context) -> None:
-    """Try the product on the node: `scripts/node-test --help`."""
+    """Try the product on the node: `scripts/node-test --help`, `scripts/node-test upgrade --help`."""
     state = state_of(None)
-    command = [sys.executable, "-m", "orderplane.dev.node.trials", *context.args]
+    is_upgrade = context.args[:1] == ["upgrade"]
+    words = ["orderplane.dev.node.upgrade" if is_upgrade else "orderplane.dev.node.trials"]
     if "--help" in context.args:
-        os.execv(command[0], command)  # noqa: S606
+        os.execv(sys.executable, [sys.executable, "-m", *words, "--help"])  # noqa: S606
     if init_of(state) is None:
         up(None)
     if not secrets_folder().exists():
         write(secrets_folder())
-    os.execvpe("nsenter", [*enter(state), *command], environment(state))  # noqa: S606
+    if is_upgrade:
+        words += [*run(_earlier(state)), *context.args[1:]]
+    else:
+        words += context.args
+    command = [*enter(state), sys.executable, "-m", *words]
+    os.execvpe("nsenter", command, environment(state))  # noqa: S606
+
+
+async def _earlier(state: Path) -> tuple[str, str]:
+    """Bring the images of an earlier commit onto the node; returns its checkout, and their tag."""
+    checkout, progress = state / "earlier", ConsoleProgress()
+    commit = earlier_commit(checkout)
+    layout = await build(state, progress, checkout=checkout, names=PRODUCT, tag=commit)
+    with progress.step(f"Importing the images of {commit}"):
+        import_all([*enter(state), "ctr"], layout)
+    return str(checkout), commit
+
+
+def earlier_commit(checkout: Path) -> str:
+    """Check out the commit before the newest migration; returns the start of its hash."""
+    root = str(project_root())
+    newest = _git("-C", root, "log", "-1", "--format=%H", "--diff-filter=A", "--", "ledgers/migrations")
+    if not checkout.exists():
+        _git("clone", "--quiet", "--shared", "--no-checkout", root, str(checkout))
+    _git("-C", str(checkout), "checkout", "--quiet", "--detach", f"{newest}^")
+    return _git("-C", str(checkout), "rev-parse", "--short=12", "HEAD")
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode != 0:
+        fail(f"git {' '.join(words)} failed: {done.stderr.strip()}")
+    return done.stdout.strip()
 
 
 def enter(state: Path) -> list[str]:

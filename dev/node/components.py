@@ -31,6 +31,7 @@ from orderplane.dev.node.network import (
 from orderplane.dev.node.programs import Programs
 
 NAME = "node"
+METRICS_PORT = 4443
 SERVER = f"https://{ADDRESS}:6443"
 
 IDENTITIES: Identities = {
@@ -39,6 +40,7 @@ IDENTITIES: Identities = {
     "scheduler": ("system:kube-scheduler", None),
     "kube-proxy": ("system:kube-proxy", None),
     "coredns": ("system:coredns", None),
+    "metrics-server": ("system:metrics-server", None),
     "kubelet": (f"system:node:{NAME}", "system:nodes"),
 }
 
@@ -59,6 +61,7 @@ def control_plane(programs: Programs, state: Path) -> Iterator[Component]:
         write_private(kubeconfig_of(state, identity), document)
     yield etcd(Binaries(programs["etcd"].parent), state, 2379, 2380)
     authority.serving("kubelet", ADDRESS, NAME)
+    authority.serving("metrics-server", "metrics-server.kube-system.svc")
     signing, signed = authority.signing_key("service-accounts")
     yield _kube_apiserver(programs, state, authority, front_proxy, signing, signed)
     yield _kube_controller_manager(programs, state, authority, signing)
@@ -132,7 +135,7 @@ def containerd(programs: Programs, state: Path) -> Component:
 
 
 def agents(programs: Programs, state: Path) -> Iterator[Component]:
-    """CoreDNS, the kubelet and kube-proxy."""
+    """CoreDNS, the kubelet, kube-proxy, and metrics-server, which asks it for what autoscalers need."""
     authority_file = state / "pki" / "ca.crt"
     (state / "resolv.conf").write_text(NAMESERVER)
     files = {
@@ -168,6 +171,23 @@ def agents(programs: Programs, state: Path) -> Iterator[Component]:
         ),
         answers("http://127.0.0.1:10256/livez"),
     )  # fmt: skip
+    yield _metrics_server(programs, state)
+
+
+def _metrics_server(programs: Programs, state: Path) -> Component:
+    own = kubeconfig_of(state, "metrics-server")
+    command = (
+        str(programs["metrics-server"]), f"--kubeconfig={own}", f"--authentication-kubeconfig={own}",
+        f"--authorization-kubeconfig={own}", f"--bind-address={ADDRESS}", f"--secure-port={METRICS_PORT}",
+        f"--tls-cert-file={state / 'pki' / 'metrics-server.crt'}",
+        f"--tls-private-key-file={state / 'pki' / 'metrics-server.key'}",
+        f"--kubelet-certificate-authority={state / 'pki' / 'ca.crt'}",
+        "--kubelet-preferred-address-types=InternalIP",
+        # The time-out has to be shorter than the resolution, else it ends at once.
+        "--metric-resolution=15s", "--kubelet-request-timeout=8s",
+    )  # fmt: skip
+    ready = answers(f"https://{ADDRESS}:{METRICS_PORT}/livez", _unverified())
+    return Component("metrics-server", command, ready)
 
 
 def _is_node_ready(state: Path) -> Callable[[], Awaitable[bool]]:

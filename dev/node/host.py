@@ -5,6 +5,7 @@ process of the node and removes its mounts and its network, so that nothing of i
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import subprocess
@@ -52,8 +53,8 @@ async def _run(state: Path) -> None:
                 await supervisor.start(component)
         with progress.step("Starting containerd, and importing the images") as step:
             await supervisor.start(containerd(programs, state))
-            await asyncio.to_thread(import_all, programs, state / "images")
-        with progress.step("Starting CoreDNS, the kubelet and kube-proxy") as step:
+            await asyncio.to_thread(import_all, [str(programs["ctr"])], state / "images")
+        with progress.step("Starting CoreDNS, kube-proxy, the kubelet and metrics-server") as step:
             await asyncio.to_thread(_apply, programs["kubectl"], state)
             for component in agents(programs, state):
                 step.update(component.name)
@@ -63,10 +64,12 @@ async def _run(state: Path) -> None:
 
 
 def _apply(kubectl: Path, state: Path) -> None:
-    """What a node needs in the API before the first pod: the rights of CoreDNS."""
-    manifest = Path(__file__).with_name("cluster.yaml")
+    """What a node needs in the API before the first pod: the rights of CoreDNS and metrics-server."""
+    text = Path(__file__).with_name("cluster.yaml").read_text(encoding="utf-8")
+    authority = base64.b64encode((state / "pki" / "ca.crt").read_bytes()).decode()
     subprocess.run(
-        [kubectl, f"--kubeconfig={kubeconfig_of(state, 'admin')}", "apply", "--server-side", "-f", manifest],
+        [kubectl, f"--kubeconfig={kubeconfig_of(state, 'admin')}", "apply", "--server-side", "-f", "-"],
+        input=text.replace("AUTHORITY", authority).encode(),
         check=True,
         stdout=subprocess.DEVNULL,
         timeout=60,

@@ -42,13 +42,13 @@ class Answers:
 
 
 class SteadyLoad:
-    """An async context manager: places `rate` orders a second until its end, and reads each once.
+    """An async context manager: places `rate` orders a second until its end, and reads each `reads` times.
 
     Half of the customers use a new connection for every request, the other half keep theirs.
     """
 
-    def __init__(self, gateway: str, pool: Pool, rate: float) -> None:
-        self._gateway, self._pool, self._rate = gateway, pool, rate
+    def __init__(self, gateway: str, pool: Pool, rate: float, reads: int = 1) -> None:
+        self._gateway, self._pool, self._rate, self._reads = gateway, pool, rate, reads
         self._stack = AsyncExitStack()
         self._stop = asyncio.Event()
         self.answers = Answers()
@@ -92,8 +92,9 @@ class SteadyLoad:
             accepted = await orders.create(body, key=key)
             self.answers.seconds.append(time.monotonic() - started)
             self.answers.accepted[accepted["id"]] = time.time()
-            self.answers.sent += 1
-            await orders.get(accepted["id"])
+            for _ in range(self._reads):
+                self.answers.sent += 1
+                await orders.get(accepted["id"])
         except ApiProblem as problem:
             self.answers.failed.append(f"{problem.status} {problem}")
 

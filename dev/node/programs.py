@@ -27,6 +27,7 @@ _BUILT = (
     GoProgram("kube-scheduler", "node", "k8s.io/kubernetes/cmd/kube-scheduler", 1, STAMPS),
     GoProgram("kube-proxy", "node", "k8s.io/kubernetes/cmd/kube-proxy", 0.5, STAMPS),
     GoProgram("coredns", "coredns", "github.com/coredns/coredns", 3),
+    GoProgram("metrics-server", "metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", 3),
 )
 
 

@@ -1,7 +1,8 @@
 """`scripts/node-test`: what a cluster has to show, with figures. It runs on the node.
 
-kill: mixed orders while pods are killed. restart: every Deployment is restarted under load. drain: every pod
-of the product is evicted, and comes back. Each ends with an audit in the cluster.
+kill: mixed orders while pods are killed. restart: every Deployment is restarted under load. hpa: the front
+door grows and shrinks with its load. drain: every pod of the product is evicted, and comes back. Each ends
+with an audit in the cluster. dev/node/upgrade.py has the trial of the chart.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from orderplane.dev.node.load import SteadyLoad, seconds_to_ship
 
 Figures = dict[str, Any]
 
-TRIALS = ("kill", "restart", "drain")
+TRIALS = ("kill", "restart", "drain", "hpa")
 OVERLAY = project_root() / "kustomize" / "overlays" / "local"
 
 _READY_SECONDS = 600.0
@@ -41,6 +42,8 @@ _DRAIN = (
     "--timeout=180s",
 )  # fmt: skip
 _KILL_SECONDS = 3.0
+_READS = 30
+"""Reads of each order while the front door grows: it is reads that a shop has most of."""
 _LATE = 30.0
 """An order that has no label this many seconds after its 202 is late."""
 
@@ -107,14 +110,19 @@ class Trial:
     async def restart(self, rate: float, at_least: float) -> tuple[Figures, list[str]]:
         """Restart every Deployment under a steady load."""
 
-        async def restart_all(step: Step) -> None:
-            for component in COMPONENTS:
-                await asyncio.to_thread(self.cluster.restart, component)
-                await self._rolled_out(component, step)
+        deadline = time.monotonic() + at_least
+        restarts: list[str] = []
 
-        return await self._under_load(
-            rate, at_least, f"Restarting every Deployment at {rate:g} orders/s", restart_all
-        )
+        async def restart_all(step: Step) -> None:
+            while not restarts or time.monotonic() < deadline:
+                for component in COMPONENTS:
+                    await asyncio.to_thread(self.cluster.restart, component)
+                    await self._rolled_out(component, step)
+                    restarts.append(component)
+
+        text = f"Restarting every Deployment at {rate:g} orders/s"
+        figures, wrong = await self.under_load(rate, text, restart_all)
+        return {**figures, "restarts": len(restarts)}, wrong
 
     async def _rolled_out(self, component: str, step: Step) -> None:
         def is_so() -> bool:
@@ -133,16 +141,34 @@ class Trial:
         await self._all_ready()
         return {"pods": len(pods), "seconds": round(took, 1)}, []
 
-    async def _under_load(
-        self, rate: float, at_least: float, text: str, work: Callable[[Step], Awaitable[None]]
+    async def hpa(self, rate: float) -> tuple[Figures, list[str]]:
+        """Have the front door scale from 1 to 3 under load, and back without it."""
+        most: list[int] = []
+
+        async def grow(step: Step) -> None:
+            started = time.monotonic()
+            await self.cluster.wait(
+                "three gateways", lambda: self.cluster.replicas("gateway") == 3, _ROLL_SECONDS, step
+            )
+            most.append(round(time.monotonic() - started))
+
+        text = f"Scaling at {rate:g} orders/s, each read {_READS} times"
+        figures, wrong = await self.under_load(rate, text, grow, reads=_READS)
+        with self.progress.step("Waiting for one gateway") as step:
+            started = time.monotonic()
+            await self.cluster.wait(
+                "one gateway", lambda: self.cluster.replicas("gateway") == 1, _ROLL_SECONDS, step
+            )
+        return {**figures, "grownAfter": most[0], "shrunkAfter": round(time.monotonic() - started)}, wrong
+
+    async def under_load(
+        self, rate: float, text: str, work: Callable[[Step], Awaitable[None]], *, reads: int = 1
     ) -> tuple[Figures, list[str]]:
+        """Place orders while `work` is done, and wait for their labels; returns figures and what is wrong."""
         started = time.monotonic()
         with self.progress.step(text) as step:
-            async with SteadyLoad(GATEWAY, self.backends.pool, rate) as load:
+            async with SteadyLoad(GATEWAY, self.backends.pool, rate, reads) as load:
                 await work(step)
-                while (left := started + at_least - time.monotonic()) > 0:
-                    step.update(f"{load.answers.sent} requests, {len(load.answers.failed)} failed")
-                    await asyncio.sleep(min(1.0, left))
             answers, took = load.answers, time.monotonic() - started
         with self.progress.step("Waiting for the last order") as step:
             deadline = time.monotonic() + _END_SECONDS
@@ -203,12 +229,12 @@ async def opened(progress: Progress) -> AsyncIterator[Trial]:
 
 def main(
     names: Annotated[
-        list[str] | None, typer.Argument(help="kill, restart, drain; all of them without any.")
+        list[str] | None, typer.Argument(help="kill, restart, drain, hpa; all of them without any.")
     ] = None,
     orders: Annotated[int, typer.Option(min=1, help="How many orders kill places.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed places the same orders.")] = 1,
-    rate: Annotated[float, typer.Option(help="Orders per second of restart.")] = 10.0,
-    at_least: Annotated[float, typer.Option(help="Seconds that restart takes at least.")] = 0.0,
+    rate: Annotated[float, typer.Option(help="Orders per second of restart and hpa.")] = 10.0,
+    at_least: Annotated[float, typer.Option(help="Restart again and again for so many seconds.")] = 0.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Apply kustomize/overlays/local to the node, and try it; exit code 1 if anything is wrong.
@@ -246,6 +272,7 @@ async def _try(
             "kill": lambda: trial.kill(orders, seed),
             "restart": lambda: trial.restart(rate, at_least),
             "drain": trial.drain,
+            "hpa": lambda: trial.hpa(rate),
         }
         for name in chosen:
             for step, work in ((name, runs[name]), (f"audit after {name}", trial.audit)):
