@@ -198,9 +198,10 @@ class Upgrade:
 
 def _scale_operator(replicas: int) -> None:
     kubectl("scale", "deployment/orderplane-operator", f"--replicas={replicas}", "--namespace", NAMESPACE)
-    selector = "--selector=app.kubernetes.io/name=orderplane,app.kubernetes.io/component=operator"
-    state = "condition=Ready" if replicas else "delete"
-    kubectl("wait", "pod", selector, f"--for={state}", "--timeout=120s", "--namespace", NAMESPACE)
+    kubectl("rollout", "status", "deployment/orderplane-operator", "--timeout=120s", "--namespace", NAMESPACE)
+    if not replicas:
+        selector = "--selector=app.kubernetes.io/name=orderplane,app.kubernetes.io/component=operator"
+        kubectl("wait", "pod", selector, "--for=delete", "--timeout=120s", "--namespace", NAMESPACE)
 
 
 async def _migrations(pool: Any) -> list[str]:
