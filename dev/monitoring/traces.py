@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ JAEGER = GoProgram("jaeger", "jaeger", "github.com/jaegertracing/jaeger/cmd/jaeg
 
 WANTED = (
     ("gateway", "POST /api/orders"),
-    ("operator", "payments create"),
+    ("operator", "payments create_intent"),
     ("operator", "payments confirm"),
     ("operator", "carrier create"),
     ("operator", "carrier buy"),
@@ -55,13 +55,35 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 def spans_of(trace: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The process and the name of each span, as they began."""
-    services = {
-        key: each["serviceName"].removeprefix("orderplane-") for key, each in trace["processes"].items()
-    }
-    spans = sorted(trace["spans"], key=lambda span: int(span["startTime"]))
-    return [
-        (services[span["processID"]].removeprefix("orderplane-"), span["operationName"]) for span in spans
-    ]
+    return [(_process(trace, span), span["operationName"]) for span in _by_time(trace["spans"])]
+
+
+def tree_of(trace: Mapping[str, Any]) -> list[str]:
+    """The trace as lines: when each span began and how long it took, in ms; its process; its name."""
+    children: dict[str, list[Json]] = {}
+    for span in trace["spans"]:
+        parent = next((each["spanID"] for each in span["references"]), "")
+        children.setdefault(parent, []).append(span)
+    known = {span["spanID"] for span in trace["spans"]}
+    roots = [span for parent, spans in children.items() if parent not in known for span in spans]
+    began = min((int(span["startTime"]) for span in roots), default=0)
+
+    def lines(spans: Iterable[Json], depth: int) -> Iterator[str]:
+        for span in _by_time(spans):
+            at, took = (int(span["startTime"]) - began) / 1000, int(span["duration"]) / 1000
+            indent = "  " * depth
+            yield f"{at:8.0f} {took:6.0f}  {_process(trace, span):9} {indent}{span['operationName']}"
+            yield from lines(children.get(span["spanID"], ()), depth + 1)
+
+    return list(lines(roots, 0))
+
+
+def _process(trace: Mapping[str, Any], span: Json) -> str:
+    return str(trace["processes"][span["processID"]]["serviceName"]).removeprefix("orderplane-")
+
+
+def _by_time(spans: Iterable[Json]) -> list[Json]:
+    return sorted(spans, key=lambda span: int(span["startTime"]))
 
 
 def orphans_of(trace: Mapping[str, Any]) -> list[str]:
@@ -166,8 +188,8 @@ async def _main() -> list[str]:
                 trace, missing = await _trace(query, await _place(plane, backends.pool))
     finally:
         await asyncio.to_thread(remove, state)
-    for process, name in spans_of(trace):
-        console.print(f"{process:9} {name}", markup=False)
+    for line in tree_of(trace):
+        console.print(line, markup=False, soft_wrap=True)
     return missing
 
 

@@ -1,13 +1,13 @@
 """What the drill of traces finds in an answer of Jaeger."""
 
-from orderplane.dev.monitoring.traces import WANTED, missing_of, orphans_of, spans_of
+from orderplane.dev.monitoring.traces import WANTED, missing_of, orphans_of, spans_of, tree_of
 
 
 def span(name: str, number: int, parent: int | None = None, process: str = "p1") -> dict[str, object]:
     references = [] if parent is None else [{"refType": "CHILD_OF", "spanID": f"{parent:016x}"}]
     return {
         "spanID": f"{number:016x}", "operationName": name, "references": references, "processID": process,
-        "startTime": number,
+        "startTime": number * 1000, "duration": 5000,
     }  # fmt: skip
 
 
@@ -19,6 +19,16 @@ TRACE = {
 
 def test_spans_are_in_the_order_of_time_with_their_process() -> None:
     assert spans_of(TRACE) == [("gateway", "POST /api/orders"), ("relay", "publish order.created")]
+
+
+def test_the_tree_has_each_span_below_its_parent() -> None:
+    whole = {**TRACE, "spans": [*TRACE["spans"], span("reconcile order", 2, 1)]}
+    assert tree_of(whole) == [
+        "       0      5  gateway   POST /api/orders",
+        "       1      5  gateway     reconcile order",
+        "       2      5  relay         publish order.created",
+    ]
+    assert [line.split()[-1] for line in tree_of(TRACE)] == ["/api/orders", "order.created"]
 
 
 def test_a_span_whose_parent_is_elsewhere_is_an_orphan() -> None:
