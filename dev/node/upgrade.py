@@ -46,12 +46,13 @@ _FIXED = frozenset({"ORDERPLANE_METRICS_HOST", "ORDERPLANE_METRICS_PORT", "ORDER
 
 
 def surroundings(documents: Sequence[Json]) -> list[Json]:
-    """What the product needs from others, of all that the overlay has: namespaces, Secrets, and the demo."""
+    """What the product needs from others, of all that the overlay has, and what the demo itself needs."""
     return [
         each
         for each in documents
         if each["metadata"].get("labels", {}).get("app.kubernetes.io/name") == "orderplane-demo"
-        or each["kind"] == "Namespace"
+        # Every pod of the overlay has its class.
+        or each["kind"] in ("Namespace", "PriorityClass")
         # The chart has its certificate made in the cluster.
         or (each["kind"] == "Secret" and each["metadata"]["name"] != "orderplane-webhook-tls")
     ]

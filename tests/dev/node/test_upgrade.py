@@ -13,6 +13,7 @@ OVERLAY = [
     {"kind": "Namespace", "metadata": {"name": "demo"}},
     {"kind": "Secret", "metadata": {"name": "orderplane-gateway"}},
     {"kind": "Secret", "metadata": {"name": "orderplane-webhook-tls"}},
+    {"kind": "PriorityClass", "metadata": {"name": "orderplane"}},
     {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "orderplane-gateway"}},
     {"kind": "Service", "metadata": {"name": "db", "labels": {"app.kubernetes.io/name": "orderplane-demo"}}},
     {"kind": "Service", "metadata": {"name": "own", "labels": {"app.kubernetes.io/name": "orderplane"}}},
@@ -26,7 +27,12 @@ OVERLAY = [
 
 def test_what_the_chart_installs_is_left_to_it() -> None:
     names = [(each["kind"], each["metadata"]["name"]) for each in surroundings(OVERLAY)]
-    assert names == [("Namespace", "demo"), ("Secret", "orderplane-gateway"), ("Service", "db")]
+    assert names == [
+        ("Namespace", "demo"),
+        ("Secret", "orderplane-gateway"),
+        ("PriorityClass", "orderplane"),
+        ("Service", "db"),
+    ]
 
 
 def test_settings_that_the_chart_fixes_are_not_given_to_it() -> None:
