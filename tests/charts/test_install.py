@@ -127,14 +127,20 @@ async def test_an_upgrade_reaches_the_crds_and_an_uninstall_leaves_them(cluster:
     told = await done("install", "orderplane", str(CHART), "--take-ownership", "--force-conflicts")
     assert "A first order" in told
 
+    async def short_names() -> str:
+        names = "jsonpath={.spec.names.shortNames}"
+        return await kubectl(cluster, "get", "crd", "orders.orderplane.dev", "-o", names)
+
+    async def change(name: str) -> None:
+        await kubectl(
+            cluster, "patch", "crd", "orders.orderplane.dev", "--type=json",
+            "-p", f'[{{"op": "replace", "path": "/spec/names/shortNames", "value": ["{name}"]}}]',
+        )  # fmt: skip
+
     # Somebody's change, older than the chart: the upgrade brings the chart's word back.
-    await kubectl(
-        cluster, "patch", "crd", "orders.orderplane.dev", "--type=json",
-        "-p", '[{"op": "replace", "path": "/spec/names/shortNames", "value": ["stale"]}]',
-    )  # fmt: skip
+    await change("stale")
     await done("upgrade", "orderplane", str(CHART), "-f", str(PRODUCTION), "--force-conflicts")
-    names = "jsonpath={.spec.names.shortNames}"
-    assert "stale" not in await kubectl(cluster, "get", "crd", "orders.orderplane.dev", "-o", names)
+    assert "stale" not in await short_names()
     budgets = await kubectl(cluster, "-n", NAMESPACE, "get", "pdb", "-o", "name")
     assert len(budgets.splitlines()) == 5
     jobs = await kubectl(cluster, "-n", NAMESPACE, "get", "jobs", "-o", "name")
@@ -142,6 +148,14 @@ async def test_an_upgrade_reaches_the_crds_and_an_uninstall_leaves_them(cluster:
 
     await done("rollback", "orderplane", "1", "--force-conflicts")
     assert await kubectl(cluster, "-n", NAMESPACE, "get", "pdb", "-o", "name") == ""
+
+    # As docs/upgrade.md has it for a version with older CRDs; the way forward takes them over again.
+    await change("newer")
+    await done("upgrade", "orderplane", str(CHART), "--set", "crds.install=false")
+    assert "newer" in await short_names()
+    # Without any value of its own, an upgrade keeps those of the one before.
+    await done("upgrade", "orderplane", str(CHART), "--reset-values", "--force-conflicts")
+    assert "newer" not in await short_names()
 
     # No kubelet runs the look at open orders here.
     await done("uninstall", "orderplane", "--no-hooks")
