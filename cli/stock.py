@@ -81,7 +81,7 @@ def _ask(losers: Sequence[Loser]) -> None:
 
 async def _losers(merchant: str, sku: str, on_hand: int) -> Sequence[Loser]:
     async with _ledgers() as pool:
-        if await ProductStore(pool).find(merchant, sku) is None:
+        if not (await ProductStore(pool).find(merchant, [sku])).products:
             fail(f"{merchant} has no product {sku}. Nothing was changed.", code=NOT_FOUND)
         return await PostgresInventory(pool).losers(merchant, sku, on_hand)
 

@@ -4,14 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import structlog
 
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cache import Cache
 from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
-from orderplane.controllers.engine.conditions import STALLED, find
+from orderplane.controllers.engine.conditions import STALLED, find, trouble_of
 from orderplane.controllers.engine.queue import Enqueue, Key
 from orderplane.controllers.order.children import FINALIZERS, Child, is_as_planned, is_held_by_us, is_own
 from orderplane.controllers.steps import (
@@ -21,9 +21,12 @@ from orderplane.controllers.steps import (
     SharedStep,
     Wait,
 )
-from orderplane.crds.meta import RETRY_ANNOTATION, TRACEPARENT_ANNOTATION, ApiModel, Kind
+from orderplane.crds.meta import RETRY_ANNOTATION, TRACEPARENT_ANNOTATION, Kind
 from orderplane.crds.order import Order
+from orderplane.crds.payment import PaymentStatus
 from orderplane.crds.reasons import Reason, deleted
+from orderplane.crds.reservation import ReservationStatus
+from orderplane.crds.shipment import ShipmentStatus
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.gate import Gate, GateLedger
 
@@ -33,6 +36,8 @@ C = TypeVar("C", bound=Child)
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
 S = TypeVar("S")
+
+ChildStatus: TypeAlias = ReservationStatus | PaymentStatus | ShipmentStatus
 
 MOST_STEPS = 8
 """In one reconcile; a plan that asks for more is stuck, and is looked at again later."""
@@ -122,7 +127,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         """Take one step, and note in `turn` what has changed; None to plan the next one at once."""
 
     @abstractmethod
-    def _status_of(self, child: C, entry: E | None, failure: FailureState | None) -> ApiModel:
+    def _status_of(self, child: C, entry: E | None, failure: FailureState | None) -> ChildStatus:
         """The status as it should be."""
 
     def _gate_after(self, turn: Turn[C, E]) -> Gate | None:
@@ -167,8 +172,9 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         is_or_was_stuck = failure is not None or find(child.status.conditions, STALLED) is not None
         if status == child.status or (not is_or_was_stuck and self._can_wait(child, entry)):
             return
+        troubles = trouble_of(child.status.conditions), trouble_of(status.conditions)
         await self._cluster.write_status(self.kind, child, status)
-        if is_or_was_stuck and child.spec.order_ref is not None:
+        if (is_or_was_stuck or troubles[0] != troubles[1]) and child.spec.order_ref is not None:
             # The order shows what its child waits for, and no watch event tells this process of its write.
             self._enqueue(Kind.ORDER, (key[0], child.spec.order_ref.name))
 

@@ -60,6 +60,14 @@ def is_true(conditions: tuple[Condition, ...], type_: str) -> bool:
     return condition is not None and condition.status == "True"
 
 
+def trouble_of(conditions: tuple[Condition, ...]) -> Condition | None:
+    """What an order shows of its child as the reason why it is stalled itself, if there is anything."""
+    stalled, refunded = find(conditions, STALLED), find(conditions, "Refunded")
+    if stalled is not None and stalled.status == "True":
+        return stalled
+    return refunded if refunded is not None and refunded.reason == Reason.REFUND_FAILED else None
+
+
 def child_conditions(
     before: tuple[Condition, ...],
     facts: list[Fact],

@@ -13,6 +13,7 @@ from orderplane.controllers.engine.conditions import (
     Fact,
     find,
     is_true,
+    trouble_of,
     with_facts,
     without_idle_stall,
 )
@@ -295,12 +296,9 @@ def _stall(before: OrderStatus, children: Children, failure: FailureState | None
     if failure is not None and failure.is_stalled:
         return Fact(STALLED, "True", failure.reason, failure.message)
     for _, child in children.present():
-        condition = find(child.status.conditions, STALLED)
-        if condition is not None and condition.status == "True":
-            return Fact(STALLED, "True", condition.reason, condition.message)
-        refunded = find(child.status.conditions, "Refunded")
-        if refunded is not None and refunded.reason == Reason.REFUND_FAILED:
-            return Fact(STALLED, "True", refunded.reason, refunded.message)
+        trouble = trouble_of(child.status.conditions)
+        if trouble is not None:
+            return Fact(STALLED, "True", trouble.reason, trouble.message)
     if failure is not None or find(before.conditions, STALLED) is None:
         return None
     return Fact(STALLED, "False", Reason.RESUMED, "It goes on.")

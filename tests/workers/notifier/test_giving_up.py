@@ -182,7 +182,7 @@ async def test_poison_is_buried_and_the_rest_goes_on(stage: NotifierStage) -> No
 
     # Nothing has been mended, so a replay says why it is still dead; no message is sent.
     answer = await stage.command("dlq", "replay", *numbers, "--json")
-    assert answer.code == 1
+    assert answer.code == 4
     assert [done["verdict"] for done in json.loads(answer.out)] == ["Dead"] * 3
     assert len(await stage.mails_to(customer.email)) == 2
 
@@ -216,8 +216,8 @@ async def test_dead_letters_name_nobody(stage: NotifierStage) -> None:
 
 async def test_what_is_not_there_is_said(stage: NotifierStage) -> None:
     answer = await stage.command("dlq", "show", "999999999")
-    assert answer.code == 1
+    assert answer.code == 4
     assert "999999999" in answer.err
     answer = await stage.command("dlq", "replay", "999999999")
-    assert answer.code == 1
+    assert answer.code == 4
     assert "Traceback" not in answer.err
