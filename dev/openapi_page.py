@@ -4,13 +4,13 @@ import sys
 
 import orjson
 
-from orderplane.gateway.app import create_app
+from orderplane.gateway.app import declared_api
 from orderplane.gateway.openapi import document
 
 
 def page() -> bytes:
     """The whole document."""
-    return orjson.dumps(document(create_app()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(document(declared_api()), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 if __name__ == "__main__":

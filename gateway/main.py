@@ -11,7 +11,7 @@ import uvicorn
 from orderplane.adapters.halves import Half
 from orderplane.adapters.process import Process, run_process
 from orderplane.gateway import openapi
-from orderplane.gateway.app import create_app
+from orderplane.gateway.app import create_app, declared_api
 from orderplane.gateway.http.connections import protocol_for
 from orderplane.gateway.services import open_services
 from orderplane.gateway.settings import GatewaySettings
@@ -53,13 +53,14 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
             Half("purge", services.retention.run),
         ),
     ):
+        api = declared_api(services)
+        openapi.document(api)  # takes 0.1 s; the first request for it would keep all others waiting
         app = create_app(
-            services,
+            api,
             rate_limits=settings.rate_limits,
             trusted_proxies=settings.trusted_proxies,
             cors_origins=settings.cors_origins,
         )
-        openapi.document(app)  # takes 0.1 s; the first request for it would keep all others waiting
         server = Server(
             uvicorn.Config(
                 app,

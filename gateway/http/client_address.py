@@ -1,12 +1,16 @@
 """The address of a client, seen through the proxies that are trusted."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.requests import HTTPConnection
 
 MAX_HOPS = 32
 """How many hops of X-Forwarded-For are looked at, from the right: who sends it may write thousands."""
+
+_MAX_REMEMBERED = 8192
+_MAX_REMEMBERED_BYTES = 256
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -26,10 +30,38 @@ def client_address(connection: HTTPConnection, trusted: Networks) -> str:
     A proxy appends the address that it was called from. Everything to the left of the last untrusted hop was
     sent by the client and may be forged.
     """
-    peer = connection.client.host if connection.client else "unknown"
-    forwarded = ",".join(connection.headers.getlist("x-forwarded-for"))
-    hops = [hop.strip() for hop in forwarded.rsplit(",", MAX_HOPS)[-MAX_HOPS:]]
-    return last_untrusted_hop([*hops, peer], trusted)
+    return last_untrusted_hop(_hops(*_peer_and_forwarded(connection)), trusted)
+
+
+class Subscribers:
+    """Finds whom requests count for: the subscriber of each client's address.
+
+    What was found is remembered, because a client comes back and addresses are slow to parse.
+    """
+
+    def __init__(self, trusted: Networks) -> None:
+        @lru_cache(maxsize=_MAX_REMEMBERED)
+        def find(peer: str, forwarded: bytes) -> str:
+            return subscriber(last_untrusted_hop(_hops(peer, forwarded), trusted))
+
+        self._find = find
+
+    def of(self, connection: HTTPConnection) -> str:
+        """The subscriber."""
+        peer, forwarded = _peer_and_forwarded(connection)
+        is_short = len(forwarded) <= _MAX_REMEMBERED_BYTES
+        return self._find(peer, forwarded) if is_short else self._find.__wrapped__(peer, forwarded)
+
+
+def _peer_and_forwarded(connection: HTTPConnection) -> tuple[str, bytes]:
+    client = connection.scope.get("client")
+    forwarded = [value for name, value in connection.scope["headers"] if name == b"x-forwarded-for"]
+    return client[0] if client else "unknown", b",".join(forwarded)
+
+
+def _hops(peer: str, forwarded: bytes) -> list[str]:
+    hops = forwarded.decode("latin-1").rsplit(",", MAX_HOPS)[-MAX_HOPS:]
+    return [*(hop.strip() for hop in hops), peer]
 
 
 def last_untrusted_hop(hops: Sequence[str], trusted: Networks) -> str:

@@ -3,12 +3,10 @@
 import asyncio
 from contextlib import suppress
 
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive
 
-from orderplane.gateway.http.client_address import Networks, client_address, subscriber
-from orderplane.gateway.http.problems import Problem, render, unavailable
-from orderplane.gateway.http.served_route import is_canonical
+from orderplane.gateway.http.calls import Call
+from orderplane.gateway.http.problems import Problem, unavailable
 from orderplane.gateway.http.waiting_room import WaitingRoom
 
 MAX_TARGET = 8 * 1024
@@ -25,7 +23,7 @@ _DRAIN_BYTES = 4 * 1024 * 1024
 _DRAIN_SECONDS = 1.0
 
 
-class RequestLimitsMiddleware:
+class RequestLimits:
     """Refuses too many requests at once (503), too long a target (414), too large a body (413) and too slow a
     body (408).
 
@@ -37,67 +35,55 @@ class RequestLimitsMiddleware:
 
     def __init__(
         self,
-        app: ASGIApp,
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
         unfinished_per_address: int = MAX_UNFINISHED_PER_ADDRESS,
-        trusted: Networks = (),
     ) -> None:
-        self._app = app
         self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._unfinished = WaitingRoom(per_address=unfinished_per_address, total=MAX_UNFINISHED)
-        self._trusted = trusted
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        length = headers.get(b"content-length")
-        has_body = length is not None or b"transfer-encoding" in headers
-        try:
-            _check_target(scope)
-            body = await self._read_body(scope, receive, headers) if has_body else b""
-        except Problem as problem:
-            await (_send_problem_and_drain if has_body else _send_problem)(problem, receive, send)
-            return
-        if body is None:
-            return
+    async def has_arrived(self, call: Call) -> bool:
+        """Check the target, and read the body to `call.content`; False if the client has disconnected.
+
+        Raises:
+            Problem: `target_too_long`, `route_not_found`, `unsupported_media_type`, `body_too_large`,
+                `request_timeout`. The body is to be drained.
+        """
+        call.is_body_refused = call.has_body
+        check_target(call)
+        if call.has_body:
+            body = await self._read_body(call)
+            if body is None:
+                return False
+            call.content, call.is_body_refused = body, False
+        return True
+
+    def enter(self) -> None:
+        """Take a place among the requests that are answered; `leave` gives it back.
+
+        Raises:
+            Problem: `overloaded`: there is none.
+        """
         if self._in_flight >= self._max_in_flight:
             busy = f"{self._max_in_flight} requests are being answered already. Repeat this one shortly."
-            await _send_problem(unavailable(busy, code="overloaded"), receive, send)
-            return
-        _drop_cookies(scope)
+            raise unavailable(busy, code="overloaded")
         self._in_flight += 1
-        is_answered = False
 
-        def leave() -> None:
-            nonlocal is_answered
-            if not is_answered:
-                is_answered = True
-                self._in_flight -= 1
+    def leave(self) -> None:
+        """Undo `enter`, before the answer is sent: sending waits for clients that do not read."""
+        self._in_flight -= 1
 
-        async def leave_and_send(message: Message) -> None:
-            # Answers are whole before they are sent, and `send` waits for clients that do not read.
-            leave()
-            await send(message)
-
-        try:
-            await self._app(scope, _replay(body, receive) if has_body else receive, leave_and_send)
-        finally:
-            leave()
-
-    async def _read_body(self, scope: Scope, receive: Receive, headers: dict[bytes, bytes]) -> bytes | None:
+    async def _read_body(self, call: Call) -> bytes | None:
         """The whole body; None if the client disconnected."""
-        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+        if call.fields.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
             # RFC 9110, 15.5.16 and 12.5.3.
             raise Problem(
                 "unsupported_media_type",
                 "Send the body as it is, without Content-Encoding.",
                 headers={"Accept-Encoding": "identity"},
             )
-        if b"content-length" in headers and int(headers[b"content-length"]) > MAX_BODY:
+        if int(call.fields.get(b"content-length", b"0")) > MAX_BODY:
             raise _too_large()
         why = f"The body did not arrive within {BODY_SECONDS:.0f} s. Send it in one go."
         try:
@@ -108,20 +94,25 @@ class RequestLimitsMiddleware:
                     why = "Too many requests of your address are unfinished, and this one is the oldest."
                     deadline.reschedule(0)
 
-                address = subscriber(client_address(HTTPConnection(scope), self._trusted))
-                place = self._unfinished.enter(address, give_up)
+                place = self._unfinished.enter(call.subscriber, give_up)
                 try:
-                    return await _read(receive)
+                    return await _read(call.receive)
                 finally:
                     self._unfinished.leave(place)
         except TimeoutError:
             raise Problem("request_timeout", why) from None
 
 
-def _check_target(scope: Scope) -> None:
-    if len(scope.get("raw_path") or b"") + len(scope.get("query_string", b"")) > MAX_TARGET:
+def check_target(call: Call) -> None:
+    """Require a path that is not too long, in its one spelling.
+
+    Raises:
+        Problem: `target_too_long`, `route_not_found`.
+    """
+    scope = call.scope
+    if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
         raise Problem("target_too_long", f"Path and query may have {MAX_TARGET} bytes together.")
-    if not is_canonical(scope):
+    if not call.is_canonical:
         raise Problem(
             "route_not_found",
             "Paths are written without percent-encoding, without empty or dotted segments, and without a "
@@ -129,12 +120,20 @@ def _check_target(scope: Scope) -> None:
         )
 
 
-def _drop_cookies(scope: Scope) -> None:
-    """Remove the header Cookie. This API has no cookies, but FastAPI parses them for each request.
+async def drain(receive: Receive) -> None:
+    """Read and drop a bounded part of a body, after the answer and before the end of the connection.
 
-    Python's parser takes seconds for some headers of a few kB (CVE-2024-7592, fixed in Python 3.11.10).
+    Closing a socket with unread bytes resets the TCP connection, and the client would see the reset instead
+    of the response.
     """
-    scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            size = 0
+            while size < _DRAIN_BYTES:
+                message = await receive()
+                if _is_last(message):
+                    return
+                size += len(message.get("body", b""))
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -149,57 +148,12 @@ async def _read(receive: Receive) -> bytes | None:
         if size > MAX_BODY:
             raise _too_large()
         chunks.append(chunk)
-        if not message.get("more_body", False):
+        if _is_last(message):
             return b"".join(chunks)
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    is_sent = False
-
-    async def replay() -> Message:
-        nonlocal is_sent
-        if is_sent:
-            return await receive()
-        is_sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
-
-
-async def _send_problem_and_drain(problem: Problem, receive: Receive, send: Send) -> None:
-    """Send the response at once, then read and drop a bounded part of the body.
-
-    Closing a socket with unread bytes resets the TCP connection, and the client would see the reset instead
-    of the response.
-    """
-    body, headers = render(problem)
-    headers |= {"Content-Length": str(len(body)), "Connection": "close"}
-    await send(_start(problem, headers))
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            await _drain(receive)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _drain(receive: Receive) -> None:
-    size = 0
-    while size < _DRAIN_BYTES:
-        message = await receive()
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
-        size += len(message.get("body", b""))
-
-
-async def _send_problem(problem: Problem, _: Receive, send: Send) -> None:
-    body, headers = render(problem)
-    await send(_start(problem, headers | {"Content-Length": str(len(body))}))
-    await send({"type": "http.response.body", "body": body})
-
-
-def _start(problem: Problem, headers: dict[str, str]) -> Message:
-    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": problem.type.status, "headers": raw}
+def _is_last(message: Message) -> bool:
+    return message["type"] == "http.disconnect" or not message.get("more_body", False)
 
 
 def _too_large() -> Problem:

@@ -1,15 +1,13 @@
-"""One span and three metrics per request, and the handler of last resort for exceptions."""
+"""One span and three metrics per request."""
 
 import time
+from functools import lru_cache
 
-import structlog
-from opentelemetry import trace
+from opentelemetry import context, trace
 from prometheus_client import Counter, Gauge, Histogram
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orderplane.adapters.telemetry.traces import context_from
-from orderplane.gateway.http.problems import Problem, problem_response
-from orderplane.gateway.http.served_route import served_route
+from orderplane.gateway.http.calls import Call
 
 REQUESTS = Counter(
     "orderplane_http_requests_total",
@@ -26,65 +24,53 @@ IN_FLIGHT = Gauge("orderplane_http_requests_in_flight", "Requests in progress.")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_CLOSED_REQUEST = 499
-_RESPONSE_HEADERS = [(b"x-content-type-options", b"nosniff")]
 
-log = structlog.get_logger(__name__)
 _tracer = trace.get_tracer("orderplane.gateway")
 
 
-class TelemetryMiddleware:
-    """The outermost middleware; plain ASGI, because it runs for every request."""
+class Observation:
+    """A request that is being answered. `code` is that of the answer, once there is one."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    __slots__ = ("_call", "_context", "_method", "_span", "_started_at", "code")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-        parent = next(
-            (value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None
-        )
-        code = _CLIENT_CLOSED_REQUEST
-
-        async def send_observed(message: Message) -> None:
-            nonlocal code
-            if message["type"] == "http.response.start":
-                code = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_RESPONSE_HEADERS]
-            await send(message)
-
-        started_at = time.perf_counter()
+    def __init__(self, call: Call) -> None:
+        self.code = _CLIENT_CLOSED_REQUEST
+        self._call = call
+        self._method = method if (method := call.scope["method"]) in _METHODS else "OTHER"
+        self._started_at = time.perf_counter()
         IN_FLIGHT.inc()
-        span = _tracer.start_span(method, context=context_from(parent), kind=trace.SpanKind.SERVER)
-        try:
-            with trace.use_span(span, record_exception=False):
-                try:
-                    await self._app(scope, receive, send_observed)
-                except Exception:
-                    log.exception("request failed", method=method, route=_route(scope))
-                    if code != _CLIENT_CLOSED_REQUEST:
-                        raise  # the response has begun: only closing the connection tells the client
-                    problem = Problem(
-                        "internal_error", "It was logged. Quote `traceId` when you ask about it."
-                    )
-                    await problem_response(problem)(scope, receive, send_observed)
-        finally:
-            route = _route(scope)
-            IN_FLIGHT.dec()
-            REQUESTS.labels(method, route, str(code)).inc()
-            DURATION.labels(method, route).observe(time.perf_counter() - started_at)
-            if span.is_recording():
-                span.update_name(f"{method} {route}")
-                span.set_attributes(
-                    {"http.request.method": method, "http.route": route, "http.response.status_code": code}
-                )
-                if code >= 500:
-                    span.set_status(trace.StatusCode.ERROR)
-            span.end()
+        parent = call.fields.get(b"traceparent")
+        self._span = _tracer.start_span(
+            self._method,
+            context=context_from(parent.decode("latin-1")) if parent else None,
+            kind=trace.SpanKind.SERVER,
+        )
+        self._context = context.attach(trace.set_span_in_context(self._span))
+
+    def end(self) -> None:
+        """Count it, and end its span."""
+        # The template: the path itself would give the metrics an unbounded number of label values.
+        route = self._call.template or "none"
+        IN_FLIGHT.dec()
+        requests, duration = _metrics(self._method, route, self.code)
+        requests.inc()
+        duration.observe(time.perf_counter() - self._started_at)
+        if self._span.is_recording():
+            self._span.update_name(f"{self._method} {route}")
+            self._span.set_attributes(
+                {
+                    "http.request.method": self._method,
+                    "http.route": route,
+                    "http.response.status_code": self.code,
+                }
+            )
+            if self.code >= 500:
+                self._span.set_status(trace.StatusCode.ERROR)
+        self._span.end()
+        context.detach(self._context)
 
 
-def _route(scope: Scope) -> str:
-    """The route template; the path itself would give the metrics an unbounded number of label values."""
-    return served_route(scope) or "none"
+@lru_cache(maxsize=4096)
+def _metrics(method: str, route: str, code: int) -> tuple[Counter, Histogram]:
+    """To look them up costs as much as to count."""
+    return REQUESTS.labels(method, route, str(code)), DURATION.labels(method, route)

@@ -21,7 +21,7 @@ from orderplane.gateway.services import ServicesDep
 router = APIRouter(tags=["identity"])
 
 
-def own_accounts(services: ServicesDep) -> AccountServices:
+async def own_accounts(services: ServicesDep) -> AccountServices:
     """The services for our own accounts.
 
     Raises:

@@ -7,20 +7,18 @@ and a token bucket spreads bursts. docs/decisions/0013-load-shedding.md gives th
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orderplane.adapters.halves import Beat
-from orderplane.gateway.http.problems import Problem, problem_response, unavailable
-from orderplane.gateway.http.served_route import served_route
+from orderplane.gateway.http.problems import Problem, unavailable
 from orderplane.gateway.traffic.order_backlog import OrderBacklog
-from orderplane.gateway.traffic.rate_limits import RouteClass, class_of
 from orderplane.ledgers.errors import Transient
 
 SHED = Counter("orderplane_orders_shed_total", "New orders that were refused.", ["reason"])
@@ -248,7 +246,7 @@ class LoadShedding:
         self._refused_since_read = None
 
 
-class OrderAdmissionMiddleware:
+class OrderAdmission:
     """While new orders are refused, answers most requests for one with 503 before anything is parsed.
 
     It comes after the body was read: a body that does not arrive takes no room here.
@@ -258,36 +256,26 @@ class OrderAdmissionMiddleware:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        load_shedding: LoadShedding,
-        max_concurrent: int = MAX_CONCURRENT_WHILE_SHEDDING,
+        self, load_shedding: LoadShedding, *, max_concurrent: int = MAX_CONCURRENT_WHILE_SHEDDING
     ) -> None:
-        self._app = app
         self._load_shedding = load_shedding
         self._max_concurrent = max_concurrent
         self._in_flight = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _is_new_order(scope):
-            await self._app(scope, receive, send)
-            return
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one new order, until the block ends.
+
+        Raises:
+            Problem: `overloaded`.
+        """
         if self._in_flight >= self._max_concurrent:
-            try:
-                self._load_shedding.check()
-            except Problem as problem:
-                await problem_response(problem)(scope, receive, send)
-                return
+            self._load_shedding.check()
         self._in_flight += 1
         try:
-            await self._app(scope, receive, send)
+            yield
         finally:
             self._in_flight -= 1
-
-
-def _is_new_order(scope: Scope) -> bool:
-    return class_of(scope["method"], served_route(scope)) is RouteClass.ORDERS
 
 
 def _overloaded(reason: ShedReason, pushback: float) -> Problem:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from prometheus_client import Counter
-from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from orderplane.adapters.limits.counters import Counters, Limit, LimitStatus
-from orderplane.gateway.http.client_address import Networks, client_address, subscriber
-from orderplane.gateway.http.problems import Problem, problem_response
-from orderplane.gateway.http.served_route import served_route
+from orderplane.gateway.http.calls import Call
+from orderplane.gateway.http.problems import Problem
 
 WINDOW_SECONDS = 60
 
@@ -100,38 +98,27 @@ def quotas_from(text: str) -> Quotas | None:
     return quotas
 
 
-class RateLimitMiddleware:
-    """Counts every request, refuses those over quota (429), and reports the rest of the quota in headers.
+class RateLimits:
+    """Counts every request, and refuses those over quota (429).
 
-    Plain ASGI, so that a request over quota costs no parsing. The address is counted here, the user as soon
-    as the token was verified (`principal.allowed`).
+    The address is counted first, so that a request over quota costs no parsing, and the user as soon as the
+    token was verified (`principal.allowed`).
     """
 
-    def __init__(self, app: ASGIApp, *, quotas: Quotas, counters: Counters, trusted: Networks) -> None:
-        self._app = app
+    def __init__(self, quotas: Quotas, counters: Counters) -> None:
         self._quotas = quotas
         self._counters = counters
-        self._trusted = trusted
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        route_class = class_of(scope["method"], served_route(scope))
+    async def count_address(self, call: Call) -> None:
+        """Count the request for its address.
+
+        Raises:
+            Problem: `rate_limited`.
+        """
+        route_class = class_of(call.method, call.template)
         rate_limit = RequestRateLimit(self._counters, route_class, self._quotas[route_class])
-        scope[_SCOPE_KEY] = rate_limit
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *rate_limit.headers()]
-            await send(message)
-
-        try:
-            await rate_limit.count_address(client_address(HTTPConnection(scope), self._trusted))
-        except Problem as problem:
-            await problem_response(problem)(scope, receive, send_with_headers)
-            return
-        await self._app(scope, receive, send_with_headers)
+        call.scope[_SCOPE_KEY] = rate_limit
+        await rate_limit.count_address(call.subscriber)
 
 
 class RequestRateLimit:
@@ -143,13 +130,13 @@ class RequestRateLimit:
         self._quota = quota
         self._statuses: list[tuple[str, Limit, LimitStatus]] = []
 
-    async def count_address(self, address: str) -> None:
-        """Count the request for its address.
+    async def count_address(self, subscriber: str) -> None:
+        """Count the request for whom its address stands for.
 
         Raises:
             Problem: `rate_limited`.
         """
-        await self._count("address", self._quota.address, subscriber(address))
+        await self._count("address", self._quota.address, subscriber)
 
     async def count_user(self, merchant: str, name: str, *, is_shop: bool) -> None:
         """Count the request for its user.

@@ -2,18 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import httpx
 import orjson
 import pytest
-from fastapi import FastAPI
+from fastapi import Cookie, FastAPI, Request
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp
 from structlog.testing import capture_logs
 
 from orderplane.adapters.kubernetes.reflector import Reflector
@@ -29,11 +31,13 @@ from orderplane.crds.api_errors import (
 from orderplane.crds.meta import Kind
 from orderplane.dev import openapi_page
 from orderplane.gateway import openapi
-from orderplane.gateway.app import create_app
+from orderplane.gateway.app import create_app, declared_api
+from orderplane.gateway.front_door import FrontDoor
 from orderplane.gateway.http import request_limits as limits
 from orderplane.gateway.http import telemetry
+from orderplane.gateway.http.binding import UnknownParameterError
 from orderplane.gateway.http.problems import BASE, PROBLEM_TYPES
-from orderplane.gateway.http.request_limits import RequestLimitsMiddleware
+from orderplane.gateway.http.request_limits import RequestLimits
 from orderplane.gateway.orders.held_orders import HeldOrders
 from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
@@ -63,16 +67,16 @@ class Anybody:
         return Principal("demo", "u-seller", Role.MERCHANT, SCOPES_OF[Role.MERCHANT])
 
 
-def app_with(error: Exception) -> FastAPI:
+def app_with(error: Exception) -> ASGIApp:
     return app_on(BrokenApi(error))
 
 
-def app_on(api: Any) -> FastAPI:
+def app_on(api: Any) -> ASGIApp:
     held = HeldOrders(10, time.monotonic)
     # No watch runs: each order is read from the API server.
     orders = OrderReader(api, held, Reflector(api, Kind.ORDER, held))
     services: Any = SimpleNamespace(api=api, authentication=Anybody(), load_shedding=None, orders=orders)
-    return create_app(services)
+    return create_app(declared_api(services))
 
 
 def client_of(app: Any) -> httpx.AsyncClient:
@@ -286,11 +290,24 @@ async def test_every_answer_forbids_sniffing(client: httpx.AsyncClient) -> None:
 # Limits
 
 
-async def swallow(scope: Any, receive: Any, send: Any) -> None:
-    """An application that answers with the number of bytes it was sent."""
-    message = await receive()
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": str(len(message["body"])).encode()})
+async def swallow(request: Request) -> Response:
+    """A route that answers with the number of bytes it was sent."""
+    return PlainTextResponse(str(len(await request.body())))
+
+
+def door_to(answer: Callable[[Request], Awaitable[Response]], **limited: int) -> FrontDoor:
+    """The door with one route behind it."""
+    api = FastAPI(openapi_url=None)
+    api.add_api_route("/", answer, methods=["GET", "POST"], response_model=None)
+    return FrontDoor(api, limits=RequestLimits(**limited))
+
+
+def raw(method: str, *headers: tuple[bytes, bytes], address: str = "192.0.2.1") -> dict[str, Any]:
+    """The scope of a request, as the server makes it."""
+    return {
+        "type": "http", "method": method, "path": "/", "raw_path": b"/", "query_string": b"",
+        "client": (address, 1), "headers": list(headers),
+    }  # fmt: skip
 
 
 async def chunks(count: int, size: int) -> AsyncIterator[bytes]:
@@ -313,13 +330,13 @@ async def test_cookies_are_never_parsed() -> None:
 
 
 async def test_a_body_up_to_the_limit_passes_whole() -> None:
-    async with client_of(RequestLimitsMiddleware(swallow)) as client:
+    async with client_of(door_to(swallow)) as client:
         assert (await client.post("/", content=b"x" * limits.MAX_BODY)).text == str(limits.MAX_BODY)
         assert (await client.post("/", content=chunks(8, 8192))).text == str(limits.MAX_BODY)
 
 
 async def test_a_body_beyond_the_limit_is_refused_with_and_without_a_length() -> None:
-    async with client_of(RequestLimitsMiddleware(swallow)) as client:
+    async with client_of(door_to(swallow)) as client:
         check(await client.post("/", content=b"x" * (limits.MAX_BODY + 1)), "body_too_large")
         check(await client.post("/", content=chunks(9, 8192)), "body_too_large")
 
@@ -334,8 +351,7 @@ async def test_a_declared_length_is_enough_to_refuse() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "path": "/", "headers": [(b"content-length", b"1000000")]}
-    await RequestLimitsMiddleware(swallow)(scope, receive, send)
+    await door_to(swallow)(raw("POST", (b"content-length", b"1000000")), receive, send)
     assert sent[0]["status"] == 413
     assert (b"connection", b"close") in sent[0]["headers"]
     assert sent[-1]["more_body"] is False
@@ -352,20 +368,18 @@ async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.M
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await RequestLimitsMiddleware(swallow)(
-        {"type": "http", "path": "/", "headers": [(b"content-length", b"5")]}, receive, send
-    )
+    await door_to(swallow)(raw("POST", (b"content-length", b"5")), receive, send)
     assert sent[0]["status"] == 408
 
 
 async def test_too_many_requests_at_once_are_refused() -> None:
     gate = asyncio.Event()
 
-    async def wait(scope: Any, receive: Any, send: Any) -> None:
+    async def wait(request: Request) -> Response:
         await gate.wait()
-        await swallow(scope, receive, send)
+        return await swallow(request)
 
-    async with client_of(RequestLimitsMiddleware(wait, max_in_flight=1)) as client:
+    async with client_of(door_to(wait, max_in_flight=1)) as client:
         first = asyncio.create_task(client.get("/"))
         await asyncio.sleep(0)
         while True:
@@ -382,9 +396,7 @@ class HalfSent:
     """A request whose body never ends."""
 
     def __init__(self, app: Any, address: str) -> None:
-        self.scope = {
-            "type": "http", "path": "/", "client": (address, 1), "headers": [(b"content-length", b"5")],
-        }  # fmt: skip
+        self.scope = raw("POST", (b"content-length", b"5"), address=address)
         self.sent: list[Any] = []
         self.is_waiting = asyncio.Event()
         self.task = asyncio.create_task(app(self.scope, self.receive, self.send))
@@ -401,7 +413,7 @@ class HalfSent:
 
 async def test_half_sent_bodies_take_no_room_from_others() -> None:
     """As many of one address as there are slots: others are served, and the address pushes out its oldest."""
-    app = RequestLimitsMiddleware(swallow, max_in_flight=4, unfinished_per_address=3)
+    app = door_to(swallow, max_in_flight=4, unfinished_per_address=3)
     half_sent = [HalfSent(app, "192.0.2.1") for _ in range(8)]
     elsewhere = HalfSent(app, "192.0.2.2")
     for request in (*half_sent, elsewhere):
@@ -418,11 +430,11 @@ async def test_half_sent_bodies_take_no_room_from_others() -> None:
         assert not request.sent
         request.task.cancel()
     await asyncio.gather(*(request.task for request in (*waiting, elsewhere)), return_exceptions=True)
-    assert len(app._unfinished) == 0
+    assert len(app._limits._unfinished) == 0
 
 
 async def test_answers_that_nobody_reads_take_no_room_from_others() -> None:
-    app = RequestLimitsMiddleware(swallow, max_in_flight=4)
+    app = door_to(swallow, max_in_flight=4)
     unread: asyncio.Queue[Any] = asyncio.Queue()
     reading = asyncio.Event()
 
@@ -433,8 +445,7 @@ async def test_answers_that_nobody_reads_take_no_room_from_others() -> None:
         unread.put_nowait(message)
         await reading.wait()
 
-    scope = {"type": "http", "path": "/", "headers": []}
-    waiting = [asyncio.create_task(app(scope, receive, send)) for _ in range(8)]
+    waiting = [asyncio.create_task(app(raw("GET"), receive, send)) for _ in range(8)]
     for _ in waiting:
         assert (await asyncio.wait_for(unread.get(), 5))["status"] == 200
     async with client_of(app) as client:
@@ -442,24 +453,52 @@ async def test_answers_that_nobody_reads_take_no_room_from_others() -> None:
             assert (await client.get("/")).status_code == 200
     reading.set()
     await asyncio.gather(*waiting)
-    assert app._in_flight == 0
+    assert app._limits._in_flight == 0
 
 
 async def test_a_failure_gives_its_room_back() -> None:
-    async def fail(*_: Any) -> None:
+    async def fail(_: Request) -> Response:
         raise RuntimeError("x")
 
-    app = RequestLimitsMiddleware(fail, max_in_flight=1)
-    for _ in range(2):
-        with pytest.raises(RuntimeError):
-            await app({"type": "http", "path": "/", "headers": []}, None, None)  # type: ignore[arg-type]
-    assert app._in_flight == 0
+    app = door_to(fail, max_in_flight=1)
+    with capture_logs():
+        async with client_of(app) as client:
+            for _ in range(2):
+                check(await client.get("/"), "internal_error")
+    assert app._limits._in_flight == 0
 
 
-async def test_new_orders_that_are_half_sent_take_no_room_while_it_is_shedding() -> None:
-    """The admission of orders stands behind the reading of bodies."""
-    names = [middleware.cls.__name__ for middleware in app_with(RuntimeError("x")).user_middleware]
-    assert names.index("RequestLimitsMiddleware") < names.index("OrderAdmissionMiddleware")
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda api: api.get("/{number}")(_with_a_number),
+        lambda api: api.get("/")(_with_a_cookie),
+        lambda api: api.post("/")(_with_a_body),
+        lambda api: api.get("/")(lambda: None),
+        lambda api: api.get("/")(_with_what_is_required),
+    ],
+)
+def test_a_route_that_cannot_be_served_ends_the_start(declare: Callable[[FastAPI], Any]) -> None:
+    api = FastAPI(openapi_url=None)
+    declare(api)
+    with pytest.raises(UnknownParameterError):
+        FrontDoor(api)
+
+
+async def _with_a_number(number: int) -> Response:
+    raise NotImplementedError
+
+
+async def _with_a_cookie(word: Annotated[str, Cookie()] = "") -> Response:
+    raise NotImplementedError
+
+
+async def _with_a_body(words: list[str]) -> Response:
+    raise NotImplementedError
+
+
+async def _with_what_is_required(word: str) -> Response:
+    raise NotImplementedError
 
 
 # Documents

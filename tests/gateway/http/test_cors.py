@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orderplane.gateway.app import create_app
+from orderplane.gateway.app import create_app, declared_api
 from orderplane.gateway.http.cors import origins
 
 from .threaded_server import app_without_dependencies
@@ -19,8 +19,8 @@ PREFLIGHT = {
 
 
 def client_of(*allowed: str) -> httpx.AsyncClient:
-    services: Any = app_without_dependencies().state.services
-    app = create_app(services, cors_origins=allowed)
+    services: Any = app_without_dependencies().api.state.services
+    app = create_app(declared_api(services), cors_origins=allowed)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door.test")
 
 

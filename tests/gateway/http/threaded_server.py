@@ -16,7 +16,7 @@ import uvloop
 from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.crds.meta import Kind
-from orderplane.gateway.app import create_app
+from orderplane.gateway.app import create_app, declared_api
 from orderplane.gateway.http.client_address import Networks, networks
 from orderplane.gateway.http.connections import BoundedProtocol, protocol_for
 from orderplane.gateway.identity.grants import Grants
@@ -85,7 +85,7 @@ def app_without_dependencies(authentication: Any = None, trusted: Networks = PRO
         load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
         authentication=authentication or Anybody(), identity=AbsentAccounts(trusted),
     )  # fmt: skip
-    return create_app(services, rate_limits=UNLIMITED, trusted_proxies=trusted)
+    return create_app(declared_api(services), rate_limits=UNLIMITED, trusted_proxies=trusted)
 
 
 @dataclass

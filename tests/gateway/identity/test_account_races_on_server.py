@@ -21,7 +21,7 @@ from orderplane.adapters.postgres.pool import open_pool
 from orderplane.dev.localplane.plane import Plane
 from orderplane.events.account_messages import MAX_GUESSES
 from orderplane.events.account_messages import AccountMessageKind as Kind
-from orderplane.gateway.http.exception_handlers import add_handlers
+from orderplane.gateway.front_door import FrontDoor
 from orderplane.gateway.identity import auth_routes, confirmation_routes, user_routes
 from orderplane.gateway.identity.account_messages import AccountMessages
 from orderplane.gateway.identity.authentication import AccountCache
@@ -93,12 +93,11 @@ class Door:
             users=self.users, logins=self.logins, passwords=passwords, ring=ring, throttle=throttle,
             grants=grants,
         )  # fmt: skip
-        app = FastAPI()
-        app.state.services = SimpleNamespace(identity=identity, authentication=self)
+        api = FastAPI(openapi_url=None)
+        api.state.services = SimpleNamespace(identity=identity, authentication=self)
         for routes in (auth_routes, confirmation_routes, user_routes):
-            app.include_router(routes.router)
-        add_handlers(app)
-        transport = httpx.ASGITransport(app, client=("192.0.2.1", 1))
+            api.include_router(routes.router)
+        transport = httpx.ASGITransport(FrontDoor(api), client=("192.0.2.1", 1))
         headers = {"Authorization": "Bearer any"}
         self.http = httpx.AsyncClient(transport=transport, base_url="http://door.test", headers=headers)
         self.user_id = new_user_id()

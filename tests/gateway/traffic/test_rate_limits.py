@@ -11,7 +11,7 @@ from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.adapters.limits.counters import Limit, LimitStatus
 from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.crds.meta import Kind
-from orderplane.gateway.app import create_app
+from orderplane.gateway.app import create_app, declared_api
 from orderplane.gateway.http.client_address import networks, subscriber
 from orderplane.gateway.orders.held_orders import HeldOrders
 from orderplane.gateway.orders.order_reader import OrderReader
@@ -120,7 +120,7 @@ class Door:
             authentication=ByName(),
             counters=MemoryCounters(),
         )
-        app = create_app(services, rate_limits=quotas, trusted_proxies=networks("127.0.0.1"))
+        app = create_app(declared_api(services), rate_limits=quotas, trusted_proxies=networks("127.0.0.1"))
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
         self.http = httpx.AsyncClient(transport=transport, base_url="http://door.test")
 

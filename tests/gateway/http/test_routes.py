@@ -4,10 +4,15 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from starlette.responses import Response
 
-from orderplane.gateway.traffic.rate_limits import RouteClass
+from orderplane.adapters.limits.memory import MemoryCounters
+from orderplane.gateway.front_door import FrontDoor
+from orderplane.gateway.http.calls import Call
+from orderplane.gateway.http.routes import Route
+from orderplane.gateway.traffic.rate_limits import RateLimits, RouteClass
 
-from .threaded_server import app_without_dependencies
+from .threaded_server import UNLIMITED, app_without_dependencies
 
 CANONICAL = {
     ("POST", "/api/auth/login"): RouteClass.AUTH,
@@ -50,8 +55,18 @@ def spellings(path: str) -> list[str]:
     return found
 
 
-async def ask(method: str, raw_path: str) -> tuple[int, str, Any]:
-    """Status, counted class, and what the router itself has chosen."""
+class Spy(FrontDoor):
+    """Notes the route that was chosen to answer."""
+
+    chosen: Route | None = None
+
+    async def _admitted(self, call: Call) -> Response:
+        self.chosen = call.route
+        return await super()._admitted(call)
+
+
+async def ask(method: str, raw_path: str) -> tuple[int, str, Route | None]:
+    """Status, counted class, and the route that was chosen to answer."""
     sent: list[Any] = []
 
     async def receive() -> Any:
@@ -66,21 +81,11 @@ async def ask(method: str, raw_path: str) -> tuple[int, str, Any]:
         "query_string": query.encode(), "root_path": "", "scheme": "http", "server": ("x", 80),
         "client": ("192.0.2.1", 1), "headers": [(b"authorization", b"Bearer x")], "http_version": "1.1",
     }  # fmt: skip
-    app = app_without_dependencies()
-    chosen = []
-    inner = app.router.app
-
-    async def spy(scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await inner(scope, receive, send)
-        finally:
-            chosen.append(scope.get("endpoint"))
-
-    app.router.middleware_stack = spy
-    await app(scope, receive, send)
+    door = Spy(app_without_dependencies().api, rate_limits=RateLimits(UNLIMITED, MemoryCounters()))
+    await door(scope, receive, send)
     start = next(message for message in sent if message["type"] == "http.response.start")
     policy = dict(start["headers"])[b"ratelimit-policy"].decode()
-    return start["status"], policy.split("-")[0].strip('"'), chosen[0] if chosen else None
+    return start["status"], policy.split("-")[0].strip('"'), door.chosen
 
 
 @pytest.mark.parametrize(("method", "path"), CANONICAL)
