@@ -166,6 +166,12 @@ def principal_of(token: VerifiedToken, rules: TokenRules, now: float) -> Princip
     )
 
 
+def validity(token: VerifiedToken) -> tuple[float, float]:
+    """The Unix times from which and until which `principal_of` accepts a token that it has accepted once."""
+    begins = [token.claims[name] for name in ("nbf", "iat") if name in token.claims]
+    return max(begins, default=0.0) - LEEWAY_SECONDS, token.claims["exp"] + LEEWAY_SECONDS
+
+
 def granted_scopes(text: object, role: Role) -> frozenset[Scope]:
     """The requested scopes that the role may have; all of them if none is requested (None)."""
     if text is None:
