@@ -17,6 +17,9 @@ class Call(Request):
     def __init__(self, scope: Scope, receive: Receive, routes: Routes, subscribers: Subscribers) -> None:
         super().__init__(scope, receive)
         self.fields: dict[bytes, bytes] = dict(reversed(scope["headers"]))
+        if self.fields.pop(b"cookie", None) is not None:
+            # This API has none, and Python's parser takes seconds for some of a few kB (CVE-2024-7592).
+            scope["headers"] = [header for header in scope["headers"] if header[0] != b"cookie"]
         self.is_canonical = is_canonical(scope)
         self.route: Route | None = None
         if self.is_canonical and (found := routes.find(scope["method"], scope["path"])):
