@@ -7,15 +7,16 @@ made from a return type. So the parameters are looked up once, when the process 
 declares anything else ends the start with a message.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, get_type_hints
 
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import request_params_to_args
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
+from starlette.responses import Response
 
 from orderplane.gateway.http.calls import Call
 from orderplane.gateway.http.query import check_query
@@ -29,15 +30,15 @@ _UNKNOWN = (
 )  # fmt: skip
 
 
-class UnknownParameterError(TypeError):
-    """A route declares a kind of parameter that calls do not have."""
+class CannotBeServedError(TypeError):
+    """A route declares what `bind` does not know, and FastAPI would do."""
 
 
 def routes_of(api: FastAPI) -> Routes:
     """The routes that are declared.
 
     Raises:
-        UnknownParameterError: one of them cannot be served.
+        CannotBeServedError: one of them declares what is not known here.
     """
     return Routes(
         [
@@ -46,14 +47,23 @@ def routes_of(api: FastAPI) -> Routes:
                 context.path_regex,
                 # HEAD is served where GET is (RFC 9110, 9.3.2).
                 frozenset(methods | {"HEAD"} if "GET" in (methods := context.methods or set()) else methods),
-                _with_known_query(context.dependant),
+                _serve(context.dependant),
             )
             for context in iter_route_contexts(api.router.routes)
         ]
     )
 
 
-def _with_known_query(declared: Dependant) -> Bound:
+def _serve(declared: Dependant) -> Bound:
+    """As `bind`, for a route: its query is looked at first, and what it gives is the answer."""
+    function = declared.call
+    assert function is not None
+    given = get_type_hints(function).get("return")
+    if not (isinstance(given, type) and issubclass(given, Response)):
+        raise CannotBeServedError(f"{function} does not return a Response")
+    called = [part.call for part in _parts(declared)]
+    if len(called) > len(set(called)):
+        raise CannotBeServedError(f"{function} has a dependency twice, which would be called twice")
     answer = bind(declared)
     known = sorted(field.alias for field in declared.query_params)
 
@@ -65,30 +75,39 @@ def _with_known_query(declared: Dependant) -> Bound:
     return checked
 
 
+def _parts(declared: Dependant) -> Iterator[Dependant]:
+    """All dependencies, and theirs."""
+    for part in declared.dependencies:
+        yield part
+        yield from _parts(part)
+
+
 def bind(declared: Dependant) -> Bound:
     """A function that takes a call, finds the parameters that are declared, and awaits the declared function.
 
-    Dependencies come first, in their order, so nobody learns about parameters without a token.
+    Dependencies come first, in their order, so without a token no value is looked at.
 
     Raises:
-        UnknownParameterError: it has parameters of another kind, or blocks.
+        CannotBeServedError: it has parameters of another kind, or blocks.
     """
     function = declared.call
     assert function is not None
     if not (iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None))):  # noqa: B004
-        raise UnknownParameterError(f"{function} is not async")
+        raise CannotBeServedError(f"{function} is not async")
     for kind in _UNKNOWN:
         if getattr(declared, kind):
-            raise UnknownParameterError(f"{function} declares {kind}")
-    if any(field.field_info.annotation is not str for field in declared.path_params):
-        raise UnknownParameterError(f"{function} declares a parameter of its path that is not a str")
+            raise CannotBeServedError(f"{function} declares {kind}")
+    if any(
+        part.field_info.annotation is not str or part.field_info.metadata for part in declared.path_params
+    ):
+        raise CannotBeServedError(f"{function} declares a parameter of its path that is not any str")
     dependencies = [(part.name, bind(part)) for part in declared.dependencies]
     path = [(field.name, field.alias) for field in declared.path_params]
     query, headers = declared.query_params, declared.header_params
-    header_names = [field.alias.replace("_", "-").encode() for field in headers]
+    header_names = [field.alias.lower().encode() for field in headers]
     defaults = {field.name: field.get_default() for field in (*query, *headers)}
     if any(field.field_info.is_required() for field in (*query, *headers)):
-        raise UnknownParameterError(f"{function} requires a parameter")
+        raise CannotBeServedError(f"{function} requires a parameter")
     call_names = [name for name in (declared.request_param_name, declared.http_connection_param_name) if name]
 
     async def bound(call: Call) -> Any:

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import httpx
 import orjson
 import pytest
-from fastapi import Cookie, FastAPI, Request
+from fastapi import Cookie, Depends, FastAPI, Header, Query, Request
+from fastapi import Path as ParameterOfPath
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -35,7 +36,7 @@ from orderplane.gateway.app import create_app, declared_api
 from orderplane.gateway.front_door import FrontDoor
 from orderplane.gateway.http import request_limits as limits
 from orderplane.gateway.http import telemetry
-from orderplane.gateway.http.binding import UnknownParameterError
+from orderplane.gateway.http.binding import CannotBeServedError
 from orderplane.gateway.http.problems import BASE, PROBLEM_TYPES
 from orderplane.gateway.http.request_limits import RequestLimits
 from orderplane.gateway.orders.held_orders import HeldOrders
@@ -477,12 +478,15 @@ async def test_a_failure_gives_its_room_back() -> None:
         lambda api: api.post("/")(_with_a_body),
         lambda api: api.get("/")(lambda: None),
         lambda api: api.get("/")(_with_what_is_required),
+        lambda api: api.get("/{word}")(_with_a_pattern),
+        lambda api: api.get("/")(_without_a_response),
+        lambda api: api.get("/", dependencies=[Depends(_once)])(_with_what_another_has),
     ],
 )
 def test_a_route_that_cannot_be_served_ends_the_start(declare: Callable[[FastAPI], Any]) -> None:
     api = FastAPI(openapi_url=None)
     declare(api)
-    with pytest.raises(UnknownParameterError):
+    with pytest.raises(CannotBeServedError):
         FrontDoor(api)
 
 
@@ -500,6 +504,67 @@ async def _with_a_body(words: list[str]) -> Response:
 
 async def _with_what_is_required(word: str) -> Response:
     raise NotImplementedError
+
+
+async def _with_a_pattern(word: Annotated[str, ParameterOfPath(pattern="a")]) -> Response:
+    raise NotImplementedError
+
+
+async def _without_a_response() -> dict[str, str]:
+    raise NotImplementedError
+
+
+async def _once() -> int:
+    raise NotImplementedError
+
+
+async def _with_what_another_has(number: Annotated[int, Depends(_once)]) -> Response:
+    raise NotImplementedError
+
+
+async def test_parameters_come_as_they_are_declared() -> None:
+    """In a header, however its name is spelt; in a query, however often; else their defaults."""
+    seen: list[Any] = []
+
+    async def keep(
+        word: str,
+        number: Annotated[int, Query(ge=1, alias="aNumber")] = 7,
+        words: Annotated[list[str] | None, Query()] = None,
+        tag: Annotated[str | None, Header(alias="X-Tag")] = None,
+        other_tag: Annotated[int, Header()] = 0,
+    ) -> Response:
+        seen.append((word, number, words, tag, other_tag))
+        return PlainTextResponse("")
+
+    api = FastAPI(openapi_url=None)
+    api.get("/{word}")(keep)
+    async with client_of(FrontDoor(api)) as client:
+        await client.get("/a")
+        await client.get("/b?aNumber=2&words=x", headers={"x-TAG": "t", "Other-Tag": "3"})
+        check(await client.get("/c?aNumber=0", headers={"Other-Tag": "3"}), "validation_failed")
+        check(await client.get("/c", headers={"Other-Tag": "three"}), "validation_failed")
+    assert seen == [("a", 7, None, None, 0), ("b", 2, ["x"], "t", 3)]
+
+
+async def test_a_request_that_ends_midway_is_counted_and_its_room_is_free() -> None:
+    """The server cancels what has not ended when its time to drain is over."""
+    begun = asyncio.Event()
+
+    async def wait(_: Request) -> Response:
+        begun.set()
+        await asyncio.Event().wait()
+        raise NotImplementedError
+
+    app, sent = door_to(wait), asyncio.Queue[Any]()
+    in_flight = telemetry.IN_FLIGHT._value.get()
+    task = asyncio.create_task(app(raw("GET"), asyncio.Queue[Any]().get, sent.put))
+    await asyncio.wait_for(begun.wait(), 5)
+    assert telemetry.IN_FLIGHT._value.get() == in_flight + 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (telemetry.IN_FLIGHT._value.get(), app._limits._in_flight) == (in_flight, 0)
+    assert sent.empty()
 
 
 # Documents

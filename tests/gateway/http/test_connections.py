@@ -177,3 +177,52 @@ def test_unread_answers_push_out_the_oldest_of_their_address() -> None:
         ]
         assert answers == [1, 2, 2]
         assert eventually(server, lambda: len(FewPlaces.unread) == 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "arrives"),
+    [
+        ([(b"content-length", b"2"), (b"location", b"/a\r\nset-cookie: b")], b"ok", b""),
+        ([(b"content-length", b"2"), (b"location", b"/a\nset-cookie: b")], b"ok", b""),
+        ([(b"content-type", b"text/plain")], b"ok", b""),
+        ([(b"content-length", b"1")], b"ok", b""),
+        ([(b"content-length", b"3")], b"ok", b"ok"),
+    ],
+)
+def test_an_answer_that_could_be_read_as_two_ends_its_connection(
+    headers: list[tuple[bytes, bytes]], body: bytes, arrives: bytes
+) -> None:
+    """A mistake of a route: no header is split, and the next request gets no half answer."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    with running(answer, protocol_for(PROXIES)) as server:
+        got = server.ask((REQUEST + b"\r\n") * 2)
+    assert got.count(b"HTTP/1.1 ") == (1 if arrives else 0)
+    assert got.endswith(arrives)
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "length"),
+    [("GET", 200, 2), ("HEAD", 200, 2), ("GET", 304, None), ("GET", 204, None)],
+)
+def test_an_answer_is_one_packet_and_the_connection_is_used_again(
+    method: str, status: int, length: int | None
+) -> None:
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", b"%d" % length)] if length is not None else []
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        body = b"ok" if length is not None and scope["method"] != "HEAD" else b""
+        await send({"type": "http.response.body", "body": body})
+
+    request = REQUEST.replace(b"GET", method.encode()) + b"\r\n"
+    with running(answer, protocol_for(PROXIES)) as server, server.connect() as connection:
+        for _ in range(3):
+            connection.sendall(request)
+            got = connection.recv(65_536)
+            assert got.startswith(b"HTTP/1.1 %d " % status)
+            assert got.endswith(b"\r\n\r\nok" if method == "GET" and length else b"\r\n\r\n")
+            assert (b"content-length" in got) is (length is not None)
+            assert b"transfer-encoding" not in got
