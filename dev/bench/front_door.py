@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,9 +32,18 @@ from orderplane.gateway.identity.authentication import AccountCache, OwnTokens
 from orderplane.gateway.identity.keyring import KeyRing, new_key
 from orderplane.gateway.identity.tokens import TokenRules, issue
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
+from orderplane.gateway.products.availability import Availability
+from orderplane.gateway.products.catalogue import Catalogue
+from orderplane.gateway.products.reads import ProductReads
 from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.rate_limits import Quota, RouteClass
-from orderplane.ledgers.postgres.products import ProductDetails, StoredProduct
+from orderplane.ledgers.postgres.products import (
+    CatalogueChanges,
+    CatalogueRead,
+    CatalogueVersion,
+    ProductDetails,
+    StoredProduct,
+)
 
 ROUNDS, REQUESTS, CONNECTIONS, USERS = 5, 3_000, 16, 100
 PATH = "/api/products/TEA-EARL-GREY-100"
@@ -45,6 +55,7 @@ _PRODUCT = StoredProduct(
     version=3,
     available=37,
 )
+_VERSION = CatalogueVersion(datetime(2026, 1, 1, tzinfo=UTC), 1)
 
 
 class _FromMemory:
@@ -56,8 +67,14 @@ class _FromMemory:
     async def recently_changed(self) -> Sequence[tuple[str, str]]:
         return ()
 
-    async def find(self, *_: Any) -> StoredProduct:
-        return _PRODUCT
+    async def find(self, *_: Any) -> CatalogueRead:
+        return CatalogueRead(_VERSION, [_PRODUCT])
+
+    async def changes(self, *_: Any, **__: Any) -> CatalogueChanges:
+        return CatalogueChanges(_VERSION.server, {}, {})
+
+    async def available(self, _: str, skus: Sequence[str]) -> dict[str, int]:
+        return dict.fromkeys(skus, _PRODUCT.available)
 
 
 async def _serve() -> None:
@@ -65,10 +82,15 @@ async def _serve() -> None:
     folder, memory, now = Path(tempfile.mkdtemp()), _FromMemory(), int(time.time())
     new_key(folder)
     ring, rules, accounts = KeyRing(folder), TokenRules("orderplane", "orderplane"), AccountCache(memory)
+    store: Any = memory
+    catalogue, availability = Catalogue(store, max_bytes=10**6), Availability(store)
     services: Any = SimpleNamespace(
-        products=memory, counters=MemoryCounters(), authentication=OwnTokens(ring, rules, accounts),
-        load_shedding=LoadShedding(None, lambda: 0.0, shed_after=60.0), identity=None,  # type: ignore[arg-type]
-    )  # fmt: skip
+        product_reads=ProductReads(store, catalogue, availability),
+        counters=MemoryCounters(),
+        authentication=OwnTokens(ring, rules, accounts),
+        load_shedding=LoadShedding(None, lambda: 0.0, shed_after=60.0),  # type: ignore[arg-type]
+        identity=None,
+    )
     unlimited = dict.fromkeys(RouteClass, Quota(10**8, 10**8))
     app = create_app(declared_api(services), rate_limits=unlimited, trusted_proxies=_PROXIES)
     listening = socket.create_server(("127.0.0.1", 0))
@@ -77,14 +99,15 @@ async def _serve() -> None:
     )
     tokens = [issue(ring, rules, user, client_id="bench", now=now).token for user in users]
     print(listening.getsockname()[1], *tokens, flush=True)  # noqa: T201 - read by `main`
-    watching = asyncio.create_task(accounts.watch(lambda: None))
+    watching = [asyncio.create_task(it.watch(lambda: None)) for it in (accounts, catalogue)]
     gc.freeze()
     config = uvicorn.Config(
         app, http=protocol_for(_PROXIES), ws="none", lifespan="off", access_log=False, log_config=None,
         server_header=False, proxy_headers=False,
     )  # fmt: skip
     await uvicorn.Server(config).serve([listening])
-    watching.cancel()
+    for task in watching:
+        task.cancel()
 
 
 def _drive(port: int, tokens: Sequence[str], count: int) -> None:

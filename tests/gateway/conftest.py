@@ -249,9 +249,14 @@ async def running_gateway(
     )
     url, metrics_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}"
     try:
-        token = token_of(plane, Principal(MERCHANT, SELLER, Role.MERCHANT, SCOPES_OF[Role.MERCHANT]))
-        headers = {"Authorization": f"Bearer {token}"}
-        async with httpx.AsyncClient(base_url=url, timeout=30, headers=headers) as http:
+        seller = Principal(MERCHANT, SELLER, Role.MERCHANT, SCOPES_OF[Role.MERCHANT])
+
+        def authorize(request: httpx.Request) -> httpx.Request:
+            # A gateway of the whole session outlives a token.
+            request.headers.setdefault("Authorization", f"Bearer {token_of(plane, seller)}")
+            return request
+
+        async with httpx.AsyncClient(base_url=url, timeout=30, auth=authorize) as http:
             async with asyncio.timeout(60):
                 while not await _is_ready(http, metrics_url):
                     assert process.returncode is None, "the gateway ended at its start"
