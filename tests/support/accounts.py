@@ -5,11 +5,7 @@ from orderplane.ledgers.postgres.session import Pool
 
 
 async def secret_to(pool: Pool, address: str, kind: AccountMessageKind) -> str:
-    """The link token or code in the newest message of a kind to an address; it need not have been sent.
-
-    It counts as sent from now on. Else the notifier could end it at this moment as one that is not sent, and
-    with that its secrets: a merchant without products sends no registrations.
-    """
+    """The link token or code in the newest message of a kind to an address; it need not have been sent."""
     secret = new_secret(kind)
     assert secret is not None
     message = await pool.fetchval(
@@ -19,7 +15,6 @@ async def secret_to(pool: Pool, address: str, kind: AccountMessageKind) -> str:
     assert message is not None, f"no {kind} message to this address was asked for"
     await pool.execute(
         "UPDATE account_messages SET secret_hashes = array_append(secret_hashes, $2), "
-        "state = 'Sent', ended_at = coalesce(ended_at, now()), "
         "user_id = coalesce(user_id, (SELECT id FROM users WHERE merchant = account_messages.merchant "
         "AND email = address AND deleted_at IS NULL)) WHERE id = $1",
         message, hash_secret(message, secret),
