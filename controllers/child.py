@@ -276,15 +276,16 @@ class ChildReconciler(ABC, Generic[C, E, S]):
 
     def _is_retry_requested(self, key: Key) -> bool:
         """Whether a retry was requested since this key was first seen to need one, or last tried."""
-        return self._handled_retry(key) != self._requested_retry(key)
+        self._await_retry(key)
+        return self._handled_retries[key] != self._requested_retry(key)
 
-    def _handled_retry(self, key: Key) -> str | None:
-        """The last request that is not for this key any more, from when it is first seen to need one.
+    def _await_retry(self, key: Key) -> None:
+        """From now on this key needs a retry: what its order has handled so far was for something else.
 
-        To be asked in that moment: soon after, the order's status has the next request as handled.
+        To be called in that moment: soon after, the order's status has the next request as handled.
         """
         order = self._order(key)
-        return self._handled_retries.setdefault(key, order.status.handled_retry if order else None)
+        self._handled_retries.setdefault(key, order.status.handled_retry if order else None)
 
     def _handle_retry(self, key: Key) -> None:
         """The requested retry is being made."""

@@ -176,7 +176,7 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
         else:
             turn.entry = await self._ledger.record_void(turn.merchant, turn.uid, found.void)
             self._entries[turn.key] = turn.entry
-            self._handled_retry(turn.key)
+            self._await_retry(turn.key)
             raise Transient(
                 Reason.VOID_REJECTED,
                 f"the carrier does not take label {step.provider_id} back, and has not scanned its parcel. "

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from orderplane.adapters.telemetry.traces import context_from
 from orderplane.gateway.http.calls import Call
+from orderplane.gateway.http.routes import METHODS
 
 REQUESTS = Counter(
     "orderplane_http_requests_total",
@@ -22,7 +23,6 @@ DURATION = Histogram(
 )
 IN_FLIGHT = Gauge("orderplane_http_requests_in_flight", "Requests in progress.")
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CLIENT_CLOSED_REQUEST = 499
 
 _tracer = trace.get_tracer("orderplane.gateway")
@@ -36,7 +36,7 @@ class Observation:
     def __init__(self, call: Call) -> None:
         self.code = _CLIENT_CLOSED_REQUEST
         self._call = call
-        self._method = method if (method := call.scope["method"]) in _METHODS else "OTHER"
+        self._method = method if (method := call.scope["method"]) in METHODS else "OTHER"
         self._started_at = time.perf_counter()
         IN_FLIGHT.inc()
         parent = call.fields.get(b"traceparent")
