@@ -155,8 +155,15 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         # Before the steps: one that fails has a status, too.
         self._entries[key] = before
         turn = Turn(key, uid, child, gate, before, failure)
-        wait = await self._take_steps(turn)
-        self._entries[key] = turn.entry
+        try:
+            wait = await self._take_steps(turn)
+        except BaseException:
+            # What the steps before the one that failed have changed is not seen again: it is told now.
+            if turn.entry != before:
+                self._notify(turn)
+            raise
+        finally:
+            self._entries[key] = turn.entry
         if self._is_news(turn, before):
             self._notify(turn)
         return wait.seconds

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
+import structlog
+
 from orderplane.controllers.engine.cache import Cache
 from orderplane.controllers.engine.queue import Key
-from orderplane.crds.api_errors import AlreadyExists, NotFound
+from orderplane.crds.api_errors import AlreadyExists, Forbidden, Invalid, NotFound
 from orderplane.crds.meta import API_VERSION, MAX_ORDER_NAME, ApiModel, Kind, Manifest, Resource
 from orderplane.crds.order import Order, child_name
 from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
+
+log = structlog.get_logger(__name__)
 
 Json = dict[str, Any]
 
@@ -170,6 +174,8 @@ class Cluster:
 
         It is one of the core API: events.k8s.io/v1 refuses the time stamps by which `kubectl describe` sorts.
         They are whole seconds; of the same second, the one whose name sorts first is shown first.
+
+        One that is refused is left out, as in a namespace that is being deleted: nothing waits for an Event.
         """
         about, at = resource.metadata, now.astimezone(UTC)
         story = f"{child_name(about.name[:MAX_ORDER_NAME], about.uid)}.{event.step:02}"
@@ -200,6 +206,8 @@ class Cluster:
             await self._api.create_event(about.namespace, body)
         except AlreadyExists:
             return
+        except (Forbidden, Invalid) as refused:
+            log.info("event refused", kind=kind.value, key="/".join(resource.key), why=refused.summary)
 
     async def refresh(self, kind: Kind, key: Key) -> None:
         """Bring one cache entry up to date."""

@@ -29,6 +29,7 @@ from orderplane.controllers.order.plan import (
     SettleOrphaned,
     Step,
     VerifyMissing,
+    is_unblocked,
     is_under_way,
     plan,
 )
@@ -110,8 +111,11 @@ class OrderReconciler:
             gate = await self._decide(order, step)
             step = self._plan(order, gate)
         assert gate is not None
+        before = self._found.get(key)
         # Before the step, which may fail: the status shows how far the order has come all the same.
         await self._remember(key, order, gate)
+        if before is not None and is_unblocked(before.gate, gate):
+            self._wake_deleted(order)
         if isinstance(step, Create) and self._elapsed() - asked_at > GATE_SECONDS:
             raise GateClosed(f"the gate of order {'/'.join(key)} was read too long ago to create a child")
         return await self._carry_out(order, step, gate)
@@ -228,6 +232,12 @@ class OrderReconciler:
                 is_final=True,
             )
         self._enqueue(kind, child.key, gate)
+
+    def _wake_deleted(self, order: Order) -> None:
+        """Have the children look that somebody else has deleted; a step of the plan wakes the others."""
+        for kind, child in Children.of(order, self._cluster).present():
+            if child.is_deleting:
+                self._enqueue(kind, child.key)
 
     async def _verify_missing(self, order: Order, kind: Kind) -> None:
         child = await self._cluster.get_live(kind, (order.metadata.namespace, order.child_name))

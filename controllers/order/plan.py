@@ -188,6 +188,11 @@ def compensate(gate: Gate, children: Children) -> Step:
     return Wait() if present or not gate.is_compensated else Seal()
 
 
+def is_unblocked(before: Gate, after: Gate) -> bool:
+    """Whether payment and stock waited for the parcel to be settled, and need not any more."""
+    return not _is_parcel_settled(before) and _is_parcel_settled(after)
+
+
 def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Step:
     """The order is over: clean up when it is deleted, or when its time after the end is over."""
     if order.is_deleting:
@@ -201,6 +206,11 @@ def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Step:
         return Wait()
     left = gate.finished_at + timedelta(seconds=ttl) - now
     return Expire() if left <= timedelta() else Wait(left.total_seconds())
+
+
+def _is_parcel_settled(gate: Gate) -> bool:
+    is_settled = gate.state is GateState.COMPENSATING and gate.is_shipment_settled
+    return is_settled or gate.state is GateState.SEALED
 
 
 def _delete(children: tuple[tuple[Kind, Child], ...]) -> Step:

@@ -28,7 +28,7 @@ from orderplane.crds.shipment import Shipment, ShipmentStatus
 from orderplane.ledgers.errors import Refused, Transient
 from orderplane.ledgers.gate import Gate, GateLedger
 from orderplane.ledgers.shipments import Label, ShipmentEntry, ShipmentLedger
-from orderplane.ledgers.states import STILL_VALID, GateState, ShipmentState, TrackingStatus, VoidState
+from orderplane.ledgers.states import STILL_VALID, ShipmentState, TrackingStatus, VoidState
 
 SEND_SHARE = 4
 """A purchase is sent within this part of the settle time after it was written down, or not at all."""
@@ -175,7 +175,6 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
             )
         else:
             turn.entry = await self._ledger.record_void(turn.merchant, turn.uid, found.void)
-            self._entries[turn.key] = turn.entry
             self._await_retry(turn.key)
             raise Transient(
                 Reason.VOID_REJECTED,
@@ -188,7 +187,6 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
     async def _record_movement(self, turn: _Turn, found: CarrierShipment) -> None:
         turn.entry = await self._ledger.record_tracking_status(turn.merchant, turn.uid, found.tracking_status)
         if turn.entry.state is ShipmentState.STRAY:
-            self._entries[turn.key] = turn.entry
             raise Transient(
                 Reason.STRAY_PARCEL,
                 f"parcel {found.id} travels, although its order was undone before its label was bought; get "
@@ -198,13 +196,6 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
 
     def _is_void_refused(self, turn: _Turn) -> bool:
         return turn.entry is not None and turn.entry.void is VoidState.REJECTED
-
-    def _notify(self, turn: _Turn) -> None:
-        super()._notify(turn)
-        if turn.gate is not None and turn.gate.state is GateState.COMPENSATING:
-            # Once the shipment is settled, payment and stock may be given back.
-            for kind in (Kind.PAYMENT, Kind.RESERVATION):
-                self._enqueue(kind, turn.key)
 
     def _status_of(
         self, child: Shipment, entry: ShipmentEntry | None, failure: FailureState | None

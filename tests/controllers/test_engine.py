@@ -18,11 +18,11 @@ from orderplane.controllers.engine.backoff import (
     pause_after,
 )
 from orderplane.controllers.engine.cache import TOMBSTONE_SECONDS, Cache
-from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
 from orderplane.controllers.engine.conditions import Fact, child_conditions, find, with_facts
 from orderplane.controllers.engine.queue import KeyedQueue
 from orderplane.controllers.order.children import is_as_planned
-from orderplane.crds.api_errors import AlreadyExists, Conflict
+from orderplane.crds.api_errors import AlreadyExists, ApiError, Conflict, NamespaceTerminating, Unavailable
 from orderplane.crds.meta import Kind, Manifest, ManifestMeta
 from orderplane.crds.order import Order
 from orderplane.ledgers.errors import Transient
@@ -179,6 +179,28 @@ async def test_our_own_status_write_is_no_change() -> None:
     assert known is not None
     await cluster.write_status(Kind.ORDER, known, known.status)
     assert heard == []
+
+
+class Unwilling(OneOrder):
+    """An API server that takes no Events."""
+
+    def __init__(self, problem: ApiError) -> None:
+        self._problem = problem
+
+    async def create_event(self, *_: Any) -> dict[str, Any]:
+        raise self._problem
+
+
+async def test_an_event_that_is_refused_is_left_out_and_one_without_an_answer_is_tried_again() -> None:
+    """In a namespace that was being deleted no status was written any more."""
+
+    async def emit(problem: ApiError) -> None:
+        cluster = Cluster(Unwilling(problem), Clock(), lambda *_: None)  # type: ignore[arg-type]
+        await cluster.emit_event(Kind.ORDER, an_order(), KubernetesEvent("Normal", "Paid", "x"), NOW)
+
+    await emit(NamespaceTerminating(403, "Forbidden", "it is being terminated"))
+    with pytest.raises(Unavailable):
+        await emit(Unavailable(503, "ServiceUnavailable", "etcd is away"))
 
 
 @pytest.mark.parametrize(

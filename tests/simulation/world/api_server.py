@@ -13,6 +13,7 @@ from .steps import point
 
 Json = dict[str, Any]
 Event = tuple[Kind, str, Json]
+FOREGROUND = "foregroundDeletion"
 Backup = tuple[int, dict[tuple[Kind, str, str], Json]]
 
 
@@ -46,8 +47,7 @@ class ApiServer:
     def make(self, kind: Kind, namespace: str, body: Json) -> Json:
         """Store a new object, as `create` does."""
         key = kind, namespace, body["metadata"]["name"]
-        if self.is_terminating:
-            raise NamespaceTerminating(403, "Forbidden", "the namespace is being terminated")
+        self._check_namespace()
         if key in self.objects:
             raise AlreadyExists(409, "AlreadyExists", f"{key} exists")
         metadata = {
@@ -93,6 +93,7 @@ class ApiServer:
 
     async def create_event(self, namespace: str, body: Json) -> Json:
         await point("event")
+        self._check_namespace()
         if body["metadata"]["name"] in self.emitted:
             raise AlreadyExists(409, "AlreadyExists", "emitted before")
         self.emitted.add(body["metadata"]["name"])
@@ -106,6 +107,12 @@ class ApiServer:
         if not known["metadata"].get("finalizers"):
             return self._remove(key, known)
         return self._write_metadata(key, known, {"deletionTimestamp": self._now().isoformat()})
+
+    def delete_in_foreground(self, key: tuple[Kind, str, str]) -> None:
+        """A DELETE whose object stays until its children are gone: with the collector's finalizer."""
+        finalizers = [*self.objects[key]["metadata"].get("finalizers", ()), FOREGROUND]
+        self._write_metadata(key, self.objects[key], {"finalizers": finalizers})
+        self.mark_deleted(key)
 
     def strip_finalizers(self, key: tuple[Kind, str, str]) -> None:
         """What a person with too many rights does."""
@@ -124,7 +131,12 @@ class ApiServer:
         self._write_metadata(key, known, {"annotations": annotations})
 
     def collect_garbage(self) -> None:
-        """Delete what names an owner that is gone."""
+        """Delete what names an owner that is gone; let go of foreground owners without children."""
+        for key, document in list(self.objects.items()):
+            finalizers = document["metadata"].get("finalizers", ())
+            if FOREGROUND in finalizers and not self._children_of(document):
+                rest = [name for name in finalizers if name != FOREGROUND]
+                self._write_metadata(key, document, {"finalizers": rest})
         alive = {document["metadata"]["uid"] for document in self.objects.values()}
         for key, document in list(self.objects.items()):
             owners = document["metadata"].get("ownerReferences", ())
@@ -134,6 +146,18 @@ class ApiServer:
     def listed(self, kind: Kind) -> tuple[list[Json], int]:
         """Everything of a kind, and as of which version."""
         return [d for (k, _, _), d in self.objects.items() if k is kind], self._version
+
+    def _check_namespace(self) -> None:
+        if self.is_terminating:
+            raise NamespaceTerminating(403, "Forbidden", "the namespace is being terminated")
+
+    def _children_of(self, owner: Json) -> list[Json]:
+        uid = owner["metadata"]["uid"]
+        return [
+            document
+            for document in self.objects.values()
+            if any(reference["uid"] == uid for reference in document["metadata"].get("ownerReferences", ()))
+        ]
 
     def _write_metadata(self, key: tuple[Kind, str, str], known: Json, changes: Json) -> Json:
         document = {**known, "metadata": {**known["metadata"], **changes}}
