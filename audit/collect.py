@@ -28,6 +28,7 @@ STATEMENTS: Mapping[str, str] = {
     "payments": "SELECT merchant, order_uid, name, amount, currency, state, intent_id, captured, reason "
     "FROM payments",
     "refunds": "SELECT id, order_uid, amount, state, provider_id FROM refunds",
+    "retries": "SELECT id, order_uid FROM retries",
     "withdrawals": "SELECT id, order_uid, provider_id, kind, amount FROM withdrawals",
     "shipments": "SELECT merchant, order_uid, name, state, provider_id, tracking_code, void_state, "
     "is_shipped "

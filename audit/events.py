@@ -143,6 +143,8 @@ def _effects(snapshot: Snapshot) -> Iterator[tuple[UUID, EventType, bool, str]]:
         yield order["uid"], EventType.ORDER_DELIVERED, order["outcome"] == Outcome.DELIVERED, what
         yield order["uid"], EventType.ORDER_FAILED, order["outcome"] == Outcome.FAILED, what
         yield order["uid"], EventType.ORDER_CANCELLED, order["outcome"] == Outcome.CANCELLED, what
+    for retry in snapshot.tables["retries"]:
+        yield retry["id"], EventType.ORDER_RETRIED, True, f"retry {retry['id']}"
     lost = snapshot.lost()
     for reservation in snapshot.tables["reservations"]:
         what = f"{reservation['merchant']}/{reservation['name']}"

@@ -94,6 +94,13 @@ class RefundRow(TypedDict):
     provider_id: str | None
 
 
+class RetryRow(TypedDict):
+    """Of a row of `retries`."""
+
+    id: UUID
+    order_uid: UUID
+
+
 class WithdrawalRow(TypedDict):
     """Of a row of `withdrawals`."""
 
@@ -189,6 +196,7 @@ class Tables(TypedDict):
     stock_movements: Sequence[StockMovementRow]
     payments: Sequence[PaymentRow]
     refunds: Sequence[RefundRow]
+    retries: Sequence[RetryRow]
     withdrawals: Sequence[WithdrawalRow]
     shipments: Sequence[ShipmentRow]
     history: Sequence[EventRow]

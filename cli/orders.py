@@ -144,9 +144,9 @@ def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(past, indent=2))
         return
-    table = Table(Column("when", no_wrap=True), Column("what", no_wrap=True), "reason")
-    for at, what, reason in _story(past):
-        table.add_row(at, _coloured(what), escape(reason))
+    table = Table(Column("when", no_wrap=True), Column("what", no_wrap=True), "reason", "by")
+    for at, what, reason, actor in _story(past):
+        table.add_row(at, _coloured(what), escape(reason), escape(actor))
     console.print(table)
     _show_undone(past["compensation"])
     for name, value in past["references"].items():
@@ -279,10 +279,13 @@ def _show_undone(compensation: Sequence[Compensation]) -> None:
         console.print(f"compensated: {undone['step']} {undone['reference']}", markup=False, soft_wrap=True)
 
 
-def _story(past: Timeline) -> list[tuple[str, str, str]]:
-    """Events and phases in one list: time, type or phase, reason."""
-    events = [(event["at"], event["type"], event["reason"] or "") for event in past["events"]]
-    phases = [(phase["at"], phase["phase"], "") for phase in past["phases"]]
+def _story(past: Timeline) -> list[tuple[str, str, str, str]]:
+    """Events and phases in one list: time, type or phase, reason, who asked for it."""
+    events = [
+        (event["at"], event["type"], event["reason"] or "", event.get("actor") or "")
+        for event in past["events"]
+    ]
+    phases = [(phase["at"], phase["phase"], "", "") for phase in past["phases"]]
     # Compared as times: the number of digits differs.
     return sorted(events + phases, key=lambda row: datetime.fromisoformat(row[0]))
 

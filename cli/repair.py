@@ -10,7 +10,10 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.postgres.pool import open_pool
 from orderplane.cli.console import AsJson, console, fail, need, run
 from orderplane.cli.documents import Resolution, Retry, print_json
-from orderplane.crds.meta import RETRY_ANNOTATION, Kind
+from orderplane.cli.exit_codes import WRONG_USAGE
+from orderplane.crds.meta import RETRIED_BY_ANNOTATION, RETRY_ANNOTATION, Kind
+from orderplane.crds.order import MOST_REFERENCE
+from orderplane.crds.text import check_line
 from orderplane.ledgers.errors import NothingToSettle
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
@@ -55,6 +58,7 @@ def resolve(
 
         orderplane resolve o-4kq2 --reason "label torn up" --reference TICKET-77
     """
+    _check_reference(reference)
     done = run(_resolve(namespace, order, reason, reference))
     if as_json:
         print_json(Resolution(namespace=namespace, order=order, settled=done, reference=reference))
@@ -62,12 +66,23 @@ def resolve(
     console.print(f"{namespace}/{order}: {done} ({reference}).", markup=False, soft_wrap=True)
 
 
+def _check_reference(reference: str) -> None:
+    """It is in events and in the order's status."""
+    try:
+        is_shown = 0 < len(check_line(reference)) <= MOST_REFERENCE
+    except ValueError:
+        is_shown = False
+    if not is_shown:
+        fail(f"--reference has 1 to {MOST_REFERENCE} printable characters.", code=WRONG_USAGE)
+
+
 async def _retry(namespace: str, order: str) -> None:
     async with await ApiClient.connect(
         user_agent="orderplane-cli", kubeconfig=os.environ.get("KUBECONFIG")
     ) as api:
-        patch = {"metadata": {"annotations": {RETRY_ANNOTATION: datetime.now(UTC).isoformat()}}}
-        await api.merge_patch(Kind.ORDER, namespace, order, patch)
+        # The admission webhook notes who asks; while it is away, nobody is better than who asked before.
+        annotations = {RETRY_ANNOTATION: datetime.now(UTC).isoformat(), RETRIED_BY_ANNOTATION: None}
+        await api.merge_patch(Kind.ORDER, namespace, order, {"metadata": {"annotations": annotations}})
 
 
 async def _resolve(namespace: str, order: str, reason: str, reference: str) -> str:

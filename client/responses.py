@@ -91,6 +91,7 @@ class Event(TypedDict):
     type: str
     at: str
     reason: str | None
+    actor: str | None
 
 
 class References(TypedDict):

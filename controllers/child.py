@@ -241,6 +241,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
             reason=deleted(self.kind),
             message=f"The order's {self.kind} was deleted before the order was finished.",
             is_cancel=order is not None and (order.is_deleting or order.spec.cancel),
+            actor=order.cancelled_by if order is not None else None,
         )
         await self._reread_gate(turn)
 

@@ -6,9 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from orderplane.crds.actors import read_actor
 from orderplane.crds.countries import Country
 from orderplane.crds.meta import (
+    CANCELLED_BY_ANNOTATION,
     CUSTOMER_PATTERN,
+    RETRIED_BY_ANNOTATION,
     RETRY_ANNOTATION,
     ApiModel,
     Conditions,
@@ -142,11 +145,17 @@ class CompensationStep(StrEnum):
     RELEASE_STOCK = "ReleaseStock"
 
 
+MOST_REFERENCE = 128
+
+
 class Compensation(ApiModel):
-    """One compensated effect, read from the history, with its id at the provider or in the ledger."""
+    """One compensated effect, read from the history, with its id at the provider or in the ledger.
+
+    Of what a person has settled by hand, the reference is theirs.
+    """
 
     step: CompensationStep
-    reference: Annotated[str, Field(max_length=128)]
+    reference: Annotated[str, Field(max_length=MOST_REFERENCE)]
     at: datetime
 
 
@@ -187,6 +196,16 @@ class Order(Resource):
     def wants_retry(self) -> bool:
         """Whether a retry was requested by annotation that the status does not acknowledge yet."""
         return self.metadata.annotations.get(RETRY_ANNOTATION) != self.status.handled_retry
+
+    @property
+    def cancelled_by(self) -> str | None:
+        """Who set `spec.cancel`, as in `crds.actors`; None where it is not known."""
+        return read_actor(self.metadata.annotations.get(CANCELLED_BY_ANNOTATION))
+
+    @property
+    def retried_by(self) -> str | None:
+        """Who asked for the last retry, as in `crds.actors`; None where it is not known."""
+        return read_actor(self.metadata.annotations.get(RETRIED_BY_ANNOTATION))
 
 
 def child_name(order_name: str, order_uid: str) -> str:

@@ -39,7 +39,7 @@ class Reason(StrEnum):
 
     # Why an order is compensated.
     DELETED = "Deleted", "The Order was deleted before the carrier had it."
-    CANCEL_REQUESTED = "CancelRequested", "The customer cancelled the order."
+    CANCEL_REQUESTED = "CancelRequested", "Somebody has asked to cancel the order."
     OUT_OF_STOCK = "OutOfStock", "There is not enough stock for every item."
     RESERVATION_EXPIRED = "ReservationExpired", "The reservation ended before a payment was begun."
     STOCK_LOST = "StockLost", "A recount found less stock than was reserved."

@@ -18,6 +18,7 @@ class EventType(StrEnum):
     PAYMENT_CANCELLED = "payment.cancelled"
     PAYMENT_REFUNDED = "payment.refunded"
     PAYMENT_WITHDRAWN = "payment.withdrawn"
+    ORDER_RETRIED = "order.retried"
     ORDER_SHIPPED = "order.shipped"
     SHIPMENT_CANCELLED = "shipment.cancelled"
     ORDER_DELIVERED = "order.delivered"

@@ -1,6 +1,5 @@
 """Callers: their roles and scopes, and how a route requires them."""
 
-import hashlib
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import Annotated, Protocol
 from fastapi import Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from orderplane.crds.actors import PSEUDONYM, ActorKind, pseudonym
 from orderplane.crds.meta import CUSTOMER_PATTERN
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.traffic.rate_limits import rate_limit_of
@@ -58,7 +58,6 @@ SCOPES_OF = {
 
 
 _CUSTOMER_ID = re.compile(CUSTOMER_PATTERN)
-_DIGEST = re.compile(r"sub-[0-9a-f]{32}")
 
 
 def customer_of(subject: str) -> str:
@@ -67,9 +66,8 @@ def customer_of(subject: str) -> str:
     A subject that can be a customer's id is one. Any other is `sub-` and 128 bits of its SHA-256: no two are
     the same customer, and one that is an e-mail address is not shown in resources and events.
     """
-    if _CUSTOMER_ID.fullmatch(subject) and not _DIGEST.fullmatch(subject):
-        return subject
-    return f"sub-{hashlib.sha256(subject.encode()).hexdigest()[:32]}"
+    is_plain = _CUSTOMER_ID.fullmatch(subject) and not PSEUDONYM.fullmatch(subject)
+    return subject if is_plain else pseudonym(subject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +92,12 @@ class Principal:
     def customer(self) -> str | None:
         """The customer whose orders the caller is limited to; None if not limited."""
         return customer_of(self.name) if self.role is Role.CUSTOMER else None
+
+    @property
+    def actor(self) -> str:
+        """The caller as in `crds.actors`."""
+        kind = ActorKind.SERVICE if self.role is Role.SERVICE else ActorKind.USER
+        return f"{kind}:{customer_of(self.name)}"
 
 
 RECENT_LOGIN_SECONDS = 600

@@ -91,9 +91,31 @@ class GateLedger(Protocol):
         ...
 
     async def compensate(
-        self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool
+        self,
+        merchant: str,
+        uid: str,
+        *,
+        reason: str,
+        message: str,
+        is_cancel: bool,
+        actor: str | None = None,
     ) -> Gate:
         """Decide that an open order is compensated; the first reason stays. Returns the row after it.
+
+        Args:
+            actor: Who asked for it, as in `crds.actors`.
+
+        Raises:
+            GateClosed: the order was never opened.
+        """
+        ...
+
+    async def record_retry(self, merchant: str, uid: str, *, request: str, actor: str | None) -> None:
+        """Record once that somebody asked to try an order again, with `order.retried`; nothing where it is
+        sealed, which leaves nothing to try.
+
+        Args:
+            request: Tells one request from the next.
 
         Raises:
             GateClosed: the order was never opened.

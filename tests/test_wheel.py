@@ -38,12 +38,12 @@ INSTALLED = {
     "FlowSchema": {"orderplane-gateway", "orderplane-operator"},
     "ValidatingAdmissionPolicy": {
         "orderplane-presets", "orderplane-operator-only", "orderplane-standalone-reservations",
-        "orderplane-new-orders",
+        "orderplane-new-orders", "orderplane-actors",
         "orderplane-drain",
     },
     "ValidatingAdmissionPolicyBinding": {
         "orderplane-presets", "orderplane-operator-only", "orderplane-standalone-reservations",
-        "orderplane-new-orders",
+        "orderplane-new-orders", "orderplane-actors",
     },
 }  # fmt: skip
 

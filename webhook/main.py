@@ -8,6 +8,7 @@ import logging
 import ssl
 import sys
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import kopf
 
@@ -44,8 +45,16 @@ class Server:
 
     async def __call__(self, answer: kopf.WebhookFn) -> AsyncIterator[kopf.WebhookClientConfig]:
         """Serve admission reviews; Kopf iterates over the addresses to register."""
+
+        async def answer_unremembered(request: dict[str, Any], **context: Any) -> Any:
+            # Kopf keeps a memo for each uid that was ever updated, until a watch says that it is gone.
+            for name in ("object", "oldObject"):
+                body = request["request"].get(name) or {}
+                body.get("metadata", {}).pop("uid", None)
+            return await answer(cast("Any", request), **context)
+
         try:
-            async for configuration in self._server(answer):
+            async for configuration in self._server(cast("Any", answer_unremembered)):
                 self.is_serving = True
                 yield configuration
         finally:

@@ -1,4 +1,4 @@
-"""The review of a new object: which defaults are added, or why it is refused.
+"""The review of a new object: which defaults are added, or why it is refused. And who asks for a change.
 
 It knows neither Kopf nor HTTP nor a clock. A mutating webhook runs after defaulting and pruning but before
 the validation by the schema, so the object may contain anything.
@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from orderplane.crds.actors import ActorKind
 from orderplane.crds.defaults import (
     Defaults,
     is_shard,
@@ -20,7 +21,15 @@ from orderplane.crds.defaults import (
     order_defaults,
     reservation_defaults,
 )
-from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, SHARDS, TRACEPARENT_ANNOTATION
+from orderplane.crds.meta import (
+    CANCELLED_BY_ANNOTATION,
+    CUSTOMER_LABEL,
+    RETRIED_BY_ANNOTATION,
+    RETRY_ANNOTATION,
+    SHARD_LABEL,
+    SHARDS,
+    TRACEPARENT_ANNOTATION,
+)
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Item, NewOrderSpec, Quote
 from orderplane.crds.reservation import LONGEST_HOLD, NewReservationSpec
@@ -119,6 +128,27 @@ def review_reservation(
         )
     metadata = body.get("metadata") or {}
     return _missing_defaults(metadata, reservation_defaults(_shard_of(metadata) or shard, traceparent))
+
+
+def actor_annotations(before: Mapping[str, Any], after: Mapping[str, Any], username: str) -> dict[str, str]:
+    """Who asks for what is new of an Order, in annotations: for its cancellation, or for a retry.
+
+    Args:
+        username: Whom the API server has authenticated.
+    """
+    actor = f"{ActorKind.KUBERNETES}:{username}"
+    annotations: dict[str, str] = {}
+    if _spec_of(after).get("cancel") and not _spec_of(before).get("cancel"):
+        annotations[CANCELLED_BY_ANNOTATION] = actor
+    if _retry_of(after) != _retry_of(before):
+        annotations[RETRIED_BY_ANNOTATION] = actor
+    return annotations
+
+
+def _retry_of(body: Mapping[str, Any]) -> str | None:
+    annotations = (body.get("metadata") or {}).get("annotations") or {}
+    retry: str | None = annotations.get(RETRY_ANNOTATION)
+    return retry
 
 
 def _spec_of(body: Mapping[str, Any]) -> Mapping[str, Any]:

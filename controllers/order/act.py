@@ -36,7 +36,13 @@ from orderplane.controllers.order.plan import (
 from orderplane.controllers.order.status import events_of, status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.api_errors import NamespaceTerminating
-from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind, Resource
+from orderplane.crds.meta import (
+    COMPENSATE_FINALIZER,
+    RETRY_ANNOTATION,
+    TRACEPARENT_ANNOTATION,
+    Kind,
+    Resource,
+)
 from orderplane.crds.order import Compensation, Order, child_name
 from orderplane.crds.reasons import Reason, missing
 from orderplane.ledgers.errors import GateClosed, Transient
@@ -111,6 +117,7 @@ class OrderReconciler:
             gate = await self._decide(order, step)
             step = self._plan(order, gate)
         assert gate is not None
+        await self._record_retry(order)
         before = self._found.get(key)
         # Before the step, which may fail: the status shows how far the order has come all the same.
         await self._remember(key, order, gate)
@@ -130,7 +137,7 @@ class OrderReconciler:
         if status == order.status or not status.conditions:
             # Before the first condition the defaults say all that there is to say.
             return
-        for event in events_of(order.status, status):
+        for event in events_of(order.status, status, cancelled_by=order.cancelled_by):
             await self._cluster.emit_event(Kind.ORDER, order, event, now)
         await self._cluster.write_status(Kind.ORDER, order, status)
         count_milestones(order, order.status, status, now)
@@ -183,8 +190,20 @@ class OrderReconciler:
 
     async def _compensate(self, merchant: str, uid: str, why: Compensate) -> Gate:
         return await self._gates.compensate(
-            merchant, uid, reason=why.reason, message=why.message, is_cancel=why.is_cancel
+            merchant,
+            uid,
+            reason=why.reason,
+            message=why.message,
+            is_cancel=why.is_cancel,
+            actor=why.actor,
         )
+
+    async def _record_retry(self, order: Order) -> None:
+        request = order.metadata.annotations.get(RETRY_ANNOTATION)
+        if request is not None and order.wants_retry:
+            await self._gates.record_retry(
+                order.metadata.namespace, order.metadata.uid, request=request, actor=order.retried_by
+            )
 
     async def _carry_out(self, order: Order, step: Step, gate: Gate) -> float | None:
         """Change the cluster, and enqueue what has to act on it; answers when to look again."""

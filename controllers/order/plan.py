@@ -36,6 +36,7 @@ class Compensate:
     reason: str
     message: str
     is_cancel: bool = False
+    actor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ def why_compensate(order: Order, gate: Gate, children: Children) -> Compensate |
         message = "The order was deleted before it was handed to the carrier."
         return Compensate(Reason.DELETED, message, is_cancel=True)
     if order.spec.cancel:
-        return Compensate(Reason.CANCEL_REQUESTED, "The customer cancelled the order.", is_cancel=True)
+        message = "The order was cancelled on request."
+        return Compensate(Reason.CANCEL_REQUESTED, message, is_cancel=True, actor=order.cancelled_by)
     match gate.reservation:
         case ReservationState.REJECTED:
             return Compensate(Reason.OUT_OF_STOCK, gate.reservation_message or "There is not enough stock.")

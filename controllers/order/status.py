@@ -101,16 +101,23 @@ def phase_of(conditions: tuple[Condition, ...], outcome: Outcome | None) -> Orde
     return OrderPhase.PENDING
 
 
-def events_of(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
+def events_of(
+    before: OrderStatus, after: OrderStatus, *, cancelled_by: str | None = None
+) -> list[KubernetesEvent]:
     """What is new, in the order in which it happened.
 
     Each warning is an event of its own. Steps with no warning between them are one event, for the last of
     them, whose note names all.
+
+    Args:
+        cancelled_by: Who asked to cancel the order, as in `crds.actors`.
     """
     events: list[KubernetesEvent] = []
     told = len(before.conditions) + len(before.compensation)
     for step, news in enumerate(_news(before, after), told + 1):
         note = news.note
+        if cancelled_by and news.reason == Reason.COMPENSATING and after.reason == Reason.CANCEL_REQUESTED:
+            note = f"{note} By {cancelled_by}."
         if events and events[-1].type == news.type == "Normal":
             note = f"{events.pop().note} {note}"
         events.append(replace(news, note=note, step=step))

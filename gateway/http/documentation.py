@@ -29,6 +29,16 @@ IfNoneMatch = Annotated[
 Next = Annotated[
     str | None, Field(description="The `cursor` of the following page; null on the last.", examples=[None])
 ]
+Actor = Annotated[
+    str | None,
+    Field(
+        description="Who did it: `user:` or `service:` and the id of the account, `kubernetes:` and the name "
+        "that the API server has checked, `database:` and a role of PostgreSQL. In place of a name that is "
+        "personal data, such as an e-mail address, it has `sub-` and 128 bits of its SHA-256. Null if nobody "
+        "did, or if it is not known.",
+        examples=["user:u-3k9x2m7qpl5v8r4t"],
+    ),
+]
 
 
 CLOSED = "x-closed"

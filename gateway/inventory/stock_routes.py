@@ -141,7 +141,12 @@ async def adjust_stock(request: Request, sku: str, caller: _Writer, services: Se
     async def effect(connection: Connection) -> StoredResponse:
         try:
             count = await adjust(
-                connection, caller.merchant, _valid_sku(sku), change.delta, note=change.reason
+                connection,
+                caller.merchant,
+                _valid_sku(sku),
+                change.delta,
+                note=change.reason,
+                actor=caller.actor,
             )
         except StockNotCounted:
             raise _never_counted() from None
@@ -180,7 +185,9 @@ async def recount_stock(request: Request, sku: str, caller: _Writer, services: S
         raise product_not_found()
 
     async def effect(connection: Connection) -> StoredResponse:
-        count = await set_count(connection, caller.merchant, sku, change.on_hand, note=change.reason)
+        count = await set_count(
+            connection, caller.merchant, sku, change.on_hand, note=change.reason, actor=caller.actor
+        )
         return _count_response(sku, count)
 
     try:

@@ -7,7 +7,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from orderplane.crds.reservation import ReservationPhase, ReservationSpec
-from orderplane.gateway.http.documentation import Count, Next, Sku, Time, closed
+from orderplane.gateway.http.documentation import Actor, Count, Next, Sku, Time, closed
 from orderplane.ledgers.postgres.inventory import Recount, ReservationRecord, StockLevel, StockMovement
 from orderplane.ledgers.states import ReservationState, StockMovementKind
 
@@ -48,6 +48,7 @@ class MovementView(TypedDict):
     reason: Annotated[
         str | None, Field(description="The reason of a recount or an adjustment.", examples=[None])
     ]
+    actor: Actor
     reservation: Annotated[
         str | None,
         Field(description="The id of the reservation, if it belongs to one.", examples=[_RESERVATION]),
@@ -125,6 +126,7 @@ def movement_view(movement: StockMovement) -> MovementView:
         "onHandDelta": movement.on_hand_delta,
         "reservedDelta": movement.reserved_delta,
         "reason": movement.note,
+        "actor": movement.actor,
         "reservation": movement.reservation,
         "order": movement.order,
     }

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
 from orderplane.crds.documents import Manifest, OrderDocument
-from orderplane.crds.meta import Kind, Sku
+from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, Kind, Sku
 from orderplane.crds.order import OrderPhase
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
@@ -165,7 +165,8 @@ async def read_timeline(
     uid = order["metadata"]["uid"]
     timeline = await services.timelines.read(caller.merchant, uid)
     compensation = await services.gates.compensation(caller.merchant, uid)
-    view = timeline_view(order, timeline, compensation, is_customer=caller.customer is not None)
+    own_actor = caller.actor if caller.customer is not None else None
+    view = timeline_view(order, timeline, compensation, own_actor=own_actor)
     return tagged_response(if_none_match, view)
 
 
@@ -250,7 +251,8 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     action = cancellation.cancel_action(order, await services.gates.read(caller.merchant, uid))
     if action is cancellation.CancelAction.REQUEST:
         # The uid makes the patch fail if another order has been created under this name.
-        patch = {"metadata": {"uid": uid}, "spec": {"cancel": True}}
+        metadata = {"uid": uid, "annotations": {CANCELLED_BY_ANNOTATION: caller.actor}}
+        patch = {"metadata": metadata, "spec": {"cancel": True}}
         try:
             patched = await services.api.merge_patch(Kind.ORDER, caller.merchant, order_id, patch)
         except NotFound:

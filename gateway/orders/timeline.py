@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from orderplane.crds.documents import OrderDocument
 from orderplane.crds.order import Compensation, OrderPhase
 from orderplane.events.types import EventType
-from orderplane.gateway.http.documentation import Phase
+from orderplane.gateway.http.documentation import Actor, Phase
 from orderplane.gateway.orders.views import CompensationView, Id, Uid
 from orderplane.ledgers.postgres.history import Timeline
 
@@ -40,6 +40,7 @@ class EventView(TypedDict):
     reason: Annotated[
         str | None, Field(description="The reason, if there is one.", examples=["CardDeclined"])
     ]
+    actor: Annotated[Actor, Field(description="Who asked for it. Customers see themselves only.")]
 
 
 class ReferencesView(TypedDict):
@@ -52,7 +53,8 @@ class ReferencesView(TypedDict):
     refunds: Annotated[
         list[str],
         Field(
-            description="The payment provider's refunds, oldest first: what a bank can trace.",
+            description="The payment provider's refunds, oldest first: what a bank can trace. Of a refund "
+            "that a person paid by hand, the reference that they gave (`orderplane resolve`).",
             examples=[["re_3Pk0pD"]],
         ),
     ]
@@ -89,14 +91,15 @@ def timeline_view(
     timeline: Timeline | None,
     compensation: Sequence[Compensation],
     *,
-    is_customer: bool,
+    own_actor: str | None,
 ) -> TimelineView:
     """The history of an Order resource, from the ledgers.
 
     Args:
-        is_customer: The reader is the order's customer, who sees the ids that a bank or the carrier can look
-            up, but not those that only the shop can use with its providers.
+        own_actor: Of a customer, as in `crds.actors`. They see the ids that a bank or the carrier can look
+            up, but not those that only the shop can use with its providers, nor who in the shop did what.
     """
+    is_customer = own_actor is not None
     metadata = order["metadata"]
     placed_at = datetime.fromisoformat(metadata["creationTimestamp"])
     return {
@@ -111,6 +114,7 @@ def timeline_view(
                 "type": event.type.value,
                 "at": timestamp(event.at),
                 "reason": event.reason,
+                "actor": event.actor if own_actor in (None, event.actor) else None,
             }
             for event in (timeline.events if timeline else ())
         ],

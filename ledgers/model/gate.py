@@ -36,7 +36,16 @@ class InMemoryGateLedger(Ledger):
         return self._view(uid)
 
     @transaction
-    def compensate(self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool) -> Gate:
+    def compensate(
+        self,
+        merchant: str,
+        uid: str,
+        *,
+        reason: str,
+        message: str,
+        is_cancel: bool,
+        actor: str | None = None,
+    ) -> Gate:
         """Only an open order begins to be compensated; the first reason stays."""
         gate = self._tables.gates.get(uid)
         if gate is not None and gate.state is GateState.OPEN:
@@ -48,6 +57,13 @@ class InMemoryGateLedger(Ledger):
                 is_cancel=is_cancel,
             )
         return self._view(uid)
+
+    @transaction
+    def record_retry(self, merchant: str, uid: str, *, request: str, actor: str | None) -> None:
+        """Each request is recorded once, while there is something to try."""
+        is_known = (uid, EventType.ORDER_RETRIED, request) in self._tables.effects
+        if self._view(uid).state is not GateState.SEALED and not is_known:
+            self._tables.append_event(uid, EventType.ORDER_RETRIED, request)
 
     @transaction
     def seal(self, merchant: str, uid: str) -> Gate:

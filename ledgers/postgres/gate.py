@@ -9,7 +9,7 @@ Source: https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-C
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from orderplane.crds.meta import TRACEPARENT_ANNOTATION
 from orderplane.crds.order import Compensation, CompensationStep, Order
@@ -58,9 +58,16 @@ FROM opened RETURNING seq
 # The first reason for the compensation stays.
 _COMPENSATE = """
 UPDATE orders
-SET state = 'Compensating', reason = $3, message = $4, is_cancel = $5, compensating_at = now()
+SET state = 'Compensating', reason = $3, message = $4, is_cancel = $5, actor = $6, compensating_at = now()
 WHERE merchant = $1 AND uid = $2 AND state = 'Open'
 """
+
+_RECORD_RETRY = """
+INSERT INTO retries (id, merchant, order_uid, request, actor) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING RETURNING true
+"""
+
+_READ_ACTOR = "SELECT actor FROM orders WHERE merchant = $1 AND uid = $2"
 
 # Nothing moves after the seal. An order that is shipped is finished only when it is delivered.
 _SEAL = """
@@ -176,11 +183,28 @@ class PostgresGateLedger:
             return await _reread(connection, merchant, uid)
 
     async def compensate(
-        self, merchant: str, uid: str, *, reason: str, message: str, is_cancel: bool
+        self,
+        merchant: str,
+        uid: str,
+        *,
+        reason: str,
+        message: str,
+        is_cancel: bool,
+        actor: str | None = None,
     ) -> Gate:
         async with session(self._pool) as connection:
-            await connection.execute(_COMPENSATE, merchant, uid, reason, message, is_cancel)
+            await connection.execute(_COMPENSATE, merchant, uid, reason, message, is_cancel, actor)
             return await _reread(connection, merchant, uid)
+
+    async def record_retry(self, merchant: str, uid: str, *, request: str, actor: str | None) -> None:
+        async with transaction(self._pool) as connection:
+            order = await lock_gate(connection, merchant, uid, *GateState)
+            id_ = uuid5(order.uid, f"retry/{request}")
+            if order.state is not GateState.SEALED and await connection.fetchval(
+                _RECORD_RETRY, id_, merchant, order.uid, request, actor
+            ):
+                data = {"actor": actor} if actor else {}
+                await append_order_event(connection, order, EventType.ORDER_RETRIED, data, effect=id_)
 
     async def seal(self, merchant: str, uid: str) -> Gate:
         async with transaction(self._pool) as connection:
@@ -190,10 +214,11 @@ class PostgresGateLedger:
                 return gate
             outcome = Outcome.CANCELLED if gate.is_cancel else Outcome.FAILED
             type_ = EventType.ORDER_CANCELLED if gate.is_cancel else EventType.ORDER_FAILED
+            data = {"reason": gate.reason, "message": gate.message}
+            if gate.is_cancel and (actor := await connection.fetchval(_READ_ACTOR, merchant, uid)):
+                data["actor"] = actor
             await seal_as(connection, order, outcome)
-            await append_order_event(
-                connection, order, type_, {"reason": gate.reason, "message": gate.message}
-            )
+            await append_order_event(connection, order, type_, data)
             return await _reread(connection, merchant, uid)
 
     async def unsealed(self, merchant: str, name: str) -> tuple[Gate, ...]:
@@ -236,7 +261,8 @@ def _compensation(row: Row) -> Compensation:
         case EventType.PAYMENT_CANCELLED:
             step, reference = CompensationStep.CANCEL_PAYMENT, data["intentId"] or "none"
         case EventType.PAYMENT_REFUNDED:
-            step, reference = CompensationStep.REFUND_PAYMENT, data["providerId"] or data["refundId"]
+            step = CompensationStep.REFUND_PAYMENT
+            reference = data.get("reference") or data["providerId"] or data["refundId"]
         case _:
             step, reference = CompensationStep.CANCEL_SHIPMENT, data["trackingCode"]
     return Compensation(step=step, reference=reference, at=row["at"])

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orderplane.crds.actors import ActorKind, actor_of
 from orderplane.events.types import EventType, event_id, outbox_partition_of
 from orderplane.ledgers.postgres.session import Connection, Pool, session
 
@@ -32,8 +33,8 @@ SELECT $1, $2, $3, $4, $5, $6, $7, $8::smallint, numbered.seq FROM numbered
 _REFERENCES = """
 SELECT o.compensating_at, p.intent_id, s.provider_id AS shipment_id, s.carrier, s.tracking_code,
     ARRAY(
-        SELECT provider_id FROM refunds
-        WHERE merchant = o.merchant AND order_uid = o.uid AND provider_id IS NOT NULL
+        SELECT coalesce(reference, provider_id) FROM refunds
+        WHERE merchant = o.merchant AND order_uid = o.uid AND coalesce(reference, provider_id) IS NOT NULL
         ORDER BY created_at, id
     ) AS refund_ids
 FROM orders o
@@ -43,19 +44,20 @@ WHERE o.merchant = $1 AND o.uid = $2
 """
 
 _EVENTS = """
-SELECT seq, type, at, data ->> 'reason' AS reason FROM history
+SELECT seq, type, at, data ->> 'reason' AS reason, data ->> 'actor' AS actor FROM history
 WHERE merchant = $1 AND subject = $2 ORDER BY seq
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineEvent:
-    """One event of an order's history; `reason` where its data has one."""
+    """One event of an order's history; `reason` and `actor` where its data has them."""
 
     seq: int
     type: EventType
     at: datetime
     reason: str | None
+    actor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Timeline:
     Args:
         compensating_at: When it was decided to compensate the order.
         intent_id: The payment intent at the payment provider.
-        refund_ids: The refunds there, oldest first.
+        refund_ids: The refunds there, oldest first; of one that a person paid, where it can be looked up.
         shipment_id: The shipment at the carrier.
     """
 
@@ -119,6 +121,11 @@ def event_arguments(
     return event_id(order_uid, type_), type_.value, data, outbox_partition_of(order_uid)
 
 
+async def session_actor(connection: Connection) -> str:
+    """Whoever works in this session, as in `crds.actors`: nothing but its role is proved."""
+    return actor_of(ActorKind.DATABASE, await connection.fetchval("SELECT session_user"))
+
+
 class PostgresTimelineReader:
     """Reads the history and the three ledgers. Raises `Transient` as `session` does."""
 
@@ -134,7 +141,9 @@ class PostgresTimelineReader:
             return None
         return Timeline(
             events=tuple(
-                TimelineEvent(event["seq"], EventType(event["type"]), event["at"], event["reason"])
+                TimelineEvent(
+                    event["seq"], EventType(event["type"]), event["at"], event["reason"], event["actor"]
+                )
                 for event in events
             ),
             compensating_at=row["compensating_at"],

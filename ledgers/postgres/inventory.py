@@ -1,5 +1,5 @@
 """The merchant's view of the stock: levels, movements and reservations, and the corrections by count or
-difference."""
+difference. An `actor` is who makes one, as in `crds.actors`."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ import orjson
 
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.gate import OrderRow, order_row
+from orderplane.ledgers.postgres.history import session_actor
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import (
     ReservationRef,
@@ -31,7 +32,8 @@ SELECT sku, on_hand, reserved FROM stock WHERE merchant = $1 AND sku > $2 ORDER 
 """
 
 _READ_MOVEMENTS = """
-SELECT m.id, m.at, m.kind, m.on_hand_delta, m.reserved_delta, m.note, r.name AS reservation, o.name AS "order"
+SELECT m.id, m.at, m.kind, m.on_hand_delta, m.reserved_delta, m.note, m.actor, r.name AS reservation,
+    o.name AS "order"
 FROM stock_movements m
 LEFT JOIN reservations r ON r.merchant = m.merchant AND r.holder = m.holder
 LEFT JOIN orders o ON o.merchant = m.merchant AND o.uid = m.holder
@@ -82,8 +84,8 @@ ON CONFLICT DO NOTHING RETURNING true
 _SET_ON_HAND = "UPDATE stock SET on_hand = $3 WHERE merchant = $1 AND sku = $2"
 
 _RECORD_CORRECTION = """
-INSERT INTO stock_movements (merchant, sku, on_hand_delta, reserved_delta, kind, note)
-VALUES ($1, $2, $3, 0, $4, $5)
+INSERT INTO stock_movements (merchant, sku, on_hand_delta, reserved_delta, kind, note, actor)
+VALUES ($1, $2, $3, 0, $4, $5, $6)
 """
 
 _SET_LOST = "UPDATE reservations SET state = 'Lost' WHERE merchant = $1 AND holder = $2"
@@ -111,6 +113,7 @@ class StockMovement:
     on_hand_delta: int
     reserved_delta: int
     note: str | None
+    actor: str | None
     reservation: str | None
     order: str | None
 
@@ -240,7 +243,7 @@ async def recount(
     note: str,
     may_lose: Collection[str] | None = None,
 ) -> Recount:
-    """Set the stock of one SKU to what was counted, in one transaction.
+    """Set the stock of one SKU to what was counted, in one transaction, as the role of the pool's sessions.
 
     Where more is reserved than was counted, reservations lose their stock: those that are HELD first, then
     those that are PINNED, of each the newest first, until the rest fits. The operator is notified of each of
@@ -257,7 +260,10 @@ async def recount(
 
     async def attempt() -> Recount:
         async with transaction(pool) as connection:
-            return await set_count(connection, merchant, sku, on_hand, note=note, may_lose=may_lose)
+            actor = await session_actor(connection)
+            return await set_count(
+                connection, merchant, sku, on_hand, note=note, actor=actor, may_lose=may_lose
+            )
 
     return await retry_on_conflict(attempt)
 
@@ -276,7 +282,9 @@ async def retry_on_conflict(attempt: Callable[[], Awaitable[T]]) -> T:
     return await attempt()
 
 
-async def adjust(connection: Connection, merchant: str, sku: str, delta: int, *, note: str) -> Recount:
+async def adjust(
+    connection: Connection, merchant: str, sku: str, delta: int, *, note: str, actor: str
+) -> Recount:
     """Add to the stock of one SKU, or take from what of it is not reserved, in the caller's transaction.
 
     Raises:
@@ -289,8 +297,8 @@ async def adjust(connection: Connection, merchant: str, sku: str, delta: int, *,
     before, reserved = row["on_hand"], row["reserved"]
     if before + delta < reserved:
         raise StockReserved(before - reserved)
-    await _correct(connection, merchant, sku, before, before + delta, StockMovementKind.ADJUST, note)
-    return Recount(before, before + delta, reserved)
+    count = Recount(before, before + delta, reserved)
+    return await _correct(connection, merchant, sku, count, StockMovementKind.ADJUST, note, actor)
 
 
 async def set_count(
@@ -300,6 +308,7 @@ async def set_count(
     on_hand: int,
     *,
     note: str,
+    actor: str,
     may_lose: Collection[str] | None = None,
 ) -> Recount:
     """One try of `recount`, in the caller's transaction, which must be rolled back where this raises.
@@ -333,11 +342,11 @@ async def set_count(
     if may_lose is not None and not set(lost) <= set(may_lose):
         raise MoreWouldLose(lost)
     for row in losers:
-        await _lose(connection, merchant, row, orders.get(row["holder"]))
+        await _lose(connection, merchant, row, orders.get(row["holder"]), actor)
     before = stock[sku]["on_hand"]
-    await _correct(connection, merchant, sku, before, on_hand, StockMovementKind.RECOUNT, note)
     reserved = stock[sku]["reserved"] - sum(row["quantity"] for row in losers)
-    return Recount(before, on_hand, reserved, lost)
+    count = Recount(before, on_hand, reserved, lost)
+    return await _correct(connection, merchant, sku, count, StockMovementKind.RECOUNT, note, actor)
 
 
 def _conflict(merchant: str, sku: str) -> StockConflict:
@@ -345,18 +354,14 @@ def _conflict(merchant: str, sku: str) -> StockConflict:
 
 
 async def _correct(
-    connection: Connection,
-    merchant: str,
-    sku: str,
-    before: int,
-    after: int,
-    kind: StockMovementKind,
-    note: str,
-) -> None:
-    if before == after:
-        return
-    await connection.execute(_SET_ON_HAND, merchant, sku, after)
-    await connection.execute(_RECORD_CORRECTION, merchant, sku, after - before, kind.value, note)
+    connection: Connection, merchant: str, sku: str, count: Recount, kind: StockMovementKind, *why: str
+) -> Recount:
+    """Do what the count says; `why` is a note and an actor."""
+    if count.before != count.after:
+        delta = count.after - count.before
+        await connection.execute(_SET_ON_HAND, merchant, sku, count.after)
+        await connection.execute(_RECORD_CORRECTION, merchant, sku, delta, kind.value, *why)
+    return count
 
 
 def _losers(reserving: Sequence[Row], on_hand: int) -> Sequence[Row]:
@@ -371,14 +376,14 @@ def _losers(reserving: Sequence[Row], on_hand: int) -> Sequence[Row]:
     return losers
 
 
-async def _lose(connection: Connection, merchant: str, row: Row, order: OrderRow | None) -> None:
+async def _lose(connection: Connection, merchant: str, row: Row, order: OrderRow | None, actor: str) -> None:
     holder: UUID = row["holder"]
     reservation = ReservationRef(merchant, holder, row["name"])
     lines = await move_stock(
         connection, merchant, holder, kind=StockMovementKind.LOSE, on_hand=0, reserved=-1
     )
     await connection.execute(_SET_LOST, merchant, holder)
-    data = {**reservation.event_data(lines), "reason": "Lost"}
+    data = {**reservation.event_data(lines), "reason": "Lost", "actor": actor}
     await append_reservation_event(connection, order, reservation, EventType.INVENTORY_RELEASED, data)
     notification = {"merchant": merchant, "child": row["name"], "order": row["order_name"]}
     await connection.execute(_NOTIFY, orjson.dumps(notification).decode())

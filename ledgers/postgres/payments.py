@@ -305,8 +305,14 @@ async def _withdraw(
     await append_order_event(connection, order, EventType.PAYMENT_WITHDRAWN, data, effect=id_)
 
 
-async def finish_refund(connection: Connection, order: OrderRow, refund: Row) -> None:
-    """The money is back: append `payment.refunded`. The order's row is locked by the transaction."""
+async def finish_refund(
+    connection: Connection, order: OrderRow, refund: Row, *, actor: str | None = None
+) -> None:
+    """The money is back: append `payment.refunded`. The order's row is locked by the transaction.
+
+    Args:
+        actor: Who settled it by hand.
+    """
     currency = await connection.fetchval(_SET_REFUNDED, order.merchant, order.uid)
     data: dict[str, Any] = {
         "refundId": str(refund["id"]),
@@ -315,6 +321,8 @@ async def finish_refund(connection: Connection, order: OrderRow, refund: Row) ->
         "currency": currency,
         "settledByHand": refund["state"] == RefundState.SETTLED_BY_HAND,
     }
+    if actor is not None:
+        data |= {"reference": refund["reference"], "actor": actor}
     await append_order_event(connection, order, EventType.PAYMENT_REFUNDED, data, effect=refund["id"])
 
 

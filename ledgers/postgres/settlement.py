@@ -6,6 +6,7 @@ from orderplane.crds.money import format_minor
 from orderplane.ledgers.errors import NothingToSettle
 from orderplane.ledgers.payments import why_not_settled
 from orderplane.ledgers.postgres.gate import OrderRow, find_and_lock
+from orderplane.ledgers.postgres.history import session_actor
 from orderplane.ledgers.postgres.payments import finish_refund
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, transaction
 from orderplane.ledgers.states import PaymentState, RefundState
@@ -44,7 +45,7 @@ async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason
             raise NothingToSettle(f"No refund of order {merchant}/{order} can be settled by hand: {why_not}.")
         refund = await connection.fetchrow(_SETTLE_REFUND, found["id"], reason, reference)
         assert refund is not None, "it has failed, and its order's row is locked"
-        await finish_refund(connection, locked, refund)
+        await finish_refund(connection, locked, refund, actor=await session_actor(connection))
         notification = {"merchant": merchant, "child": found["name"], "order": order}
         await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
         return format_minor(found["amount"], found["currency"])

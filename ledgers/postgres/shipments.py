@@ -1,6 +1,6 @@
 """The shipment ledger in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +11,7 @@ from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, NothingToSettle, Transient
 from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate, seal_as
-from orderplane.ledgers.postgres.history import event_arguments
+from orderplane.ledgers.postgres.history import event_arguments, session_actor
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import commit_stock
 from orderplane.ledgers.shipments import Label, ShipmentEntry
@@ -320,20 +320,29 @@ async def settle_void_by_hand(
             raise NothingToSettle(
                 f"The parcel of order {merchant}/{order} has left: it is too late to cancel it."
             )
-        await _void(connection, locked, VoidState.SETTLED_BY_HAND, reference=f"{reference}: {reason}")
+        by_hand = {"reference": reference, "actor": await session_actor(connection)}
+        await _void(
+            connection, locked, VoidState.SETTLED_BY_HAND, note=f"{reference}: {reason}", by_hand=by_hand
+        )
         notification = {"merchant": merchant, "child": found["name"], "order": order}
         await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
         return str(found["tracking_code"])
 
 
 async def _void(
-    connection: Connection, order: OrderRow, void: VoidState, *, reference: str | None = None
+    connection: Connection,
+    order: OrderRow,
+    void: VoidState,
+    *,
+    note: str | None = None,
+    by_hand: Mapping[str, str] | None = None,
 ) -> None:
+    """Record what the carrier, or with `by_hand` a person, has done with the label."""
     row = await connection.fetchrow(
-        _RECORD_VOID, order.merchant, order.uid, void.value, void in STILL_VALID, reference
+        _RECORD_VOID, order.merchant, order.uid, void.value, void in STILL_VALID, note
     )
     if row is not None and row["state"] == ShipmentState.VOIDED:
-        data = {"trackingCode": row["tracking_code"], "void": void.value}
+        data = {"trackingCode": row["tracking_code"], "void": void.value, **(by_hand or {})}
         await append_order_event(connection, order, EventType.SHIPMENT_CANCELLED, data)
 
 

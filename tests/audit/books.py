@@ -23,7 +23,8 @@ SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
 OPENING, QUANTITY, TOTAL, ELSEWHERE = 100, 2, 2500, 1000
 TABLES = (
     "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
-    "withdrawals", "shipments", "history", "idempotency", "notifications", "users", "account_messages",
+    "withdrawals", "retries", "shipments", "history", "idempotency", "notifications", "users",
+    "account_messages",
 )  # fmt: skip
 _SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 

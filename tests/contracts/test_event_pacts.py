@@ -35,6 +35,7 @@ WANTED: dict[EventType, dict[str, Any]] = {
     EventType.PAYMENT_WITHDRAWN: {
         **ORDER, **MONEY, "intentId": "pi_1", "providerId": "re_1", "kind": "Refund",
     },
+    EventType.ORDER_RETRIED: ORDER,
     EventType.ORDER_SHIPPED: {
         **ORDER, "carrier": "Post", "service": "Priority", "trackingCode": "P1",
         "trackingUrl": "https://post.example/P1",

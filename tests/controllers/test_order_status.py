@@ -289,6 +289,15 @@ def test_warnings_stay_events_of_their_own_and_all_are_in_the_order_of_the_story
     assert [event.reason for event in events_of(OrderStatus(), failed)] == ["ReleaseStockDone", "Failed"]
 
 
+def test_the_event_of_a_cancellation_names_who_asked_for_it() -> None:
+    cancelled = status(a_gate(COMPENSATING, reason=Reason.CANCEL_REQUESTED, message="On request."))
+    (event,) = events_of(OrderStatus(), cancelled, cancelled_by="kubernetes:ada")
+    assert event.note == "CancelRequested: On request. By kubernetes:ada."
+    failed = status(a_gate(COMPENSATING, reason=Reason.OUT_OF_STOCK, message="Too late."))
+    (event,) = events_of(OrderStatus(), failed, cancelled_by="kubernetes:ada")
+    assert event.note == "OutOfStock: Too late."
+
+
 def test_later_events_have_later_places_in_the_story() -> None:
     gates = [
         a_gate(reservation=HELD),

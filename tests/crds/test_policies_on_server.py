@@ -11,7 +11,7 @@ from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.kubernetes.install import install
 from orderplane.adapters.kubernetes.new_orders import allow_new_orders, stop_new_orders
 from orderplane.crds.api_errors import ApiError, Forbidden, Invalid
-from orderplane.crds.meta import Kind
+from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, RETRIED_BY_ANNOTATION, RETRY_ANNOTATION, Kind
 from orderplane.dev.localplane.plane import Plane
 
 pytestmark = pytest.mark.integration
@@ -143,6 +143,72 @@ async def test_nobody_invents_a_label_in_our_name(
         body["metadata"]["labels"]["orderplane.dev/order"] = "another-order"
         with pytest.raises(Invalid, match="name your own after a domain of yours"):
             await as_("gateway").create(kind, namespace, body)
+
+
+CANCELLED_BY, RETRIED_BY = CANCELLED_BY_ANNOTATION, RETRIED_BY_ANNOTATION
+
+
+def noting(*, cancel: bool = False, **annotations: str | None) -> dict[str, Any]:
+    """A change of an Order: `retry`, `retried_by` and `cancelled_by` are its annotations."""
+    names = {"retry": RETRY_ANNOTATION, "retried_by": RETRIED_BY, "cancelled_by": CANCELLED_BY}
+    patch = {"metadata": {"annotations": {names[name]: value for name, value in annotations.items()}}}
+    return {**patch, "spec": {"cancel": True}} if cancel else patch
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        noting(cancel=True, cancelled_by="kubernetes:admin"),
+        noting(cancel=True, cancelled_by="user:u-1"),
+        noting(cancelled_by="kubernetes:merchant-demo"),
+        noting(retry="1", retried_by="kubernetes:admin"),
+        noting(retry="1", retried_by="service:c-1"),
+        noting(retried_by="kubernetes:merchant-demo"),
+    ],
+)
+async def test_nobody_notes_another_one_as_who_asked(
+    as_: As, namespace: str, make: Make, patch: dict[str, Any]
+) -> None:
+    name, merchant = await make(Kind.ORDER), as_("merchant")
+    with pytest.raises(Invalid, match="says who set"):
+        await merchant.merge_patch(Kind.ORDER, namespace, name, patch)
+
+
+async def test_who_asked_is_noted_and_stays(as_: As, namespace: str, make: Make) -> None:
+    name, merchant, admin = await make(Kind.ORDER), as_("merchant"), as_("admin")
+    mine = {"cancelled_by": "kubernetes:merchant-demo", "retried_by": "kubernetes:merchant-demo"}
+    await merchant.merge_patch(Kind.ORDER, namespace, name, noting(cancel=True, retry="1", **mine))
+    for patch in (
+        noting(cancelled_by="kubernetes:admin"),
+        noting(cancelled_by=None),
+        noting(retried_by=None),
+        noting(retry="2"),  # it would be told as the retry of who asked before
+        noting(retry=None),
+    ):
+        with pytest.raises(Invalid, match="says who set"):
+            await admin.merge_patch(Kind.ORDER, namespace, name, patch)
+    for patch in (
+        noting(retry="2", retried_by="kubernetes:admin"),
+        noting(retry="3", retried_by=None),
+        {"metadata": {"annotations": {"example.org/mine": "yes"}}},
+    ):
+        await admin.merge_patch(Kind.ORDER, namespace, name, patch)
+    finalizers = {"metadata": {"finalizers": ["orderplane.dev/compensate", "example.org/backup"]}}
+    await as_("operator").merge_patch(Kind.ORDER, namespace, name, finalizers)
+
+
+async def test_the_gateway_notes_whom_it_has_authenticated(
+    as_: As, namespace: str, a_body: Make, make: Make
+) -> None:
+    gateway, name = as_("gateway"), await make(Kind.ORDER)
+    with pytest.raises(Invalid, match="says who set"):
+        patch = noting(cancel=True, cancelled_by="kubernetes:admin")
+        await gateway.merge_patch(Kind.ORDER, namespace, name, patch)
+    await gateway.merge_patch(Kind.ORDER, namespace, name, noting(cancel=True, cancelled_by="user:u-1"))
+    body = a_body(Kind.ORDER)
+    body["metadata"]["annotations"] = {CANCELLED_BY: "user:u-1"}
+    with pytest.raises(Invalid, match="leave it as it is, or out of a new order"):
+        await gateway.create(Kind.ORDER, namespace, body)
 
 
 async def test_while_it_is_drained_nothing_new_is_taken_and_running_orders_go_on(

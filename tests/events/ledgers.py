@@ -90,9 +90,11 @@ class Ledgers:
 
     async def compensated(self, uid, *, is_cancel, elsewhere=()):
         """Compensate an order, as the finalizers do; `elsewhere` left its payment at the provider."""
+        await self.gates.record_retry(self.merchant, uid, request="1", actor="kubernetes:ada")
         await self.gates.compensate(
-            self.merchant, uid, reason="CancelRequested", message="Called off.", is_cancel=is_cancel
-        )
+            self.merchant, uid, reason="CancelRequested", message="Called off.", is_cancel=is_cancel,
+            actor="user:u-1",
+        )  # fmt: skip
         parcel = await self.parcels.read(self.merchant, uid)
         if parcel is not None:
             await self.parcels.record_void(self.merchant, uid, VoidState.SUBMITTED)

@@ -24,11 +24,17 @@ async def test_each_event_of_the_ledgers_is_valid(plane):
         if file.name.endswith(".json")
     }
     registry = Registry().with_resources((s["$id"], Resource.from_contents(s)) for s in schemas.values())
-    seen = defaultdict(set)
+    seen, actors = defaultdict(set), defaultdict(set)
     for row in rows:
         Draft202012Validator(
             schemas[row["type"]], registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER
         ).validate(row["data"])
         seen[row["type"]].add(row["data"].get("reason"))
+        actors[row["type"]].add(row["data"].get("actor"))
     assert seen.keys() == {type_.value for type_ in EventType}
     assert seen["inventory.released"] == {"Released", "Expired", "Lost", "Returned"}
+    assert actors["order.cancelled"] == {"user:u-1"}
+    assert actors["order.failed"] == {None}
+    assert actors["order.retried"] == {"kubernetes:ada"}
+    (_, by) = sorted(actors["inventory.released"], key=str)
+    assert by.startswith("database:")

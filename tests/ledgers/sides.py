@@ -112,6 +112,8 @@ class Side:
                 return await self.gates.compensate(
                     m, uid, reason="OutOfStock", message="short", is_cancel=False
                 )
+            case "retry":
+                return await self.gates.record_retry(m, uid, request=str(count), actor="kubernetes:ada")
             case "seal":
                 return await self.gates.seal(m, uid)
             case "hold":

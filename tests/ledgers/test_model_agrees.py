@@ -33,7 +33,7 @@ BACKWARD = (
 )  # fmt: skip
 ASIDE = (
     "expire_early", "expire_late", "extend_early", "extend_late", "wrong_amount", "next_create_attempt",
-    "record_intent", "decline", "refuse_parcel", "track_Returned", "track_Failed", "track_Cancelled",
+    "record_intent", "decline", "refuse_parcel", "track_Returned", "retry", "track_Failed", "track_Cancelled",
     "track_Unclear", "settle_void_by_hand", "recount", "withdraw_all",
 )  # fmt: skip
 NEEDS_PAYMENT = frozenset(

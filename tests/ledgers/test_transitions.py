@@ -67,9 +67,9 @@ MODULES = (
 SCHEMA = (resources.files("orderplane.ledgers") / "migrations" / "0001_initial.sql").read_text()
 
 STEPS = (
-    "open", "compensate", "seal", "hold", "expire_late", "release", "recount", "intend_payment", "capture",
-    "decline", "cancel_payment", "cancel_unseen", "request_refund", "refund_pending", "refund_succeeded",
-    "refund_failed",
+    "open", "compensate", "retry", "seal", "hold", "expire_late", "release", "recount", "intend_payment",
+    "capture", "decline", "cancel_payment", "cancel_unseen", "request_refund", "refund_pending",
+    "refund_succeeded", "refund_failed",
     "withdraw_part", "withdraw_all", "next_refund", "settle_by_hand",
     "intend_parcel", "record_label", "refuse_parcel", "cancel_parcel", "settle_void_by_hand",
     *(f"track_{tracking}" for tracking in TrackingStatus),

@@ -7,6 +7,7 @@ import aiohttp
 import pytest
 
 from orderplane.crds.meta import Kind
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.payments import ProviderRefundState
 
 from ..cli.terminal import orderplane
@@ -172,7 +173,21 @@ async def test_a_refused_refund_is_failed_and_somebody_refunds_it_there(desk: De
     )
     answer = await resolved(desk, order)
     assert answer.code == 0, answer.err
-    await desk.until(order, phase_is("Cancelled"))
+    ended = await desk.until(order, phase_is("Cancelled"))
+    references = {entry["step"]: entry["reference"] for entry in ended["status"]["compensation"]}
+    assert references["RefundPayment"] == "S-1"
+    told = await desk.rows(
+        "SELECT type, data ->> 'actor', data ->> 'reference' FROM history "
+        "WHERE merchant = $1 AND subject = $2 AND data ? 'actor' ORDER BY seq",
+        order["metadata"]["uid"],
+    )
+    ((role,),) = await desk.rows("SELECT session_user WHERE $1 <> ''")
+    assert [tuple(row) for row in told] == [
+        ("order.retried", "kubernetes:admin", None),
+        ("payment.refunded", f"database:{role}", "S-1"),
+        ("order.cancelled", "kubernetes:admin", None),
+    ]
+    assert "By kubernetes:admin." in (await desk.events(order))[Reason.COMPENSATING]
     again = await resolved(desk, order)
     assert (again.code, "its money is back already" in again.err) == (1, True)
     assert "ValueError" not in again.err

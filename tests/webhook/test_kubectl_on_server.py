@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from orderplane.crds.defaults import customer_hash, order_manifest
+from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, RETRIED_BY_ANNOTATION, RETRY_ANNOTATION
 from orderplane.crds.order import Item
 from orderplane.dev.localplane.paths import project_root
 from orderplane.dev.localplane.plane import Plane
@@ -385,6 +386,48 @@ async def test_with_the_webhook_down_only_new_orders_by_hand_wait(
     finally:
         await plane.supervisor.start("webhook")
     assert (await kubectl("create", "-f", "-", stdin=an_order(metadata__name="another"))).code == 0
+
+
+async def test_who_cancels_or_retries_is_noted(kubectl: Kubectl, plane: Plane) -> None:
+    """By the name that the API server knows; without the webhook it goes as well, and nobody is noted."""
+    assert (await kubectl("apply", "-f", "-", stdin=an_order())).code == 0
+    order = ("order", "tea-and-a-mug")
+    retry = ("annotate", *order, "--overwrite", f"{RETRY_ANNOTATION}=1")
+    assert (await kubectl(*retry)).code == 0
+    assert await noted(kubectl) == {RETRIED_BY_ANNOTATION: "kubernetes:merchant-demo"}
+    cancel = ("patch", *order, "--type=merge", "-p", '{"spec": {"cancel": true}}')
+    assert (await kubectl(*cancel, identity="admin")).code == 0
+    both = {
+        RETRIED_BY_ANNOTATION: "kubernetes:merchant-demo",
+        CANCELLED_BY_ANNOTATION: "kubernetes:admin",
+    }
+    assert await noted(kubectl) == both
+    assert (await kubectl(*cancel)).code == 0, "it is cancelled already"
+    assert await noted(kubectl) == both
+
+    unnamed = an_order(metadata__name="unnamed")
+    assert (await kubectl("apply", "-f", "-", stdin=unnamed)).code == 0
+    await plane.supervisor.stop("webhook")
+    try:
+        again = await kubectl(*retry[:-1], f"{RETRY_ANNOTATION}=2", identity="admin")
+        assert (again.code, "retried-by says who set" in again.err) == (1, True)
+        off = (f"{RETRY_ANNOTATION}=2", f"{RETRIED_BY_ANNOTATION}-")
+        assert (await kubectl(*retry[:-1], *off, identity="admin")).code == 0
+        cancelled = await kubectl("patch", "order", "unnamed", *cancel[3:])
+        assert cancelled.code == 0, cancelled.err
+        assert await noted(kubectl, "unnamed") == {}
+    finally:
+        await plane.start_process("webhook")
+
+
+async def noted(kubectl: Kubectl, name: str = "tea-and-a-mug") -> dict[str, str]:
+    order = (await kubectl("get", "order", name, "-o", "json")).document
+    annotations = order["metadata"]["annotations"]
+    return {
+        annotation: annotations[annotation]
+        for annotation in (RETRIED_BY_ANNOTATION, CANCELLED_BY_ANNOTATION)
+        if annotation in annotations
+    }
 
 
 async def test_the_process_tells_how_it_is(kubectl: Kubectl, plane: Plane) -> None:

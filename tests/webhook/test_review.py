@@ -8,9 +8,22 @@ import pytest
 
 from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.crds.defaults import customer_hash
-from orderplane.crds.meta import CUSTOMER_LABEL, SHARD_LABEL, TRACEPARENT_ANNOTATION
+from orderplane.crds.meta import (
+    CANCELLED_BY_ANNOTATION,
+    CUSTOMER_LABEL,
+    RETRIED_BY_ANNOTATION,
+    RETRY_ANNOTATION,
+    SHARD_LABEL,
+    TRACEPARENT_ANNOTATION,
+)
 from orderplane.ledgers.pricing import PriceRule, Prices, Product
-from orderplane.webhook.review import Denied, MissingDefaults, review_order, review_reservation
+from orderplane.webhook.review import (
+    Denied,
+    MissingDefaults,
+    actor_annotations,
+    review_order,
+    review_reservation,
+)
 
 TRACEPARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 QUOTE = {
@@ -226,3 +239,27 @@ def test_a_reservation_ends_within_a_week_and_says_so_in_one_form(expires_at: An
 @pytest.mark.parametrize("expires_at", ["2026-01-01T00:00:01Z", "2026-01-08T00:00:00Z"])
 def test_a_reservation_lasts_up_to_a_week(expires_at: str) -> None:
     review_reservation({"spec": {**HOLD, "expiresAt": expires_at}}, NOW, shard="5", traceparent=None)
+
+
+def changed(*, cancel: bool = False, retry: str | None = None) -> dict[str, Any]:
+    annotations = {RETRY_ANNOTATION: retry, RETRIED_BY_ANNOTATION: "kubernetes:mallory"} if retry else {}
+    return {"metadata": {"annotations": annotations}, "spec": {**SPEC, "cancel": cancel}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "noted"),
+    [
+        (changed(), changed(cancel=True), [CANCELLED_BY_ANNOTATION]),
+        (changed(cancel=True), changed(cancel=True), []),
+        (changed(), changed(retry="1"), [RETRIED_BY_ANNOTATION]),
+        (changed(retry="1"), changed(retry="2"), [RETRIED_BY_ANNOTATION]),
+        (changed(retry="1"), changed(), [RETRIED_BY_ANNOTATION]),
+        (changed(retry="1"), changed(retry="1"), []),
+        (changed(), changed(cancel=True, retry="1"), [CANCELLED_BY_ANNOTATION, RETRIED_BY_ANNOTATION]),
+        ({"spec": SPEC}, {"spec": SPEC}, []),
+    ],
+)
+def test_who_asks_is_noted_with_what_is_asked(
+    before: dict[str, Any], after: dict[str, Any], noted: list[str]
+) -> None:
+    assert actor_annotations(before, after, "ada") == dict.fromkeys(noted, "kubernetes:ada")

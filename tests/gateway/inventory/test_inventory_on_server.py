@@ -142,6 +142,7 @@ async def test_movements_tell_the_whole_story_newest_first(shop: Shop, behind: B
         ("Adjust", 5, 0, "a delivery", None),
         ("Hold", 0, 3, None, "aside"),
     ]
+    assert [move["actor"] for move in found] == ["user:u-merchant", None, "user:u-merchant", None]
     assert [move["id"] for move in found] == sorted((move["id"] for move in found), reverse=True)
     missing = await shop.seller.get("/api/inventory/NOPE/movements")
     assert check(missing, MOVEMENTS, status=404)["code"] == "stock_not_found"

@@ -1,6 +1,7 @@
 """A filtered list shows every matching order once, for all sizes of pages and chunks."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -138,11 +139,11 @@ def at(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-CREATED = TimelineEvent(1, EventType.ORDER_CREATED, at(0.4), None)
-RESERVED = TimelineEvent(2, EventType.INVENTORY_RESERVED, at(0.5), None)
-PAID = TimelineEvent(3, EventType.PAYMENT_SUCCESS, at(0.6), None)
-RELEASED = TimelineEvent(4, EventType.INVENTORY_RELEASED, at(2), "Released")
-CANCELLED = TimelineEvent(5, EventType.ORDER_CANCELLED, at(3), "CancelRequested")
+CREATED = TimelineEvent(1, EventType.ORDER_CREATED, at(0.4), None, None)
+RESERVED = TimelineEvent(2, EventType.INVENTORY_RESERVED, at(0.5), None, None)
+PAID = TimelineEvent(3, EventType.PAYMENT_SUCCESS, at(0.6), None, None)
+RELEASED = TimelineEvent(4, EventType.INVENTORY_RELEASED, at(2), "Lost", "user:u-clerk")
+CANCELLED = TimelineEvent(5, EventType.ORDER_CANCELLED, at(3), "CancelRequested", "user:c-1001")
 
 
 def timeline(*events: TimelineEvent, compensating_at: datetime | None = None) -> Timeline:
@@ -160,7 +161,7 @@ def timeline(*events: TimelineEvent, compensating_at: datetime | None = None) ->
             ["Pending", "Reserved", "Paid", "Compensating", "Cancelled"],
         ),
         # Its creation is known in whole seconds, which may be later than what came next.
-        (timeline(TimelineEvent(2, EventType.INVENTORY_RESERVED, at(-0.5), None)), ["Pending", "Reserved"]),
+        (timeline(replace(RESERVED, at=at(-0.5))), ["Pending", "Reserved"]),
     ],
 )
 def test_the_phases_that_an_order_came_to(told: Timeline | None, phases: list[str]) -> None:
@@ -169,19 +170,22 @@ def test_the_phases_that_an_order_came_to(told: Timeline | None, phases: list[st
 
 
 def test_a_customer_is_shown_what_others_can_look_up_for_them() -> None:
-    told = timeline(CREATED, RELEASED)
+    told = timeline(CREATED, RELEASED, CANCELLED)
     done = [Compensation(step=CompensationStep.RELEASE_STOCK, reference="r-1", at=at(2))]
-    view = timeline_view(order("o-1"), told, done, is_customer=False)
+    view = timeline_view(order("o-1"), told, done, own_actor=None)
     assert view["references"] == {
         "payment": "pi_1", "refunds": ["re_1"], "shipment": "shp_1", "carrier": "SandboxPost",
         "trackingCode": "SBX1",
     }  # fmt: skip
     assert view["events"][1] == {
-        "sequence": 4, "type": "inventory.released", "at": "2026-01-31T12:00:02Z", "reason": "Released",
+        "sequence": 4, "type": "inventory.released", "at": "2026-01-31T12:00:02Z", "reason": "Lost",
+        "actor": "user:u-clerk",
     }  # fmt: skip
     assert view["compensation"] == [
         {"step": "ReleaseStock", "reference": "r-1", "at": "2026-01-31T12:00:02Z"}
     ]
-    theirs = timeline_view(order("o-1"), told, done, is_customer=True)
+    theirs = timeline_view(order("o-1"), told, done, own_actor="user:c-1001")
     assert theirs["references"] == {**view["references"], "payment": None, "shipment": None}
-    assert {**theirs, "references": None} == {**view, "references": None}
+    assert [event["actor"] for event in view["events"]] == [None, "user:u-clerk", "user:c-1001"]
+    assert [event["actor"] for event in theirs["events"]] == [None, None, "user:c-1001"]
+    assert {**theirs, "references": None, "events": None} == {**view, "references": None, "events": None}

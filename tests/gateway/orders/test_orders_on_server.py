@@ -9,7 +9,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orderplane.crds.meta import COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
+from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
 from orderplane.gateway.http.cursors import read_cursor, write_cursor
 from orderplane.gateway.idempotency import order_name
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
@@ -221,6 +221,7 @@ async def test_a_cancel_is_written_down_once(gateway: Gateway, behind: Behind) -
     order = await behind.admin.get(Kind.ORDER, MERCHANT, name)
     assert order["spec"]["cancel"] is True
     assert order["metadata"]["generation"] == 2
+    assert order["metadata"]["annotations"][CANCELLED_BY_ANNOTATION] == f"user:{SELLER}"
     await behind.report(name, phase="Cancelled")
     response = await gateway.http.post(f"/api/orders/{name}/cancel")
     assert check(response, path, method="post", status=200)["phase"] == "Cancelled"

@@ -133,8 +133,9 @@ def is_settled_by_hand(world: World, uid: str) -> bool:
 
 def story_is_told_once(world: World, uid: str) -> None:
     types = [type_ for type_, _ in world.tables.history.get(uid, [])]
-    # Each withdrawal is told; the ledger itself sees to it that each is told once.
-    once = [type_ for type_ in types if type_ is not EventType.PAYMENT_WITHDRAWN]
+    # Each withdrawal and retry is told; the ledger itself sees to it that each is told once.
+    several = (EventType.PAYMENT_WITHDRAWN, EventType.ORDER_RETRIED)
+    once = [type_ for type_ in types if type_ not in several]
     assert len(once) == len(set(once)), f"{uid} was told {types}"
     gate = world.tables.gates.get(uid)
     if gate is not None and gate.outcome is not None:
