@@ -217,7 +217,7 @@ def _load(spec: load.LoadSpec, gateways: int, has_kinds: bool, to_file: Path | N
     async def measure(plane: Plane, report: Report) -> tuple[load.LoadResult, costs.Costs | None]:
         k6 = await find_k6(ConsoleProgress())
         async with open_backends(plane.env("admin")) as backends:
-            generator = load.Generator(plane, k6, backends.pool)
+            generator = load.Generator(plane, k6, backends.pool, backends.api)
             report("warming up")
             await generator.prepare()
             result = await load.measure(generator, spec, partial(audit, backends.snapshot), report)
@@ -236,7 +236,7 @@ def _find(start: int, seconds: int, share: float, gateways: int, minutes: int, t
     async def measure(plane: Plane, report: Report) -> tuple[search.Trial, ...]:
         k6 = await find_k6(ConsoleProgress())
         async with open_backends(plane.env("admin")) as backends:
-            generator = load.Generator(plane, k6, backends.pool)
+            generator = load.Generator(plane, k6, backends.pool, backends.api)
             report("warming up")
             await generator.prepare()
             until = time.monotonic() + 60 * minutes - seconds

@@ -12,7 +12,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.audit.verdict import Verdict
+from orderplane.dev.bench.api_writes import count_writes
 from orderplane.dev.bench.cpu import Usage, read, usage
 from orderplane.dev.demo.products import MERCHANT, seed
 from orderplane.dev.localplane.plane import Plane
@@ -102,6 +104,7 @@ class LoadResult(BaseModel):
         end_seconds: From the end of the traffic until the last accepted order was finished; None if one
             never was.
         usage: CPU while the traffic lasted.
+        writes: API writes for each accepted order until all were finished, by verb and resource.
         violations: What the audit has found.
     """
 
@@ -116,6 +119,7 @@ class LoadResult(BaseModel):
     peak_open: int
     end_seconds: float | None
     usage: Usage
+    writes: dict[str, float] = {}
     violations: tuple[str, ...] = ()
 
     @property
@@ -134,11 +138,13 @@ class Generator:
 
     Args:
         pool: For the administrator: accounts, and the state of orders.
+        api: For the administrator: the API server's own metrics.
     """
 
     plane: Plane
     k6: Path
     pool: Pool
+    api: ApiClient
 
     async def prepare(self) -> None:
         """Create products, stock and users, and warm everything up."""
@@ -213,7 +219,7 @@ async def measure(
     Raises:
         ToolMissing: k6 failed, and not because of a missed threshold.
     """
-    began = time.time()
+    began, written = time.time(), await count_writes(generator.api)
     async with _peak_open(generator.pool) as peak:
         report(f"{spec.per_minute} requests a minute for {spec.seconds} s")
         answers, used = await generator.send(spec)
@@ -222,18 +228,22 @@ async def measure(
     report("auditing")
     # The audit compares history and topics, so the outbox has to be empty first.
     await generator.wait_published()
+    writes = await count_writes(generator.api)
+    writes.subtract(written)
     verdict = await audit()
     ends, p50, p95 = await _sagas(generator.pool, began)
+    accepted = sum(ends.values())
     return LoadResult(
         spec=spec,
         answers=answers,
-        accepted=sum(ends.values()),
+        accepted=accepted,
         ends=ends,
         saga_p50_seconds=p50,
         saga_p95_seconds=p95,
         peak_open=peak[0],
         end_seconds=end_seconds,
         usage=used,
+        writes={name: count / accepted for name, count in sorted(writes.items()) if count and accepted},
         violations=tuple(str(violation) for violation in verdict.violations),
     )
 

@@ -1,6 +1,6 @@
 """What the benchmarks print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from rich.console import Console
@@ -32,6 +32,8 @@ def print_load(console: Console, record: LoadRecord) -> None:
         f"peak at once: {result.peak_open}; {ended}"
     )
     console.print(_cores(result.usage))
+    if result.writes:
+        console.print(_writes(result.writes))
     if record.costs is not None:
         _print_costs(console, record.costs, result)
     _print_conditions(console, record.conditions)
@@ -88,9 +90,7 @@ def print_sagas(console: Console, result: SagaResult) -> None:
         f"ceiling: {result.ceiling_per_second:.1f} sagas/s of {result.writes_per_saga:.1f} bare writes each"
     )
     console.print(f"latency to Shipped: p50 {result.p50:.2f} s, p95 {result.p95:.2f} s")
-    table = Table("write", "per saga")
-    for name, count in result.writes.items():
-        table.add_row(name, f"{count:.2f}")
+    table = _writes(result.writes)
     if result.committed_later:
         table.add_row("of these after Shipped", f"{result.committed_later:.2f}")
     console.print(table)
@@ -111,6 +111,14 @@ def _waits(result: LoadResult) -> Table:
             table.add_row(shown, f"{values['count']:.0f}", *(f"{figure:.1f}" for figure in figures))
         elif metric["type"] == "counter" and metric.get("contains") == "default":
             table.add_row(name, f"{values['count']:.0f}")
+    return table
+
+
+def _writes(per_order: Mapping[str, float]) -> Table:
+    table = Table("write to the API server", "per order")
+    for name, count in per_order.items():
+        table.add_row(name, f"{count:.2f}")
+    table.add_row("all", f"{sum(per_order.values()):.2f}")
     return table
 
 

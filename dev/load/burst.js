@@ -5,7 +5,7 @@
 //   LOAD_SUMMARY                            where the summary goes
 import http from 'k6/http';
 import { Counter, Trend } from 'k6/metrics';
-import { USERS, me, placeOrder, skusOf, summaryTo } from './users.js';
+import { LEAN, USERS, me, placeOrder, skusOf, summaryTo } from './users.js';
 
 export const options = {
   scenarios: {
@@ -18,6 +18,7 @@ export const options = {
       maxVUs: USERS.length,
     },
   },
+  ...LEAN,
   summaryTrendStats: ['count', 'avg', 'min', 'med', 'p(90)', 'p(95)', 'p(99)', 'max'],
   thresholds: {
     dropped_iterations: ['count==0'],

@@ -8,7 +8,7 @@
 import { check } from 'k6';
 import http from 'k6/http';
 import { Counter } from 'k6/metrics';
-import { BASE, USERS, headersOf, me, placeOrder, skusOf, summaryTo, usersWho } from './users.js';
+import { BASE, LEAN, USERS, headersOf, me, placeOrder, skusOf, summaryTo, usersWho } from './users.js';
 
 const PER_MINUTE = Number(__ENV.LOAD_PER_MINUTE || 10000);
 const SHARE = Number(__ENV.LOAD_ORDER_SHARE || 0.05);
@@ -33,6 +33,7 @@ export const options = {
       maxVUs: USERS.length,
     },
   },
+  ...LEAN,
   summaryTrendStats: ['count', 'avg', 'min', 'med', 'p(90)', 'p(95)', 'p(99)', 'max'],
   thresholds: {
     http_req_failed: ['rate==0'],
