@@ -1,18 +1,19 @@
 """A drill: faults on a local plane make a real Prometheus and Alertmanager fire every alert, and resolve it.
 
-`python -m orderplane.dev.monitoring.drill` does so for every alert, or for those that are named. Windows,
-waiting times and ages of the rules are shortened to a sixtieth: `promtool test rules` holds the real ones.
-Exit code 1 says that an alert did not fire, or did not resolve.
+Windows, waiting times and ages of the rules are shortened to a sixtieth: `promtool test rules` holds the real
+ones.
 """
 
 import asyncio
 import logging
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, fail, run
@@ -99,13 +100,28 @@ async def _main(faults: Sequence[Fault]) -> list[str]:
         await asyncio.to_thread(remove, state)
 
 
-if __name__ == "__main__":
+def main(
+    alerts: Annotated[list[str] | None, typer.Argument(help="Which alerts; all of them without any.")] = None,
+) -> None:
+    """Inject each fault into a local plane, and see its alert fire and resolve; exit code 1 if one does not.
+
+    Examples:
+
+        python -m orderplane.dev.monitoring.drill
+
+        python -m orderplane.dev.monitoring.drill OrderplaneOutboxOld OrderplaneBreakerOpen
+    """
     every = {alert for alerts in FAULTS.values() for alert in alerts}
-    chosen = set(sys.argv[1:]) or every
+    chosen = set(alerts or every)
     if unknown := chosen - every:
         fail(f"No drill for {', '.join(sorted(unknown))}; there are {', '.join(sorted(every))}.", code=2)
     try:
-        problems = run(_main([fault for fault, alerts in FAULTS.items() if chosen & set(alerts)]))
+        problems = run(_main([fault for fault, fired in FAULTS.items() if chosen & set(fired)]))
     except (ToolMissing, StartFailed) as problem:
         fail(str(problem))
-    sys.exit(1 if problems else 0)
+    if problems:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -7,7 +7,6 @@ eight minutes of CPU, so no test runs it.
 
 import asyncio
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import typer
 
 from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, fail, run
@@ -193,11 +193,22 @@ async def _main() -> list[str]:
     return missing
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Place one order, and find its whole trace in a real Jaeger; exit code 1 says what is missing.
+
+    Example:
+
+        python -m orderplane.dev.monitoring.traces
+    """
     try:
         problems = run(_main())
     except (ToolMissing, StartFailed) as problem:
         fail(str(problem))
     for each in problems:
         console.print(f"missing: {each}", style="red", markup=False)
-    sys.exit(1 if problems else 0)
+    if problems:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
