@@ -29,6 +29,8 @@ STATEMENTS: Mapping[str, str] = {
     "FROM payments",
     "refunds": "SELECT id, order_uid, amount, state, provider_id FROM refunds",
     "retries": "SELECT id, order_uid FROM retries",
+    "refund_requests": "SELECT merchant, order_uid, name, amount, lines, is_restocked, refund_id "
+    "FROM refund_requests",
     "withdrawals": "SELECT id, order_uid, provider_id, kind, amount FROM withdrawals",
     "shipments": "SELECT merchant, order_uid, name, state, provider_id, tracking_code, void_state, "
     "is_shipped "

@@ -25,6 +25,7 @@ TOPICS_KEEP = timedelta(days=6)
 
 _RELEASED = (ReservationState.EXPIRED, ReservationState.LOST, ReservationState.RELEASED)
 _ENDS = {EventType.ORDER_FAILED, EventType.ORDER_CANCELLED, EventType.ORDER_DELIVERED}
+_AFTER_THE_SALE = {EventType.REFUND_REQUESTED, EventType.PAYMENT_REFUNDED, EventType.PAYMENT_WITHDRAWN}
 
 
 def sequences_are_dense(snapshot: Snapshot) -> Iterator[Violation]:
@@ -52,15 +53,20 @@ def every_effect_has_its_event(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def nothing_happens_after_the_end(snapshot: Snapshot) -> Iterator[Violation]:
-    """An order's end is its last event."""
+    """An order's end is its last event, but for refunds after the sale."""
+    sold = snapshot.sold()
     last: dict[str, EventRow] = {}
     for event in snapshot.tables["history"]:
+        if event["type"] in _AFTER_THE_SALE and event["subject"] in sold:
+            continue
         known = last.get(str(event["subject"]))
         if known is None or event["seq"] > known["seq"]:
             last[str(event["subject"])] = event
     for event_row in snapshot.tables["history"]:
+        if event_row["type"] not in _ENDS:
+            continue
         end = last[str(event_row["subject"])]
-        if event_row["type"] in _ENDS and end["seq"] != event_row["seq"]:
+        if end["seq"] != event_row["seq"]:
             yield Violation(
                 "event-after-end",
                 f"{event_row['merchant']}/{event_row['name']}",
@@ -69,11 +75,13 @@ def nothing_happens_after_the_end(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def nothing_is_done_after_the_seal(snapshot: Snapshot) -> Iterator[Violation]:
-    """After the seal there is no effect; only the event of the end may follow."""
+    """After the seal only the event of the end may follow, and refunds of what was sold."""
+    sold = snapshot.sold()
     sealed = {row["uid"]: row["sealed_at"] for row in snapshot.tables["orders"] if row["sealed_at"]}
     for event in snapshot.tables["history"]:
         at = sealed.get(event["subject"])
-        if at is not None and event["type"] not in _ENDS and event["at"] > at:
+        is_refund = event["type"] in _AFTER_THE_SALE and event["subject"] in sold
+        if at is not None and event["type"] not in _ENDS and not is_refund and event["at"] > at:
             yield Violation(
                 "effect-after-seal",
                 f"{event['merchant']}/{event['name']}",
@@ -169,7 +177,10 @@ def _effects(snapshot: Snapshot) -> Iterator[tuple[UUID, EventType, bool, str]]:
         )
         is_declined = payment["reason"] is not None or payment["state"] == PaymentState.DECLINED
         yield payment["order_uid"], EventType.PAYMENT_FAILED, is_declined, what
+    asked = {row["refund_id"] for row in snapshot.tables["refund_requests"]}
     for refund_row in snapshot.tables["refunds"]:
+        is_asked = refund_row["id"] in asked
+        yield refund_row["id"], EventType.REFUND_REQUESTED, is_asked, f"refund {refund_row['id']}"
         is_back = refund_row["state"] in PAID_BACK
         yield refund_row["id"], EventType.PAYMENT_REFUNDED, is_back, f"refund {refund_row['id']}"
     for withdrawal in snapshot.tables["withdrawals"]:

@@ -1,4 +1,4 @@
-"""Payments: money is taken at most once and given back in full, and the provider and the ledger agree."""
+"""Payments: money is taken at most once, all of it goes back if the order is undone, both sides agree."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from orderplane.ledgers.states import GOODS_LEFT, PAID_BACK, PaymentState, Refun
 
 
 def orders_are_paid_exactly(snapshot: Snapshot) -> Iterator[Violation]:
-    """What is kept is the total where the goods have left, 0 where the order was compensated."""
+    """The total was taken where the goods have left; nothing is kept where the order was compensated."""
     refunded: dict[str, int] = defaultdict(int)
     for withdrawal in snapshot.tables["withdrawals"]:
         refunded[str(withdrawal["order_uid"])] += withdrawal["amount"]
@@ -22,8 +22,10 @@ def orders_are_paid_exactly(snapshot: Snapshot) -> Iterator[Violation]:
         if order["outcome"] is None:
             continue
         payment = payments.get(str(order["uid"]))
-        kept = (payment["captured"] if payment else 0) - refunded[str(order["uid"])]
-        owed = order["total"] if order["outcome"] in GOODS_LEFT else 0
+        captured = payment["captured"] if payment else 0
+        is_sold = order["outcome"] in GOODS_LEFT
+        kept = captured if is_sold else captured - refunded[str(order["uid"])]
+        owed = order["total"] if is_sold else 0
         subject = f"{order['merchant']}/{order['name']}"
         if kept != owed:
             yield Violation("payment-total", subject, f"{order['outcome']}: {kept} kept, {owed} owed")

@@ -10,7 +10,7 @@ from orderplane.controllers.payment.ports import Dispute, Intent, Refund
 from orderplane.controllers.shipment.ports import CarrierShipment
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
-from orderplane.ledgers.states import GateState, StockMovementKind
+from orderplane.ledgers.states import GOODS_LEFT, GateState, StockMovementKind
 
 
 class OrderRow(TypedDict):
@@ -99,6 +99,18 @@ class RetryRow(TypedDict):
 
     id: UUID
     order_uid: UUID
+
+
+class RefundRequestRow(TypedDict):
+    """Of a row of `refund_requests`; `lines` are quantities by SKU."""
+
+    merchant: str
+    order_uid: UUID
+    name: str
+    amount: int
+    lines: dict[str, int]
+    is_restocked: bool
+    refund_id: UUID | None
 
 
 class WithdrawalRow(TypedDict):
@@ -197,6 +209,7 @@ class Tables(TypedDict):
     payments: Sequence[PaymentRow]
     refunds: Sequence[RefundRow]
     retries: Sequence[RetryRow]
+    refund_requests: Sequence[RefundRequestRow]
     withdrawals: Sequence[WithdrawalRow]
     shipments: Sequence[ShipmentRow]
     history: Sequence[EventRow]
@@ -250,6 +263,10 @@ class Snapshot:
     def is_unsealed(self, order_uid: str) -> bool:
         """Whether an order is still under way, so that the ledger may be a step behind a provider."""
         return order_uid in self._unsealed
+
+    def sold(self) -> frozenset[UUID]:
+        """The orders whose goods have left: something of them may be refunded."""
+        return frozenset(row["uid"] for row in self.tables["orders"] if row["outcome"] in GOODS_LEFT)
 
     def lost(self) -> frozenset[UUID]:
         """The holders whose stock a recount has taken."""

@@ -7,7 +7,13 @@ from uuid import UUID
 
 from orderplane.audit.snapshot import OrderRow, ReservationRow, Snapshot, Violation
 from orderplane.crds.meta import Kind
-from orderplane.ledgers.states import CORRECTIONS, GOODS_LEFT, RESERVING, ReservationState
+from orderplane.ledgers.states import (
+    CORRECTIONS,
+    GOODS_LEFT,
+    RESERVING,
+    ReservationState,
+    StockMovementKind,
+)
 
 LATE = timedelta(seconds=120)
 """How long an expired reservation may wait for the controller that releases it."""
@@ -67,7 +73,7 @@ def reservations_match_stock(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def movements_match_reservations(snapshot: Snapshot) -> Iterator[Violation]:
-    """Each line of a reservation has moved the stock exactly as its state says."""
+    """Each line of a reservation has moved the stock exactly as its state and its order's refunds say."""
     moved: dict[tuple[str, UUID, str], tuple[int, int]] = defaultdict(lambda: (0, 0))
     for movement in snapshot.tables["stock_movements"]:
         if movement["holder"] is not None:
@@ -75,13 +81,19 @@ def movements_match_reservations(snapshot: Snapshot) -> Iterator[Violation]:
             on_hand, reserved = moved[key]
             moved[key] = on_hand + movement["on_hand_delta"], reserved + movement["reserved_delta"]
     lost = snapshot.lost()
+    restocked: dict[tuple[UUID, str], int] = defaultdict(int)
+    for request in snapshot.tables["refund_requests"]:
+        if request["is_restocked"] and request["refund_id"] is not None:
+            for sku, quantity in request["lines"].items():
+                restocked[request["order_uid"], sku] += quantity
     reservations = {(row["merchant"], row["holder"]): row for row in snapshot.tables["reservations"]}
     for line in snapshot.tables["reservation_lines"]:
         row = reservations[line["merchant"], line["holder"]]
         is_reserving = row["state"] in RESERVING
         # Goods that a recount took before they were seen to have left do not reduce on_hand again.
         has_left = row["state"] == ReservationState.COMMITTED and row["holder"] not in lost
-        expected = -line["quantity"] * has_left, line["quantity"] * is_reserving
+        back = restocked[line["holder"], line["sku"]]
+        expected = back - line["quantity"] * has_left, line["quantity"] * is_reserving
         found = moved.pop((line["merchant"], line["holder"], line["sku"]), (0, 0))
         if found != expected:
             yield Violation(
@@ -143,12 +155,15 @@ def no_hold_outlives_its_expiry(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def nothing_moves_after_the_end(snapshot: Snapshot) -> Iterator[Violation]:
-    """A sealed order's stock does not move any more."""
+    """A sealed order's stock does not move any more, but for what comes back after the sale."""
+    sold = snapshot.sold()
     orders: dict[UUID | None, OrderRow] = {row["uid"]: row for row in snapshot.tables["orders"]}
     for movement in snapshot.tables["stock_movements"]:
         order = orders.get(movement["holder"])
         sealed_at = order["sealed_at"] if order else None
-        if order is not None and sealed_at is not None and movement["at"] > sealed_at:
+        # How much comes back is judged with the reservation.
+        is_return = movement["kind"] == StockMovementKind.RETURN and movement["holder"] in sold
+        if order is not None and sealed_at is not None and movement["at"] > sealed_at and not is_return:
             yield Violation(
                 "stock-after-seal",
                 f"{order['merchant']}/{order['name']}",

@@ -4,7 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
-from orderplane.audit import events, notifications, payments, resources, shipments, stock, withdrawals
+from orderplane.audit import (
+    events,
+    notifications,
+    payments,
+    refunds,
+    resources,
+    shipments,
+    stock,
+    withdrawals,
+)
 from orderplane.audit.snapshot import Notice, Snapshot, Violation
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.states import GateState
@@ -24,6 +33,10 @@ INVARIANTS: tuple[Invariant, ...] = (
     payments.intents_match_the_ledger,
     payments.no_order_is_charged_twice,
     payments.refunds_match_the_ledger,
+    refunds.no_more_goes_back_than_was_taken,
+    refunds.refunds_were_asked_for,
+    refunds.no_piece_comes_back_twice,
+    refunds.every_refund_of_a_spec_is_answered,
     withdrawals.withdrawals_match_the_provider,
     withdrawals.withdrawals_are_in_the_ledger,
     withdrawals.no_payment_goes_back_twice,

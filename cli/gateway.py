@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Coroutine
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -11,6 +12,7 @@ from orderplane.cli.console import fail, run
 from orderplane.cli.exit_codes import LOG_IN_FIRST, NOT_FOUND, REFUSED, TRY_LATER
 from orderplane.cli.token_file import TokenFile, url_in
 from orderplane.client.accounts import ClientSecret, MemoryTokenStore, TokenStore
+from orderplane.client.client import Client, open_client
 from orderplane.client.transport import ApiProblem
 
 T = TypeVar("T")
@@ -76,3 +78,9 @@ def exit_code_of(problem: ApiProblem) -> int:
     if problem.status in (0, 429, 502, 503, 504) or problem.retry_after is not None:
         return TRY_LATER
     return REFUSED
+
+
+def client() -> AbstractAsyncContextManager[Client]:
+    """A client of the gateway, logged in as the environment or the file of tokens says."""
+    url = gateway_url()
+    return open_client(url, client_credentials(), token_store=token_store(url))

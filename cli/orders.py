@@ -1,10 +1,9 @@
-"""`orderplane orders`: place, show, list, follow and cancel orders."""
+"""`orderplane orders`: place, show, list, follow, cancel and refund orders."""
 
 import asyncio
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,7 +14,7 @@ from rich.table import Column, Table
 from orderplane.cli import gateway
 from orderplane.cli.console import AsJson, console, errors, fail
 from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER, WRONG_USAGE
-from orderplane.client.client import Client, open_client
+from orderplane.cli.refunds import refund, refunds
 from orderplane.client.orders import FINISHED
 from orderplane.client.responses import Accepted, Compensation, Order, OrderPage, Timeline
 from orderplane.client.transport import ApiProblem
@@ -198,8 +197,12 @@ def watch(
     raise typer.Exit(0 if phase == "Delivered" else REFUSED)
 
 
+app.command()(refund)
+app.command()(refunds)
+
+
 async def _create(order: Mapping[str, Any], key: str) -> Accepted:
-    async with _client() as client:
+    async with gateway.client() as client:
         try:
             return await client.orders.create(order, key=key)
         except ApiProblem as problem:
@@ -209,29 +212,29 @@ async def _create(order: Mapping[str, Any], key: str) -> Accepted:
 
 
 async def _get(order_id: str) -> Order:
-    async with _client() as client:
+    async with gateway.client() as client:
         return await client.orders.get(order_id)
 
 
 async def _timeline(order_id: str) -> Timeline:
-    async with _client() as client:
+    async with gateway.client() as client:
         return await client.orders.timeline(order_id)
 
 
 async def _list(**wanted: Any) -> OrderPage:
-    async with _client() as client:
+    async with gateway.client() as client:
         return await client.orders.list(**wanted)
 
 
 async def _cancel(order_id: str) -> Order:
-    async with _client() as client:
+    async with gateway.client() as client:
         return await client.orders.cancel(order_id)
 
 
 async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
     phase = "Pending"
     try:
-        async with asyncio.timeout(seconds), _client() as client:
+        async with asyncio.timeout(seconds), gateway.client() as client:
             async for order in client.orders.watch(order_id):
                 if as_json:
                     typer.echo(json.dumps(order))
@@ -241,11 +244,6 @@ async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
     except TimeoutError:
         pass
     return phase
-
-
-def _client() -> AbstractAsyncContextManager[Client]:
-    url = gateway.gateway_url()
-    return open_client(url, gateway.client_credentials(), token_store=gateway.token_store(url))
 
 
 def _read(file: typer.FileText) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Orders: place, read, list, watch, cancel."""
+"""Orders: place, read, list, watch, cancel, refund."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from orderplane.client.accounts import Caller
-from orderplane.client.responses import Accepted, Order, OrderPage, Timeline
+from orderplane.client.responses import Accepted, Order, OrderPage, Refund, Refunds, Timeline
 from orderplane.client.transport import Request
 
 FINISHED = frozenset({"Delivered", "Failed", "Cancelled"})
@@ -91,6 +91,30 @@ class Orders:
         """
         request = Request("POST", f"{_order_path(order_id)}/cancel", is_idempotent=True)
         return cast("Order", (await self._caller.send(request)).document)
+
+    async def refund(self, order_id: str, refund: Mapping[str, Any], *, key: str) -> Refund:
+        """Give money back for an order that the carrier has.
+
+        Args:
+            refund: The body of POST /api/orders/{id}/refunds.
+            key: Idempotency key: with the same key there is at most one refund.
+
+        Raises:
+            ApiProblem: `not_shipped`, `refund_refused`, `order_not_found`; after `no_answer`, repeat it with
+                this key.
+        """
+        path = f"{_order_path(order_id)}/refunds"
+        request = Request("POST", path, json=refund, headers={"Idempotency-Key": key})
+        return cast("Refund", (await self._caller.send(request)).document)
+
+    async def refunds(self, order_id: str) -> Refunds:
+        """What was given back after the sale, or is to be.
+
+        Raises:
+            ApiProblem: `order_not_found`, also for an order of another customer.
+        """
+        request = Request("GET", f"{_order_path(order_id)}/refunds")
+        return cast("Refunds", (await self._caller.send(request)).document)
 
     async def watch(self, order_id: str, *, every: float = 1.0) -> AsyncIterator[Order]:
         """The order, and again after each change, until a final phase.

@@ -77,6 +77,34 @@ class Order(TypedDict):
     cancelRequested: bool
 
 
+class RefundItem(TypedDict):
+    """A product and how many pieces of it."""
+
+    sku: str
+    quantity: int
+
+
+class Refund(TypedDict):
+    """A refund after the sale; `amount` is in minor units."""
+
+    id: str
+    phase: str
+    amount: int
+    currency: str
+    reason: str
+    items: list[RefundItem]
+    restocked: bool
+    message: str | None
+    reference: str | None
+    requestedAt: str
+
+
+class Refunds(TypedDict):
+    """Every refund of an order, oldest first."""
+
+    items: list[Refund]
+
+
 class PhaseAt(TypedDict):
     """A phase, and when the order first reached it."""
 

@@ -36,6 +36,7 @@ MAX_ORDER_NAME = 50
 """A child's name is the order's plus nine characters and must fit into a label value (63)."""
 
 CUSTOMER_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+REFUND_NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 SKU_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 Sku = Annotated[str, Field(pattern=SKU_PATTERN, max_length=63, examples=["TEA-EARL-GREY-100"])]
 Quantity = Annotated[int, Field(ge=1, le=10_000, examples=[2])]

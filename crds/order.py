@@ -11,6 +11,8 @@ from orderplane.crds.countries import Country
 from orderplane.crds.meta import (
     CANCELLED_BY_ANNOTATION,
     CUSTOMER_PATTERN,
+    MOST_MINOR,
+    REFUND_NAME_PATTERN,
     RETRIED_BY_ANNOTATION,
     RETRY_ANNOTATION,
     ApiModel,
@@ -118,8 +120,22 @@ PaymentMethod = Annotated[str, Field(pattern=r"^pm_[A-Za-z0-9_]{1,64}$", max_len
 """A provider's token. Never a card number."""
 
 
+class RefundSpec(ApiModel):
+    """Money, and perhaps goods, that are to go back once the carrier has the order.
+
+    Neither `amount` nor `lines` means all that is left; `lines` alone, what these pieces cost.
+    """
+
+    name: Annotated[str, Field(pattern=REFUND_NAME_PATTERN, max_length=63)]
+    reason: Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
+    amount: Annotated[int | None, Field(ge=1, le=MOST_MINOR)] = None
+    lines: Annotated[tuple[Item, ...], Field(max_length=50)] = ()
+    restock: bool = False
+
+
 class OrderSpec(ApiModel):
-    """Immutable but for `cancel` (false to true, once) and `ttlSecondsAfterFinished`."""
+    """Immutable but for `cancel` (false to true, once), `refunds` (one can be added) and
+    `ttlSecondsAfterFinished`."""
 
     customer: Annotated[str, Field(pattern=CUSTOMER_PATTERN, max_length=63)]
     items: Annotated[tuple[Item, ...], Field(min_length=1, max_length=50)]
@@ -127,6 +143,7 @@ class OrderSpec(ApiModel):
     address: Address
     payment_method: PaymentMethod
     cancel: bool = False
+    refunds: Annotated[tuple[RefundSpec, ...], Field(max_length=16)] = ()
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=31_536_000)] = None
 
 
@@ -159,6 +176,29 @@ class Compensation(ApiModel):
     at: datetime
 
 
+class RefundPhase(StrEnum):
+    """What became of a refund that was asked for."""
+
+    WAITING = "Waiting"  # the carrier does not have the order yet
+    REQUESTED = "Requested"
+    PENDING = "Pending"  # the payment provider works on it
+    REFUNDED = "Refunded"
+    FAILED = "Failed"  # the payment provider has failed it; a person has to act
+    NOT_NEEDED = "NotNeeded"  # the money left the payment elsewhere before
+    REFUSED = "Refused"  # it cannot be made
+
+
+class RefundInfo(ApiModel):
+    """One refund after the sale; `reference` is the provider's id, `reason` says why it was refused."""
+
+    name: Annotated[str, Field(max_length=63)]
+    phase: RefundPhase
+    amount: Minor | None = None
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    message: Annotated[str | None, Field(max_length=256)] = None
+    reference: Annotated[str | None, Field(max_length=128)] = None
+
+
 class TrackingInfo(ApiModel):
     """How to track the parcel at the carrier."""
 
@@ -176,6 +216,7 @@ class OrderStatus(ApiModel):
     total: Annotated[str | None, Field(max_length=32)] = None
     conditions: Conditions = ()
     compensation: Annotated[tuple[Compensation, ...], Field(max_length=16)] = ()
+    refunds: Annotated[tuple[RefundInfo, ...], Field(max_length=48)] = ()
     tracking: TrackingInfo | None = None
     finished_at: datetime | None = None
     handled_retry: Annotated[str | None, Field(max_length=64)] = None

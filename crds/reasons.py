@@ -148,6 +148,18 @@ class Reason(StrEnum):
     CARRIER_BUSY = "CarrierBusy", "The carrier asks to wait."
     CARRIER_UNAUTHORIZED = "CarrierUnauthorized", "The carrier refuses our key, or our account has no funds."
 
+    # Refunds after the sale.
+    NOT_SHIPPED = "NotShipped", "The carrier never had the order, so there is nothing to give back after it."
+    REFUND_TOO_LARGE = "RefundTooLarge", "More was asked back than is left of the payment."
+    NOT_ORDERED = "NotOrdered", "More pieces were named than the order has, or than are left of it."
+    NOT_COUNTED_SO = "NotCountedSo", "The payment provider does not count so small a part of the currency."
+    LINES_MISSING = "LinesMissing", "Goods were said to be back, and not which."
+    NOTHING_TO_REFUND = "NothingToRefund", "Nothing is left to give back."
+    TOO_MANY_REFUNDS = "TooManyRefunds", "The order has as many refunds as one may have."
+    REFUND_REFUSED = "RefundRefused", "A refund was asked for that cannot be made."
+    REFUND_MADE = "RefundMade", "The customer has the money of a refund again."
+    PARTLY_REFUNDED = "PartlyRefunded", "A part of the amount was refunded."
+
     # Messages to customers.
     MAILBOX_UNAVAILABLE = "MailboxUnavailable", "The mail sink cannot be read."
     MAIL_UNAVAILABLE = "MailUnavailable", "The mail server cannot be reached."

@@ -19,6 +19,7 @@ class EventType(StrEnum):
     PAYMENT_REFUNDED = "payment.refunded"
     PAYMENT_WITHDRAWN = "payment.withdrawn"
     ORDER_RETRIED = "order.retried"
+    REFUND_REQUESTED = "refund.requested"
     ORDER_SHIPPED = "order.shipped"
     SHIPMENT_CANCELLED = "shipment.cancelled"
     ORDER_DELIVERED = "order.delivered"

@@ -58,6 +58,11 @@ def reservation_name(merchant: str, principal: str, key: str) -> str:
     return "r-" + _digest(merchant, principal, key)
 
 
+def refund_name(merchant: str, principal: str, key: str) -> str:
+    """The name of the refund with this key: `rf-`, and the rest as an order's."""
+    return "rf-" + _digest(merchant, principal, key)
+
+
 def _digest(merchant: str, principal: str, key: str) -> str:
     parts = orjson.dumps([merchant, principal, key])  # JSON keeps ("a", "bc") and ("ab", "c") apart
     digest = hashlib.sha256(parts).digest()[:16]

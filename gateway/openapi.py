@@ -34,6 +34,7 @@ from orderplane.gateway.inventory.requests import (
     ReleaseRequest,
     ReserveRequest,
 )
+from orderplane.gateway.orders.refunds import NewRefundRequest
 from orderplane.gateway.orders.requests import OrderRequest
 from orderplane.gateway.principal import Scope
 from orderplane.gateway.products.requests import DetailsRequest, ProductRequest
@@ -60,7 +61,8 @@ ABOUT: dict[str, Any] = {
 }
 
 _BODIES = (
-    OrderRequest, LoginForm, LogoutForm, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
+    OrderRequest, NewRefundRequest,
+    LoginForm, LogoutForm, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
     ConfirmRegistrationRequest, PasswordResetRequest, NewPasswordRequest, EmailRequest, ConfirmEmailRequest,
     ConfirmPhoneRequest,
     ProductRequest, DetailsRequest,

@@ -38,6 +38,7 @@ class Scope(StrEnum):
     PROFILE = "profile", "Read and change the caller's own account."
     ORDERS_READ = "orders:read", "Read orders: a customer's own, for others all of the merchant."
     ORDERS_WRITE = "orders:write", "Place and cancel orders."
+    REFUNDS_WRITE = "refunds:write", "Give money back for orders of the merchant that were sold."
     PRODUCTS_READ = "products:read", "Read products and their prices."
     PRODUCTS_WRITE = "products:write", "Make, change and archive products."
     INVENTORY_READ = "inventory:read", "Read stock, its movements and reservations."
@@ -46,7 +47,12 @@ class Scope(StrEnum):
 
 
 _CUSTOMER = frozenset({Scope.PROFILE, Scope.ORDERS_READ, Scope.ORDERS_WRITE, Scope.PRODUCTS_READ})
-_MERCHANT = _CUSTOMER | {Scope.PRODUCTS_WRITE, Scope.INVENTORY_READ, Scope.INVENTORY_WRITE}
+_MERCHANT = _CUSTOMER | {
+    Scope.REFUNDS_WRITE,
+    Scope.PRODUCTS_WRITE,
+    Scope.INVENTORY_READ,
+    Scope.INVENTORY_WRITE,
+}
 
 SCOPES_OF = {
     Role.CUSTOMER: _CUSTOMER,

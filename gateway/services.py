@@ -49,9 +49,11 @@ from orderplane.ledgers.postgres.history import PostgresTimelineReader
 from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 from orderplane.ledgers.postgres.inventory import PostgresInventory
 from orderplane.ledgers.postgres.products import PostgresPriceList, ProductStore
+from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.retention import PostgresRetention
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.pricing import ChargeLimits, PriceList
+from orderplane.ledgers.refunds import RefundLedger
 
 POOL_SIZE = 8
 API_SECONDS = 5.0
@@ -73,6 +75,7 @@ class Services:
     product_reads: ProductReads
     inventory: PostgresInventory
     timelines: PostgresTimelineReader
+    refunds: RefundLedger
     counters: Counters
     load_shedding: LoadShedding
     retention: Retention
@@ -128,6 +131,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             product_reads=ProductReads(products, catalogue, availability),
             inventory=PostgresInventory(pool),
             timelines=PostgresTimelineReader(pool),
+            refunds=PostgresRefundLedger(pool),
             counters=counters,
             load_shedding=shedding,
             retention=retention,

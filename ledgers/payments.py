@@ -9,6 +9,7 @@ from orderplane.ledgers.states import (
     EVER_CAPTURED,
     NOT_MADE,
     PAID_BACK,
+    UNSETTLED,
     GateState,
     PaymentState,
     RefundState,
@@ -83,14 +84,33 @@ class PaymentEntry:
 
     @property
     def left(self) -> int:
-        """Minor units that are still to be given back, were the order compensated."""
-        return self.captured - self.refunded - self.withdrawn
+        """Minor units that the provider has not been seen to give back, nor to be giving back."""
+        pending = sum(refund.amount for refund in self.refunds if refund.state is RefundState.PENDING)
+        return self.captured - self.refunded - self.withdrawn - pending
 
     @property
-    def is_not_refunded(self) -> bool:
-        """A refund was asked for, and the provider has none of it: what is withdrawn makes it smaller."""
-        is_captured = self.state is PaymentState.CAPTURED
-        return is_captured and bool(self.refunds) and self.refunds[-1].state in NOT_MADE
+    def free(self) -> int:
+        """Minor units that no refund is for yet."""
+        return self.left - sum(refund.amount for refund in self.not_made)
+
+    @property
+    def is_back(self) -> bool:
+        """Nothing of the payment is left with us."""
+        return self.refunded + self.withdrawn == self.captured
+
+    @property
+    def not_made(self) -> tuple[RefundEntry, ...]:
+        """Refunds of which the provider has nothing: what is withdrawn may make them smaller."""
+        return tuple(refund for refund in self.refunds if refund.state in NOT_MADE)
+
+    @property
+    def unsettled(self) -> tuple[RefundEntry, ...]:
+        """Refunds whose money the customer does not have yet."""
+        return tuple(refund for refund in self.refunds if refund.state in UNSETTLED)
+
+    def refund(self, refund_id: str) -> RefundEntry:
+        """The refund with this id."""
+        return next(refund for refund in self.refunds if refund.id == refund_id)
 
 
 def new_withdrawals(entry: PaymentEntry, found: Iterable[Withdrawal]) -> tuple[Withdrawal, ...]:
@@ -105,6 +125,22 @@ def new_withdrawals(entry: PaymentEntry, found: Iterable[Withdrawal]) -> tuple[W
     return tuple(new)
 
 
+def amounts_after(entry: PaymentEntry, new: Iterable[Withdrawal]) -> dict[str, int]:
+    """What each refund that is not made is for once `new` has left, by its id; 0: it is not needed any more.
+
+    No refund is for more than what is left. One that the provider has failed is done by whoever refunds its
+    amount there.
+    """
+    elsewhere = sum(withdrawal.amount for withdrawal in new)
+    left, amounts = entry.left - elsewhere, {}
+    for refund in entry.not_made:
+        done = min(refund.amount, elsewhere) if refund.state is RefundState.FAILED else 0
+        elsewhere -= done
+        amounts[refund.id] = min(refund.amount - done, left)
+        left -= amounts[refund.id]
+    return amounts
+
+
 def why_not_settled(
     gate: GateState | None, payment: PaymentState | None, refund: RefundState | None
 ) -> str | None:
@@ -115,7 +151,7 @@ def why_not_settled(
         return "it is not being compensated, so nothing is to be paid back; cancel it first"
     if refund in (RefundState.SUCCEEDED, RefundState.SETTLED_BY_HAND, RefundState.NOT_NEEDED):
         return "its money is back already; nothing is to be done"
-    if gate is GateState.SEALED:
+    if gate is GateState.SEALED and refund is None:
         return "it has ended, and nothing of it is to be paid back; `orderplane audit` would name it"
     if payment not in EVER_CAPTURED:
         return "no money is known to be taken for it; `orderplane retry` asks the provider again"
@@ -132,7 +168,8 @@ def why_not_settled(
 class PaymentLedger(Protocol):
     """Money that is taken and given back. Each method is one transaction and returns the entry after it.
 
-    Raises (all that change something): GateClosed where the order's row does not admit it.
+    Raises (all that change something): GateClosed where the order's row does not admit it. What is recorded
+    of a refund needs COMPENSATING, or SEALED where the goods have left: then it is a refund after the sale.
     """
 
     async def uid_of(self, merchant: str, name: str) -> str | None:
@@ -192,8 +229,8 @@ class PaymentLedger(Protocol):
     async def record_withdrawals(
         self, merchant: str, order_uid: str, found: Sequence[Withdrawal]
     ) -> PaymentEntry:
-        """Money has left without us: `payment.withdrawn` for each that is new, and the refund that was
-        requested is for what is left. Where that is nothing, the payment is refunded. Needs COMPENSATING.
+        """Money has left without us: `payment.withdrawn` for each that is new, and the refunds that are not
+        made are for what is left. Where that is nothing, the payment is refunded.
         """
         ...
 
@@ -203,17 +240,22 @@ class PaymentLedger(Protocol):
         order_uid: str,
         refund_id: str,
         *,
+        attempt: int,
         provider_id: str | None,
         state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
-        """Record what the provider says of a refund; success is `payment.refunded`. Needs COMPENSATING.
+        """Record what the provider says of a refund; success is `payment.refunded`.
 
         Args:
+            attempt: Which attempt failed: a failure is nothing new where a later one was begun.
             provider_id: None where the provider refused to make it.
         """
         ...
 
-    async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
-        """Request a refund again, under another key; the provider has none of it. Needs COMPENSATING."""
+    async def next_refund_attempt(
+        self, merchant: str, order_uid: str, refund_id: str, attempt: int
+    ) -> PaymentEntry:
+        """Give attempt `attempt` of a refund up and request it again, under another key; the provider has
+        none of it. Each attempt is given up once: of two operators, one begins the next."""
         ...

@@ -175,7 +175,10 @@ REFUND_TRANSITIONS: Transitions[RefundState] = {
 }
 
 NOT_MADE = frozenset({RefundState.REQUESTED, RefundState.FAILED})
-"""The states of a refund of which the provider has nothing: its amount is what is left of the payment."""
+"""The states of a refund of which the provider has nothing."""
+
+UNSETTLED = NOT_MADE | {RefundState.PENDING}
+"""The states of a refund whose money the customer does not have yet."""
 
 PAID_BACK = frozenset({RefundState.SUCCEEDED, RefundState.SETTLED_BY_HAND})
 """The states of a refund whose money the customer has again."""

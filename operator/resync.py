@@ -155,12 +155,14 @@ class Resync:
         return False
 
     async def _enqueue_orphans(self, beat: Beat) -> None:
-        """What may have no resource: orders that are not over, overdue reservations without an order, and
-        labels that were bought for orders without one."""
+        """What may have no resource: orders that are not over, overdue reservations without an order,
+        labels that were bought for orders without one, and refunds after the sale."""
         for key in await self._operator.stock.overdue(_MOST_ORPHANS):
             self._operator.enqueue(Kind.RESERVATION, key)
         for key in await self._operator.shipments.strays(_MOST_ORPHANS):
             self._operator.enqueue(Kind.SHIPMENT, key)
+        for key in await self._operator.refunds.unsettled(_MOST_ORPHANS):
+            self._operator.enqueue(Kind.PAYMENT, key)
         after: tuple[str, str] | None = None
         while True:
             gates = await self._operator.gates.unsealed_page(after, 500)

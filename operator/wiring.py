@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from orderplane.adapters.halves import Beat
+from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.controllers.engine.cluster import Api, Cluster
 from orderplane.controllers.engine.controller import Controller, Reconciler
 from orderplane.controllers.engine.queue import Key
@@ -27,9 +28,11 @@ from orderplane.ledgers.gate import Gate, GateLedger
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.parcels import PostgresParcelLedger
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
+from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.refunds import RefundLedger
 from orderplane.ledgers.shipments import ShipmentLedger
 from orderplane.ledgers.stock import StockLedger
 
@@ -47,6 +50,7 @@ class Operator:
     gates: GateLedger
     stock: StockLedger
     shipments: ShipmentLedger
+    refunds: RefundLedger
     controllers: Mapping[Kind, Controller[Gate]]
     polls: Mapping[str, Callable[[Beat], Coroutine[Any, Any, None]]]
 
@@ -100,12 +104,15 @@ def build(
     cluster = Cluster(api, time.monotonic, lambda kind, found: operator.on_change(kind, found))  # noqa: PLW0108
     gates, stock = PostgresGateLedger(pool), PostgresStockLedger(pool)
     shipments, parcels = PostgresShipmentLedger(pool), PostgresParcelLedger(pool)
+    refunds = PostgresRefundLedger(pool)
     controllers: dict[Kind, Controller[Gate]] = {}
     polls: dict[str, Callable[[Beat], Coroutine[Any, Any, None]]] = {}
-    operator = Operator(cluster, gates, stock, shipments, controllers, polls)
+    operator = Operator(cluster, gates, stock, shipments, refunds, controllers, polls)
     enqueue = operator.enqueue
     reconcilers: tuple[Reconciler[Gate], ...] = (
-        OrderReconciler(cluster, gates, enqueue, _now, elapsed=_elapsed),
+        OrderReconciler(
+            cluster, gates, refunds, enqueue, _now, elapsed=_elapsed, charge_limits=charge_limits()
+        ),
         ReservationReconciler(cluster, gates, stock, enqueue, _now),
         PaymentReconciler(cluster, gates, PostgresPaymentLedger(pool), payment_provider, enqueue, _now),
         ShipmentReconciler(

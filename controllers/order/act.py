@@ -1,6 +1,6 @@
 """Carry out what an order's plan says, and write its status."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -18,6 +18,7 @@ from orderplane.controllers.order.children import (
 )
 from orderplane.controllers.order.milestones import count_milestones
 from orderplane.controllers.order.plan import (
+    AskForRefund,
     Compensate,
     Create,
     Decision,
@@ -43,10 +44,12 @@ from orderplane.crds.meta import (
     Kind,
     Resource,
 )
-from orderplane.crds.order import Compensation, Order, child_name
+from orderplane.crds.order import Compensation, Order, RefundSpec, child_name
 from orderplane.crds.reasons import Reason, missing
 from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import Gate, GateLedger
+from orderplane.ledgers.pricing import ChargeLimits
+from orderplane.ledgers.refunds import RefundLedger, RefundRequest, new_refund
 from orderplane.ledgers.states import GateState
 
 LOST_EVENT_SECONDS = 2.0
@@ -72,6 +75,7 @@ class _Found:
     uid: str
     gate: Gate
     compensation: tuple[Compensation, ...]
+    refunds: tuple[RefundRequest, ...]
 
 
 class OrderReconciler:
@@ -80,6 +84,7 @@ class OrderReconciler:
     Args:
         enqueue: Has another kind's controller look at a key, where it runs in this process.
         elapsed: Seconds since any moment, by a clock that also runs while this process stands still.
+        charge_limits: What the payment provider can charge, by currency.
     """
 
     kind = Kind.ORDER
@@ -88,13 +93,17 @@ class OrderReconciler:
         self,
         cluster: Cluster,
         gates: GateLedger,
+        refunds: RefundLedger,
         enqueue: Enqueue[Gate],
         now: Callable[[], datetime],
         *,
         elapsed: Callable[[], float],
+        charge_limits: Mapping[str, ChargeLimits],
     ) -> None:
         self._cluster = cluster
         self._gates = gates
+        self._refunds = refunds
+        self._charge_limits = charge_limits
         self._enqueue = enqueue
         self._now = now
         self._elapsed = elapsed
@@ -109,18 +118,20 @@ class OrderReconciler:
             self._found.pop(key, None)
             return await self._reconcile_vanished(key)
         gate = await self._gate(key, order, hint)
-        step = self._plan(order, gate)
+        refunds = await self._asked_for(order, gate)
+        step = self._plan(order, gate, refunds)
         while isinstance(step, Decision):
             if isinstance(step, Seal) and not await self._are_children_gone(order):
                 step = Wait(LOST_EVENT_SECONDS)
                 break
-            gate = await self._decide(order, step)
-            step = self._plan(order, gate)
+            gate = await self._decide(order, step, gate)
+            refunds = await self._asked_for(order, gate)
+            step = self._plan(order, gate, refunds)
         assert gate is not None
         await self._record_retry(order)
         before = self._found.get(key)
         # Before the step, which may fail: the status shows how far the order has come all the same.
-        await self._remember(key, order, gate)
+        await self._remember(key, order, gate, refunds)
         if before is not None and is_unblocked(before.gate, gate):
             self._wake_deleted(order)
         if isinstance(step, Create) and self._elapsed() - asked_at > GATE_SECONDS:
@@ -133,7 +144,7 @@ class OrderReconciler:
             return
         now = self._now()
         children = Children.of(order, self._cluster)
-        status = status_of(order, found.gate, children, found.compensation, failure, now)
+        status = status_of(order, found.gate, children, found.compensation, found.refunds, failure, now)
         if status == order.status or not status.conditions:
             # Before the first condition the defaults say all that there is to say.
             return
@@ -175,18 +186,43 @@ class OrderReconciler:
             return hint
         return await self._gates.read(key[0], order.metadata.uid)
 
-    def _plan(self, order: Order, gate: Gate | None) -> Step:
-        return plan(order, gate, Children.of(order, self._cluster), self._now())
+    def _plan(self, order: Order, gate: Gate | None, refunds: Sequence[RefundRequest]) -> Step:
+        return plan(order, gate, Children.of(order, self._cluster), self._now(), refunds)
 
-    async def _decide(self, order: Order, step: Decision) -> Gate:
-        """Change the gate, and nothing else."""
+    async def _asked_for(self, order: Order, gate: Gate | None) -> tuple[RefundRequest, ...]:
+        """The refunds after the sale. Only an order that has ended has any."""
+        if gate is None or gate.outcome is None or (gate.is_undone and not order.spec.refunds):
+            return ()
+        return await self._refunds.of_order(gate.merchant, gate.uid)
+
+    async def _decide(self, order: Order, step: Decision, gate: Gate | None) -> Gate:
+        """Change the ledgers, and nothing else; answers the gate after it."""
         match step:
+            case AskForRefund(wanted):
+                assert gate is not None, "an order that was never opened has not ended"
+                await self._ask_for_refund(order, wanted)
+                return gate
             case OpenGate():
                 return await self._gates.open(order)
             case Compensate():
                 return await self._compensate(order.metadata.namespace, order.metadata.uid, step)
             case Seal():
                 return await self._gates.seal(order.metadata.namespace, order.metadata.uid)
+
+    async def _ask_for_refund(self, order: Order, wanted: RefundSpec) -> None:
+        quote = order.spec.quote
+        limits = self._charge_limits.get(quote.currency)
+        new = new_refund(
+            wanted.name,
+            wanted.reason,
+            quote,
+            amount=wanted.amount,
+            lines=wanted.lines,
+            is_restocked=wanted.restock,
+            step=limits.step if limits else 1,
+        )
+        await self._refunds.request(order.metadata.namespace, order.metadata.uid, new)
+        self._enqueue(Kind.PAYMENT, (order.metadata.namespace, order.child_name))
 
     async def _compensate(self, merchant: str, uid: str, why: Compensate) -> Gate:
         return await self._gates.compensate(
@@ -229,7 +265,7 @@ class OrderReconciler:
                 return None
             case Wait(seconds):
                 return seconds
-            case OpenGate() | Compensate() | Seal():
+            case OpenGate() | Compensate() | Seal() | AskForRefund():
                 raise AssertionError("decisions are taken before")
             case _:
                 assert_never(step)
@@ -308,7 +344,7 @@ class OrderReconciler:
             self._enqueue(kind, key)
         return orphans
 
-    async def _remember(self, key: Key, order: Order, gate: Gate) -> None:
+    async def _remember(self, key: Key, order: Order, gate: Gate, refunds: tuple[RefundRequest, ...]) -> None:
         before = self._found.get(key)
         compensation: tuple[Compensation, ...] = ()
         if gate.reason is not None:
@@ -318,4 +354,4 @@ class OrderReconciler:
                 if before is not None and is_same
                 else await self._gates.compensation(gate.merchant, gate.uid)
             )
-        self._found[key] = _Found(order.metadata.uid, gate, compensation)
+        self._found[key] = _Found(order.metadata.uid, gate, compensation, refunds)

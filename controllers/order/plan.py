@@ -4,16 +4,17 @@ Pure: the same order, gate, children and time always give the same step. The pla
 event arrived. It answers one step; the next reconcile plans the next one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orderplane.controllers.order.children import Child, Children
 from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import COMPENSATE_FINALIZER, Kind
-from orderplane.crds.order import Order
+from orderplane.crds.order import Order, RefundSpec
 from orderplane.crds.reasons import Reason, deleted
 from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.states import (
     RELEASABLE,
     GateState,
@@ -37,6 +38,13 @@ class Compensate:
     message: str
     is_cancel: bool = False
     actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskForRefund:
+    """The order has ended, and its spec wants a refund that was never asked for: have the ledger decide."""
+
+    wanted: RefundSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +90,8 @@ class Expire:
     """The time after its end (`ttlSecondsAfterFinished`) is over: delete the order."""
 
 
-Decision = OpenGate | Compensate | Seal
-"""A step that changes the gate, after which everything is planned anew."""
+Decision = OpenGate | Compensate | Seal | AskForRefund
+"""A step that the ledgers decide, after which everything is planned anew."""
 
 Step = Decision | VerifyMissing | Create | Delete | SettleOrphaned | Release | Expire | Wait
 
@@ -116,13 +124,19 @@ SAGA = (
 )
 
 
-def plan(order: Order, gate: Gate | None, children: Children, now: datetime) -> Step:
-    """Decide the next step of one order."""
+def plan(
+    order: Order,
+    gate: Gate | None,
+    children: Children,
+    now: datetime,
+    refunds: Sequence[RefundRequest] = (),
+) -> Step:
+    """Decide the next step of one order; `refunds` are those that were asked for after its end."""
     if gate is None:
         return OpenGate()
     match gate.state:
         case GateState.SEALED:
-            return retire(order, gate, children, now)
+            return ask_for_refund(order, refunds) or retire(order, gate, children, now)
         case GateState.COMPENSATING:
             return compensate(gate, children)
         case GateState.OPEN:
@@ -193,6 +207,12 @@ def compensate(gate: Gate, children: Children) -> Step:
 def is_unblocked(before: Gate, after: Gate) -> bool:
     """Whether payment and stock waited for the parcel to be settled, and need not any more."""
     return not _is_parcel_settled(before) and _is_parcel_settled(after)
+
+
+def ask_for_refund(order: Order, refunds: Sequence[RefundRequest]) -> AskForRefund | None:
+    """The first refund of the spec that the ledger has not decided on."""
+    asked = {request.name for request in refunds}
+    return next((AskForRefund(wanted) for wanted in order.spec.refunds if wanted.name not in asked), None)
 
 
 def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Step:

@@ -3,6 +3,7 @@
 Pure. Conditions follow from the ledgers; the phase follows from the conditions.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,6 +20,7 @@ from orderplane.controllers.engine.conditions import (
 )
 from orderplane.controllers.order.children import Children, is_held_by_us
 from orderplane.controllers.order.delivery import TROUBLES, delivered_fact
+from orderplane.controllers.order.refunds import event_about, is_told, refunds_of
 from orderplane.crds.meta import RETRY_ANNOTATION, Condition, Kind
 from orderplane.crds.money import decimal_of
 from orderplane.crds.order import (
@@ -32,6 +34,7 @@ from orderplane.crds.order import (
 )
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.states import (
     GOODS_LEFT,
     GateState,
@@ -54,6 +57,7 @@ def status_of(
     gate: Gate,
     children: Children,
     compensation: tuple[Compensation, ...],
+    refunds: Sequence[RefundRequest],
     failure: FailureState | None,
     now: datetime,
 ) -> OrderStatus:
@@ -76,6 +80,7 @@ def status_of(
         total=decimal_of(order.spec.quote.amounts.total, order.spec.quote.currency),
         conditions=conditions,
         compensation=compensation or before.compensation,
+        refunds=refunds_of(order.spec.quote.currency, order.spec.refunds, refunds),
         tracking=_tracking(gate) or before.tracking,
         finished_at=gate.finished_at,
         handled_retry=order.metadata.annotations.get(RETRY_ANNOTATION),
@@ -113,7 +118,7 @@ def events_of(
         cancelled_by: Who asked to cancel the order, as in `crds.actors`.
     """
     events: list[KubernetesEvent] = []
-    told = len(before.conditions) + len(before.compensation)
+    told = len(before.conditions) + len(before.compensation) + sum(map(is_told, before.refunds))
     for step, news in enumerate(_news(before, after), told + 1):
         note = news.note
         if cancelled_by and news.reason == Reason.COMPENSATING and after.reason == Reason.CANCEL_REQUESTED:
@@ -138,7 +143,9 @@ def _news(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
         for entry in after.compensation
         if (entry.step, entry.reference) not in known
     ]
-    return steps + undone + ends
+    told = {refund.name for refund in before.refunds if is_told(refund)}
+    refunds = [event_about(refund) for refund in after.refunds if is_told(refund) and refund.name not in told]
+    return steps + undone + ends + refunds
 
 
 _ENDS = (OrderCondition.FAILED, OrderCondition.CANCELLED)

@@ -23,7 +23,7 @@ from orderplane.controllers.payment.plan import (
     Effect,
     RecordRefund,
     RequestRefund,
-    RetryRefund,
+    RetryRefunds,
     SendRefund,
     Step,
     plan,
@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 
 class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
-    """Captures money once, and refunds it once."""
+    """Captures money once, and gives each refund of it back once."""
 
     kind = Kind.PAYMENT
     poll_seconds = PENDING_SECONDS
@@ -139,9 +139,12 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 turn.entry = await self._record_refund(merchant, uid, refund, found)
                 if found.state is ProviderRefundState.PENDING:
                     raise _pending(found)
-            case RetryRefund(refund):
+            case RetryRefunds(refunds):
                 self._handle_retry(turn.key)
-                turn.entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
+                for refund in refunds:
+                    turn.entry = await self._ledger.next_refund_attempt(
+                        merchant, uid, refund.id, refund.attempt
+                    )
         return None
 
     async def _begin(self, payment: Payment) -> PaymentEntry:
@@ -224,7 +227,10 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         assert turn.entry is not None, "only what was captured has returns"
         returns = await _known(self._provider.returns(intent_id))
         self._returns[turn.key] = returns
-        withdrawn = returns.withdrawals(turn.entry.refunds[-1].id)
+        # Afterwards: another operator may have made one of ours since, and it would look like another's.
+        turn.entry = await self._ledger.read(turn.merchant, turn.uid)
+        assert turn.entry is not None, "an entry does not go"
+        withdrawn = returns.withdrawals({refund.id for refund in turn.entry.refunds})
         if new_withdrawals(turn.entry, withdrawn):
             turn.entry = await self._ledger.record_withdrawals(turn.merchant, turn.uid, withdrawn)
 
@@ -232,8 +238,8 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         assert turn.entry is not None, "a refund is an entry's"
         merchant, uid, refund = turn.merchant, turn.uid, step.refund
         if step.is_key_spent:
-            entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id)
-            refund = entry.refunds[-1]
+            entry = await self._ledger.next_refund_attempt(merchant, uid, refund.id, refund.attempt)
+            refund = entry.refund(refund.id)
         try:
             found = await self._provider.refund(
                 step.intent_id,
@@ -243,21 +249,26 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 reference=refund.id,
             )
         except Refused as no:
-            return await self._explain_refusal(turn, step, no)
+            return await self._explain_refusal(turn, step.intent_id, refund, no)
+        # What was read before it is no reason to send another one.
+        self._returns.pop(turn.key, None)
         return await self._record_refund(merchant, uid, refund, found)
 
-    async def _explain_refusal(self, turn: _Turn, step: SendRefund, no: Refused) -> PaymentEntry:
+    async def _explain_refusal(
+        self, turn: _Turn, intent_id: str, refund: RefundEntry, no: Refused
+    ) -> PaymentEntry:
         """What has left the payment since we looked is planned anew, under another key, because this one
         replays the refusal. Where nothing has, the refund failed."""
         assert turn.entry is not None, "a refund is an entry's"
         before = self._returns.get(turn.key)
-        await self._check_returns(turn, step.intent_id)
+        await self._check_returns(turn, intent_id)
         if self._returns[turn.key] != before:
-            return await self._ledger.next_refund_attempt(turn.merchant, turn.uid, step.refund.id)
+            return await self._ledger.next_refund_attempt(turn.merchant, turn.uid, refund.id, refund.attempt)
         return await self._ledger.record_refund(
             turn.merchant,
             turn.uid,
-            step.refund.id,
+            refund.id,
+            attempt=refund.attempt,
             provider_id=None,
             state=ProviderRefundState.FAILED,
             reason=no.message,
@@ -267,12 +278,18 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         self, merchant: str, uid: str, refund: RefundEntry, found: Refund
     ) -> PaymentEntry:
         return await self._ledger.record_refund(
-            merchant, uid, refund.id, provider_id=found.id, state=found.state, reason=found.reason
+            merchant,
+            uid,
+            refund.id,
+            attempt=refund.attempt,
+            provider_id=found.id,
+            state=found.state,
+            reason=found.reason,
         )
 
     def _is_refund_failed(self, turn: _Turn) -> bool:
         refunds = turn.entry.refunds if turn.entry else ()
-        return bool(refunds) and refunds[-1].state is RefundState.FAILED
+        return any(refund.state is RefundState.FAILED for refund in refunds)
 
     def _is_news(self, turn: _Turn, before: PaymentEntry | None) -> bool:
         # After failures the order's condition may still show why the payment waited.

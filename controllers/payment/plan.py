@@ -129,10 +129,10 @@ class CheckRefund:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryRefund:
-    """The provider failed the refund, and somebody asked to try it again."""
+class RetryRefunds:
+    """The provider failed these refunds, and somebody asked to try them again."""
 
-    refund: RefundEntry
+    refunds: tuple[RefundEntry, ...]
 
 
 Effect = (
@@ -150,7 +150,7 @@ Effect = (
     | RecordRefund
     | SendRefund
     | CheckRefund
-    | RetryRefund
+    | RetryRefunds
 )
 Step = Effect | SharedStep
 
@@ -178,22 +178,17 @@ def plan(
     if gate is None:
         return done
     if gate.state is GateState.SEALED:
-        return DeleteLeftover() if payment is not None and gate.is_undone and not is_deleting else done
-    is_key_spent = tries >= SAME_KEY_TRIES
-    if gate.state is GateState.COMPENSATING:
-        step = compensate(
-            gate,
-            entry,
-            is_key_spent=is_key_spent,
-            is_retry_requested=is_retry_requested,
-            returns=returns,
-        )
+        if gate.is_undone:
+            return DeleteLeftover() if payment is not None and not is_deleting else done
+        step = give_back(entry, tries, returns, is_retry_requested=is_retry_requested) if entry else None
         return step or done
+    if gate.state is GateState.COMPENSATING:
+        return compensate(gate, entry, tries, returns, is_retry_requested=is_retry_requested) or done
     if is_deleting:
         return CompensateOrder()
     if payment is None:
         return Wait()
-    return charge(payment, entry, is_key_spent=is_key_spent, is_unconfirmed=is_unconfirmed)
+    return charge(payment, entry, is_key_spent=tries >= SAME_KEY_TRIES, is_unconfirmed=is_unconfirmed)
 
 
 def charge(payment: Payment, entry: PaymentEntry | None, *, is_key_spent: bool, is_unconfirmed: bool) -> Step:
@@ -211,12 +206,7 @@ def charge(payment: Payment, entry: PaymentEntry | None, *, is_key_spent: bool, 
 
 
 def compensate(
-    gate: Gate,
-    entry: PaymentEntry | None,
-    *,
-    is_key_spent: bool,
-    is_retry_requested: bool,
-    returns: Returns | None,
+    gate: Gate, entry: PaymentEntry | None, tries: int, returns: Returns | None, *, is_retry_requested: bool
 ) -> Step | None:
     """Cancel what has not taken money, refund what has; None where nothing is left to compensate."""
     if entry is None or entry.state in (PaymentState.CANCELLED, PaymentState.REFUNDED):
@@ -227,30 +217,41 @@ def compensate(
         return Wait()
     if not entry.refunds:
         return RequestRefund()
-    refund = entry.refunds[-1]
-    match refund.state:
-        case RefundState.PENDING:
-            return CheckRefund(refund)
-        case RefundState.FAILED if is_retry_requested:
-            return RetryRefund(refund)
-        case _:
-            return refund_what_is_left(entry.intent_id or "", refund, returns, is_key_spent=is_key_spent)
+    return give_back(entry, tries, returns, is_retry_requested=is_retry_requested)
 
 
-def refund_what_is_left(
-    intent_id: str, refund: RefundEntry, returns: Returns | None, *, is_key_spent: bool
-) -> Step:
-    """Look at what has left the payment before any refund; one that failed waits for a person."""
+def give_back(
+    entry: PaymentEntry, tries: int, returns: Returns | None, *, is_retry_requested: bool
+) -> Step | None:
+    """Make the refunds of a payment, one after the other; None where all are settled.
+
+    What has left the payment is looked at before any of them. One that failed waits for a person, who may
+    also refund it at the provider; one that the provider works on keeps no other one waiting.
+    """
+    requested, pending, failed = (
+        tuple(refund for refund in entry.refunds if refund.state is state)
+        for state in (RefundState.REQUESTED, RefundState.PENDING, RefundState.FAILED)
+    )
+    wants_retry = bool(failed) and is_retry_requested
+    if pending and not requested and not wants_retry:
+        return CheckRefund(pending[tries % len(pending)])
+    if not requested and not failed:
+        return None
     if returns is None:
-        return CheckReturns(intent_id)
-    found = returns.refund_of(refund.id)
-    if found is not None:
-        return RecordRefund(refund, found)
-    if refund.state is RefundState.FAILED:
+        return CheckReturns(entry.intent_id or "")
+    for refund in (*requested, *failed):
+        if (found := returns.refund_of(refund.id)) is not None:
+            return RecordRefund(refund, found)
+    if wants_retry:
+        return RetryRefunds(failed)
+    if not requested:
         return Wait(RECHECK_SECONDS)
-    dispute, pending = returns.open_dispute, returns.pending(refund.id)
-    if dispute is not None:
+    if (dispute := returns.open_dispute) is not None:
         return AwaitDispute(dispute)
-    if pending is not None:
-        return AwaitOtherRefund(pending)
-    return SendRefund(intent_id, refund, is_key_spent)
+    if (other := returns.pending({refund.id for refund in entry.refunds})) is not None:
+        return AwaitOtherRefund(other)
+    # A request whose client gave up may still land. Under another key it would be a second refund, unless
+    # there is no room for two: a smaller one waits until the provider has forgotten the key, a day at most.
+    is_safe = 2 * requested[0].amount > entry.left
+    is_key_spent = is_safe and tries >= SAME_KEY_TRIES
+    return SendRefund(entry.intent_id or "", requested[0], is_key_spent)

@@ -1,6 +1,6 @@
 """What the payment controller needs of a payment provider."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -84,12 +84,12 @@ class Returns:
         """Our refund, unless it failed; None where the provider has none of it."""
         return next((refund for refund in self._alive() if refund.reference == reference), None)
 
-    def withdrawals(self, reference: str) -> tuple[Withdrawal, ...]:
-        """What has left for good without us; `reference` is that of our own refund."""
+    def withdrawals(self, ours: Collection[str]) -> tuple[Withdrawal, ...]:
+        """What has left for good without us; `ours` are the references of our own refunds."""
         refunds = [
             Withdrawal(refund.id, WithdrawalKind.REFUND, refund.amount)
             for refund in self._alive()
-            if refund.reference != reference and refund.state is ProviderRefundState.SUCCEEDED
+            if refund.reference not in ours and refund.state is ProviderRefundState.SUCCEEDED
         ]
         disputes = [
             Withdrawal(dispute.id, WithdrawalKind.DISPUTE, dispute.amount)
@@ -98,9 +98,9 @@ class Returns:
         ]
         return (*refunds, *disputes)
 
-    def pending(self, reference: str) -> Refund | None:
-        """A refund that somebody else has made and that may still fail."""
-        others = (refund for refund in self._alive() if refund.reference != reference)
+    def pending(self, ours: Collection[str]) -> Refund | None:
+        """A refund that somebody else has made and that may still fail; `ours` as for `withdrawals`."""
+        others = (refund for refund in self._alive() if refund.reference not in ours)
         return next((refund for refund in others if refund.state is ProviderRefundState.PENDING), None)
 
     @property

@@ -44,7 +44,7 @@ def _phase(entry: PaymentEntry | None) -> PaymentPhase:
         case PaymentState.INTENDED:
             return PaymentPhase.PENDING
         case PaymentState.CAPTURED:
-            return PaymentPhase.REFUNDING if entry.refunds else PaymentPhase.CAPTURED
+            return PaymentPhase.REFUNDING if entry.unsettled else PaymentPhase.CAPTURED
         case PaymentState.DECLINED:
             return PaymentPhase.DECLINED
         case PaymentState.CANCELLED:
@@ -62,23 +62,32 @@ def _refunded(entry: PaymentEntry) -> str:
     return f"{message} {elsewhere} of it left at the payment provider without this order ({ids})."[:1024]
 
 
+def _not_refunded(entry: PaymentEntry) -> Fact | None:
+    """What is to be said of the refunds of a payment of which something is left with us."""
+    failed = next((refund for refund in entry.refunds if refund.state is RefundState.FAILED), None)
+    if failed is not None:
+        reason = (failed.reason or "the provider did not say why").removesuffix(".")
+        amount = format_minor(failed.amount, entry.currency)
+        return Fact(
+            "Refunded", "False", Reason.REFUND_FAILED,
+            f"The refund failed: {reason}. Pay {amount} back and run `orderplane resolve`, or "
+            "`orderplane retry` to try again.",
+        )  # fmt: skip
+    if entry.unsettled or not entry.refunds:
+        return None
+    back = format_minor(entry.refunded + entry.withdrawn, entry.currency)
+    captured = format_minor(entry.captured, entry.currency)
+    return Fact("Refunded", "False", Reason.PARTLY_REFUNDED, f"{back} of {captured} has gone back.")
+
+
 def _facts(entry: PaymentEntry) -> list[Fact]:
     match entry.state:
         case PaymentState.INTENDED:
             return []
-        case PaymentState.CAPTURED if entry.refunds and entry.refunds[-1].state is RefundState.FAILED:
-            reason = (entry.refunds[-1].reason or "the provider did not say why").removesuffix(".")
-            amount = format_minor(entry.refunds[-1].amount, entry.currency)
-            return [
-                Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken."),
-                Fact(
-                    "Refunded", "False", Reason.REFUND_FAILED,
-                    f"The refund failed: {reason}. Pay {amount} back and run `orderplane resolve`, or "
-                    "`orderplane retry` to try again.",
-                ),
-            ]  # fmt: skip
         case PaymentState.CAPTURED:
-            return [Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken.")]
+            captured = Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken.")
+            refunded = _not_refunded(entry)
+            return [captured, refunded] if refunded else [captured]
         case PaymentState.REFUNDED:
             return [
                 Fact("Captured", "True", Reason.PAYMENT_CAPTURED, "The whole amount was taken."),

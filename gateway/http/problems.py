@@ -56,6 +56,8 @@ _TYPES = (
     ProblemType("request_expired", 409, "The first request with this key was never answered"),
     ProblemType("too_late_to_cancel", 409, "The carrier has the parcel"),
     ProblemType("already_finished", 409, "The order is finished"),
+    ProblemType("not_shipped", 409, "The carrier does not have the order"),
+    ProblemType("refund_refused", 409, "The refund cannot be made"),
     ProblemType("order_name_taken", 409, "Another order has the name of this key"),
     ProblemType("no_namespace", 409, "The merchant has no namespace"),
     ProblemType("email_taken", 409, "Another user has this e-mail address"),

@@ -7,7 +7,7 @@ from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.model.tables import Ledger, query, transaction
-from orderplane.ledgers.states import GATE_TRANSITIONS, GateState, Outcome, change
+from orderplane.ledgers.states import GATE_TRANSITIONS, GOODS_LEFT, GateState, Outcome, change
 
 _COMPENSATION_STEPS = {
     EventType.INVENTORY_RELEASED: CompensationStep.RELEASE_STOCK,
@@ -88,11 +88,12 @@ class InMemoryGateLedger(Ledger):
 
     @query
     def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:
-        """The compensation that was done so far, from the history."""
+        """The compensation that was done so far, from the history. A refund after the sale is none."""
+        is_sold = self._view(uid).outcome in GOODS_LEFT
         return tuple(
             Compensation(step=_COMPENSATION_STEPS[type_], reference=uid, at=at)
             for type_, at in self._tables.history[uid]
-            if type_ in _COMPENSATION_STEPS
+            if type_ in _COMPENSATION_STEPS and not (is_sold and type_ is EventType.PAYMENT_REFUNDED)
         )
 
     def _view(self, uid: str) -> Gate:

@@ -12,14 +12,17 @@ from orderplane.ledgers.payments import (
     ProviderRefundState,
     RefundEntry,
     Withdrawal,
+    amounts_after,
     new_withdrawals,
     why_not_settled,
 )
 from orderplane.ledgers.states import (
+    NOT_MADE,
     PAID_BACK,
     PAYMENT_TRANSITIONS,
     REFUND_TRANSITIONS,
     RESERVING,
+    UNSETTLED,
     GateState,
     PaymentState,
     RefundState,
@@ -131,21 +134,24 @@ class InMemoryPaymentLedger(Ledger):
 
     @transaction
     def record_withdrawals(self, merchant: str, order_uid: str, found: Sequence[Withdrawal]) -> PaymentEntry:
-        """What is withdrawn is recorded once, while the provider has none of our refund. The refund is for
+        """What is withdrawn is recorded once, while the provider has none of one of our refunds. They are for
         what is left, and not needed where that is nothing."""
-        entry = self._entry(order_uid, GateState.COMPENSATING)
-        new = new_withdrawals(entry, found) if entry.is_not_refunded else ()
+        entry = self._refundable(order_uid)
+        new = new_withdrawals(entry, found) if entry.not_made else ()
         if not new:
             return entry
+        amounts = amounts_after(entry, new)
         for withdrawal in new:
             self._tables.append_event(order_uid, EventType.PAYMENT_WITHDRAWN, withdrawal.provider_id)
         entry = self._save(replace(entry, withdrawals=(*entry.withdrawals, *new)))
-        (refund,) = entry.refunds
-        if not entry.left:
-            entry = self._set_refund(entry, refund, RefundState.NOT_NEEDED)
-            return self._set(entry, PaymentState.REFUNDED)
-        refund = replace(refund, amount=entry.left, attempt=refund.attempt + 1)
-        return self._set_refund(entry, refund, refund.state)
+        for refund_id, amount in amounts.items():
+            refund = entry.refund(refund_id)
+            if amount == 0:
+                entry = self._set_refund(entry, refund, RefundState.NOT_NEEDED)
+            elif amount != refund.amount:
+                refund = replace(refund, amount=amount, attempt=refund.attempt + 1)
+                entry = self._set_refund(entry, refund, refund.state)
+        return self._set(entry, PaymentState.REFUNDED) if entry.is_back else entry
 
     @transaction
     def record_refund(
@@ -154,44 +160,54 @@ class InMemoryPaymentLedger(Ledger):
         order_uid: str,
         refund_id: str,
         *,
+        attempt: int,
         provider_id: str | None,
         state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
-        """What the provider says of a refund holds until its money is back."""
-        entry = self._entry(order_uid, GateState.COMPENSATING)
-        (refund,) = entry.refunds
-        if refund.state in (RefundState.REQUESTED, RefundState.PENDING, RefundState.FAILED):
+        """What the provider says of a refund holds until its money is back, or until it is tried again."""
+        entry = self._refundable(order_uid)
+        refund = entry.refund(refund_id)
+        is_old = state is ProviderRefundState.FAILED and attempt != refund.attempt
+        if refund.state in UNSETTLED and not is_old:
             refund = replace(refund, provider_id=provider_id, reason=reason)
             entry = self._set_refund(entry, refund, RefundState(state.value))
         return entry
 
     @transaction
-    def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
-        """A refund that failed, or that the provider does not have, is requested under another key."""
-        entry = self._entry(order_uid, GateState.COMPENSATING)
-        (refund,) = entry.refunds
-        if refund.state in (RefundState.REQUESTED, RefundState.FAILED):
-            refund = replace(refund, attempt=refund.attempt + 1, provider_id=None)
+    def next_refund_attempt(
+        self, merchant: str, order_uid: str, refund_id: str, attempt: int
+    ) -> PaymentEntry:
+        """A refund that failed, or that the provider does not have, is requested under another key; each
+        attempt is given up once."""
+        entry = self._refundable(order_uid)
+        refund = entry.refund(refund_id)
+        if refund.state in NOT_MADE and refund.attempt == attempt:
+            refund = replace(refund, attempt=attempt + 1, provider_id=None)
             entry = self._set_refund(entry, refund, RefundState.REQUESTED)
         return entry
 
-    def settle_refund_by_hand(self, order_uid: str) -> PaymentEntry:
-        """A person pays back what the provider has failed to, while the order is compensated."""
+    def settle_refund_by_hand(self, order_uid: str, reason: str = "paid back") -> PaymentEntry:
+        """A person pays back what the provider has failed to; of several refunds, the first that failed."""
         gate, entry = self._tables.gates.get(order_uid), self._tables.payments.get(order_uid)
-        refund = entry.refunds[-1] if entry and entry.refunds else None
+        refunds = entry.refunds if entry else ()
+        failed = [refund for refund in refunds if refund.state is RefundState.FAILED]
+        refund = next(iter((*failed, *reversed(refunds))), None)
         why_not = why_not_settled(
             gate.state if gate else None, entry.state if entry else None, refund.state if refund else None
         )
         if entry is None or refund is None or why_not is not None:
             raise NothingToSettle(f"order {order_uid}: {why_not}")
-        return self._set_refund(entry, refund, RefundState.SETTLED_BY_HAND)
+        return self._set_refund(entry, replace(refund, reason=reason), RefundState.SETTLED_BY_HAND)
 
     def _entry(self, order_uid: str, *states: GateState) -> PaymentEntry:
         self._tables.gate(order_uid, *states)
         if order_uid not in self._tables.payments:
             raise GateClosed(f"order {order_uid} has no payment")
         return self._tables.payments[order_uid]
+
+    def _refundable(self, order_uid: str) -> PaymentEntry:
+        return self._entry(order_uid, self._tables.gate_for_refund(order_uid).state)
 
     def _save(self, entry: PaymentEntry) -> PaymentEntry:
         self._tables.payments[entry.order_uid] = entry
@@ -202,8 +218,10 @@ class InMemoryPaymentLedger(Ledger):
 
     def _set_refund(self, entry: PaymentEntry, refund: RefundEntry, state: RefundState) -> PaymentEntry:
         refund = replace(refund, state=change(REFUND_TRANSITIONS, refund.state, state))
-        entry = self._save(replace(entry, refunds=(refund,)))
+        refunds = tuple(refund if other.id == refund.id else other for other in entry.refunds)
+        entry = self._save(replace(entry, refunds=refunds))
         if state in PAID_BACK:
-            entry = self._set(entry, PaymentState.REFUNDED)
-            self._tables.append_event(entry.order_uid, EventType.PAYMENT_REFUNDED)
+            if entry.is_back:
+                entry = self._set(entry, PaymentState.REFUNDED)
+            self._tables.append_event(entry.order_uid, EventType.PAYMENT_REFUNDED, refund.id)
         return entry

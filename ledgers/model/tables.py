@@ -6,7 +6,7 @@ answers; the simulation runs the controllers on this one. Left out is what only 
 several merchants, and reservations without an order.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import wraps
@@ -16,9 +16,11 @@ from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import PaymentEntry
+from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.shipments import ShipmentEntry
 from orderplane.ledgers.states import (
     GATE_TRANSITIONS,
+    GOODS_LEFT,
     LABEL_POSSIBLE,
     OUTCOME_TRANSITIONS,
     RESERVATION_TRANSITIONS,
@@ -55,6 +57,7 @@ class Tables:
     lines: dict[str, dict[str, int]] = field(default_factory=dict)
     reservations: dict[str, ReservationEntry] = field(default_factory=dict)
     payments: dict[str, PaymentEntry] = field(default_factory=dict)
+    requests: dict[str, list[RefundRequest]] = field(default_factory=dict)
     shipments: dict[str, ShipmentEntry] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     buys: dict[str, datetime] = field(default_factory=dict)
@@ -68,6 +71,13 @@ class Tables:
         gate = self.gates.get(uid)
         if gate is None or gate.state not in states:
             raise GateClosed(f"order {uid} is {gate.state if gate else 'not opened'}")
+        return gate
+
+    def gate_for_refund(self, uid: str) -> Gate:
+        """Money goes back while an order is compensated, or after the sale."""
+        gate = self.gate(uid, GateState.COMPENSATING, GateState.SEALED)
+        if gate.state is GateState.SEALED and gate.outcome not in GOODS_LEFT:
+            raise GateClosed(f"order {uid} is {gate.outcome}")
         return gate
 
     def append_event(self, uid: str, type_: EventType, effect: str = "") -> None:
@@ -84,6 +94,12 @@ class Tables:
             self.moved[sku] += on_hand * quantity
             self.reserved[sku] += reserved * quantity
             assert 0 <= self.reserved[sku] <= self.on_hand[sku], f"{sku} is oversold"
+
+    def restock(self, lines: Mapping[str, int]) -> None:
+        """Pieces that went out are on hand again: of a sold order, whose reservation stays as it is."""
+        for sku, quantity in lines.items():
+            self.on_hand[sku] += quantity
+            self.moved[sku] += quantity
 
     def set_reservation(self, uid: str, state: ReservationState) -> None:
         """A reservation changes its state."""

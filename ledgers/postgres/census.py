@@ -35,11 +35,10 @@ LEFT JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
 WHERE o.state <> 'Sealed' GROUP BY phase
 """
 
-# A gate is not sealed before its refund is made.
+# Of orders that are undone, and after the sale.
 _REFUNDS = """
-SELECT f.state, count(*) AS number FROM orders o
-JOIN refunds f ON f.order_uid = o.uid AND f.merchant = o.merchant
-WHERE o.state <> 'Sealed' GROUP BY f.state
+SELECT state, count(*) AS number FROM refunds
+WHERE state IN ('Requested', 'Pending', 'Failed') GROUP BY state
 """
 
 _PARCELS = "SELECT count(*) FROM shipments WHERE next_poll_at IS NOT NULL"

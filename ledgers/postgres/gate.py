@@ -19,6 +19,7 @@ from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.postgres.history import append_event, event_arguments
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.states import (
+    GOODS_LEFT,
     GateState,
     Outcome,
     PaymentState,
@@ -28,7 +29,7 @@ from orderplane.ledgers.states import (
 )
 
 _LOCK = """
-SELECT merchant, uid, name, state, currency, total, traceparent FROM orders
+SELECT merchant, uid, name, state, outcome, currency, total, traceparent FROM orders
 WHERE merchant = $1 AND uid = $2 FOR UPDATE
 """
 
@@ -77,10 +78,14 @@ SET state = 'Sealed', outcome = $3, sealed_at = coalesce(sealed_at, clock_timest
 WHERE merchant = $1 AND uid = $2
 """
 
+# A refund after the sale is no compensation.
 _READ_COMPENSATION = """
 SELECT type, data, at FROM history
 WHERE subject = $1 AND merchant = $2
   AND type IN ('inventory.released', 'payment.cancelled', 'payment.refunded', 'shipment.cancelled')
+  AND NOT (type = 'payment.refunded' AND EXISTS (
+      SELECT FROM orders WHERE merchant = $2 AND uid = $1 AND outcome IN ('Shipped', 'Delivered')
+  ))
 ORDER BY seq
 """
 
@@ -92,6 +97,7 @@ class OrderRow(NamedTuple):
     uid: UUID
     name: str
     state: GateState
+    outcome: Outcome | None
     currency: str
     total: int
     traceparent: str | None
@@ -118,6 +124,18 @@ async def lock_gate(connection: Connection, merchant: str, uid: str | UUID, *sta
     if row.state not in states:
         raise GateClosed(f"order {merchant}/{row.name} is {row.state}, not {' or '.join(states)}")
     return row
+
+
+async def lock_for_refund(connection: Connection, merchant: str, uid: str | UUID) -> OrderRow:
+    """Lock the row of an order whose money may go back: it is being compensated, or its goods have left.
+
+    Raises:
+        GateClosed: neither is so.
+    """
+    order = await lock_gate(connection, merchant, uid, GateState.COMPENSATING, GateState.SEALED)
+    if order.state is GateState.SEALED and order.outcome not in GOODS_LEFT:
+        raise GateClosed(f"order {merchant}/{order.name} is {order.outcome}")
+    return order
 
 
 async def append_order_event(
@@ -248,7 +266,8 @@ async def _reread(connection: Connection, merchant: str, uid: str) -> Gate:
 def order_row(row: Row) -> OrderRow:
     """Of a row of `orders`, what effects need to know."""
     return OrderRow(
-        row["merchant"], row["uid"], row["name"], GateState(row["state"]), row["currency"], row["total"],
+        row["merchant"], row["uid"], row["name"], GateState(row["state"]),
+        Outcome(row["outcome"]) if row["outcome"] else None, row["currency"], row["total"],
         row["traceparent"],
     )  # fmt: skip
 

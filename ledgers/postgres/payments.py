@@ -1,6 +1,7 @@
 """The payment ledger in PostgreSQL."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -13,9 +14,10 @@ from orderplane.ledgers.payments import (
     RefundEntry,
     Withdrawal,
     WithdrawalKind,
+    amounts_after,
     new_withdrawals,
 )
-from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate
+from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_for_refund, lock_gate
 from orderplane.ledgers.postgres.history import event_arguments
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import refuse_while_label_possible
@@ -110,14 +112,17 @@ RETURNING intent_id
 # A refund gives back all that was captured.
 _REQUEST_REFUND = "INSERT INTO refunds (id, merchant, order_uid, amount) VALUES ($1, $2, $3, $4)"
 
+# The failure of an attempt that another operator has given up since is nothing new.
 _RECORD_REFUND = """
 UPDATE refunds SET state = $3, provider_id = $4, reason = $5
-WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Pending', 'Failed') RETURNING *
+WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Pending', 'Failed')
+  AND ($3 <> 'Failed' OR attempt = $6)
+RETURNING *
 """
 
 _NEXT_REFUND_ATTEMPT = """
 UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NULL
-WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed')
+WHERE merchant = $1 AND id = $2 AND attempt = $3 AND state IN ('Requested', 'Failed')
 """
 
 _INSERT_WITHDRAWAL = """
@@ -127,18 +132,15 @@ INSERT INTO withdrawals (id, merchant, order_uid, provider_id, kind, amount) VAL
 # Another amount needs another idempotency key.
 _REFUND_WHAT_IS_LEFT = """
 UPDATE refunds SET amount = $3, attempt = attempt + 1
-WHERE merchant = $1 AND order_uid = $2 AND state IN ('Requested', 'Failed') AND amount <> $3
+WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed') AND amount <> $3
 """
 
 _NEED_NO_REFUND = """
-UPDATE refunds SET state = 'NotNeeded'
-WHERE merchant = $1 AND order_uid = $2 AND state IN ('Requested', 'Failed')
+UPDATE refunds SET state = 'NotNeeded' WHERE merchant = $1 AND id = $2 AND state IN ('Requested', 'Failed')
 """
 
-# A payment is refunded once its money is back with the customer.
-_SET_REFUNDED = """
-UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2 RETURNING currency
-"""
+# A payment is refunded once all of its money is back with the customer.
+_SET_REFUNDED = "UPDATE payments SET state = 'Refunded' WHERE merchant = $1 AND order_uid = $2"
 
 _LIVE = (GateState.OPEN, GateState.COMPENSATING)
 
@@ -156,7 +158,7 @@ class PostgresPaymentLedger:
 
     async def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
         async with session(self._pool) as connection:
-            return await _read(connection, merchant, order_uid)
+            return await find_payment(connection, merchant, order_uid)
 
     async def intend(
         self, merchant: str, order_uid: str, *, name: str, amount: int, currency: str, method: str
@@ -174,13 +176,13 @@ class PostgresPaymentLedger:
                 )
             if await connection.fetchval(_READ_RESERVATION_STATE, merchant, order_uid) not in RESERVING:
                 raise Transient(Reason.STOCK_NOT_HELD, f"no stock is held for order {merchant}/{order.name}")
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
     async def next_create_attempt(self, merchant: str, order_uid: str, attempt: int) -> PaymentEntry:
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, GateState.OPEN)
             await connection.execute(_NEXT_CREATE_ATTEMPT, merchant, order_uid, attempt)
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
     async def begin_confirm(
         self, merchant: str, order_uid: str, intent_id: str, attempt: int
@@ -197,7 +199,7 @@ class PostgresPaymentLedger:
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, *_LIVE)
             await connection.execute(_RECORD_INTENT, merchant, order_uid, intent_id)
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
     async def capture(self, merchant: str, order_uid: str, received: int) -> PaymentEntry:
         event = event_arguments(EventType.PAYMENT_SUCCESS, UUID(order_uid), {"amount": received})
@@ -206,7 +208,7 @@ class PostgresPaymentLedger:
             if row is not None:
                 return _entry(row)
             await lock_gate(connection, merchant, order_uid, *_LIVE)
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
     async def decline(self, merchant: str, order_uid: str, reason: str, message: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
@@ -215,7 +217,7 @@ class PostgresPaymentLedger:
                 await append_order_event(
                     connection, order, EventType.PAYMENT_FAILED, {"reason": reason, "message": message}
                 )
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
     async def cancel(self, merchant: str, order_uid: str, *, intent_id: str | None) -> PaymentEntry:
         async with transaction(self._pool) as connection:
@@ -225,13 +227,13 @@ class PostgresPaymentLedger:
                 await append_order_event(
                     connection, order, EventType.PAYMENT_CANCELLED, {"intentId": row["intent_id"]}
                 )
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
     async def request_refund(self, merchant: str, order_uid: str) -> PaymentEntry:
         async with transaction(self._pool) as connection:
             order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             await refuse_while_label_possible(connection, order)
-            entry = await _reread(connection, merchant, order_uid)
+            entry = await read_payment(connection, merchant, order_uid)
             if entry.state is not PaymentState.CAPTURED or entry.refunds:
                 return entry
             if entry.captured == 0:
@@ -239,26 +241,25 @@ class PostgresPaymentLedger:
             else:
                 refund_id = uuid5(order.uid, "refund/1")
                 await connection.execute(_REQUEST_REFUND, refund_id, merchant, order_uid, entry.captured)
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
     async def record_withdrawals(
         self, merchant: str, order_uid: str, found: Sequence[Withdrawal]
     ) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            entry = await _reread(connection, merchant, order_uid)
-            new = new_withdrawals(entry, found) if entry.is_not_refunded else ()
+            order = await lock_for_refund(connection, merchant, order_uid)
+            entry = await read_payment(connection, merchant, order_uid)
+            new = new_withdrawals(entry, found) if entry.not_made else ()
             if not new:
                 return entry
             for withdrawal in new:
                 await _withdraw(connection, order, entry, withdrawal)
-            entry = await _reread(connection, merchant, order_uid)
-            if entry.left:
-                await connection.execute(_REFUND_WHAT_IS_LEFT, merchant, order_uid, entry.left)
-            else:
-                await connection.execute(_NEED_NO_REFUND, merchant, order_uid)
-                await connection.execute(_SET_REFUNDED, merchant, order_uid)
-            return await _reread(connection, merchant, order_uid)
+            for refund_id, amount in amounts_after(entry, new).items():
+                if amount:
+                    await connection.execute(_REFUND_WHAT_IS_LEFT, merchant, refund_id, amount)
+                else:
+                    await connection.execute(_NEED_NO_REFUND, merchant, refund_id)
+            return await _settled(connection, merchant, order_uid)
 
     async def record_refund(
         self,
@@ -266,24 +267,27 @@ class PostgresPaymentLedger:
         order_uid: str,
         refund_id: str,
         *,
+        attempt: int,
         provider_id: str | None,
         state: ProviderRefundState,
         reason: str | None,
     ) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            order = await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
+            order = await lock_for_refund(connection, merchant, order_uid)
             row = await connection.fetchrow(
-                _RECORD_REFUND, merchant, refund_id, state.value, provider_id, reason
+                _RECORD_REFUND, merchant, refund_id, state.value, provider_id, reason, attempt
             )
             if row is not None and state is ProviderRefundState.SUCCEEDED:
                 await finish_refund(connection, order, row)
-            return await _reread(connection, merchant, order_uid)
+            return await read_payment(connection, merchant, order_uid)
 
-    async def next_refund_attempt(self, merchant: str, order_uid: str, refund_id: str) -> PaymentEntry:
+    async def next_refund_attempt(
+        self, merchant: str, order_uid: str, refund_id: str, attempt: int
+    ) -> PaymentEntry:
         async with transaction(self._pool) as connection:
-            await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            await connection.execute(_NEXT_REFUND_ATTEMPT, merchant, refund_id)
-            return await _reread(connection, merchant, order_uid)
+            await lock_for_refund(connection, merchant, order_uid)
+            await connection.execute(_NEXT_REFUND_ATTEMPT, merchant, refund_id, attempt)
+            return await read_payment(connection, merchant, order_uid)
 
 
 async def _withdraw(
@@ -313,12 +317,12 @@ async def finish_refund(
     Args:
         actor: Who settled it by hand.
     """
-    currency = await connection.fetchval(_SET_REFUNDED, order.merchant, order.uid)
+    entry = await _settled(connection, order.merchant, order.uid)
     data: dict[str, Any] = {
         "refundId": str(refund["id"]),
         "providerId": refund["provider_id"],
         "amount": refund["amount"],
-        "currency": currency,
+        "currency": entry.currency,
         "settledByHand": refund["state"] == RefundState.SETTLED_BY_HAND,
     }
     if actor is not None:
@@ -326,7 +330,17 @@ async def finish_refund(
     await append_order_event(connection, order, EventType.PAYMENT_REFUNDED, data, effect=refund["id"])
 
 
-async def _read(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry | None:
+async def _settled(connection: Connection, merchant: str, order_uid: str | UUID) -> PaymentEntry:
+    """The entry, which is refunded where nothing of its money is left."""
+    entry = await read_payment(connection, merchant, order_uid)
+    if not entry.is_back:
+        return entry
+    await connection.execute(_SET_REFUNDED, merchant, order_uid)
+    return replace(entry, state=PaymentState.REFUNDED)
+
+
+async def find_payment(connection: Connection, merchant: str, order_uid: str | UUID) -> PaymentEntry | None:
+    """The entry of an order; None where no payment was ever begun."""
     row = await connection.fetchrow(_READ, merchant, order_uid)
     if row is None:
         return None
@@ -339,8 +353,13 @@ async def _read(connection: Connection, merchant: str, order_uid: str) -> Paymen
     return _entry(row, refunds, withdrawals)
 
 
-async def _reread(connection: Connection, merchant: str, order_uid: str) -> PaymentEntry:
-    entry = await _read(connection, merchant, order_uid)
+async def read_payment(connection: Connection, merchant: str, order_uid: str | UUID) -> PaymentEntry:
+    """The entry of an order.
+
+    Raises:
+        GateClosed: no payment was ever begun.
+    """
+    entry = await find_payment(connection, merchant, order_uid)
     if entry is None:
         raise GateClosed(f"order {merchant}/{order_uid} has no payment")
     return entry
@@ -359,19 +378,21 @@ def _entry(row: Row, refunds: Sequence[Row] = (), withdrawals: Sequence[Row] = (
         captured=row["captured"],
         reason=row["reason"],
         message=row["message"],
-        refunds=tuple(
-            RefundEntry(
-                id=str(refund["id"]),
-                amount=refund["amount"],
-                state=RefundState(refund["state"]),
-                provider_id=refund["provider_id"],
-                attempt=refund["attempt"],
-                reason=refund["reason"],
-            )
-            for refund in refunds
-        ),
+        refunds=tuple(refund_entry(refund) for refund in refunds),
         withdrawals=tuple(
             Withdrawal(found["provider_id"], WithdrawalKind(found["kind"]), found["amount"])
             for found in withdrawals
         ),
+    )
+
+
+def refund_entry(row: Row) -> RefundEntry:
+    """Of a row of `refunds`."""
+    return RefundEntry(
+        id=str(row["id"]),
+        amount=row["amount"],
+        state=RefundState(row["state"]),
+        provider_id=row["provider_id"],
+        attempt=row["attempt"],
+        reason=row["reason"],
     )

@@ -17,10 +17,14 @@ SELECT uid FROM orders WHERE merchant = $1 AND name = $2
 ORDER BY state = 'Sealed', opened_at DESC LIMIT 1
 """
 
+# Of several refunds, the first that has failed.
 _READ_REFUND = """
 SELECT p.state AS payment, p.name, p.currency, r.id, r.state AS refund, r.amount FROM payments p
 LEFT JOIN refunds r ON r.merchant = p.merchant AND r.order_uid = p.order_uid
 WHERE p.merchant = $1 AND p.order_uid = $2
+ORDER BY r.state IS DISTINCT FROM 'Failed', CASE r.state WHEN 'Failed' THEN r.created_at END,
+    r.created_at DESC
+LIMIT 1
 """
 
 _SETTLE_REFUND = """
@@ -35,7 +39,7 @@ async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason
     """Record that a person paid a failed refund back outside of the provider; returns the amount, formatted.
 
     Raises:
-        NothingToSettle: there is no such order, or its refund has not failed.
+        NothingToSettle: there is no such order, or no refund of it has failed.
     """
     async with transaction(pool) as connection:
         locked = await _lock(connection, merchant, order)

@@ -23,8 +23,8 @@ SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
 OPENING, QUANTITY, TOTAL, ELSEWHERE = 100, 2, 2500, 1000
 TABLES = (
     "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
-    "withdrawals", "retries", "shipments", "history", "idempotency", "notifications", "users",
-    "account_messages",
+    "refund_requests", "withdrawals", "retries", "shipments", "history", "idempotency", "notifications",
+    "users", "account_messages",
 )  # fmt: skip
 _SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
@@ -81,6 +81,15 @@ class Books:
         )
         return found
 
+    def asked(self, name: str, wanted: str) -> dict[str, Any]:
+        """The row of a refund that was asked for after the sale."""
+        (found,) = (
+            row
+            for row in self.tables["refund_requests"]
+            if row["order_uid"] == uid_of(name) and row["name"] == wanted
+        )
+        return found
+
     def message(self, name: str, type_: EventType) -> int:
         """Where the message of an order's event stands."""
         id_ = str(self.told(name, type_)["event_id"])
@@ -106,6 +115,7 @@ def clean_books(prefix: str = "") -> Books:
     )
     _shipped(books, f"{prefix}delivered", is_delivered=True)
     _shipped(books, f"{prefix}shipped", is_delivered=False)
+    _returned(books, f"{prefix}returned")
     _declined(books, f"{prefix}declined")
     _refunded(books, f"{prefix}refunded")
     _voided(books, f"{prefix}voided")
@@ -160,6 +170,40 @@ def _shipped(books: Books, name: str, *, is_delivered: bool) -> None:
         books.row("orders", name)["outcome"] = "Delivered"
         _tell(books, name, EventType.ORDER_DELIVERED)
     books.live(Kind.ORDER, name)["status"]["phase"] = "Delivered" if is_delivered else "Shipped"
+
+
+def _returned(books: Books, name: str) -> None:
+    """One of two pieces came back after the sale, and something was given back for the trouble."""
+    _shipped(books, name, is_delivered=True)
+    _refund(books, name, "piece", TOTAL // 2, {TEA: 1}, is_restocked=True)
+    _refund(books, name, "trouble", 100, {})
+    books.tables["refund_requests"].append({
+        "merchant": SHOP, "order_uid": uid_of(name), "name": "greedy", "amount": 10 * TOTAL, "lines": {},
+        "is_restocked": False, "refund_id": None,
+    })  # fmt: skip
+    books.live(Kind.ORDER, name)["spec"]["refunds"] = [{"name": "piece"}, {"name": "greedy"}]
+
+
+def _refund(
+    books: Books, name: str, wanted: str, amount: int, lines: dict[str, int], *, is_restocked: bool = False
+) -> None:
+    id_ = uuid5(uid_of(name), f"refund/{wanted}")
+    books.tables["refund_requests"].append({
+        "merchant": SHOP, "order_uid": uid_of(name), "name": wanted, "amount": amount, "lines": lines,
+        "is_restocked": is_restocked, "refund_id": id_,
+    })  # fmt: skip
+    _tell(books, name, EventType.REFUND_REQUESTED, effect=id_)
+    if is_restocked:
+        _move(books, name, "Return", 1, 0, pieces=lines[TEA], at=NOW - timedelta(seconds=30))
+    provider_id = f"re_{name}_{wanted}"
+    books.tables["refunds"].append({
+        "id": id_, "merchant": SHOP, "order_uid": uid_of(name), "amount": amount, "state": "Succeeded",
+        "provider_id": provider_id,
+    })  # fmt: skip
+    books.refunds[provider_id] = Refund(
+        provider_id, f"pi_{name}", ProviderRefundState.SUCCEEDED, amount, "EUR", str(id_)
+    )
+    _tell(books, name, EventType.PAYMENT_REFUNDED, effect=id_)
 
 
 def _declined(books: Books, name: str) -> None:
@@ -350,15 +394,23 @@ def _seal(books: Books, name: str, outcome: str) -> None:
     row["state"], row["outcome"], row["sealed_at"] = "Sealed", outcome, NOW - timedelta(minutes=1)
 
 
-def _move(books: Books, name: str, kind: str, on_hand: int, reserved: int) -> None:
+def _move(
+    books: Books,
+    name: str,
+    kind: str,
+    on_hand: int,
+    reserved: int,
+    *,
+    pieces: int = QUANTITY,
+    at: datetime = NOW - timedelta(minutes=2),
+) -> None:
     books.tables["stock_movements"].append({
-        "merchant": SHOP, "sku": TEA, "on_hand_delta": on_hand * QUANTITY,
-        "reserved_delta": reserved * QUANTITY, "kind": kind, "holder": uid_of(name), "note": None,
-        "at": NOW - timedelta(minutes=2),
+        "merchant": SHOP, "sku": TEA, "on_hand_delta": on_hand * pieces,
+        "reserved_delta": reserved * pieces, "kind": kind, "holder": uid_of(name), "note": None, "at": at,
     })  # fmt: skip
     (stock,) = books.tables["stock"]
-    stock["on_hand"] += on_hand * QUANTITY
-    stock["reserved"] += reserved * QUANTITY
+    stock["on_hand"] += on_hand * pieces
+    stock["reserved"] += reserved * pieces
 
 
 def _correct(books: Books, kind: str, on_hand: int, note: str) -> None:

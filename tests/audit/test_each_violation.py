@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from re import findall
-from uuid import uuid4
+from uuid import uuid4, uuid5
 
 import pytest
 
@@ -13,6 +13,7 @@ from orderplane.audit import (
     events,
     notifications,
     payments,
+    refunds,
     resources,
     shipments,
     stock,
@@ -24,7 +25,7 @@ from orderplane.audit.verdict import INVARIANTS, Invariant, judge
 from orderplane.controllers.payment.ports import Dispute, DisputeState, IntentState
 from orderplane.crds.meta import Kind
 from orderplane.events.notifications import Channel
-from orderplane.events.types import EventType
+from orderplane.events.types import EventType, event_id
 from orderplane.ledgers.payments import ProviderRefundState
 from orderplane.ledgers.states import TrackingStatus, VoidState
 
@@ -370,6 +371,78 @@ def _a_child_stays_behind(books: Books) -> None:
     books.resources[Kind.ORDER].remove(books.live(Kind.ORDER, "shipped"))
 
 
+@plants("refunded-too-much", f"{SHOP}/returned", refunds.no_more_goes_back_than_was_taken)
+def _more_is_to_go_back_than_came(books: Books) -> None:
+    (refund,) = (row for row in books.tables["refunds"] if row["amount"] == 100)
+    refund["amount"] = TOTAL // 2 + 1
+    refund["state"] = "Requested"
+
+
+@plants("refund-asked", f"{SHOP}/{uid_of('returned')}/trouble", refunds.refunds_were_asked_for)
+def _more_was_refunded_than_asked_for(books: Books) -> None:
+    books.asked("returned", "trouble")["amount"] = 99
+
+
+@plants("refund-asked", str(uuid5(uid_of("returned"), "refund/trouble")), refunds.refunds_were_asked_for)
+def _nobody_has_asked_for_it(books: Books) -> None:
+    books.forget("refund_requests", books.asked("returned", "trouble"))
+
+
+@plants("refund-order", f"{SHOP}/{uid_of('refunded')}/trouble", refunds.refunds_were_asked_for)
+def _asked_for_an_order_that_was_undone(books: Books) -> None:
+    books.asked("returned", "trouble")["order_uid"] = uid_of("refunded")
+
+
+@plants("refunded-pieces", f"{uid_of('returned')}/{TEA}", refunds.no_piece_comes_back_twice)
+def _a_piece_comes_back_twice(books: Books) -> None:
+    books.asked("returned", "trouble")["lines"] = {TEA: 2}
+
+
+@plants("reservation-moved", f"{SHOP}/returned", stock.movements_match_reservations)
+def _what_came_back_is_not_on_the_shelf(books: Books) -> None:
+    (back,) = (
+        row for row in books.tables["stock_movements"]
+        if row["kind"] == "Return" and row["holder"] == uid_of("returned")
+    )  # fmt: skip
+    books.forget("stock_movements", back)
+
+
+@plants("stock-after-seal", f"{SHOP}/returned", stock.nothing_moves_after_the_end)
+def _goods_leave_once_more(books: Books) -> None:
+    (back,) = (
+        row for row in books.tables["stock_movements"]
+        if row["kind"] == "Return" and row["holder"] == uid_of("returned")
+    )  # fmt: skip
+    back["kind"] = "Commit"
+
+
+@plants("refund-unanswered", f"{SHOP}/returned", refunds.every_refund_of_a_spec_is_answered)
+def _a_refund_that_nobody_looked_at(books: Books) -> None:
+    books.live(Kind.ORDER, "returned")["spec"]["refunds"].append({"name": "forgotten"})
+
+
+@plants(
+    "event-count", f"refund {uuid5(uid_of('returned'), 'refund/piece')}", events.every_effect_has_its_event
+)
+def _a_refund_without_its_event(books: Books) -> None:
+    (asked,) = (
+        row for row in books.tables["history"]
+        if row["event_id"] == event_id(uuid5(uid_of("returned"), "refund/piece"), EventType.REFUND_REQUESTED)
+    )  # fmt: skip
+    books.forget("history", asked)
+
+
+@plants("event-after-end", f"{SHOP}/returned", events.nothing_happens_after_the_end)
+def _a_refund_of_an_order_that_was_not_sold(books: Books) -> None:
+    books.row("orders", "returned")["outcome"] = "Failed"
+
+
+@plants("effect-after-seal", f"{SHOP}/returned", events.nothing_is_done_after_the_seal)
+def _something_else_than_a_refund(books: Books) -> None:
+    row = books.told("returned", EventType.PAYMENT_SUCCESS)
+    row["at"] = NOW - timedelta(seconds=1)
+
+
 @plants("child-after-seal", f"Shipment {SHOP}/refunded", resources.no_child_comes_after_the_end)
 def _a_child_is_made_after_the_end(books: Books) -> None:
     child = books.live(Kind.SHIPMENT, "in-flight")
@@ -573,8 +646,8 @@ def test_clean_books_have_no_violation() -> None:
     assert found.is_clean
     assert found.open == (f"{SHOP}/in-flight",)
     assert found.counts == {
-        "orders": 8, "events": 45, "intents": 9, "refunds": 4, "disputes": 1, "labels": 4, "messages": 45,
-        "notifications": 26,
+        "orders": 9, "events": 54, "intents": 10, "refunds": 6, "disputes": 1, "labels": 5, "messages": 54,
+        "notifications": 33,
     }  # fmt: skip
     assert found.notices == ()
 

@@ -51,6 +51,8 @@ ANSWERS: dict[str, Any] = {
     "orders create": responses.Accepted,
     "orders get": responses.Order,
     "orders list": responses.OrderPage,
+    "orders refund": responses.Refund,
+    "orders refunds": responses.Refunds,
     "orders timeline": responses.Timeline,
     "orders watch": responses.Order,
     "renew-certificate": documents.CertificateRenewal,
@@ -154,6 +156,10 @@ async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
     assert [each["id"] for each in (await told("orders list"))["items"]] == [order]
     assert (await told("retry", order))["order"] == order
     assert (await told("orders watch", order))["phase"] == "Delivered"
+    await told("login", "--client-id", client["clientId"], typed=client["clientSecret"])
+    refund = await told("orders refund", order, "--reason", "Goodwill", "--amount", "1.00")
+    assert [each["id"] for each in (await told("orders refunds", order))["items"]] == [refund["id"]]
+    await told("login", email, typed=PASSWORD)
     # The carrier is slow to answer there, so that there is time to change one's mind.
     slow = ORDER | {"address": ORDER["address"] | {"line1": "7 Fog Street"}}
     again = await told("orders create", "-", typed=json.dumps(slow))

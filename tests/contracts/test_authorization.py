@@ -1,5 +1,6 @@
 """Every route with every role: who may call it, and that nobody sees the resources of others."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import Awaitable, Callable
@@ -68,6 +69,8 @@ TABLE = {
     "GET /api/orders/{order_id}": Row(200, ALL, stranger=404),
     "GET /api/orders/{order_id}/timeline": Row(200, ALL, stranger=404),
     "POST /api/orders/{order_id}/cancel": Row(202, ALL, stranger=404),
+    "POST /api/orders/{order_id}/refunds": Row(201, SHOP, stranger=404),
+    "GET /api/orders/{order_id}/refunds": Row(200, ALL, stranger=404),
     "GET /api/products": Row(200, ALL, stranger=200, is_shops=True),
     "POST /api/products": Row(201, SHOP),
     "GET /api/products/{sku}": Row(200, ALL, stranger=404, is_shops=True),
@@ -131,7 +134,8 @@ class Door:
         method, _, path = name.partition(" ")
         for parameter, make in IN_PATHS.items():
             if parameter in path:
-                path = path.replace(parameter, await make(self, owner, role))
+                made = await IN_PATH_OF.get(name, make)(self, owner, role)
+                path = path.replace(parameter, made)
         assert "{" not in path, "IN_PATHS does not say how to make this"
         is_keyed = any(part["name"] == "Idempotency-Key" for part in operation.get("parameters", ()))
         headers = {"Idempotency-Key": str(uuid.uuid4())} if is_keyed else {}
@@ -145,6 +149,16 @@ class Door:
 
     async def order(self, owner: Caller, role: Role) -> str:
         return await self._made("POST /api/orders", owner, role, "id")
+
+    async def sold_order(self, owner: Caller, role: Role) -> str:
+        """One that the carrier has."""
+        order = await self.order(owner, role)
+        async with asyncio.timeout(60):
+            while True:
+                answer = await self.send(Ask("GET", f"/api/orders/{order}", {}, {}), owner)
+                if answer.json().get("phase") == "Delivered":
+                    return order
+                await asyncio.sleep(0.1)
 
     async def user(self, _: Caller, __: Role) -> str:
         return (await self.merchant.caller(CUSTOMER)).id
@@ -218,6 +232,9 @@ IN_PATHS: dict[str, Callable[[Door, Caller, Role], Awaitable[str]]] = {
     "{reservation_id}": Door.reservation,
 }
 """How to make, for an owner, what a path names."""
+
+IN_PATH_OF = {"POST /api/orders/{order_id}/refunds": Door.sold_order}
+"""Where it has to be a particular one."""
 
 IN_BODIES: dict[str, Callable[[Door, Json, Caller, Role], Awaitable[Json]]] = {
     "POST /api/orders": Door.order_body,

@@ -1,4 +1,4 @@
-"""The consumers: what clients of orders, of products and of stock rely on at the gateway."""
+"""The consumers: what clients of orders, of refunds, of products and of stock rely on at the gateway."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -156,6 +156,62 @@ ORDERS = (
     ),
 )  # fmt: skip
 
+REFUND = {
+    "id": match.like("rf-1"),
+    "phase": match.regex("Requested", regex="Requested|Pending|Refunded|Failed|NotNeeded|Refused"),
+    "currency": "EUR",
+    "reason": "Damaged",
+    "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1}],
+    "restocked": False,
+    "message": match.like("1.00 EUR is to be given back."),
+    "requestedAt": SOME_TIME,
+}
+GREEDY = {"reason": "Goodwill", "amount": 99_999_999}
+PIECE = {
+    "reason": "Damaged", "amount": 100, "items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1}],
+    "restock": False,
+}  # fmt: skip
+REFUNDS = (
+    Wanted(
+        "a refund of a piece",
+        ("an order was delivered", {"id": "o-delivered"}),
+        lambda transport: logged_in(transport).orders.refund("o-delivered", PIECE, key="k-r1"),
+        "POST", "/api/orders/o-delivered/refunds", 201,
+        REFUND | {"amount": 100, "reference": None},
+        headers={"Idempotency-Key": "k-r1"},
+        body=PIECE,
+    ),
+    Wanted(
+        "a refund of more than there is",
+        ("an order was delivered", {"id": "o-delivered"}),
+        lambda transport: refused(
+            logged_in(transport).orders.refund("o-delivered", GREEDY, key="k-r2"), "refund_refused"
+        ),
+        "POST", "/api/orders/o-delivered/refunds", 409,
+        problem("refund_refused", 409) | {"reason": "RefundTooLarge"},
+        headers={"Idempotency-Key": "k-r2"},
+        body=GREEDY,
+    ),
+    Wanted(
+        "a refund of what has not left",
+        ("an order is under way", {"id": "o-under-way"}),
+        lambda transport: refused(
+            logged_in(transport).orders.refund("o-under-way", PIECE, key="k-r3"), "not_shipped"
+        ),
+        "POST", "/api/orders/o-under-way/refunds", 409,
+        problem("not_shipped", 409),
+        headers={"Idempotency-Key": "k-r3"},
+        body=PIECE,
+    ),
+    Wanted(
+        "what was refunded",
+        ("a piece was refunded", {"id": "o-refunded"}),
+        lambda transport: logged_in(transport).orders.refunds("o-refunded"),
+        "GET", "/api/orders/o-refunded/refunds", 200,
+        {"items": match.each_like(REFUND | {"amount": match.int(100)}, min=1)},
+    ),
+)  # fmt: skip
+
 PRODUCTS = (
     Wanted(
         "the products",
@@ -279,6 +335,10 @@ INVENTORY = (
 
 async def test_what_the_order_client_relies_on() -> None:
     await tell("order-client", ORDERS)
+
+
+async def test_what_the_refund_client_relies_on() -> None:
+    await tell("refund-client", REFUNDS)
 
 
 async def test_what_the_product_client_relies_on() -> None:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from orderplane.client import responses as answers
 from orderplane.crds.money import EXPONENTS
-from orderplane.crds.order import CompensationStep, OrderPhase
+from orderplane.crds.order import CompensationStep, OrderPhase, RefundPhase
 from orderplane.crds.reservation import ReservationPhase
 from orderplane.gateway.http.problems import PROBLEM_TYPES
 from orderplane.gateway.openapi import NoExample, example_of
@@ -27,6 +27,7 @@ CLOSED = {
     "ConditionStatus": ["True", "False", "Unknown"],
     "Currency": sorted(EXPONENTS),
     "OrderPhase": [*OrderPhase],
+    "RefundPhase": [*RefundPhase],
     "ReservationState": [*ReservationPhase],
     "Role": [*Role],
     "StockMovementKind": [*StockMovementKind],

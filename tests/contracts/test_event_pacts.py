@@ -36,6 +36,10 @@ WANTED: dict[EventType, dict[str, Any]] = {
         **ORDER, **MONEY, "intentId": "pi_1", "providerId": "re_1", "kind": "Refund",
     },
     EventType.ORDER_RETRIED: ORDER,
+    EventType.REFUND_REQUESTED: {
+        **ORDER, **MONEY, "refundId": UUID, "name": "returned", "reason": "Returned", "items": ITEMS,
+        "restocked": True,
+    },
     EventType.ORDER_SHIPPED: {
         **ORDER, "carrier": "Post", "service": "Priority", "trackingCode": "P1",
         "trackingUrl": "https://post.example/P1",

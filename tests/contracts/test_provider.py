@@ -19,6 +19,8 @@ from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import Item
 from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_user_id
 from orderplane.gateway.principal import Role
+from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
+from orderplane.ledgers.refunds import NewRefund
 
 from ..support.plane import ORDER, Merchant
 from .pacts import FOLDER, GATEWAY, kept, listening
@@ -27,6 +29,7 @@ pytestmark = pytest.mark.integration
 
 CONSUMERS = {
     "order-client": Role.CUSTOMER,
+    "refund-client": Role.SERVICE,
     "product-client": Role.CUSTOMER,
     "inventory-client": Role.SERVICE,
 }
@@ -58,6 +61,13 @@ class World:
         await self.under_way(id)
         await self._until(Kind.ORDER, id, "Delivered")
 
+    async def refunded(self, id: str) -> None:
+        await self.delivered(id)
+        order = await self._merchant.api.get(Kind.ORDER, self._merchant.name, id)
+        piece = NewRefund("rf-1", "Damaged", 100, {"TEA-EARL-GREY-100": 1})
+        refunds = PostgresRefundLedger(self._merchant.pool)
+        await refunds.request(self._merchant.name, order["metadata"]["uid"], piece)
+
     async def kept(self, id: str) -> None:
         items = [Item(sku="TEA-EARL-GREY-100", quantity=2)]
         until = datetime.now(UTC) + timedelta(minutes=10)
@@ -85,6 +95,7 @@ STATES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "a customer has an account": World.account,
     "an order is under way": World.under_way,
     "an order was delivered": World.delivered,
+    "a piece was refunded": World.refunded,
     "stock is kept": World.kept,
 }
 
@@ -109,8 +120,9 @@ async def test_the_gateway_keeps_the_pact(merchant: Merchant, consumer: str) -> 
         return web.json_response({})
 
     # Takes longer than the verifier waits for a state.
-    for parameters in supposed(consumer, "an order was delivered"):
-        await world.delivered(**parameters)
+    for state in ("an order was delivered", "a piece was refunded"):
+        for parameters in supposed(consumer, state):
+            await STATES[state](world, **parameters)
     async with listening(make_so) as port:
         verifier = Verifier(GATEWAY, host="127.0.0.1")
         verifier.add_transport(url=merchant.plane.url("gateway"))

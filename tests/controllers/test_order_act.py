@@ -13,6 +13,7 @@ from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation
 from orderplane.ledgers.errors import GateClosed
 from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.states import GateState, PaymentState, ReservationState, ShipmentState
 
 from .builders import NOW, a_child, a_gate, an_order
@@ -38,6 +39,13 @@ class Gates:
         return ()
 
 
+class Refunds:
+    """Nothing was asked for."""
+
+    async def of_order(self, *_: Any) -> tuple[RefundRequest, ...]:
+        return ()
+
+
 class Api:
     """Makes what is asked for."""
 
@@ -55,9 +63,11 @@ def an_order_with_payment(
     return OrderReconciler(
         cluster,
         gates,
+        Refunds(),
         lambda kind, key, hint=None: enqueued.append((kind, hint)),
         lambda: NOW,  # type: ignore[arg-type]
         elapsed=elapsed,
+        charge_limits={},
     )
 
 
@@ -140,9 +150,11 @@ async def test_what_is_left_of_an_order_that_vanished_is_polled_only_while_we_ho
     order = OrderReconciler(
         cluster,
         gates,
+        Refunds(),
         lambda *_: None,
         lambda: NOW,  # type: ignore[arg-type]
         elapsed=lambda: 0.0,
+        charge_limits={},
     )
     assert await order.reconcile(("shop", "tea"), None) == again
     assert gates.is_sealed == is_sealed

@@ -8,6 +8,7 @@ import pytest
 
 from orderplane.controllers.order.children import Children
 from orderplane.controllers.order.plan import (
+    AskForRefund,
     Compensate,
     Create,
     Delete,
@@ -24,6 +25,7 @@ from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Order
 from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.states import GateState, Outcome, PaymentState, ReservationState, ShipmentState
 
 from .builders import NOW, a_gate, an_order, children
@@ -229,3 +231,28 @@ def test_planning_twice_plans_the_same() -> None:
     for case in (*FORWARD, *COMPENSATE, *RETIRE):
         first = plan(case.order, case.gate, case.children, NOW)
         assert first == plan(case.order, case.gate, case.children, NOW)
+
+
+def test_each_refund_of_the_spec_is_asked_for_once_the_order_has_ended() -> None:
+    wishes = [{"name": name, "reason": "Damaged"} for name in ("cup", "pot")]
+    order = an_order(refunds=wishes)
+    asked = [
+        RefundRequest(name, "Damaged", 1, {}, False, "RefundTooLarge", "", None, NOW)
+        for name in ("cup", "pot")
+    ]
+    for gate in (
+        a_gate(GateState.SEALED, outcome=Outcome.SHIPPED),
+        a_gate(GateState.SEALED, outcome=Outcome.CANCELLED),
+    ):
+        assert plan(order, gate, children(), NOW) == AskForRefund(order.spec.refunds[0])
+        assert plan(order, gate, children(), NOW, asked[:1]) == AskForRefund(order.spec.refunds[1])
+        assert plan(order, gate, children(), NOW, asked) == Wait()
+    going = an_order(deleting=True, refunds=wishes)
+    gate = a_gate(GateState.SEALED, outcome=Outcome.SHIPPED)
+    assert plan(going, gate, children(R), NOW) == AskForRefund(going.spec.refunds[0])
+
+
+@pytest.mark.parametrize("state", [GateState.OPEN, GateState.COMPENSATING])
+def test_no_refund_is_asked_for_before(state: GateState) -> None:
+    order = an_order(refunds=[{"name": "cup", "reason": "Damaged"}])
+    assert not isinstance(plan(order, a_gate(state), children(R), NOW), AskForRefund)

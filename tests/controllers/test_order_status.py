@@ -13,10 +13,13 @@ from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation, CompensationStep, Order, OrderStatus
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.payments import RefundEntry
+from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.states import (
     GateState,
     Outcome,
     PaymentState,
+    RefundState,
     ReservationState,
     ShipmentState,
     TrackingStatus,
@@ -36,9 +39,10 @@ def status(
     order: Order | None = None,
     children: Children | None = None,
     compensation: tuple[Compensation, ...] = (),
+    refunds: tuple[RefundRequest, ...] = (),
     failure: FailureState | None = None,
 ) -> OrderStatus:
-    return status_of(order or an_order(), gate, children or Children(), compensation, failure, NOW)
+    return status_of(order or an_order(), gate, children or Children(), compensation, refunds, failure, NOW)
 
 
 def shipped(**facts: Any) -> Gate:
@@ -334,7 +338,7 @@ def test_conditions_keep_their_time_while_their_status_stays() -> None:
     first = status(a_gate(reservation=HELD))
     order = an_order().model_copy(update={"status": first})
     gate = a_gate(reservation=PINNED, payment=CAPTURED)
-    later = status_of(order, gate, Children(), (), None, NOW + timedelta(minutes=5))
+    later = status_of(order, gate, Children(), (), (), None, NOW + timedelta(minutes=5))
     reserved, paid = find(later.conditions, "Reserved"), find(later.conditions, "Paid")
     assert reserved is not None
     assert paid is not None
@@ -362,3 +366,57 @@ def test_a_compensated_order_says_whose_finalizers_it_waits_for() -> None:
     undone = find(ours.conditions, "Undone")
     assert undone is not None
     assert "finalizers" not in undone.message
+
+
+# Refunds after the sale
+
+
+def a_request(state: RefundState | None, reason: str | None = None) -> RefundRequest:
+    refund = RefundEntry("id", 450, state, "re_1", 1, reason) if state else None
+    refusal = (None, None) if refund else ("RefundTooLarge", "9.00 EUR was asked for, and 4.50 EUR is left.")
+    return RefundRequest("cup", "Damaged", 500, {}, False, *refusal, refund, NOW)
+
+
+@pytest.mark.parametrize(
+    ("state", "phase", "message"),
+    [
+        (RefundState.REQUESTED, "Requested", "4.50 EUR is to be given back."),
+        (RefundState.PENDING, "Pending", "The payment provider is giving 4.50 EUR back."),
+        (RefundState.SUCCEEDED, "Refunded", "4.50 EUR was given back."),
+        (RefundState.SETTLED_BY_HAND, "Refunded", "4.50 EUR was paid back by hand."),
+        (RefundState.FAILED, "Failed", "The payment provider does not give 4.50 EUR back: card expired."),
+        (RefundState.NOT_NEEDED, "NotNeeded", "The money had left the payment before."),
+        (None, "Refused", "9.00 EUR was asked for, and 4.50 EUR is left."),
+    ],
+)
+def test_an_order_shows_each_refund(state: RefundState | None, phase: str, message: str) -> None:
+    gate = shipped(state=SEALED, outcome=Outcome.SHIPPED)
+    found = status(gate, refunds=(a_request(state, "card expired."),))
+    (refund,) = found.refunds
+    assert (refund.name, refund.phase, refund.message) == ("cup", phase, message)
+    assert found.phase == "Shipped"
+
+
+def test_a_refund_that_is_asked_for_too_soon_waits() -> None:
+    order = an_order(refunds=[{"name": "cup", "reason": "Damaged", "amount": 450}])
+    (refund,) = status(shipped(), order=order).refunds
+    assert (refund.name, refund.phase, refund.amount) == ("cup", "Waiting", 450)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (RefundState.REQUESTED, []),
+        (RefundState.FAILED, []),
+        (RefundState.SUCCEEDED, [("Normal", "RefundMade", "Refund cup: 4.50 EUR was given back.")]),
+        (None, [("Warning", "RefundRefused", "Refund cup: 9.00 EUR was asked for, and 4.50 EUR is left.")]),
+    ],
+)
+def test_what_became_of_a_refund_is_told_once(
+    state: RefundState | None, told: list[tuple[str, str, str]]
+) -> None:
+    gate = shipped(state=SEALED, outcome=Outcome.SHIPPED)
+    before = status(gate)
+    after = status(gate, refunds=(a_request(state),))
+    assert [(event.type, event.reason, event.note) for event in events_of(before, after)] == told
+    assert events_of(after, after) == []

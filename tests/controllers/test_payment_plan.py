@@ -17,7 +17,7 @@ from orderplane.controllers.payment.plan import (
     CreateIntent,
     RecordRefund,
     RequestRefund,
-    RetryRefund,
+    RetryRefunds,
     SendRefund,
     Step,
     plan,
@@ -29,6 +29,7 @@ from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import (
     PaymentEntry,
     ProviderRefundState,
+    RefundEntry,
     Withdrawal,
     WithdrawalKind,
     new_withdrawals,
@@ -165,7 +166,10 @@ def test_a_confirm_follows_only_a_look() -> None:
 
 def test_a_failed_refund_is_tried_again_only_when_somebody_asks() -> None:
     entry = a_payment_entry(PaymentState.CAPTURED, refunds=refunds(RefundState.FAILED))
-    assert plan(CHILD, a_gate(COMPENSATING), entry, is_retry_requested=True) == RetryRefund(entry.refunds[0])
+    gate = a_gate(COMPENSATING)
+    assert plan(CHILD, gate, entry, is_retry_requested=True) == CheckReturns("pi_1")
+    step = plan(CHILD, gate, entry, is_retry_requested=True, returns=Returns())
+    assert step == RetryRefunds(entry.refunds)
 
 
 @pytest.mark.parametrize(("tries", "is_key_spent"), [(0, False), (1, False), (2, True), (9, True)])
@@ -273,7 +277,7 @@ def test_only_what_left_for_good_without_us_is_withdrawn(
     returns: Returns, expect: list[tuple[str, int]]
 ) -> None:
     entry = a_payment_entry(PaymentState.CAPTURED, captured=1000, refunds=refunds(RefundState.REQUESTED))
-    found = new_withdrawals(entry, returns.withdrawals("r1"))
+    found = new_withdrawals(entry, returns.withdrawals({"r1"}))
     assert [(withdrawal.provider_id, withdrawal.amount) for withdrawal in found] == expect
 
 
@@ -283,4 +287,93 @@ def test_a_withdrawal_is_recorded_once() -> None:
         PaymentState.CAPTURED, captured=1000, refunds=refunds(RefundState.REQUESTED), withdrawals=(known,)
     )
     assert entry.left == 600
-    assert new_withdrawals(entry, Returns((OTHER,)).withdrawals("r1")) == ()
+    assert new_withdrawals(entry, Returns((OTHER,)).withdrawals({"r1"})) == ()
+
+
+# After the sale
+
+
+SOLD = a_gate(SEALED, outcome=Outcome.DELIVERED)
+
+
+def several(*states: RefundState, amount: int = 100) -> tuple[RefundEntry, ...]:
+    return tuple(RefundEntry(f"r{n}", amount, state, f"re_{n}", 1, None) for n, state in enumerate(states, 1))
+
+
+def sold(*refunds: RefundEntry) -> PaymentEntry:
+    return a_payment_entry(PaymentState.CAPTURED, captured=1000, refunds=refunds)
+
+
+MADE, WANTED, UNDER_WAY, NO = (
+    RefundState.SUCCEEDED,
+    RefundState.REQUESTED,
+    RefundState.PENDING,
+    RefundState.FAILED,
+)
+
+
+@pytest.mark.parametrize(
+    ("why", "states", "returns", "retry", "expect"),
+    [
+        ("all are made", (MADE, MADE), None, False, Wait()),
+        ("the books first", (MADE, WANTED), None, False, CheckReturns("pi_1")),
+        (
+            "the one that is not made",
+            (MADE, WANTED),
+            Returns(),
+            False,
+            SendRefund("pi_1", several(MADE, WANTED)[1], is_key_spent=False),
+        ),
+        (
+            "ours are no other's",
+            (UNDER_WAY, WANTED),
+            Returns((a_refund("re_1", PENDING, 100, "r1"),)),
+            False,
+            SendRefund("pi_1", several(UNDER_WAY, WANTED)[1], is_key_spent=False),
+        ),
+        (
+            "what waits for a person keeps none waiting",
+            (NO, WANTED),
+            Returns(),
+            False,
+            SendRefund("pi_1", several(NO, WANTED)[1], is_key_spent=False),
+        ),
+        ("one is under way", (NO, UNDER_WAY), None, False, CheckRefund(several(NO, UNDER_WAY)[1])),
+        ("one failed: look whether somebody paid it there", (NO, MADE), None, False, CheckReturns("pi_1")),
+        ("and wait for a person", (NO, MADE), Returns(), False, Wait(RECHECK_SECONDS)),
+        ("all that failed are tried again", (NO, NO), Returns(), True, RetryRefunds(several(NO, NO))),
+    ],
+)
+def test_the_refunds_after_the_sale_are_made_one_by_one(
+    why: str, states: tuple[RefundState, ...], returns: Returns | None, retry: bool, expect: Step
+) -> None:
+    entry = sold(*several(*states))
+    assert plan(CHILD, SOLD, entry, returns=returns, is_retry_requested=retry) == expect, why
+
+
+def test_those_under_way_are_asked_about_in_turns() -> None:
+    entry = sold(*several(UNDER_WAY, UNDER_WAY))
+    asked = [plan(CHILD, SOLD, entry, tries=tries) for tries in range(3)]
+    assert asked == [
+        CheckRefund(entry.refunds[0]),
+        CheckRefund(entry.refunds[1]),
+        CheckRefund(entry.refunds[0]),
+    ]
+
+
+@pytest.mark.parametrize("states", [(WANTED,), (UNDER_WAY,), (NO,)])
+def test_a_payment_that_is_deleted_stays_until_its_refunds_are_settled(
+    states: tuple[RefundState, ...],
+) -> None:
+    child = a_child(Kind.PAYMENT, deleting=True)
+    assert plan(child, SOLD, sold(*several(*states))) != ReleaseFinalizer()
+    assert plan(child, SOLD, sold(*several(MADE))) == ReleaseFinalizer()
+    assert plan(None, SOLD, sold(*several(*states))) == plan(CHILD, SOLD, sold(*several(*states)))
+
+
+@pytest.mark.parametrize(("amount", "is_key_spent"), [(400, False), (500, False), (501, True), (1000, True)])
+def test_a_refund_that_would_fit_twice_keeps_its_key(amount: int, is_key_spent: bool) -> None:
+    """A request whose client gave up may still land."""
+    entry = sold(*several(WANTED, amount=amount))
+    step = plan(CHILD, SOLD, entry, tries=9, returns=Returns())
+    assert step == SendRefund("pi_1", entry.refunds[0], is_key_spent)

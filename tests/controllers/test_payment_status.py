@@ -55,6 +55,12 @@ DECLINED = {"reason": Reason.CARD_DECLINED, "message": "no"}
             (PAID, ("Refunded", "False", Reason.REFUND_FAILED)),
         ),
         (
+            "a part was refunded after the sale",
+            a_payment_entry(CAPTURED, captured=2000, refunds=refunds(RefundState.SUCCEEDED)),
+            "Captured",
+            (PAID, ("Refunded", "False", Reason.PARTLY_REFUNDED)),
+        ),
+        (
             "refunded",
             a_payment_entry(REFUNDED, refunds=refunds(RefundState.SUCCEEDED)),
             "Refunded",
@@ -87,6 +93,16 @@ def test_what_left_elsewhere_is_told() -> None:
     condition = find(status.conditions, "Refunded")
     assert condition is not None
     assert "4.00 EUR of it left at the payment provider without this order (re_2)" in condition.message
+
+
+def test_what_has_gone_back_is_told_in_the_currency() -> None:
+    elsewhere = Withdrawal("re_2", WithdrawalKind.REFUND, 50)
+    entry = a_payment_entry(
+        CAPTURED, captured=2000, refunds=refunds(RefundState.SUCCEEDED), withdrawals=(elsewhere,)
+    )
+    condition = find(status_of(CHILD, entry, None, NOW).conditions, "Refunded")
+    assert condition is not None
+    assert condition.message == "10.50 EUR of 20.00 EUR has gone back."
 
 
 def test_a_failed_refund_names_the_providers_reason_and_what_to_do() -> None:

@@ -43,6 +43,9 @@ class Ledgers:
     async def strays(self, _: int) -> tuple[Key, ...]:
         return ()
 
+    async def unsettled(self, _: int) -> tuple[Key, ...]:
+        return ()
+
     async def unsealed_page(self, *_: Any) -> tuple[Any, ...]:
         return ()
 
@@ -83,7 +86,7 @@ async def test_children_are_looked_at_again_until_their_order_is_at_rest(
     controllers: Any = {kind: Enqueued() for kind in Kind}
     ledgers: Any = Ledgers()
     cluster = Cluster(api, lambda: 0.0, lambda *_: None)
-    resync = Resync(Operator(cluster, ledgers, ledgers, ledgers, controllers, {}), api)
+    resync = Resync(Operator(cluster, ledgers, ledgers, ledgers, ledgers, controllers, {}), api)
     await resync.resync()
     assert all(controller.urgent == [True] * len(controller.urgent) for controller in controllers.values())
     for controller in controllers.values():

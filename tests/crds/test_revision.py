@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "66c8d51be9c832bcde7a94000e38bc8132b4a865aab2f95338e4dc2bff965ffd"
+DIGEST = "bab6245362c7366a37c208d64fd86adbd4cc2d1a50884aa7ec513696d6582e7e"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]

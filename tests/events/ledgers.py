@@ -12,9 +12,11 @@ from orderplane.ledgers.payments import ProviderRefundState, Withdrawal, Withdra
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
+from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.session import transaction
 from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.refunds import NewRefund
 from orderplane.ledgers.shipments import Label
 from orderplane.ledgers.states import TrackingStatus, VoidState
 
@@ -28,6 +30,7 @@ class Ledgers:
         self.pool, self.merchant = pool, merchant
         self.gates, self.stock = PostgresGateLedger(pool), PostgresStockLedger(pool)
         self.payments, self.parcels = PostgresPaymentLedger(pool), PostgresShipmentLedger(pool)
+        self.refunds = PostgresRefundLedger(pool)
 
     async def opened(self):
         uid = str(uuid4())
@@ -103,7 +106,7 @@ class Ledgers:
             entry = await self.payments.request_refund(self.merchant, uid)
             await self.payments.record_withdrawals(self.merchant, uid, elsewhere)
             await self.payments.record_refund(
-                self.merchant, uid, entry.refunds[0].id, provider_id=f"re_{uid[:8]}",
+                self.merchant, uid, entry.refunds[0].id, attempt=1, provider_id=f"re_{uid[:8]}",
                 state=ProviderRefundState.SUCCEEDED, reason=None,
             )  # fmt: skip
         elif payment is not None:
@@ -115,6 +118,12 @@ class Ledgers:
         """Cause every type of event; returns the history."""
         delivered = await self.shipped()
         await self.parcels.record_tracking_status(self.merchant, delivered, TrackingStatus.DELIVERED)
+        await self.refunds.request(
+            self.merchant, delivered, NewRefund("sorry", "Goodwill", 100, actor="user:u-1")
+        )
+        await self.refunds.request(
+            self.merchant, delivered, NewRefund("returned", "Returned", 650, {"TEA": 1}, is_restocked=True)
+        )
         await self.compensated(await self.shipped(), is_cancel=True)
         elsewhere = [
             Withdrawal(f"re_{self.merchant}", WithdrawalKind.REFUND, 100),

@@ -9,6 +9,7 @@ from orderplane.crds.order import Item, Order
 from orderplane.ledgers.errors import GateClosed, NothingToSettle, Refused, Transient
 from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
+from orderplane.ledgers.model.refunds import InMemoryRefundLedger
 from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
 from orderplane.ledgers.model.stock import InMemoryStockLedger
 from orderplane.ledgers.model.tables import Tables
@@ -16,10 +17,12 @@ from orderplane.ledgers.payments import ProviderRefundState, Withdrawal, Withdra
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
+from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.session import Pool, session
 from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
 from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger, settle_void_by_hand
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
+from orderplane.ledgers.refunds import NewRefund
 from orderplane.ledgers.shipments import Label
 from orderplane.ledgers.states import TrackingStatus, VoidState
 
@@ -28,6 +31,13 @@ TOTAL = 1790
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATER = timedelta(minutes=5)
 LABEL = Label("94001000", "trk_1", "https://track.example/94001000", "USPS", "Priority", 490, "EUR")
+REFUNDS = {
+    "ask_part": NewRefund("part", "Goodwill", 400),
+    "ask_all": NewRefund("all", "Returned", is_restocked=True),
+    "ask_beyond": NewRefund("beyond", "Damaged", TOTAL + 1),
+    "ask_line": NewRefund("line", "Damaged", 650, {"TEA": 1}, is_restocked=True),
+    "ask_odd": NewRefund("odd", "Damaged", 650, {"GONE": 1}),
+}
 # Words for people, and the clock of the database, are each side's own.
 WORDS = (
     "message",
@@ -39,6 +49,7 @@ WORDS = (
     "left",
     "id",
     "buy_age",
+    "created_at",
 )
 
 
@@ -76,8 +87,9 @@ async def no_pause(point: str) -> None:
 class Side:
     """One of the two: its ledgers, and how to look at what they wrote."""
 
-    def __init__(self, gates: Any, stock: Any, payments: Any, parcels: Any) -> None:
+    def __init__(self, gates: Any, stock: Any, payments: Any, parcels: Any, refunds: Any) -> None:
         self.gates, self.stock, self.payments, self.parcels = gates, stock, payments, parcels
+        self.refunds = refunds
         self.merchant = ""
 
     async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -155,20 +167,35 @@ class Side:
             case "request_refund":
                 return await payments.request_refund(m, uid)
             case "refund_pending" | "refund_succeeded" | "refund_failed":
-                (refund,) = (await payments.read(m, uid)).refunds
+                refunds = (await payments.read(m, uid)).refunds
+                refund = refunds[-1]
                 state = ProviderRefundState(step.removeprefix("refund_").capitalize())
                 return await payments.record_refund(
-                    m, uid, refund.id, provider_id=f"re_{uid[:8]}", state=state, reason=None
-                )
+                    m, uid, refund.id, attempt=refund.attempt, provider_id=f"re_{uid[:8]}-{len(refunds)}",
+                    state=state, reason=None,
+                )  # fmt: skip
             case "withdraw_part" | "withdraw_twice" | "withdraw_all":
-                found = [Withdrawal(f"re_{uid[:8]}-1", WithdrawalKind.REFUND, 700)]
+                found = [Withdrawal(f"re_{uid[:8]}-other", WithdrawalKind.REFUND, 700)]
                 if step != "withdraw_part":
                     more = TOTAL if step == "withdraw_all" else 90
                     found.append(Withdrawal(f"du_{uid[:8]}", WithdrawalKind.DISPUTE, more))
                 return await payments.record_withdrawals(m, uid, found)
             case "next_refund":
-                (refund,) = (await payments.read(m, uid)).refunds
-                return await payments.next_refund_attempt(m, uid, refund.id)
+                refund = (await payments.read(m, uid)).refunds[-1]
+                return await payments.next_refund_attempt(m, uid, refund.id, refund.attempt)
+            case "next_refund_late":
+                refund = (await payments.read(m, uid)).refunds[-1]
+                return await payments.next_refund_attempt(m, uid, refund.id, refund.attempt - 1)
+            case "refund_failed_late":
+                refund = (await payments.read(m, uid)).refunds[-1]
+                return await payments.record_refund(
+                    m, uid, refund.id, attempt=refund.attempt - 1, provider_id=None,
+                    state=ProviderRefundState.FAILED, reason=None,
+                )  # fmt: skip
+            case "ask_part" | "ask_all" | "ask_beyond" | "ask_line" | "ask_odd":
+                return await self.refunds.request(m, uid, REFUNDS[step])
+            case "asked":
+                return await self.refunds.of_order(m, uid)
             case "intend_parcel":
                 return await parcels.intend(m, uid, name=f"order-{uid[:8]}-{uid[-8:]}")
             case "begin_buy":
@@ -195,7 +222,11 @@ class Side:
         return {
             "shelf": await self.shelf(),
             "orders": [
-                (seen(await self.settle(self.gates.read(self.merchant, uid))), await self.told(uid))
+                (
+                    seen(await self.settle(self.gates.read(self.merchant, uid))),
+                    seen(await self.settle(self.refunds.of_order(self.merchant, uid))),
+                    await self.told(uid),
+                )
                 for uid in uids
             ],
         }
@@ -213,6 +244,7 @@ class InMemory(Side):
             InMemoryStockLedger(self.tables),
             InMemoryPaymentLedger(self.tables),
             InMemoryShipmentLedger(self.tables),
+            InMemoryRefundLedger(self.tables),
         )
 
     async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -250,6 +282,7 @@ class Postgres(Side):
             PostgresStockLedger(pool),
             PostgresPaymentLedger(pool),
             PostgresShipmentLedger(pool),
+            PostgresRefundLedger(pool),
         )
         self.pool = pool
 

@@ -86,6 +86,7 @@ async def test_orders_are_counted_by_phase_and_refunds_by_state(pool: Pool) -> N
     await add(pool, gate="Compensating", payment="Captured", refund="Pending")
     await add(pool, gate="Compensating", payment="Refunded", refund="Succeeded")
     await add(pool, gate="Sealed", payment="Refunded", refund="Succeeded", age="9 hours")
+    await add(pool, gate="Sealed", payment="Captured", refund="Failed")
     await record_audit_run(pool, 4)
     await record_audit_run(pool, 3)
 
@@ -98,13 +99,13 @@ async def test_orders_are_counted_by_phase_and_refunds_by_state(pool: Pool) -> N
         OrderPhase.COMPENSATING: 3,
     }
     assert census.orders[OrderPhase.RESERVED].oldest_seconds == pytest.approx(3_600, abs=60)
-    assert census.refunds == {RefundState.REQUESTED: 0, RefundState.PENDING: 1, RefundState.FAILED: 1}
+    assert census.refunds == {RefundState.REQUESTED: 0, RefundState.PENDING: 1, RefundState.FAILED: 2}
     assert census.parcels == 1
     assert census.audit is not None
     assert census.audit.violations == 3
 
     show(census)
-    assert REGISTRY.get_sample_value("orderplane_refunds_open", {"state": "Failed"}) == 1
+    assert REGISTRY.get_sample_value("orderplane_refunds_open", {"state": "Failed"}) == 2
     assert REGISTRY.get_sample_value("orderplane_orders_unfinished", {"phase": "Compensating"}) == 3
     assert REGISTRY.get_sample_value("orderplane_audit_violations") == 3
 

@@ -1,11 +1,13 @@
 """The simulation's ledgers and those of PostgreSQL do the same when they are told the same, at random."""
 
+import asyncio
 import os
 import random
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -14,13 +16,14 @@ from orderplane.adapters.postgres.pool import open_pool
 from orderplane.dev.localplane.plane import Plane
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.ledgers.refunds import NewRefund
 
-from .sides import LABEL, OPENING, InMemory, Postgres, seen
+from .sides import LABEL, OPENING, REFUNDS, TOTAL, InMemory, Postgres, seen
 
 pytestmark = pytest.mark.integration
 
 ORDERS = 3
-STEPS = 60
+STEPS = 70
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "100"))
 FORWARD = (
     "open", "hold", "intend_payment", "begin_confirm", "capture", "intend_parcel", "begin_buy",
@@ -34,7 +37,8 @@ BACKWARD = (
 ASIDE = (
     "expire_early", "expire_late", "extend_early", "extend_late", "wrong_amount", "next_create_attempt",
     "record_intent", "decline", "refuse_parcel", "track_Returned", "retry", "track_Failed", "track_Cancelled",
-    "track_Unclear", "settle_void_by_hand", "recount", "withdraw_all",
+    "track_Unclear", "settle_void_by_hand", "recount", "withdraw_all", "next_refund_late",
+    "refund_failed_late", *REFUNDS,
 )  # fmt: skip
 NEEDS_PAYMENT = frozenset(
     {
@@ -51,7 +55,16 @@ NEEDS_PAYMENT = frozenset(
         "withdraw_all",
     }
 )
-NEEDS_REFUND = frozenset({"refund_pending", "refund_succeeded", "refund_failed", "next_refund"})
+NEEDS_REFUND = frozenset(
+    {
+        "refund_pending",
+        "refund_succeeded",
+        "refund_failed",
+        "refund_failed_late",
+        "next_refund",
+        "next_refund_late",
+    }
+)
 NEEDS_PARCEL = frozenset(
     step
     for step in (*FORWARD, *BACKWARD, *ASIDE)
@@ -119,6 +132,67 @@ async def test_both_do_the_same(pool: Pool) -> None:
             met.add((step, "no" if isinstance(got, (str, tuple)) else "yes"))
     never = {(step, "yes") for step in (*FORWARD, *BACKWARD, *ASIDE) if step != "wrong_amount"} - met
     assert never == set(), f"these never went through, so nothing is known of them: {never}"
+
+
+async def sold(side: InMemory | Postgres) -> str:
+    """An order that the carrier has."""
+    uid = str(uuid4())
+    for step in FORWARD[: FORWARD.index("track_Delivered")]:
+        await side.do(step, uid, 0)
+    return uid
+
+
+REFUNDS_AFTER_THE_SALE = (
+    ("ask_part",),
+    ("ask_part", "ask_part"),
+    (
+        "ask_part",
+        "refund_succeeded",
+        "ask_line",
+        "refund_succeeded",
+        "ask_all",
+        "refund_succeeded",
+        "ask_beyond",
+    ),
+    ("ask_line", "refund_failed", "settle_by_hand", "ask_all", "refund_pending", "refund_succeeded"),
+    ("ask_part", "ask_line", "withdraw_part", "withdraw_all"),
+    ("ask_line", "refund_failed", "withdraw_part", "next_refund", "refund_failed_late", "refund_succeeded"),
+    ("ask_all", "ask_line", "ask_odd", "track_Delivered", "refund_succeeded", "settle_by_hand"),
+)
+
+
+@pytest.mark.parametrize("steps", REFUNDS_AFTER_THE_SALE, ids="-".join)
+async def test_both_refund_alike_after_the_sale(pool: Pool, steps: tuple[str, ...]) -> None:
+    fake, real = InMemory(), await opened(pool)
+    fake.merchant = real.merchant
+    orders = await sold(fake), await sold(real)
+    for step in steps:
+        answers = await fake.do(step, orders[0], 0), await real.do(step, orders[1], 0)
+        assert without_names(answers[0]) == without_names(answers[1]), step
+        looks = await fake.look([orders[0]]), await real.look([orders[1]])
+        assert without_names(looks[0]) == without_names(looks[1]), step
+
+
+def without_names(answer: Any) -> Any:
+    """What is seen of an order, but for what it is called here and there."""
+    if isinstance(answer, dict):
+        own = {"uid", "name", "order_uid", "intent_id", "provider_id"}
+        return {key: without_names(value) for key, value in answer.items() if key not in own}
+    if isinstance(answer, (list, tuple)):
+        return [without_names(value) for value in answer]
+    return answer
+
+
+async def test_two_refunds_at_once_give_no_more_back_than_there_is(pool: Pool) -> None:
+    real = await opened(pool)
+    uid = await sold(real)
+    wanted = [NewRefund(f"refund-{number}", "Damaged", 700) for number in range(5)]
+    answers = await asyncio.gather(*(real.refunds.request(real.merchant, uid, new) for new in wanted))
+    assert sorted(answer.refusal or "" for answer in answers) == ["", "", *["RefundTooLarge"] * 3]
+    again = await asyncio.gather(*(real.refunds.request(real.merchant, uid, new) for new in wanted))
+    assert again == answers, "a name asks once"
+    entry = await real.payments.read(real.merchant, uid)
+    assert (len(entry.refunds), entry.free) == (2, TOTAL - 1400)
 
 
 async def test_a_label_without_a_price_ships_an_order(pool: Pool) -> None:

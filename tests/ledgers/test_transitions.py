@@ -60,6 +60,7 @@ MODULES = (
     "parcels",
     "payments",
     "products",
+    "refunds",
     "settlement",
     "shipments",
     "stock",

@@ -16,6 +16,7 @@ from orderplane.crds.meta import Kind
 from orderplane.crds.order import child_name
 from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
+from orderplane.ledgers.model.refunds import InMemoryRefundLedger
 from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
 from orderplane.ledgers.model.stock import InMemoryStockLedger
 from orderplane.ledgers.shipments import ShipmentEntry
@@ -122,6 +123,20 @@ def refund_all_elsewhere(world: run.World, uid: str) -> None:
     assert refund.state is RefundState.FAILED
     (intent,) = world.payment_provider.intents_by_id
     world.payment_provider.refund_elsewhere(intent, refund.amount)
+
+
+def refund_in_parts(world: run.World, uid: str) -> None:
+    """The merchant wants a part of the money to go back, and then the piece with the rest."""
+    world.api.change_spec(key_of(world, uid), refunds=[
+        {"name": "a-part", "reason": "Goodwill", "amount": 30},
+        {"name": "the-rest", "reason": "Returned", "restock": True},
+        {"name": "too-much", "reason": "Goodwill", "amount": 1},
+    ])  # fmt: skip
+
+
+def pay_by_hand(world: run.World, uid: str) -> None:
+    """A person pays back what the provider has refused to."""
+    InMemoryPaymentLedger(world.tables).settle_refund_by_hand(uid)
 
 
 def keep_the_parcel(world: run.World, uid: str) -> None:
@@ -239,6 +254,16 @@ OTHERWISE: dict[str, tuple[Meddle, ...]] = {
     "deleted": (at("buy done", delete),),
     "torn off": (at("buy done", tear_off),),
     "removed after its end": (remove_after_its_end,),
+    "refunded after the sale": (refund_in_parts,),
+    "refunded after the sale, slowly, and elsewhere too": (
+        refund_in_parts, refund_slowly, at("refund", refund_elsewhere),
+    ),
+    "a refund after the sale that is refused": (
+        refund_in_parts, refuse_the_refund,
+        at("after InMemoryPaymentLedger.record_refund", pay_by_hand),
+    ),
+    "answers to refunds after the sale are lost": (refund_in_parts, lose_answers("refund", "returns")),
+    "refunded and deleted": (refund_in_parts, at("after InMemoryRefundLedger.request", delete)),
     "its hold runs out while nobody works": (at("after InMemoryStockLedger.hold", stand_still),),
     "its hold runs out while a person has to act": (block,),
 }  # fmt: skip
@@ -268,7 +293,13 @@ def is_effect(label: str) -> bool:
 
 def methods(decorator: str) -> set[str]:
     """Of the ledgers, with this decorator."""
-    ledgers = (InMemoryGateLedger, InMemoryStockLedger, InMemoryPaymentLedger, InMemoryShipmentLedger)
+    ledgers = (
+        InMemoryGateLedger,
+        InMemoryStockLedger,
+        InMemoryPaymentLedger,
+        InMemoryShipmentLedger,
+        InMemoryRefundLedger,
+    )
     return {
         f"{ledger.__name__}.{name}"
         for ledger in ledgers

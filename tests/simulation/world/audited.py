@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
-from orderplane.audit import payments, resources, shipments, withdrawals
+from orderplane.audit import payments, refunds, resources, shipments, withdrawals
 from orderplane.audit.snapshot import Snapshot, Tables, Violation
 from orderplane.controllers.payment.ports import Refund
 from orderplane.crds.meta import Kind
@@ -17,6 +17,10 @@ INVARIANTS = (
     payments.intents_match_the_ledger,
     payments.no_order_is_charged_twice,
     payments.refunds_match_the_ledger,
+    refunds.no_more_goes_back_than_was_taken,
+    refunds.refunds_were_asked_for,
+    refunds.no_piece_comes_back_twice,
+    refunds.every_refund_of_a_spec_is_answered,
     withdrawals.withdrawals_match_the_provider,
     withdrawals.withdrawals_are_in_the_ledger,
     withdrawals.no_payment_goes_back_twice,
@@ -62,6 +66,20 @@ def _snapshot(world: World) -> Snapshot:
         for uid, entry in tables.payments.items()
         for refund in entry.refunds
     ]  # fmt: skip
+    rows["refund_requests"] = [
+        {
+            "merchant": NAMESPACE, "order_uid": UUID(uid), "name": request.name, "amount": request.amount,
+            "lines": dict(request.lines), "is_restocked": request.is_restocked,
+            "refund_id": _refund_id(request.refund.id) if request.refund else None,
+        }
+        for uid, requests in tables.requests.items()
+        for request in requests
+    ]  # fmt: skip
+    rows["reservation_lines"] = [
+        {"merchant": NAMESPACE, "holder": UUID(uid), "sku": sku, "quantity": quantity}
+        for uid, lines in tables.lines.items()
+        for sku, quantity in lines.items()
+    ]
     rows["withdrawals"] = [
         {
             "id": _refund_id(withdrawal.provider_id), "order_uid": UUID(uid),
@@ -79,13 +97,13 @@ def _snapshot(world: World) -> Snapshot:
         }
         for uid, parcel in tables.shipments.items()
     ]  # fmt: skip
-    refunds = [_with_id(refund) for refund in world.payment_provider.refunds_by_id.values()]
+    made = [_with_id(refund) for refund in world.payment_provider.refunds_by_id.values()]
     return Snapshot(
         world.now(),
         rows,  # type: ignore[arg-type]
         {kind: world.api.listed(kind)[0] for kind in Kind},
         list(world.payment_provider.intents_by_id.values()),
-        refunds,
+        made,
         list(world.payment_provider.disputes_by_id.values()),
         list(world.carrier.by_id.values()),
     )

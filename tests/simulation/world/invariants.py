@@ -9,6 +9,7 @@ from orderplane.ledgers.states import (
     STILL_VALID,
     GateState,
     Outcome,
+    RefundState,
     ReservationState,
     TrackingStatus,
     VoidState,
@@ -84,11 +85,17 @@ def money_is_exact(world: World, uid: str) -> None:
         for d in world.payment_provider.disputes_by_id.values()
         if d.intent_id in ids and d.state is DisputeState.LOST
     )
+    refunds_here = payment.refunds if payment else ()
+    by_hand = sum(r.amount for r in refunds_here if r.state is RefundState.SETTLED_BY_HAND)
     if gate and gate.outcome in GONE_OUT:
+        assert payment is not None
         assert taken == world.tables.totals[uid][0], f"{uid}: {taken} taken"
-        assert ours == 0, f"{uid}: {ours} given back by us"
+        assert ours + by_hand == payment.refunded, f"{uid}: {ours} refunded, {payment.refunded} recorded"
+        assert payment.refunded + payment.withdrawn <= taken, f"{uid}: more went back than came in"
+        assert not payment.unsettled, f"{uid}: {payment.unsettled} never settled"
     else:
-        assert taken - back - lost == 0, f"{uid}: {taken} taken, {back} given back, {lost} lost"
+        gone = back + lost + by_hand
+        assert taken == gone, f"{uid}: {taken} taken, {back} given back, {by_hand} by hand, {lost} lost"
         withdrawn = payment.withdrawn if payment else 0
         assert back - ours + lost == withdrawn, f"{uid}: {withdrawn} withdrawn in the ledger"
     known = payment.intent_id if payment else None
@@ -133,15 +140,17 @@ def is_settled_by_hand(world: World, uid: str) -> bool:
 
 def story_is_told_once(world: World, uid: str) -> None:
     types = [type_ for type_, _ in world.tables.history.get(uid, [])]
-    # Each withdrawal and retry is told; the ledger itself sees to it that each is told once.
-    several = (EventType.PAYMENT_WITHDRAWN, EventType.ORDER_RETRIED)
+    # Each withdrawal, refund and retry is told; the ledger itself sees to it that each is told once.
+    gate = world.tables.gates.get(uid)
+    several = {EventType.PAYMENT_WITHDRAWN, EventType.ORDER_RETRIED}
+    if gate is not None and gate.outcome in GONE_OUT:
+        several |= {EventType.REFUND_REQUESTED, EventType.PAYMENT_REFUNDED}
     once = [type_ for type_ in types if type_ not in several]
     assert len(once) == len(set(once)), f"{uid} was told {types}"
-    gate = world.tables.gates.get(uid)
     if gate is not None and gate.outcome is not None:
         last = {Outcome.DELIVERED: "order.delivered", Outcome.FAILED: "order.failed",
                 Outcome.CANCELLED: "order.cancelled"}[gate.outcome]  # fmt: skip
-        assert types[-1] == last, f"{uid} ended {gate.outcome}, but the last event is {types[-1]}"
+        assert once[-1] == last, f"{uid} ended {gate.outcome}, but the last event is {once[-1]}"
 
 
 def nothing_is_left_hanging(world: World) -> None:

@@ -21,6 +21,7 @@ from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
+from orderplane.ledgers.model.refunds import InMemoryRefundLedger
 from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
 from orderplane.ledgers.model.stock import InMemoryStockLedger
 from orderplane.operator.resync import Resync
@@ -90,9 +91,12 @@ class Process:
             queues[kind].enqueue(key, hint=hint)
 
         stock, shipments = InMemoryStockLedger(world.tables), InMemoryShipmentLedger(world.tables)
+        refunds = InMemoryRefundLedger(world.tables)
         tick = timedelta(seconds=1)
         self.reconcilers: dict[Kind, Reconciler[Gate]] = {
-            Kind.ORDER: OrderReconciler(cluster, gates, enqueue, self.now, elapsed=world.monotonic),
+            Kind.ORDER: OrderReconciler(
+                cluster, gates, refunds, enqueue, self.now, elapsed=world.monotonic, charge_limits={}
+            ),
             Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, enqueue, self.now),
             Kind.PAYMENT: PaymentReconciler(
                 cluster, gates, InMemoryPaymentLedger(world.tables), world.payment_provider, enqueue,
@@ -106,7 +110,7 @@ class Process:
         self.parcels = TrackingPoller(
             shipments, shipments, world.carrier, enqueue, first=tick, longest=tick, settle=SETTLE
         )
-        operator = Operator(cluster, gates, stock, shipments, queues, {})  # type: ignore[arg-type]
+        operator = Operator(cluster, gates, stock, shipments, refunds, queues, {})  # type: ignore[arg-type]
         self.resync = Resync(operator, Lister(world.api))  # type: ignore[arg-type]
         self.watch = Watch(operator, self.resync)
         self.begin("resync", Kind.ORDER, ("", ""), self.resync.resync())

@@ -84,9 +84,16 @@ class PaymentProvider:
         self.answered: set[str] = set()
 
     def _once(self, key: str, effect: Callable[[], Any]) -> Callable[[], Any]:
+        """The same key gets the same answer, also where that is a refusal."""
+
         def run() -> Any:
             if key not in self._keys:
-                self._keys[key] = effect()
+                try:
+                    self._keys[key] = effect()
+                except Refused as no:
+                    self._keys[key] = no
+            if isinstance(self._keys[key], Refused):
+                raise self._keys[key]
             return self._keys[key]
 
         return run
@@ -204,8 +211,9 @@ class PaymentProvider:
         self.disputes_by_id[dispute_id] = replace(self.disputes_by_id[dispute_id], state=state)
 
     def prune_keys(self) -> None:
-        """A day has passed."""
-        self._keys.clear()
+        """A day has passed: no request is under way that was sent before."""
+        if not self._manners.late:
+            self._keys.clear()
 
 
 class Carrier:

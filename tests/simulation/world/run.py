@@ -12,10 +12,21 @@ from random import Random
 
 from orderplane.controllers.payment.ports import DisputeState
 from orderplane.crds.meta import COMPENSATE_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
+from orderplane.crds.order import Item, RefundSpec
+from orderplane.ledgers.model.payments import InMemoryPaymentLedger
+from orderplane.ledgers.model.refunds import InMemoryRefundLedger
 from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
 from orderplane.ledgers.model.stock import InMemoryStockLedger
 from orderplane.ledgers.model.tables import Tables
-from orderplane.ledgers.states import NOT_DELIVERED, GateState, ShipmentState, TrackingStatus, VoidState
+from orderplane.ledgers.refunds import NewRefund
+from orderplane.ledgers.states import (
+    NOT_DELIVERED,
+    GateState,
+    RefundState,
+    ShipmentState,
+    TrackingStatus,
+    VoidState,
+)
 
 from .api_server import ApiServer
 from .process import Process
@@ -91,6 +102,25 @@ class World:
                 for process in self.processes:
                     process.ready[Kind.SHIPMENT, (NAMESPACE, f"{order.name}-{uid[-8:]}")] = None
 
+    def act_on_refused_refunds(self) -> None:
+        """Somebody pays back what the provider refuses to, there or elsewhere, or has it tried again."""
+        for uid, payment in self.tables.payments.items():
+            failed = [refund for refund in payment.refunds if refund.state is RefundState.FAILED]
+            if not failed or payment.intent_id is None:
+                continue
+            name = self.tables.gates[uid].name
+            match self.rng.choice(("there", "by hand", "again")):
+                case "there":
+                    self.payment_provider.refund_elsewhere(payment.intent_id, failed[0].amount)
+                case "by hand":
+                    InMemoryPaymentLedger(self.tables).settle_refund_by_hand(uid)
+                case _:
+                    self.payment_provider.refused_refunds.discard(uid)
+                    if (key := (Kind.ORDER, NAMESPACE, name)) in self.api.objects:
+                        self.api.annotate(key, RETRY_ANNOTATION, str(self.rng.random()))
+            for process in self.processes:
+                process.ready[Kind.PAYMENT, (NAMESPACE, f"{name}-{uid[-8:]}")] = None
+
     def note(self, text: str) -> None:
         """One line of the story."""
         self.trace.append(f"{self.monotonic():7.1f} {text}")
@@ -164,8 +194,9 @@ class World:
         children = [key for key in self.api.objects if key[0] is not Kind.ORDER]
         what = self.rng.choices(
             ("crash", "lose", "repeat", "scan", "prune", "cancel", "delete", "child", "strip", "recount",
-             "retry", "expire", "namespace", "look", "elsewhere", "dispute", "decide", "sleep", "trouble"),
-            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3, 2, 1, 2, 3, 3),
+             "retry", "expire", "namespace", "look", "elsewhere", "dispute", "decide", "sleep", "trouble",
+             "refund", "ask"),
+            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3, 2, 1, 2, 3, 3, 4, 4),
         )[0]  # fmt: skip
         self.note(f"! {what}")
         match what:
@@ -213,14 +244,21 @@ class World:
                         process.ready[Kind.ORDER, (NAMESPACE, self.tables.gates[uid].name)] = None
             case "retry" if live:
                 self.api.annotate(self.rng.choice(live), RETRY_ANNOTATION, str(self.rng.random()))
-            case "elsewhere" if self.payment_provider.intents_by_id:
-                intent = self.rng.choice(list(self.payment_provider.intents_by_id))
+            case "elsewhere" if intents := self._intents_with_money():
+                intent = self.rng.choice(intents)
                 self.payment_provider.refund_elsewhere(intent, self.rng.choice((50, 100, 1000)))
-            case "dispute" if self.payment_provider.intents_by_id:
-                intent = self.rng.choice(list(self.payment_provider.intents_by_id))
+            case "dispute" if intents := self._intents_with_money():
+                intent = self.rng.choice(intents)
                 self.payment_provider.dispute(intent, self.rng.choice((50, 1000)))
             case "decide":
                 self.decide_disputes()
+            case "refund" if live:
+                key = self.rng.choice(live)
+                before = self.api.objects[key]["spec"].get("refunds", [])
+                wanted = self._any_refund(f"r{len(before)}")
+                self.api.change_spec(key, refunds=[*before, wanted.model_dump(mode="json", by_alias=True)])
+            case "ask":
+                self.ask_for_refund(self.rng.choice(self.orders))
             case "expire":
                 self.pass_time(1000)
                 self.disturbed.update(self.orders)
@@ -230,6 +268,38 @@ class World:
                 for key in list(self.api.objects):
                     if key in self.api.objects:
                         self.api.mark_deleted(key)
+
+    def ask_for_refund(self, uid: str) -> None:
+        """The merchant asks the ledger, as the gateway does; sometimes twice."""
+        gate = self.tables.gates.get(uid)
+        if gate is None or gate.state is not GateState.SEALED:
+            return
+        wanted = self._any_refund(f"a{self.rng.randrange(3)}")
+        lines = {item.sku: item.quantity for item in wanted.lines}
+        new = NewRefund(wanted.name, wanted.reason, wanted.amount, lines, wanted.restock)
+        InMemoryRefundLedger.request.__wrapped__(  # type: ignore[attr-defined]
+            InMemoryRefundLedger(self.tables), NAMESPACE, uid, new
+        )
+        for process in self.processes[: self.rng.randrange(2)]:
+            # Else the notification is lost.
+            process.ready[Kind.PAYMENT, (NAMESPACE, f"{gate.name}-{uid[-8:]}")] = None
+
+    def _any_refund(self, name: str) -> RefundSpec:
+        lines = [Item(sku=self.rng.choice("AB"), quantity=1)] if self.rng.random() < 0.5 else []
+        amount = self.rng.choice((None, 1, 50, 100, 1000)) if not lines else self.rng.choice((40, 100))
+        is_restocked = self.rng.random() < 0.5
+        return RefundSpec(
+            name=name, reason="Damaged", amount=amount, lines=tuple(lines), restock=is_restocked
+        )
+
+    def _intents_with_money(self) -> list[str]:
+        """But for those that were paid back by hand, which the provider does not know: nobody asks twice."""
+        by_hand = {
+            payment.intent_id
+            for payment in self.tables.payments.values()
+            if any(refund.state is RefundState.SETTLED_BY_HAND for refund in payment.refunds)
+        }
+        return [intent for intent in self.payment_provider.intents_by_id if intent not in by_hand]
 
     def decide_disputes(self) -> None:
         """The banks decide."""
@@ -257,8 +327,8 @@ def play(world: World) -> None:
     for number in range(rng.choice((1, 1, 2, 3))):
         lines = rng.choice(({"A": 1}, {"B": 1}, {"A": 2, "B": 1}, {"B": 3}))
         uid = world.place(f"order-{number}", lines)
-        kinds = ("good", "declined", "address", "label", "pending", "kept", "used")
-        match rng.choices(kinds, (6, 1, 1, 1, 1, 1, 1))[0]:
+        kinds = ("good", "declined", "address", "label", "pending", "refused", "kept", "used")
+        match rng.choices(kinds, (6, 1, 1, 1, 1, 1, 1, 1))[0]:
             case "declined":
                 world.payment_provider.declined.add(uid)
             case "address":
@@ -267,14 +337,24 @@ def play(world: World) -> None:
                 world.carrier.refused_at_buy.add(uid)
             case "pending":
                 world.payment_provider.pending_refunds.add(uid)
+            case "refused":
+                world.payment_provider.refused_refunds.add(uid)
             case "kept":
                 world.carrier.voids[uid] = VoidState.REJECTED
                 world.kept.add(uid)
             case "used":
                 world.carrier.voids[uid] = VoidState.REJECTED
+    share = world.manners.share
     try:
         disturbed_run(world)
         rest(world)
+        if rng.random() < 0.3:
+            world.note("-- after the sale")
+            world.manners.share = share
+            for uid in world.orders:
+                world.ask_for_refund(uid)
+            disturbed_run(world)
+            rest(world)
     finally:
         for process in world.processes:
             process.crash()
@@ -308,6 +388,7 @@ def rest(world: World) -> None:
             world.scan(shipment_id)
         if number % 5 == 4:
             world.act_as_person()
+            world.act_on_refused_refunds()
         for process in world.processes:
             if number % 3 == 0:
                 process.begin("track", Kind.SHIPMENT, ("", ""), process.parcels.track())
@@ -334,4 +415,5 @@ def is_at_rest(world: World) -> bool:
     is_idle = not any(p.ready or p.tasks or p.status_writes or p.is_asleep for p in world.processes)
     leaving = any(d["metadata"].get("deletionTimestamp") for d in world.api.objects.values())
     is_stray = any(entry.state is ShipmentState.STRAY for entry in world.tables.shipments.values())
-    return is_over and is_idle and not leaving and not is_stray
+    is_owing = any(payment.unsettled for payment in world.tables.payments.values())
+    return is_over and is_idle and not leaving and not is_stray and not is_owing
