@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orderplane.controllers.shipment.act import ShipmentReconciler
-from orderplane.crds.meta import Kind
+from orderplane.crds.meta import RETRY_ANNOTATION, Kind
 from orderplane.crds.order import child_name
 from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
@@ -139,6 +139,12 @@ def pay_by_hand(world: run.World, uid: str) -> None:
     InMemoryPaymentLedger(world.tables).settle_refund_by_hand(uid)
 
 
+def have_it_tried_again(world: run.World, uid: str) -> None:
+    """The cause is corrected at the provider, and somebody asks for another try."""
+    world.payment_provider.refused_refunds.discard(uid)
+    world.api.annotate(key_of(world, uid), RETRY_ANNOTATION, "again")
+
+
 def keep_the_parcel(world: run.World, uid: str) -> None:
     """The carrier does not take the label back, and nobody hands the parcel over."""
     world.carrier.voids[uid] = VoidState.REJECTED
@@ -261,6 +267,10 @@ OTHERWISE: dict[str, tuple[Meddle, ...]] = {
     "a refund after the sale that is refused": (
         refund_in_parts, refuse_the_refund,
         at("after InMemoryPaymentLedger.record_refund", pay_by_hand),
+    ),
+    "a refund after the sale that is tried again": (
+        refund_in_parts, refuse_the_refund,
+        at("after InMemoryPaymentLedger.record_refund", have_it_tried_again),
     ),
     "answers to refunds after the sale are lost": (refund_in_parts, lose_answers("refund", "returns")),
     "refunded and deleted": (refund_in_parts, at("after InMemoryRefundLedger.request", delete)),
