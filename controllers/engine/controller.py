@@ -147,24 +147,29 @@ class Controller(Generic[H]):
         self._reconciles.add(key, self._reconciler.priority(key) if is_urgent else LOW_PRIORITY, hint)
 
     async def run(self) -> None:
-        """Work until `stop`, after which what is in hand is still finished, or until cancelled."""
+        """Work until `stop`, or until cancelled; after `stop` what is in hand is finished, and reported."""
         kind = self.kind.value
         QUEUE_DEPTH.labels(kind, "reconciles").set_function(lambda: len(self._reconciles))
         QUEUE_DEPTH.labels(kind, "status_writes").set_function(lambda: len(self._status_writes))
         STALLED_KEYS.labels(kind).set_function(lambda: _count_stalled(self._failures))
         STALLED_STATUS_WRITES.labels(kind).set_function(lambda: _count_stalled(self._unwritten))
-        tasks = [asyncio.create_task(self._reconcile_all()) for _ in range(self._workers)]
-        tasks += [asyncio.create_task(self._write_all()) for _ in range(self._writers)]
+        reconciling = [asyncio.create_task(self._reconcile_all()) for _ in range(self._workers)]
+        writing = [asyncio.create_task(self._write_all()) for _ in range(self._writers)]
+        tasks = reconciling + writing
         try:
             # The first one ends because of `stop`, or has failed; the others finish what is in hand. A
             # TaskGroup would not notice one that a library has cancelled.
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             self.stop()
-            await asyncio.wait(tasks)
+            await asyncio.wait(reconciling)
+            # The next process finds a status that was not written only when it looks at everything.
+            self._status_writes.finish()
+            await asyncio.wait(writing)
             for task in tasks:
                 task.result()
         finally:
             self.stop()
+            self._status_writes.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -172,7 +177,6 @@ class Controller(Generic[H]):
     def stop(self) -> None:
         """Begin nothing more."""
         self._reconciles.close()
-        self._status_writes.close()
 
     async def _reconcile_all(self) -> None:
         while (key := await self._reconciles.take()) is not None:

@@ -33,6 +33,7 @@ class KeyedQueue(Generic[H]):
         self._added_while_running: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._is_filled = asyncio.Event()
+        self._is_finishing = False
         self._is_closed = False
 
     def __len__(self) -> int:
@@ -62,7 +63,7 @@ class KeyedQueue(Generic[H]):
 
     def add_after(self, key: Key, seconds: float, priority: int = 0) -> None:
         """Have a key worked on in a while, unless it is taken before; the earliest such request counts."""
-        if self._is_closed:
+        if self._is_closed or self._is_finishing:
             return
         loop = asyncio.get_running_loop()
         timer = self._timers.get(key)
@@ -73,13 +74,15 @@ class KeyedQueue(Generic[H]):
         self._timers[key] = loop.call_later(seconds, self._add_now, key, priority)
 
     async def take(self) -> Key | None:
-        """Wait for the next key, after which `done` must follow; None once the queue is closed."""
+        """Wait for the next key, after which `done` must follow; None once the queue has ended."""
         while not self._is_closed:
             key = self._waiting.take()
             if key is not None:
                 self._running.add(key)
                 self._cancel_timer(key)
                 return key
+            if self._is_finishing:
+                return None
             self._is_filled.clear()
             await self._is_filled.wait()
         return None
@@ -96,6 +99,14 @@ class KeyedQueue(Generic[H]):
         priority = self._added_while_running.pop(key, None)
         if priority is not None:
             self.add(key, priority)
+
+    def finish(self) -> None:
+        """Hand out what waits, also for a timer, and then no more."""
+        self._is_finishing = True
+        for key in list(self._timers):
+            self._cancel_timer(key)
+            self.add(key)
+        self._is_filled.set()
 
     def close(self) -> None:
         """Hand no more keys out, and stop every timer."""

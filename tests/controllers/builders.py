@@ -32,6 +32,7 @@ def an_order(
     deleting: bool = False,
     status: dict[str, Any] | None = None,
     finalizers: tuple[str, ...] = ("orderplane.dev/compensate",),
+    annotations: dict[str, str] | None = None,
     **spec: Any,
 ) -> Order:
     metadata: dict[str, Any] = {
@@ -43,6 +44,7 @@ def an_order(
         "creationTimestamp": NOW.isoformat(),
         "labels": {"orderplane.dev/shard": "3"},
         "finalizers": list(finalizers),
+        "annotations": annotations or {},
     }
     if deleting:
         metadata["deletionTimestamp"] = NOW.isoformat()

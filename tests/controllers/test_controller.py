@@ -130,6 +130,30 @@ async def test_a_step_that_takes_longer_than_the_pause_is_reported() -> None:
     await running
 
 
+async def test_what_waits_to_be_reported_is_written_at_the_end() -> None:
+    reconciler = Scripted()
+    controller: Controller[object] = Controller(reconciler, workers=1, writers=2)
+    running = asyncio.create_task(controller.run())
+    reconciler.pause = 3600.0
+    await controller.reconcile(KEY)
+    await controller.reconcile((KEY[0], "another"))
+    assert reconciler.writes == 0
+    controller.stop()
+    await asyncio.wait_for(running, 10)
+    assert reconciler.writes == 2
+
+
+async def test_a_report_that_fails_at_the_end_does_not_delay_it() -> None:
+    reconciler = Scripted(problem=lambda: Unavailable(0, "NoAnswer", "away"))
+    controller: Controller[object] = Controller(reconciler, workers=1, writers=1)
+    running = asyncio.create_task(controller.run())
+    reconciler.pause = 3600.0
+    await controller.reconcile(KEY)
+    controller.stop()
+    await asyncio.wait_for(running, 10)
+    assert reconciler.writes == 1
+
+
 class Pauses:
     """What a controller has asked its queues to wait, on a clock that the test moves on."""
 
