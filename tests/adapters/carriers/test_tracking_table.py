@@ -185,7 +185,7 @@ async def brought_to(phase: str, carrier: EasyPostCarrier, scan: Any) -> Shop:
 def shown(shop: Shop) -> tuple[OrderStatus, Any]:
     """What the Order and the Shipment say."""
     order = an_order(cancel=shop.gate.is_cancel)
-    status = status_of(order, shop.gate, Children(), (), None, NOW)
+    status = status_of(order, shop.gate, Children(), (), (), None, NOW)
     shipment = a_child("Shipment")
     return status, shipment_status_of(shipment, shop.entry, None, NOW)
 
