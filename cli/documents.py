@@ -1,6 +1,6 @@
 """What commands print with `--json`; docs/cli.md lists the members.
 
-Those of `orders` print what the gateway answers: `client.responses`.
+Those of `orders` and `prices` print what the gateway answers: `client.responses`.
 """
 
 import typer
@@ -169,6 +169,12 @@ class Resolution(Document):
     order: str
     settled: str
     reference: str
+
+
+class PriceRuleDeletion(Document):
+    """`prices delete`: the currency that orders are not taken in any more."""
+
+    currency: str
 
 
 class StockCount(Document):

@@ -1,7 +1,8 @@
-"""What the commands that call the gateway share: its URL, the login, and the exit code of a problem."""
+"""What the commands that call the gateway share: its URL, the login, what is typed, exit codes."""
 
+import json
 import os
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -9,10 +10,11 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from orderplane.cli.console import fail, run
-from orderplane.cli.exit_codes import LOG_IN_FIRST, NOT_FOUND, REFUSED, TRY_LATER
+from orderplane.cli.exit_codes import LOG_IN_FIRST, NOT_FOUND, REFUSED, TRY_LATER, WRONG_USAGE
 from orderplane.cli.token_file import TokenFile, url_in
 from orderplane.client.accounts import ClientSecret, MemoryTokenStore, TokenStore
 from orderplane.client.client import Client, open_client
+from orderplane.client.responses import Item
 from orderplane.client.transport import ApiProblem
 
 T = TypeVar("T")
@@ -48,6 +50,33 @@ def merchant() -> str | None:
 def token_store(url: str) -> TokenStore:
     """Where tokens are stored. Those of a service are valid for 15 minutes and stay in memory."""
     return MemoryTokenStore() if client_credentials() else TokenFile(token_path(), url)
+
+
+def read_object(file: typer.FileText, what: str) -> Mapping[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        what: For the error message: an order, a price rule.
+    """
+    try:
+        # Editors of Windows begin a file with a byte order mark.
+        document = json.loads(file.read().removeprefix("\ufeff"))
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        fail(f"{file.name} is no {what}: it has to be a JSON object.", code=WRONG_USAGE)
+    return document
+
+
+def read_items(texts: Sequence[str]) -> list[Item]:
+    """Products and quantities that were typed as SKU=QUANTITY."""
+    items: list[Item] = []
+    for text in texts:
+        sku, _, quantity = text.rpartition("=")
+        if not sku or not quantity.isdecimal():
+            fail(f"{text} is no line; write it as TEA-EARL-GREY-100=2.", code=WRONG_USAGE)
+        items.append({"sku": sku, "quantity": int(quantity)})
+    return items
 
 
 def call(work: Coroutine[Any, Any, T]) -> T:

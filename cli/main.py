@@ -33,6 +33,9 @@ _DEVELOPER_COMMANDS = {
 
 _COMMANDS = {
     "orders": Command("orderplane.cli.orders:app", "Orders."),
+    "prices": Command(
+        "orderplane.cli.prices:app", "Price rules: shipping and tax of orders, for each currency."
+    ),
     "stock": Command("orderplane.cli.stock:app", "Stock counts."),
     "dlq": Command("orderplane.cli.dlq:app", "Dead letters: messages that could not be processed or sent."),
     "crds": Command("orderplane.cli.install:crds", "Custom resource definitions."),

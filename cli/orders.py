@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from orderplane.cli import gateway
 from orderplane.cli.console import AsJson, console, errors, fail
-from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER, WRONG_USAGE
+from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER
 from orderplane.cli.refunds import refund, refunds
 from orderplane.client.orders import FINISHED
 from orderplane.client.responses import Accepted, Compensation, Order, OrderPage, Timeline
@@ -50,7 +50,7 @@ def create(
 
         orderplane orders create - --key 2026-11-0042 < order.json
     """
-    order = _read(file)
+    order = gateway.read_object(file, "order")
     key = key or str(uuid.uuid4())
     accepted = gateway.call(_create(order, key))
     if as_json:
@@ -244,17 +244,6 @@ async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
     except TimeoutError:
         pass
     return phase
-
-
-def _read(file: typer.FileText) -> Mapping[str, Any]:
-    try:
-        # Editors of Windows begin a file with a byte order mark.
-        order = json.loads(file.read().removeprefix("\ufeff"))
-    except ValueError:
-        order = None
-    if not isinstance(order, dict):
-        fail(f"{file.name} is no order: it has to be a JSON object.", code=WRONG_USAGE)
-    return order
 
 
 def _show(order: Order) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ from rich.table import Column, Table
 from orderplane.cli import gateway
 from orderplane.cli.console import AsJson, console, errors, fail
 from orderplane.cli.exit_codes import TRY_LATER, WRONG_USAGE
-from orderplane.client.responses import Refund, RefundItem, Refunds
+from orderplane.client.responses import Item, Refund, Refunds
 from orderplane.client.transport import ApiProblem
 from orderplane.crds.money import format_minor, minor_of
 
@@ -51,7 +50,7 @@ def refund(
         orderplane orders refund o-27y3acfv3jrkz3vg7wleb37hey --reason Returned --restock
     """
     made = gateway.call(
-        _refund(order_id, reason, amount, _lines(line or []), restock, key or str(uuid.uuid4()))
+        _refund(order_id, reason, amount, gateway.read_items(line or []), restock, key or str(uuid.uuid4()))
     )
     if as_json:
         typer.echo(json.dumps(made, indent=2))
@@ -82,7 +81,7 @@ def refunds(order_id: OrderId, as_json: AsJson = False) -> None:
 
 
 async def _refund(
-    order_id: str, reason: str, amount: str | None, items: list[RefundItem], restock: bool, key: str
+    order_id: str, reason: str, amount: str | None, items: list[Item], restock: bool, key: str
 ) -> Refund:
     body: dict[str, Any] = {"reason": reason, "items": items, "restock": restock}
     async with gateway.client() as client:
@@ -100,16 +99,6 @@ async def _refund(
 async def _refunds(order_id: str) -> Refunds:
     async with gateway.client() as client:
         return await client.orders.refunds(order_id)
-
-
-def _lines(texts: Sequence[str]) -> list[RefundItem]:
-    items: list[RefundItem] = []
-    for text in texts:
-        sku, _, quantity = text.partition("=")
-        if not quantity.isdecimal():
-            fail(f"{text} is no line; write it as TEA-EARL-GREY-100=2.", code=WRONG_USAGE)
-        items.append({"sku": sku, "quantity": int(quantity)})
-    return items
 
 
 def _minor(amount: str, currency: str) -> int:

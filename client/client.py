@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from orderplane.client.accounts import Caller, ClientSecret, Login, Password, TokenStore
 from orderplane.client.orders import Orders
+from orderplane.client.price_rules import PriceRules
 from orderplane.client.products import Inventory, Products
 from orderplane.client.transport import Transport, connect
 
@@ -27,6 +28,7 @@ class Client:
         self.caller = Caller(transport, self.login)
         self.orders = Orders(self.caller)
         self.products = Products(self.caller)
+        self.price_rules = PriceRules(self.caller)
         self.inventory = Inventory(self.caller)
 
 

@@ -1,5 +1,7 @@
 """The parts of the gateway's responses that this client reads; docs/openapi.json describes them."""
 
+from typing import Any, NotRequired
+
 from typing_extensions import TypedDict
 
 
@@ -9,6 +11,7 @@ class Amounts(TypedDict):
     items: int
     shipping: int
     tax: int
+    includedTax: NotRequired[int]
     discount: int
     total: int
 
@@ -21,12 +24,20 @@ class QuoteLine(TypedDict):
     unitAmount: int
 
 
+class AppliedPriceRule(TypedDict):
+    """Which version of the price rule of a quote's currency was used."""
+
+    version: int
+    taxBasisPoints: int
+
+
 class Quote(TypedDict):
-    """What an order costs."""
+    """What an order costs; older orders have no `priceRule`."""
 
     currency: str
     lines: list[QuoteLine]
     amounts: Amounts
+    priceRule: NotRequired[AppliedPriceRule]
 
 
 class Accepted(TypedDict):
@@ -77,7 +88,7 @@ class Order(TypedDict):
     cancelRequested: bool
 
 
-class RefundItem(TypedDict):
+class Item(TypedDict):
     """A product and how many pieces of it."""
 
     sku: str
@@ -92,7 +103,7 @@ class Refund(TypedDict):
     amount: int
     currency: str
     reason: str
-    items: list[RefundItem]
+    items: list[Item]
     restocked: bool
     message: str | None
     reference: str | None
@@ -176,6 +187,37 @@ class ProductPage(TypedDict):
     next: str | None
 
 
+class PriceRule(TypedDict):
+    """The price rule of a currency; `rule` can be sent back as it is."""
+
+    currency: str
+    version: int
+    changedAt: str
+    rule: dict[str, Any]
+
+
+class PriceRuleList(TypedDict):
+    """The price rules of a merchant, by currency."""
+
+    items: list[PriceRule]
+
+
+class PriceRuleVersion(TypedDict):
+    """One version of a price rule; `rule` is null where it was deleted."""
+
+    version: int
+    changedAt: str
+    actor: str | None
+    rule: dict[str, Any] | None
+
+
+class PriceRuleVersionPage(TypedDict):
+    """A page of versions, the newest first; `next` is null on the last page."""
+
+    items: list[PriceRuleVersion]
+    next: str | None
+
+
 class StockLevel(TypedDict):
     """The stock of one product."""
 
@@ -185,20 +227,13 @@ class StockLevel(TypedDict):
     available: int
 
 
-class ReservedItem(TypedDict):
-    """A reserved product."""
-
-    sku: str
-    quantity: int
-
-
 class Reservation(TypedDict):
     """Reserved stock; `state` is Pending until it is decided."""
 
     id: str
     state: str
     message: str | None
-    items: list[ReservedItem]
+    items: list[Item]
     expiresAt: str
     order: str | None
 

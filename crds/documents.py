@@ -69,8 +69,16 @@ class AmountsDocument(TypedDict):
     items: int
     shipping: int
     tax: int
+    includedTax: NotRequired[int]
     discount: int
     total: int
+
+
+class AppliedPriceRuleDocument(TypedDict):
+    """See `crds.order.AppliedPriceRule`."""
+
+    version: int
+    taxBasisPoints: int
 
 
 class QuoteDocument(TypedDict):
@@ -79,6 +87,7 @@ class QuoteDocument(TypedDict):
     currency: str
     lines: list[QuoteLineDocument]
     amounts: AmountsDocument
+    priceRule: NotRequired[AppliedPriceRuleDocument]
 
 
 class OrderSpecDocument(TypedDict):

@@ -20,7 +20,7 @@ CANCELLED_BY_ANNOTATION = f"{GROUP}/cancelled-by"
 RETRIED_BY_ANNOTATION = f"{GROUP}/retried-by"
 
 REVISION_ANNOTATION = f"{GROUP}/revision"
-REVISION = 1
+REVISION = 2
 """Revision of the CRDs, which each of them has as an annotation. It grows when one of them changes."""
 
 COMPENSATE_FINALIZER = f"{GROUP}/compensate"

@@ -72,21 +72,37 @@ class QuoteLine(ApiModel):
 
 
 class Amounts(ApiModel):
-    """total = items + shipping + tax - discount."""
+    """total = items + shipping + tax - discount.
+
+    `tax` is what is added to the prices, `included_tax` what they have in them: one of the two is 0. Older
+    orders have no `included_tax`.
+    """
 
     items: Minor
     shipping: Minor
     tax: Minor
+    included_tax: Minor | None = None
     discount: Minor
     total: Minor
 
 
+class AppliedPriceRule(ApiModel):
+    """Which version of the price rule of the quote's currency was used, and the rate of its tax."""
+
+    version: Annotated[int, Field(ge=1)]
+    tax_basis_points: Annotated[int, Field(ge=0, le=10_000)]
+
+
 class Quote(ApiModel):
-    """What the order costs. Written by the gateway or the admission webhook, never by a customer."""
+    """What the order costs. Written by the gateway or the admission webhook, never by a customer.
+
+    Orders of before there were versions have no `price_rule`.
+    """
 
     currency: Currency
     lines: Annotated[tuple[QuoteLine, ...], Field(min_length=1, max_length=50)]
     amounts: Amounts
+    price_rule: AppliedPriceRule | None = None
 
 
 class Address(ApiModel):

@@ -14,6 +14,7 @@ from orderplane.gateway.identity import auth_routes, confirmation_routes, user_r
 from orderplane.gateway.inventory import reservation_routes, stock_routes
 from orderplane.gateway.orders import refund_routes
 from orderplane.gateway.orders import routes as order_routes
+from orderplane.gateway.prices import routes as price_rule_routes
 from orderplane.gateway.products import routes as product_routes
 from orderplane.gateway.services import Services
 from orderplane.gateway.traffic.load_shedding import OrderAdmission
@@ -33,8 +34,8 @@ def declared_api(services: Services | None = None) -> FastAPI:
     )
     api.state.services = services
     for routes in (
-        order_routes, refund_routes, product_routes, stock_routes, reservation_routes, auth_routes,
-        confirmation_routes, user_routes,
+        order_routes, refund_routes, product_routes, price_rule_routes, stock_routes, reservation_routes,
+        auth_routes, confirmation_routes, user_routes,
     ):  # fmt: skip
         api.include_router(routes.router)
     openapi.serve_document(api)

@@ -35,7 +35,8 @@ from orderplane.gateway.inventory.requests import (
     ReserveRequest,
 )
 from orderplane.gateway.orders.refunds import NewRefundRequest
-from orderplane.gateway.orders.requests import OrderRequest
+from orderplane.gateway.orders.requests import OrderRequest, QuoteRequest
+from orderplane.gateway.prices.requests import PriceRuleRequest
 from orderplane.gateway.principal import Scope
 from orderplane.gateway.products.requests import DetailsRequest, ProductRequest
 
@@ -61,11 +62,11 @@ ABOUT: dict[str, Any] = {
 }
 
 _BODIES = (
-    OrderRequest, NewRefundRequest,
+    OrderRequest, QuoteRequest, NewRefundRequest,
     LoginForm, LogoutForm, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
     ConfirmRegistrationRequest, PasswordResetRequest, NewPasswordRequest, EmailRequest, ConfirmEmailRequest,
     ConfirmPhoneRequest,
-    ProductRequest, DetailsRequest,
+    ProductRequest, DetailsRequest, PriceRuleRequest,
     ReserveRequest, ReleaseRequest, AdjustmentRequest, RecountRequest,
 )  # fmt: skip
 """Models of bodies that the routes read themselves, so that FastAPI does not see them."""

@@ -48,6 +48,7 @@ from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.history import PostgresTimelineReader
 from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
 from orderplane.ledgers.postgres.inventory import PostgresInventory
+from orderplane.ledgers.postgres.price_rules import PriceRuleStore
 from orderplane.ledgers.postgres.products import PostgresPriceList, ProductStore
 from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.retention import PostgresRetention
@@ -70,6 +71,7 @@ class Services:
     gates: GateLedger
     idempotency: PostgresIdempotencyStore
     products: ProductStore
+    price_rules: PriceRuleStore
     catalogue: Catalogue
     availability: Availability
     product_reads: ProductReads
@@ -126,6 +128,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             gates=PostgresGateLedger(pool),
             idempotency=idempotency,
             products=products,
+            price_rules=PriceRuleStore(pool),
             catalogue=catalogue,
             availability=availability,
             product_reads=ProductReads(products, catalogue, availability),

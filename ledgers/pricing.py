@@ -1,4 +1,5 @@
-"""The price of an order: list prices in one currency, as integers in minor units. Pure, but for `quote_from`.
+"""The price of an order: list prices and a price rule in one currency, as integers in minor units. Pure, but
+for `quote_from`.
 
 The gateway and the admission webhook both use it, so an order costs the same either way.
 """
@@ -6,10 +7,12 @@ The gateway and the admission webhook both use it, so an order costs the same ei
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 from orderplane.crds.money import EXPONENTS, format_minor
-from orderplane.crds.order import Amounts, Item, Quote, QuoteLine
+from orderplane.crds.order import Amounts, AppliedPriceRule, Item, Quote, QuoteLine
+from orderplane.ledgers.price_rules import CountryTax, PriceRule, ShippingZone, tax_on, tax_within
 
 MAX_ITEMS = 50
 """Limit in the schema of an Order."""
@@ -34,6 +37,8 @@ class RefusalCode(StrEnum):
     MIXED_CURRENCY = "mixed_currency"
     NO_PRICE_IN_CURRENCY = "no_price_in_currency"
     UNSUPPORTED_CURRENCY = "unsupported_currency"
+    NO_PRICE_RULE = "no_price_rule"
+    UNSERVED_COUNTRY = "unserved_country"
     TOO_MANY_ITEMS = "too_many_items"
     TOO_HEAVY = "too_heavy"
     AMOUNT_TOO_LARGE = "amount_too_large"
@@ -79,11 +84,11 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
-class PriceRule:
-    """What is added to the goods: shipping in minor units, tax in basis points (hundredths of a percent)."""
+class RuleInForce:
+    """The price rule of a currency, in the version that orders are priced by now."""
 
-    shipping_amount: int = 0
-    tax_basis_points: int = 0
+    version: int
+    rule: PriceRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +110,11 @@ class Prices:
 
     Args:
         products: The existing products, also inactive ones, by SKU.
-        rules: By currency. Orders in a currency without a rule have no shipping cost and no tax.
+        rules: By currency. There are no orders in a currency without a rule.
     """
 
     products: Mapping[str, Product]
-    rules: Mapping[str, PriceRule]
+    rules: Mapping[str, RuleInForce]
 
 
 class PriceList(Protocol):
@@ -129,12 +134,14 @@ async def quote_from(
     charge_limits: Mapping[str, ChargeLimits],
     merchant: str,
     items: Sequence[Item],
+    country: str,
     currency: str | None = None,
 ) -> Quote:
     """Read the prices of the items and quote them.
 
     Args:
         charge_limits: What the payment provider can charge, by currency.
+        country: Where the order goes, ISO 3166-1 alpha-2.
         currency: Of the quote; None means the products' own currency.
 
     Raises:
@@ -142,29 +149,36 @@ async def quote_from(
         Transient: the price list cannot be read.
     """
     prices = await price_list.prices(merchant, [item.sku for item in items])
-    currency = currency_of(items, prices.products, currency)
-    return quote(items, prices.products, prices.rules.get(currency), currency, charge_limits.get(currency))
+    return quote(items, prices, country, currency, charge_limits)
 
 
 def quote(
     items: Sequence[Item],
-    products: Mapping[str, Product],
-    rule: PriceRule | None,
+    prices: Prices,
+    country: str,
     currency: str | None = None,
-    limits: ChargeLimits | None = None,
+    charge_limits: Mapping[str, ChargeLimits] = MappingProxyType({}),
 ) -> Quote:
-    """Price the items in `currency`, or in the products' own. `rule` and `limits` are those of the currency.
+    """Price the items; see `quote_from`.
 
     Raises:
-        QuoteRefused: they cannot be priced, are too heavy, or cost what cannot be charged.
+        QuoteRefused: they cannot be priced, are too heavy, are not delivered to the country, or cost what
+            cannot be charged.
     """
+    products = prices.products
     currency = currency_of(items, products, currency)
     priced = [(item.quantity, products[item.sku], _price(products[item.sku], currency)) for item in items]
-    _check_weight(sum(quantity * product.weight_grams for quantity, product, _ in priced))
-    rule = rule or PriceRule()
     goods = sum(quantity * unit_amount for quantity, _, unit_amount in priced)
-    tax = _tax(goods + rule.shipping_amount, rule.tax_basis_points, limits.step if limits else 1)
-    total = goods + rule.shipping_amount + tax
+    grams = sum(quantity * product.weight_grams for quantity, product, _ in priced)
+    _check_weight(grams, MAX_PARCELS * PARCEL_GRAMS, f"of {MAX_PARCELS} parcels")
+    in_force = _rule_of(currency, prices.rules)
+    zone, country_tax = _for_country(in_force.rule, country, currency)
+    _check_weight(grams, zone.most_grams, "that the shop sends to this country")
+    shipping = zone.amount(goods, grams)
+    limits = charge_limits.get(currency)
+    rate, is_included = country_tax.basis_points, in_force.rule.tax_included
+    added_tax = 0 if is_included else tax_on(goods + shipping, rate, limits.step if limits else 1)
+    total = goods + shipping + added_tax
     if total > MAX_TOTAL or any(unit_amount > MAX_UNIT_AMOUNT for *_, unit_amount in priced):
         raise QuoteRefused(
             RefusalCode.AMOUNT_TOO_LARGE,
@@ -177,7 +191,15 @@ def quote(
     return Quote(
         currency=currency,
         lines=tuple(_line(*line) for line in priced),
-        amounts=Amounts(items=goods, shipping=rule.shipping_amount, tax=tax, discount=0, total=total),
+        amounts=Amounts(
+            items=goods,
+            shipping=shipping,
+            tax=added_tax,
+            included_tax=tax_within(goods + shipping, rate) if is_included else 0,
+            discount=0,
+            total=total,
+        ),
+        price_rule=AppliedPriceRule(version=in_force.version, tax_basis_points=rate),
     )
 
 
@@ -239,12 +261,32 @@ def _check_items(items: Sequence[Item], products: Mapping[str, Product]) -> None
             )
 
 
-def _check_weight(grams: int) -> None:
-    most = MAX_PARCELS * PARCEL_GRAMS
-    if grams > most:
+def _rule_of(currency: str, rules: Mapping[str, RuleInForce]) -> RuleInForce:
+    if (rule := rules.get(currency)) is not None:
+        return rule
+    others = ", ".join(sorted(rules))
+    raise QuoteRefused(
+        RefusalCode.NO_PRICE_RULE,
+        f"the shop has no price rule for {currency}, which would say what shipping and tax are; "
+        + (f"order in {others}" if others else "ask the merchant to set one"),
+    )
+
+
+def _for_country(rule: PriceRule, country: str, currency: str) -> tuple[ShippingZone, CountryTax]:
+    zone, tax = rule.zone_of(country), rule.tax_of(country)
+    if zone is None or tax is None:
         raise QuoteRefused(
-            RefusalCode.TOO_HEAVY,
-            f"the order weighs {grams} g, more than the {most} g of {MAX_PARCELS} parcels; split it",
+            RefusalCode.UNSERVED_COUNTRY,
+            f"the shop's price rule for {currency} has no {'shipping' if zone is None else 'tax'} for this "
+            "country; send it to another one, or order in another currency",
+        )
+    return zone, tax
+
+
+def _check_weight(grams: int, most: int | None, what: str) -> None:
+    if most is not None and grams > most:
+        raise QuoteRefused(
+            RefusalCode.TOO_HEAVY, f"the order weighs {grams} g, more than the {most} g {what}; split it"
         )
 
 
@@ -269,11 +311,6 @@ def _check_charge(total: int, currency: str, limits: ChargeLimits) -> None:
             f"{price} is more than the {format_minor(limits.greatest, currency)} that can be charged at "
             "once; split it",
         )
-
-
-def _tax(amount: int, basis_points: int, step: int) -> int:
-    """Round half up to a multiple of `step`, in integers."""
-    return (amount * basis_points + 5_000 * step) // (10_000 * step) * step
 
 
 def _price(product: Product, currency: str) -> int:

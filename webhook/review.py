@@ -33,7 +33,7 @@ from orderplane.crds.meta import (
 from orderplane.crds.money import format_minor
 from orderplane.crds.order import Item, NewOrderSpec, Quote
 from orderplane.crds.reservation import LONGEST_HOLD, NewReservationSpec
-from orderplane.ledgers.pricing import ChargeLimits, PriceList, QuoteRefused, quote_from
+from orderplane.ledgers.pricing import ChargeLimits, PriceList, QuoteRefused, RefusalCode, quote_from
 
 _ITEMS = TypeAdapter(tuple[Item, ...])
 _TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -58,7 +58,11 @@ class Denied(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class MissingDefaults:
-    """What is added to the object: whole lists and single keys, never a change of what its author wrote."""
+    """What is added to the object: whole lists and single keys, never a change of what its author wrote.
+
+    Args:
+        quote: A merge patch of `spec.quote`.
+    """
 
     finalizers: list[str]
     labels: dict[str, str]
@@ -100,13 +104,18 @@ async def review_order(
     missing = _missing_defaults(metadata, defaults)
     try:
         items = _ITEMS.validate_python(spec["items"])
-        quote = await quote_from(price_list, charge_limits, merchant, items, currency)
+        quote = await quote_from(
+            price_list, charge_limits, merchant, items, spec["address"]["country"], currency
+        )
     except QuoteRefused as refusal:
-        raise Denied(422, refusal.code, f"spec.items: {refusal.message}") from refusal
+        raise Denied(
+            422, refusal.code, f"{_place_of(refusal.code, currency)}: {refusal.message}"
+        ) from refusal
+    written = quote.model_dump(mode="json", by_alias=True)
     if given is None or is_currency_only:
-        return replace(missing, quote=quote.model_dump(mode="json", by_alias=True))
+        return replace(missing, quote=written)
     _refuse_other_quote(Quote.model_validate(given), quote)
-    return missing
+    return replace(missing, quote=_missing_members(given, written))
 
 
 def review_reservation(
@@ -236,8 +245,18 @@ def _missing_defaults(metadata: Mapping[str, Any], defaults: Defaults) -> Missin
     )
 
 
+def _place_of(code: RefusalCode, currency: str | None) -> str:
+    if code is RefusalCode.UNSERVED_COUNTRY:
+        return "spec.address.country"
+    if code is RefusalCode.NO_PRICE_RULE and currency is not None:
+        return "spec.quote.currency"
+    return "spec.items"
+
+
 def _refuse_other_quote(given: Quote, right: Quote) -> None:
-    if _comparable(given) != _comparable(right):
+    is_same_rule = given.price_rule in (None, right.price_rule)
+    given_amounts = given.amounts.model_fields_set
+    if not is_same_rule or _comparable(given, given_amounts) != _comparable(right, given_amounts):
         raise Denied(
             422,
             "price_changed",
@@ -247,5 +266,13 @@ def _refuse_other_quote(given: Quote, right: Quote) -> None:
         )
 
 
-def _comparable(quote: Quote) -> tuple[Any, ...]:
-    return quote.currency, sorted(tuple(line.model_dump().values()) for line in quote.lines), quote.amounts
+def _comparable(quote: Quote, amounts: set[str]) -> tuple[Any, ...]:
+    lines = sorted(tuple(line.model_dump().values()) for line in quote.lines)
+    return quote.currency, lines, quote.amounts.model_dump(include=amounts)
+
+
+def _missing_members(given: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a quote that was given lacks: it may be older than a member of it."""
+    missing = {name: value for name, value in written.items() if name not in given}
+    amounts = {name: value for name, value in written["amounts"].items() if name not in given["amounts"]}
+    return {**missing, **({"amounts": amounts} if amounts else {})} or None

@@ -3,10 +3,14 @@
 import asyncio
 import os
 from dataclasses import dataclass
+from functools import partial
 
 from orderplane.adapters.postgres.pool import open_pool
-from orderplane.ledgers.postgres.inventory import recount
-from orderplane.ledgers.postgres.session import Pool, session
+from orderplane.ledgers.postgres.inventory import PostgresInventory, recount
+from orderplane.ledgers.postgres.price_rules import PriceRuleStore, PriceRuleVersion
+from orderplane.ledgers.postgres.products import ProductDetails, ProductStore
+from orderplane.ledgers.postgres.session import Pool
+from orderplane.ledgers.price_rules import CountryTax, PriceRule, ShippingZone, WeightStep
 
 MERCHANT = "demo"
 
@@ -46,26 +50,59 @@ GOODS = (
 COMMON = tuple(good.sku for good in GOODS if good.currency == "EUR" and good.sku not in (SCARCE, RECOUNTED))
 
 
+EUROPEAN_UNION = (
+    "AT", "BE", "BG", "CY", "CZ", "DE", "DK", "EE", "ES", "FI", "FR", "GR", "HR", "HU", "IE", "IT", "LT",
+    "LU", "LV", "MT", "NL", "PL", "PT", "RO", "SE", "SI", "SK",
+)  # fmt: skip
+
+PRICE_RULES = {
+    "EUR": PriceRule(
+        shipping=(
+            ShippingZone(
+                countries=EUROPEAN_UNION,
+                by_weight=(WeightStep(up_to_grams=20_000, amount=490), WeightStep(amount=1_990)),
+                free_from=100_000,
+            ),
+            ShippingZone(by_weight=(WeightStep(up_to_grams=20_000, amount=1_490),)),
+        ),
+        tax_included=False,
+        # The shop is a German one, and small: https://eur-lex.europa.eu/eli/dir/2006/112 (Article 59c).
+        taxes=(CountryTax(countries=EUROPEAN_UNION, basis_points=1_900), CountryTax(basis_points=0)),
+    ),
+    "JPY": PriceRule(
+        shipping=(ShippingZone(by_weight=(WeightStep(amount=800),)),),
+        tax_included=False,
+        taxes=(CountryTax(basis_points=1_000),),
+    ),
+}
+
+
 async def seed(pool: Pool, merchant: str = MERCHANT) -> None:
-    """Write products and price rules, and a first stock count of each product that has none."""
-    async with session(pool) as connection:
-        await connection.executemany(
-            "INSERT INTO products (merchant, sku, name, currency, unit_amount, weight_grams) "
-            "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-            [(merchant, g.sku, g.name, g.currency, g.unit_amount, g.weight_grams) for g in GOODS],
-        )
-        await connection.executemany(
-            "INSERT INTO price_rules (merchant, currency, shipping_amount, tax_basis_points) "
-            "VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-            [(merchant, "EUR", 490, 1900), (merchant, "JPY", 800, 1000)],
-        )
-        counted = {
-            row["sku"]
-            for row in await connection.fetch("SELECT sku FROM stock WHERE merchant = $1", merchant)
-        }
+    """Add the products and price rules that are missing, and a first stock count of each product that has
+    none."""
+    products, rules, inventory = ProductStore(pool), PriceRuleStore(pool), PostgresInventory(pool)
     for good in GOODS:
-        if good.sku not in counted:
+        await products.add(
+            merchant,
+            good.sku,
+            ProductDetails(
+                name=good.name,
+                description="",
+                currency=good.currency,
+                unit_amount=good.unit_amount,
+                other_prices={},
+                weight_grams=good.weight_grams,
+            ),
+        )
+        if await inventory.level(merchant, good.sku) is None:
             await recount(pool, merchant, good.sku, good.stock, note="opening count")
+    for currency, rule in PRICE_RULES.items():
+        if await rules.newest(merchant, currency) is None:
+            await rules.change(merchant, currency, partial(_replace_by, rule))
+
+
+def _replace_by(rule: PriceRule, _: PriceRuleVersion | None) -> PriceRule:
+    return rule
 
 
 async def _seed_database() -> None:

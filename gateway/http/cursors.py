@@ -7,6 +7,7 @@ damage. It needs no secret, because a cursor reaches nothing that its list does 
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Mapping
 
 import orjson
@@ -67,6 +68,21 @@ def read_after(kind: str, cursor: str | None) -> str:
     if after is None or "\0" in after:
         raise invalid_cursor()
     return after
+
+
+def read_before(kind: str, cursor: str | None) -> int | None:
+    """The number before which a page begins, in a list with the greatest number first; None without a cursor.
+
+    Raises:
+        Problem: `invalid_cursor`.
+    """
+    if cursor is None:
+        return None
+    text = read_cursor(kind, cursor).get("before") or ""
+    # A forged cursor may contain more than PostgreSQL's bigint takes.
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise invalid_cursor()
+    return int(text)
 
 
 def invalid_cursor() -> Problem:

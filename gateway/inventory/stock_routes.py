@@ -1,6 +1,5 @@
 """Routes to read stock and its movements, and to adjust and recount it."""
 
-import re
 from typing import Annotated, Any
 
 import orjson
@@ -9,7 +8,7 @@ from starlette.responses import Response
 
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, is_sku, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_after, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, read_before, write_cursor
 from orderplane.gateway.http.documentation import (
     BODY_PROBLEMS,
     KEY_PROBLEMS,
@@ -106,7 +105,7 @@ async def list_movements(
     cursor: _Cursor = None,
 ) -> Response:
     """All movements of this stock, newest first. New movements do not shift the pages."""
-    before = _before_id(cursor) if cursor else None
+    before = read_before(_MOVEMENT_CURSOR, cursor)
     rows = await services.inventory.movements(
         caller.merchant, _valid_sku(sku), before=before, limit=limit + 1
     )
@@ -196,13 +195,6 @@ async def recount_stock(request: Request, sku: str, caller: _Writer, services: S
         )
     except StockConflict:
         raise Problem("stock_raced", "Nothing was changed. Repeat the request.") from None
-
-
-def _before_id(cursor: str) -> int:
-    text = read_cursor(_MOVEMENT_CURSOR, cursor).get("before") or ""
-    if not re.fullmatch(r"[0-9]{1,18}", text):
-        raise invalid_cursor()
-    return int(text)
 
 
 async def _idempotent_effect(

@@ -1,11 +1,12 @@
-"""The body of a new order, and the manifest of the Order that it becomes."""
+"""The bodies of a new order and of a quote, the price of both, and the manifest of the Order."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from orderplane.adapters.telemetry.traces import current_traceparent
+from orderplane.crds.countries import Country
 from orderplane.crds.defaults import draw_shard, looks_like_card_number, order_manifest
 from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import ApiModel, Currency, Minor
@@ -50,6 +51,36 @@ def _not_a_card_number(token: str) -> str:
     return token
 
 
+_Items = Annotated[
+    tuple[OrderItemRequest, ...],
+    Field(min_length=1, max_length=50, description="Each product at most once."),
+]
+_OrderCurrency = Annotated[
+    Currency | None,
+    Field(
+        description="ISO 4217. Each product needs a price in this currency, and the shop a price rule. By "
+        "default, the currency of the products, which must be the same for all.",
+        examples=["EUR"],
+    ),
+]
+
+
+class QuoteRequest(ApiModel):
+    """What somebody may order, and where it would go."""
+
+    model_config = STRICT
+    country_pointer: ClassVar[str] = "#/country"
+
+    items: _Items
+    country: Annotated[
+        Country,
+        Field(
+            description="Where it goes, ISO 3166-1 alpha-2: shipping and tax depend on it.", examples=["DE"]
+        ),
+    ]
+    currency: _OrderCurrency = None
+
+
 class OrderRequest(ApiModel):
     """A new order. Prices are those of the products; a client cannot set them."""
 
@@ -72,6 +103,7 @@ class OrderRequest(ApiModel):
             ]
         },
     )
+    country_pointer: ClassVar[str] = "#/address/country"
 
     customer: Annotated[
         str | None,
@@ -81,10 +113,7 @@ class OrderRequest(ApiModel):
             "themselves and leave it out; other callers have to give it.",
         ),
     ] = None
-    items: Annotated[
-        tuple[OrderItemRequest, ...],
-        Field(min_length=1, max_length=50, description="Each product at most once."),
-    ]
+    items: _Items
     address: AddressRequest
     payment_method: Annotated[
         str,
@@ -92,14 +121,7 @@ class OrderRequest(ApiModel):
         AfterValidator(_not_a_card_number),
         Field(description="The payment provider's token, `pm_...`. Never a card number."),
     ]
-    currency: Annotated[
-        Currency | None,
-        Field(
-            description="ISO 4217. Each product needs a price in this currency. By default, the currency of "
-            "the products, which must be the same for all.",
-            examples=["EUR"],
-        ),
-    ] = None
+    currency: _OrderCurrency = None
     expected_total: ExpectedTotal | None = None
     ttl_seconds_after_finished: Annotated[
         int | None,
@@ -109,6 +131,11 @@ class OrderRequest(ApiModel):
             description="Remove the order this long after it has finished. By default it stays.",
         ),
     ] = None
+
+    @property
+    def country(self) -> str:
+        """Where it goes."""
+        return self.address.country
 
     def of_customer(self, customer: str | None) -> "OrderRequest":
         """The request with its customer: the caller, if that is a customer, else the one it names.
@@ -145,6 +172,30 @@ async def build_order(
     """Price an order and build its manifest.
 
     Args:
+        price_list, stored_prices, charge_limits: As in `quote_request`.
+
+    Raises:
+        Problem: `price_changed`, or one of the codes of `QuoteRefused`.
+        Transient: the price list cannot be read.
+    """
+    quote = await quote_request(
+        price_list, stored_prices, charge_limits, merchant, request, request.expected_total
+    )
+    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_IN_SPEC)
+    return order_manifest(merchant, name, spec, quote, current_traceparent(), draw_shard())
+
+
+async def quote_request(
+    price_list: PriceList,
+    stored_prices: PriceList,
+    charge_limits: Mapping[str, ChargeLimits],
+    merchant: str,
+    request: OrderRequest | QuoteRequest,
+    expected_total: ExpectedTotal | None = None,
+) -> Quote:
+    """What an order costs now.
+
+    Args:
         price_list: May be a moment old. It is enough to accept an order, and not to refuse one.
         stored_prices: What an order is refused by.
         charge_limits: What can be charged, by currency.
@@ -153,24 +204,22 @@ async def build_order(
         Problem: `price_changed`, or one of the codes of `QuoteRefused`.
         Transient: the price list cannot be read.
     """
+
+    async def by(prices: PriceList) -> Quote:
+        try:
+            quote = await quote_from(
+                prices, charge_limits, merchant, request.items, request.country, request.currency
+            )
+        except QuoteRefused as refusal:
+            raise _refused(refusal, request) from refusal
+        if expected_total is not None:
+            check_total(expected_total, quote)
+        return quote
+
     try:
-        quote = await _quote(price_list, charge_limits, merchant, request)
+        return await by(price_list)
     except Problem:
-        quote = await _quote(stored_prices, charge_limits, merchant, request)
-    spec = request.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=_NOT_IN_SPEC)
-    return order_manifest(merchant, name, spec, quote, current_traceparent(), draw_shard())
-
-
-async def _quote(
-    price_list: PriceList, charge_limits: Mapping[str, ChargeLimits], merchant: str, request: OrderRequest
-) -> Quote:
-    try:
-        quote = await quote_from(price_list, charge_limits, merchant, request.items, request.currency)
-    except QuoteRefused as refusal:
-        raise _refused(refusal, request) from refusal
-    if request.expected_total is not None:
-        check_total(request.expected_total, quote)
-    return quote
+        return await by(stored_prices)
 
 
 def check_total(expected: ExpectedTotal, quote: Quote) -> None:
@@ -189,10 +238,13 @@ def check_total(expected: ExpectedTotal, quote: Quote) -> None:
         )
 
 
-def _refused(refusal: QuoteRefused, request: OrderRequest) -> Problem:
+def _refused(refusal: QuoteRefused, request: OrderRequest | QuoteRequest) -> Problem:
     message = f"{refusal.message[:1].upper()}{refusal.message[1:]}."
     lines = [index for index, item in enumerate(request.items) if item.sku == refusal.sku]
-    errors = [{"pointer": f"#/items/{index}/sku", "detail": message} for index in lines[-1:]]
-    if request.currency and refusal.code is RefusalCode.UNSUPPORTED_CURRENCY:
-        errors = [{"pointer": "#/currency", "detail": message}]
+    pointers = [f"#/items/{index}/sku" for index in lines[-1:]]
+    if request.currency and refusal.code in (RefusalCode.UNSUPPORTED_CURRENCY, RefusalCode.NO_PRICE_RULE):
+        pointers = ["#/currency"]
+    if refusal.code is RefusalCode.UNSERVED_COUNTRY:
+        pointers = [request.country_pointer]
+    errors = [{"pointer": pointer, "detail": message} for pointer in pointers]
     return Problem(refusal.code, message, errors=errors)

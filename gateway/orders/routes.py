@@ -1,4 +1,4 @@
-"""Routes to place, read, list and cancel orders."""
+"""Routes to quote, place, read, list and cancel orders."""
 
 from functools import partial
 from typing import Annotated, cast
@@ -20,6 +20,7 @@ from orderplane.gateway.http.documentation import (
     KEY_PROBLEMS,
     REPLAYED_HEADER,
     IfNoneMatch,
+    body_doc,
     keyed_doc,
     protected_docs,
 )
@@ -35,17 +36,27 @@ from orderplane.gateway.orders.listing import (
     position_of,
 )
 from orderplane.gateway.orders.order_reader import order_not_found
-from orderplane.gateway.orders.requests import IMMUTABLE_FIELDS, OrderRequest, build_order
+from orderplane.gateway.orders.requests import (
+    IMMUTABLE_FIELDS,
+    OrderRequest,
+    QuoteRequest,
+    build_order,
+    quote_request,
+)
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
 from orderplane.gateway.principal import Principal, Scope, allowed
 from orderplane.gateway.services import ServicesDep
 from orderplane.ledgers.postgres.idempotency import IdempotencyKey, StoredResponse
+from orderplane.ledgers.pricing import RefusalCode
 
 router = APIRouter(tags=["orders"])
 
 _CURSOR = "orders"
 _Reader = Annotated[Principal, Depends(allowed(Scope.ORDERS_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.ORDERS_WRITE))]
+_PriceReader = Annotated[Principal, Depends(allowed(Scope.PRODUCTS_READ))]
+
+_REFUSALS = tuple(code.value for code in RefusalCode)
 
 
 def _rfc_3339(text: str) -> str:
@@ -56,6 +67,29 @@ def _rfc_3339(text: str) -> str:
 
 
 _Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
+
+
+@router.post(
+    "/api/quotes",
+    summary="Quote an order",
+    responses={
+        200: {"model": views.QuoteView, "description": "What the order would cost now."},
+        **protected_docs(*BODY_PROBLEMS, *_REFUSALS),
+    },
+    openapi_extra=body_doc("QuoteRequest"),
+)
+async def quote_order(request: Request, caller: _PriceReader, services: ServicesDep) -> Response:
+    """Price the items with shipping and tax, and order nothing.
+
+    Prices are kept for nobody. Who sends the total as `expectedTotal` of the order pays it, or the order is
+    refused (`price_changed`).
+    """
+    check_media_type(request.headers.get("Content-Type"))
+    wanted = read_body(await request.body(), QuoteRequest).request
+    quote = await quote_request(
+        services.product_reads, services.stored_prices, services.charge_limits, caller.merchant, wanted
+    )
+    return json_response(quote.model_dump(mode="json", by_alias=True))
 
 
 @router.post(
@@ -73,9 +107,7 @@ _Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
         },
         **protected_docs(
             *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "request_expired",
-            "order_name_taken", "order_refused", "no_namespace", "unknown_sku", "inactive_sku",
-            "duplicate_sku", "mixed_currency", "no_price_in_currency", "unsupported_currency",
-            "too_many_items", "too_heavy", "amount_too_large", "amount_too_small", "amount_not_chargeable",
+            "order_name_taken", "order_refused", "no_namespace", *_REFUSALS,
         ),
     },
     openapi_extra=keyed_doc("OrderRequest"),

@@ -30,9 +30,27 @@ class AmountsView(TypedDict):
 
     items: Annotated[int, Field(examples=[1780])]
     shipping: Annotated[int, Field(examples=[490])]
-    tax: Annotated[int, Field(examples=[431])]
+    tax: Annotated[int, Field(description="What is added to the prices.", examples=[431])]
+    includedTax: NotRequired[
+        Annotated[
+            int,
+            Field(
+                description="The tax that the prices have in them; no part of the sum. Older orders lack it.",
+                examples=[0],
+            ),
+        ]
+    ]
     discount: Annotated[int, Field(examples=[0])]
     total: Annotated[int, Field(examples=[2701])]
+
+
+class AppliedPriceRuleView(TypedDict):
+    """The price rule of the quote's currency that shipping and tax are from."""
+
+    version: Annotated[int, Field(examples=[3])]
+    taxBasisPoints: Annotated[
+        int, Field(description="The rate of the tax, in hundredths of a percent.", examples=[1900])
+    ]
 
 
 class QuoteView(TypedDict):
@@ -41,6 +59,7 @@ class QuoteView(TypedDict):
     currency: Currency
     lines: list[LineView]
     amounts: AmountsView
+    priceRule: NotRequired[Annotated[AppliedPriceRuleView, Field(description="Older orders lack it.")]]
 
 
 class LinksView(TypedDict):

@@ -28,7 +28,7 @@ from orderplane.ledgers.postgres.products import (
     StoredProduct,
     price_of,
 )
-from orderplane.ledgers.pricing import PriceRule, Prices, Product
+from orderplane.ledgers.pricing import Prices, Product, RuleInForce
 
 CHANNEL = "catalogue"
 """The payload of a notification is the merchant."""
@@ -42,7 +42,9 @@ _MAX_AGE_SECONDS = 300.0
 _MAX_MERCHANTS = 1000
 _MAX_CHANGED = 1000
 _MERCHANT_BYTES, _PRODUCT_BYTES, _PAGE_BYTES, _SKU_BYTES = 1000, 1400, 600, 100
-"""What Python takes for a merchant, a product beside its document, a page, and each of its SKUs."""
+_RULE_PART_BYTES, _COUNTRY_BYTES = 700, 60
+"""What Python takes for a merchant, a product beside its document, a page, each of its SKUs, a part of a
+price rule (zone, step, tax), and each of its countries."""
 
 PRODUCTS = Gauge("orderplane_catalogue_products", "Products in memory.")
 BYTES = Gauge("orderplane_catalogue_bytes", "Memory that products and pages in memory take, estimated.")
@@ -87,7 +89,7 @@ class _Merchant:
     written_at: float
     products: OrderedDict[str, KnownProduct] = field(default_factory=OrderedDict)
     pages: OrderedDict[PageKey, tuple[str, ...]] = field(default_factory=OrderedDict)
-    rules: Mapping[str, PriceRule] | None = None
+    rules: Mapping[str, RuleInForce] | None = None
     size: int = _MERCHANT_BYTES
 
     def is_fresh(self, now: float) -> bool:
@@ -103,6 +105,10 @@ class _Merchant:
         self.size += _page_size(skus) - _page_size(self.pages.pop(key, None))
         self.pages[key] = skus
 
+    def put_rules(self, rules: Mapping[str, RuleInForce] | None) -> None:
+        self.size += _rules_size(rules) - _rules_size(self.rules)
+        self.rules = rules
+
     def drop(self, sku: str) -> None:
         if known := self.products.pop(sku, None):
             self.size -= known.size
@@ -113,7 +119,7 @@ class _Merchant:
             self.drop(sku)
         self.size -= sum(map(_page_size, self.pages.values()))
         self.pages.clear()
-        self.rules = None
+        self.put_rules(None)
         self.version = version
 
     def drop_oldest(self) -> bool:
@@ -199,7 +205,7 @@ class Catalogue:
         for product in read.products:
             known.put(product)
         if page is None:
-            known.rules = read.rules
+            known.put_rules(read.rules)
         else:
             known.put_page(page, tuple(product.sku for product in read.products))
         self._size += known.size - size
@@ -306,6 +312,17 @@ class Catalogue:
 
     def _forget(self, merchant: str) -> None:
         self._size -= self._merchants.pop(merchant).size
+
+
+def _rules_size(rules: Mapping[str, RuleInForce] | None) -> int:
+    size = 0
+    for in_force in (rules or {}).values():
+        for zone in in_force.rule.shipping:
+            size += _RULE_PART_BYTES * len(zone.by_weight) + _COUNTRY_BYTES * len(zone.countries or ())
+        for tax in in_force.rule.taxes:
+            size += _COUNTRY_BYTES * len(tax.countries or ())
+        size += _RULE_PART_BYTES * (1 + len(in_force.rule.shipping) + len(in_force.rule.taxes))
+    return size
 
 
 def _page_size(skus: tuple[str, ...] | None) -> int:

@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 from orderplane.crds.money import EXPONENTS
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
-from orderplane.ledgers.pricing import PriceRule, Prices, Product
+from orderplane.ledgers.price_rules import PriceRule
+from orderplane.ledgers.pricing import Prices, Product, RuleInForce
 
 # The first row is always there: it has the version, also where nothing else is found. One statement sees one
 # state: rows, rules and version belong together.
 _FIND = """
 SELECT coalesce(v.version, 0) AS catalogue_version, pg_postmaster_start_time() AS server,
-    (SELECT jsonb_object_agg(currency, jsonb_build_array(shipping_amount, tax_basis_points))
-     FROM price_rules WHERE merchant = $1) AS rules,
+    (SELECT jsonb_object_agg(currency, jsonb_build_array(version, rule))
+     FROM current_price_rules WHERE merchant = $1 AND rule IS NOT NULL) AS rules,
     p.sku, p.name, p.description, p.currency, p.unit_amount, p.other_prices, p.weight_grams,
     NOT p.is_active AS is_archived, p.version, coalesce(s.on_hand - s.reserved, 0) AS available
 FROM (VALUES (true)) AS always
@@ -143,7 +144,7 @@ class CatalogueRead:
 
     version: CatalogueVersion | None
     products: Sequence[StoredProduct]
-    rules: Mapping[str, PriceRule] = field(default_factory=dict)
+    rules: Mapping[str, RuleInForce] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +274,10 @@ async def _find(connection: Connection, merchant: str, skus: Sequence[str]) -> C
     return CatalogueRead(
         version=_version(rows[0]),
         products=[_product(row) for row in rows if row["sku"] is not None],
-        rules={currency: PriceRule(*rule) for currency, rule in (rows[0]["rules"] or {}).items()},
+        rules={
+            currency: RuleInForce(version, PriceRule.model_validate(rule))
+            for currency, (version, rule) in (rows[0]["rules"] or {}).items()
+        },
     )
 
 

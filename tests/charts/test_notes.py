@@ -30,16 +30,18 @@ async def test_the_catalogue_and_the_order_are_taken(helm: Helm, merchant: Merch
     """Its requests, as they are printed; a pod and a port-forward are all that a plane has not."""
     notes = await notes_of(helm)
     staff = await merchant.caller(Role.MERCHANT)
-    sent = re.findall(r"(?ms)curl -f http://localhost:8080(\S+)(.*?)-d '(\{.*?\})'$", notes)
-    assert [path for path, _, _ in sent] == ["/api/products", "/api/inventory/TEA-EARL-GREY-100/recounts"]
+    sent = re.findall(r"(?ms)curl -f (?:-X (\w+) )?http://localhost:8080(\S+)(.*?)-d '(\{.*?\})'$", notes)
+    assert [path for _, path, _, _ in sent] == [
+        "/api/products", "/api/inventory/TEA-EARL-GREY-100/recounts", "/api/price-rules/EUR",
+    ]  # fmt: skip
     async with aiohttp.ClientSession(merchant.plane.url("gateway"), headers=staff.headers) as http:
-        for path, options, body in sent:
+        for method, path, options, body in sent:
             document: dict[str, Any] = json.loads(body)
             # The demo's catalogue has the tea already.
             document |= {"sku": "TEA-OF-THE-NOTES"} if "sku" in document else {}
             headers = dict(re.findall(r"-H '(Idempotency-Key|Content-Type): (.*?)'", options))
             path = path.replace("TEA-EARL-GREY-100", "TEA-OF-THE-NOTES")  # noqa: PLW2901
-            async with http.post(path, json=document, headers=headers) as answer:
+            async with http.request(method or "POST", path, json=document, headers=headers) as answer:
                 assert answer.status in (200, 201), await answer.text()
     order = yaml.safe_load(re.search(r"<<'EOF'\n(.*?)\nEOF", notes, re.DOTALL)[1])  # type: ignore[index]
     order["spec"]["items"][0]["sku"] = "TEA-OF-THE-NOTES"

@@ -66,8 +66,9 @@ def test_the_commands_are_those_that_were_promised() -> None:
         "drain", "demo", "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list",
         "dlq replay", "dlq show", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
-        "orders refund", "orders refunds", "orders timeline", "orders watch", "renew-certificate", "resolve",
-        "retry", "stock set", "users add", "version",
+        "orders refund", "orders refunds", "orders timeline", "orders watch", "prices delete",
+        "prices history", "prices list", "prices quote", "prices set", "prices show", "renew-certificate",
+        "resolve", "retry", "stock set", "users add", "version",
     }  # fmt: skip
 
 

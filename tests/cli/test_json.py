@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from pydantic import RootModel, TypeAdapter
+from pydantic import BaseModel, RootModel, TypeAdapter
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
@@ -28,6 +28,7 @@ from .terminal import orderplane
 from .test_commands import COMMANDS
 
 RUNNER = CliRunner()
+PRICE_RULE = Path(__file__).parents[2] / "docs" / "examples" / "price-rule.json"
 
 ANSWERS: dict[str, Any] = {
     "audit": documents.Audit,
@@ -55,6 +56,12 @@ ANSWERS: dict[str, Any] = {
     "orders refunds": responses.Refunds,
     "orders timeline": responses.Timeline,
     "orders watch": responses.Order,
+    "prices delete": documents.PriceRuleDeletion,
+    "prices history": responses.PriceRuleVersionPage,
+    "prices list": responses.PriceRuleList,
+    "prices quote": responses.Quote,
+    "prices set": responses.PriceRule,
+    "prices show": responses.PriceRule,
     "renew-certificate": documents.CertificateRenewal,
     "resolve": documents.Resolution,
     "retry": documents.Retry,
@@ -149,6 +156,22 @@ async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
     email = f"{merchant.name}@example.org"
     user = await told("users add", email, "--role", "customer", "--confirmed", typed=PASSWORD)
     assert (await told("login", email, typed=PASSWORD))["id"] == user["id"]
+    service = env | {
+        "ORDERPLANE_CLIENT_ID": client["clientId"],
+        "ORDERPLANE_CLIENT_SECRET": client["clientSecret"],
+    }
+    for answer in (
+        await told("prices set", "CHF", "-", typed=PRICE_RULE.read_text(), env=service),
+        await told("prices show", "CHF"),
+    ):
+        assert (answer["currency"], answer["rule"]["taxIncluded"]) == ("CHF", True)
+    assert [rule["currency"] for rule in (await told("prices list"))["items"]] == ["CHF", "EUR", "JPY"]
+    quoted = await told("prices quote", "TEA-EARL-GREY-100=1", "--country", "NL")
+    assert (quoted["amounts"]["total"], quoted["priceRule"]["version"]) == (1642, 1)
+    assert (await told("prices delete", "CHF", env=service))["currency"] == "CHF"
+    past = (await told("prices history", "CHF", env=service))["items"]
+    assert past[0]["rule"] is None
+    assert past[0]["actor"] == f"service:{client['clientId']}"
     placed = await told("orders create", "-", typed=json.dumps(ORDER))
     order = placed["id"]
     for name in ("orders get", "orders timeline"):
@@ -195,7 +218,7 @@ def test_the_members_are_documented() -> None:
     }
     assert table.keys() == ANSWERS.keys()
     for name, answer in ANSWERS.items():
-        if name.startswith("orders") or name in ("dev env", "dlq show"):
+        if name in ("dev env", "dlq show") or not issubclass(answer, BaseModel):
             continue
         item = (
             get_args(answer.model_fields["root"].annotation)[0] if issubclass(answer, RootModel) else answer

@@ -27,6 +27,8 @@ async def test_an_id_stays_one_part_of_the_path(script: Script, transport: Trans
         (client.orders.get, "/api/orders/{}"),
         (client.orders.timeline, "/api/orders/{}/timeline"),
         (client.products.get, "/api/products/{}"),
+        (client.price_rules.get, "/api/price-rules/{}"),
+        (client.price_rules.versions, "/api/price-rules/{}/versions"),
         (client.inventory.get, "/api/inventory/{}"),
         (client.inventory.reservation, "/api/inventory/reservations/{}"),
     ):

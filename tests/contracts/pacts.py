@@ -36,7 +36,8 @@ class Wanted:
         state: What has to be so at the gateway, and with what it is told (see `test_provider.STATES`).
         ask: Sends the request, by the client's own code.
         body: JSON, or a form as text.
-        answer: What the consumer needs of the answer; its types count, and of a problem its code.
+        answer: What the consumer needs of the answer; its types count, and of a problem its code. None: there
+            is no body.
     """
 
     what: str
@@ -96,8 +97,9 @@ def _describe(pact: Pact, wanted: Wanted) -> None:
     elif wanted.body is not None:
         interaction.with_body(wanted.body, "application/json", "Request")
     interaction.will_respond_with(wanted.status).with_headers(wanted.answer_headers, "Response")
-    kind = "application/json" if wanted.status < 400 else "application/problem+json"
-    interaction.with_body(wanted.answer, kind, "Response")
+    if wanted.answer is not None:
+        kind = "application/json" if wanted.status < 400 else "application/problem+json"
+        interaction.with_body(wanted.answer, kind, "Response")
 
 
 def logged_in(transport: Transport) -> Client:

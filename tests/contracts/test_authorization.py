@@ -76,6 +76,12 @@ TABLE = {
     "GET /api/products/{sku}": Row(200, ALL, stranger=404, is_shops=True),
     "PATCH /api/products/{sku}": Row(200, SHOP, stranger=404),
     "DELETE /api/products/{sku}": Row(204, SHOP, stranger=404),
+    "POST /api/quotes": Row(200, ALL),
+    "GET /api/price-rules": Row(200, ALL, stranger=200, is_shops=True),
+    "GET /api/price-rules/{currency}": Row(200, ALL, stranger=404, is_shops=True),
+    "PUT /api/price-rules/{currency}": Row(200, SHOP),
+    "DELETE /api/price-rules/{currency}": Row(204, SHOP, stranger=404),
+    "GET /api/price-rules/{currency}/versions": Row(200, SHOP, stranger=404),
     "GET /api/inventory": Row(200, SHOP, stranger=200),
     "GET /api/inventory/{sku}": Row(200, SHOP, stranger=404),
     "GET /api/inventory/{sku}/movements": Row(200, SHOP, stranger=404),
@@ -174,6 +180,14 @@ class Door:
         assert answer.status_code == 200, answer.text
         return sku
 
+    async def currency(self, _: Caller, __: Role) -> str:
+        """One with a price rule; no order of these tests is in it."""
+        body = OPERATIONS["PUT /api/price-rules/{currency}"]["requestBody"]["content"]["application/json"]
+        ask = Ask("PUT", "/api/price-rules/CHF", {}, {"json": body["example"]})
+        answer = await self.send(ask, self._seller)
+        assert answer.status_code == 200, answer.text
+        return "CHF"
+
     async def reservation(self, _: Caller, __: Role) -> str:
         return await self._made("POST /api/inventory/reserve", self._seller, MERCHANT, "id")
 
@@ -230,6 +244,7 @@ IN_PATHS: dict[str, Callable[[Door, Caller, Role], Awaitable[str]]] = {
     "{user_id}": Door.user,
     "{sku}": Door.product,
     "{reservation_id}": Door.reservation,
+    "{currency}": Door.currency,
 }
 """How to make, for an owner, what a path names."""
 

@@ -1,4 +1,4 @@
-"""The consumers: what clients of orders, of refunds, of products and of stock rely on at the gateway."""
+"""The consumers: what clients of orders, refunds, products, price rules and stock rely on at the gateway."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,8 @@ ADA = Password("ada@example.test", "correct horse battery")
 QUOTE = {
     "currency": "EUR",
     "lines": match.each_like({"sku": "TEA-EARL-GREY-100", "quantity": 1, "unitAmount": 890}, min=1),
-    "amounts": {"items": 890, "shipping": 490, "tax": 262, "discount": 0, "total": 1642},
+    "amounts": {"items": 890, "shipping": 490, "tax": 262, "includedTax": 0, "discount": 0, "total": 1642},
+    "priceRule": {"version": match.int(1), "taxBasisPoints": 1900},
 }
 PHASES = "Pending|Reserved|Paid|Shipped|Delivered|Compensating|Failed|Cancelled"
 SOME_TIME = match.regex("2026-03-01T12:15:00Z", regex=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
@@ -259,6 +260,95 @@ PRODUCTS = (
 )  # fmt: skip
 
 
+RULE = {
+    "shipping": [{"countries": ["DE"], "byWeight": [{"upToGrams": 2000, "amount": 490}, {"amount": 990}]}],
+    "taxIncluded": True,
+    "taxes": [{"basisPoints": 1900}],
+}
+
+
+def a_price_rule(currency: str, rule: Any) -> dict[str, Any]:
+    return {"currency": currency, "version": match.int(1), "changedAt": SOME_TIME, "rule": rule}
+
+
+PRICE_RULES = (
+    Wanted(
+        "the price rules",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).price_rules.list(),
+        "GET", "/api/price-rules", 200,
+        {"items": match.each_like(a_price_rule("EUR", match.like({"taxIncluded": False})), min=1)},
+    ),
+    Wanted(
+        "a price rule",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).price_rules.get("EUR"),
+        "GET", "/api/price-rules/EUR", 200,
+        a_price_rule("EUR", match.like({"taxIncluded": False})),
+    ),
+    Wanted(
+        "a price rule that is not there",
+        None,
+        lambda transport: refused(logged_in(transport).price_rules.get("UGX"), "price_rule_not_found"),
+        "GET", "/api/price-rules/UGX", 404,
+        problem("price_rule_not_found", 404),
+    ),
+    Wanted(
+        "a new price rule",
+        None,
+        lambda transport: logged_in(transport).price_rules.set("CHF", RULE),
+        "PUT", "/api/price-rules/CHF", 200,
+        a_price_rule("CHF", match.like({"taxIncluded": True})),
+        body=RULE,
+    ),
+    Wanted(
+        "a price rule instead of an old version",
+        ("the products are for sale", {}),
+        lambda transport: refused(
+            logged_in(transport).price_rules.set("EUR", RULE, version=99), "precondition_failed"
+        ),
+        "PUT", "/api/price-rules/EUR", 412,
+        problem("precondition_failed", 412),
+        headers={"If-Match": '"99"'},
+        body=RULE,
+    ),
+    Wanted(
+        "no price rule any more",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).price_rules.delete("JPY"),
+        "DELETE", "/api/price-rules/JPY", 204,
+        None,
+    ),
+    Wanted(
+        "the history of a price rule",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).price_rules.versions("EUR", limit=5),
+        "GET", "/api/price-rules/EUR/versions", 200,
+        {
+            "items": match.each_like(
+                {
+                    "version": match.int(1), "changedAt": SOME_TIME, "actor": match.like("user:u-1"),
+                    "rule": match.like({"taxIncluded": False}),
+                },
+                min=1,
+            ),
+            "next": None,
+        },
+        query={"limit": "5"},
+    ),
+    Wanted(
+        "a quote",
+        ("the products are for sale", {}),
+        lambda transport: logged_in(transport).price_rules.quote(
+            [{"sku": "TEA-EARL-GREY-100", "quantity": 1}], country="NL"
+        ),
+        "POST", "/api/quotes", 200,
+        match.like(QUOTE),
+        body={"items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1}], "country": "NL"},
+    ),
+)  # fmt: skip
+
+
 def a_reservation(**more: Any) -> dict[str, Any]:
     items = match.each_like({"sku": "TEA-EARL-GREY-100", "quantity": 2}, min=1)
     return {"message": None, "items": items, "expiresAt": SOME_TIME, "order": None, **more}
@@ -343,6 +433,10 @@ async def test_what_the_refund_client_relies_on() -> None:
 
 async def test_what_the_product_client_relies_on() -> None:
     await tell("product-client", PRODUCTS)
+
+
+async def test_what_the_price_rule_client_relies_on() -> None:
+    await tell("price-rule-client", PRICE_RULES)
 
 
 async def test_what_the_inventory_client_relies_on() -> None:

@@ -13,6 +13,7 @@ from ..support.plane import Merchant
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 SEED = "20261"
 CHECKS = (
     "not_a_server_error", "status_code_conformance", "content_type_conformance",
@@ -40,7 +41,8 @@ async def attack(merchant: Merchant, role: Role | None, *filters: str) -> None:
     sent = merchant.from_own_address | (caller.headers if caller else {})
     headers = [part for name, value in sent.items() for part in ("--header", f"{name}: {value}")]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "schemathesis.cli", "run", DOCUMENT, "--url", merchant.plane.url("gateway"),
+        sys.executable, "-m", "schemathesis.cli", "--config-file", CONFIG, "run", DOCUMENT,
+        "--url", merchant.plane.url("gateway"),
         *headers, *filters, "--phases", PHASES[role], "--checks", ",".join(CHECKS),
         "--seed", SEED, "--max-examples", "3", "--generation-database", "none", "--continue-on-failure",
         "--request-timeout", "20", "--no-color",

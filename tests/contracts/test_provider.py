@@ -31,6 +31,7 @@ CONSUMERS = {
     "order-client": Role.CUSTOMER,
     "refund-client": Role.SERVICE,
     "product-client": Role.CUSTOMER,
+    "price-rule-client": Role.MERCHANT,
     "inventory-client": Role.SERVICE,
 }
 """Who they are to the merchant."""

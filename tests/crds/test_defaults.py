@@ -13,7 +13,9 @@ from orderplane.crds.defaults import (
 )
 from orderplane.crds.meta import SHARDS
 from orderplane.crds.order import Order
-from orderplane.ledgers.pricing import Product, quote
+from orderplane.ledgers.pricing import Prices, Product, quote
+
+from ..support.price_rules import flat, in_force
 
 TRACEPARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 SPEC = {
@@ -74,11 +76,14 @@ def test_the_manifest_is_a_whole_order() -> None:
     order = Order.model_validate({
         "spec": spec | {"quote": {"currency": "EUR", "lines": [
             {"sku": "TEA", "quantity": 2, "unitAmount": 650, "weightGrams": 120}
-        ], "amounts": {"items": 1300, "shipping": 0, "tax": 0, "discount": 0, "total": 1300}}},
+        ], "amounts": {"items": 1300, "shipping": 0, "tax": 0, "includedTax": 0, "discount": 0,
+                       "total": 1300},
+           "priceRule": {"version": 1, "taxBasisPoints": 0}}},
         "metadata": {"name": "o-1", "namespace": "demo", "uid": "u", "resourceVersion": "1",
                      "creationTimestamp": "2026-01-01T00:00:00Z"},
     })  # fmt: skip
-    manifest = order_manifest("demo", "o-1", spec, quote(order.spec.items, products, None), TRACEPARENT, "5")
+    priced = quote(order.spec.items, Prices(products, in_force(EUR=flat())), "DE")
+    manifest = order_manifest("demo", "o-1", spec, priced, TRACEPARENT, "5")
     assert manifest["metadata"] == {
         "name": "o-1",
         "namespace": "demo",

@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "bab6245362c7366a37c208d64fd86adbd4cc2d1a50884aa7ec513696d6582e7e"
+DIGEST = "27f24c6a300fcaf7c0c5201be29e0020dd1e591d2e4da2ee3431f30554a734bb"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]

@@ -18,9 +18,10 @@ from orderplane.crds.text import check_line, check_lines
 from orderplane.gateway.http.body import read_body
 from orderplane.gateway.http.problems import Problem, render
 from orderplane.gateway.orders.requests import OrderRequest
-from orderplane.ledgers.pricing import PriceRule, Prices, Product
+from orderplane.ledgers.pricing import Prices, Product
 from orderplane.webhook.review import Denied, review_order
 
+from ..support.price_rules import flat, in_force
 from .texts import failing, passing, unnormalized
 
 ADDRESS = {"name": "Ada", "line1": "Weg 1", "city": "Berlin", "postalCode": "10115", "country": "DE"}
@@ -30,7 +31,7 @@ class Shelf:
     """A catalogue of one product."""
 
     async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
-        return Prices({"TEA": Product("TEA", "Tea", "EUR", 650, 120)}, {"EUR": PriceRule(490, 1900)})
+        return Prices({"TEA": Product("TEA", "Tea", "EUR", 650, 120)}, in_force(EUR=flat(490, 1900)))
 
 
 def order_with(field: str, text: str) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.session import Pool
 
+from ..support.price_rules import flat, set_price_rules
+
 MERCHANT = "gateway-shop"
 SELLER = "u-seller"
 ISSUER = "http://gateway.test"
@@ -173,6 +175,7 @@ async def behind(plane: Plane) -> AsyncIterator[Behind]:
             [plane.merchant_access(MERCHANT)], kubeconfig=plane.kubeconfig("admin"), namespaces=[MERCHANT]
         )
         await _seed(pool)
+        await set_price_rules(pool, MERCHANT, EUR=flat(490, 1900), JPY=flat(), KWD=flat(), USD=flat())
         yield Behind(plane, clients["admin"], clients["operator"], pool, PostgresGateLedger(pool))
 
 
@@ -297,4 +300,3 @@ async def _seed(pool: Pool) -> None:
             "VALUES ($1, $2, 'seller@example.test', 'merchant', '')",
             MERCHANT, SELLER,
         )  # fmt: skip
-        await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", MERCHANT)

@@ -1,6 +1,6 @@
 """Merchants for a test, with a token for each role, at one gateway."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +10,12 @@ import httpx
 from orderplane.dev.localplane.plane import Plane
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.postgres.session import Pool
+from orderplane.ledgers.price_rules import PriceRule
 
+from ..support.price_rules import flat, set_price_rules
 from .conftest import ISSUER, new_key, token_of
 
+FREE = {"EUR": flat(), "JPY": flat(), "USD": flat()}
 ROLES = (Role.CUSTOMER, Role.MERCHANT)
 
 
@@ -74,9 +77,16 @@ def code_of(answer: httpx.Response) -> tuple[int, str | None]:
 
 @asynccontextmanager
 async def open_shop(
-    plane: Plane, pool: Pool, url: str, merchant: str, *, issuer: str = ISSUER
+    plane: Plane,
+    pool: Pool,
+    url: str,
+    merchant: str,
+    *,
+    issuer: str = ISSUER,
+    rules: Mapping[str, PriceRule] = FREE,
 ) -> AsyncIterator[Shop]:
-    """Let somebody of each role in, as if they had logged in."""
+    """Let somebody of each role in, as if they had logged in, and set the price rules of currencies."""
+    await set_price_rules(pool, merchant, **rules)
     async with AsyncExitStack() as stack:
         clients = {}
         for role in ROLES:

@@ -15,12 +15,16 @@ import asyncpg
 import pytest
 import yaml
 
+from orderplane.adapters.postgres.pool import open_pool
 from orderplane.crds.defaults import customer_hash, order_manifest
 from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, RETRIED_BY_ANNOTATION, RETRY_ANNOTATION
 from orderplane.crds.order import Item
 from orderplane.dev.localplane.paths import project_root
 from orderplane.dev.localplane.plane import Plane
-from orderplane.ledgers.pricing import PriceRule, Product, quote
+from orderplane.ledgers.postgres.price_rules import PriceRuleStore
+from orderplane.ledgers.pricing import Prices, Product, quote
+
+from ..support.price_rules import flat, in_force, set_price_rules
 
 pytestmark = pytest.mark.integration
 
@@ -53,9 +57,9 @@ async def _webhook(plane: Plane) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def _catalogue(plane: Plane, namespace: str) -> None:
-    connection = await asyncpg.connect(plane.postgres_dsn)
+    pool = await open_pool(plane.postgres_dsn, size=1)
     try:
-        await connection.executemany(
+        await pool.executemany(
             "INSERT INTO products (merchant, sku, name, currency, unit_amount, weight_grams, is_active) "
             "VALUES ($1, $2, $2, $3, $4, $5, $6)",
             [
@@ -65,17 +69,18 @@ async def _catalogue(plane: Plane, namespace: str) -> None:
                 (namespace, "SOLD-OUT-FOREVER", "EUR", 100, 5, False),
                 (namespace, "TEA-FILS", "KWD", 1_235, 100, True),
                 (namespace, "TEA-SEN", "JPY", 49, 100, True),
+                (namespace, "TEA-FRANC", "CHF", 690, 100, True),
                 (namespace, "TEA-GOLD", "USD", 100_000_000, 100, True),
             ],
         )
-        await connection.execute("INSERT INTO price_rules VALUES ($1, 'EUR', 490, 1900)", namespace)
-        await connection.execute(
-            "UPDATE products SET other_prices = '{\"USD\": 700}' "
+        await pool.execute(
+            'UPDATE products SET other_prices = \'{"USD": 700, "CHF": 600}\' '
             "WHERE merchant = $1 AND sku = 'TEA-EARL-GREY-100'",
             namespace,
         )
+        await set_price_rules(pool, namespace, EUR=flat(490, 1900), USD=flat(), JPY=flat(), KWD=flat())
     finally:
-        await connection.close()
+        await pool.close()
 
 
 @pytest.fixture
@@ -115,7 +120,7 @@ async def test_apply_twice_says_unchanged_and_diff_is_empty(kubectl: Kubectl, na
     assert await kubectl("diff", "-f", file) == Answer(0, "", "")
     order = (await kubectl("get", "order", "tea-and-a-mug", "-o", "json")).document
     assert order["spec"]["quote"]["amounts"] == {
-        "items": 2790, "shipping": 490, "tax": 623, "discount": 0, "total": 3903,
+        "items": 2790, "shipping": 490, "tax": 623, "includedTax": 0, "discount": 0, "total": 3903,
     }  # fmt: skip
     assert order["spec"]["cancel"] is False
     assert order["metadata"]["finalizers"] == ["orderplane.dev/compensate"]
@@ -206,6 +211,33 @@ async def test_the_right_quote_is_accepted_and_a_cheaper_one_refused(kubectl: Ku
     assert answer.code == 1
     assert "the total is 39.03 EUR (3903 in minor units)" in answer.err
     assert (await kubectl("create", "-f", "-", stdin=an_order(spec__quote=QUOTE))).code == 0
+    # What a quote lacks, because its author knows of no versions, is written.
+    written = (await kubectl("get", "order", "tea-and-a-mug", "-o", "json")).document["spec"]["quote"]
+    assert written["priceRule"] == {"version": 1, "taxBasisPoints": 1900}
+    assert written["amounts"] == {**QUOTE["amounts"], "includedTax": 0}  # type: ignore[dict-item]
+
+
+async def test_a_rule_is_asked_for_at_each_order(kubectl: Kubectl, plane: Plane, namespace: str) -> None:
+    """A deleted one refuses the next order; a new one prices it, by its own version."""
+    assert (await kubectl("create", "-f", "-", stdin=an_order())).code == 0
+    pool = await open_pool(plane.postgres_dsn, size=1)
+    try:
+        await PriceRuleStore(pool).change(namespace, "EUR", lambda _: None)
+        refused = await kubectl("create", "-f", "-", stdin=an_order(metadata__name="second"))
+        assert refused.code == 1
+        assert "the shop has no price rule for EUR" in refused.err
+        await set_price_rules(pool, namespace, EUR=flat(0, 2000, is_included=True))
+    finally:
+        await pool.close()
+    assert (await kubectl("create", "-f", "-", stdin=an_order(metadata__name="third"))).code == 0
+    orders = (await kubectl("get", "orders", "-o", "json")).document["items"]
+    assert {
+        order["metadata"]["name"]: (
+            order["spec"]["quote"]["priceRule"]["version"],
+            order["spec"]["quote"]["amounts"]["total"],
+        )
+        for order in orders
+    } == {"tea-and-a-mug": (1, 3903), "third": (3, 2790)}
 
 
 @pytest.mark.parametrize(
@@ -221,6 +253,18 @@ async def test_the_right_quote_is_accepted_and_a_cheaper_one_refused(kubectl: Ku
         ({"spec__items": [{"sku": "POSTCARD", "quantity": 0}]}, "[0].quantity: input should be greater"),
         ({"spec__items": [{"sku": "POSTCARD", "quantity": -1}]}, "[0].quantity: input should be greater"),
         ({"spec__items": [{"sku": "POSTCARD", "quantity": 10**15}]}, "[0].quantity: input should be less"),
+        (
+            {"spec__items": [{"sku": "TEA-FRANC", "quantity": 1}]},
+            "spec.items: the shop has no price rule for CHF, which would say what shipping and tax are; "
+            "order in EUR, JPY, KWD, USD",
+        ),
+        (
+            {
+                "spec__items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1}],
+                "spec__quote": {"currency": "CHF"},
+            },
+            "spec.quote.currency: the shop has no price rule for CHF",
+        ),
         ({"spec__items": [{"sku": "TEA-FILS", "quantity": 1}]}, "has to be a multiple of 0.010 KWD"),
         ({"spec__items": [{"sku": "TEA-SEN", "quantity": 1}]}, "less than the 50 JPY that can be charged"),
         ({"spec__items": [{"sku": "TEA-GOLD", "quantity": 1}]}, "the 999999.99 USD that can be charged"),
@@ -380,7 +424,8 @@ async def test_with_the_webhook_down_only_new_orders_by_hand_wait(
         spec = an_order()["spec"]
         products = {"TEA-EARL-GREY-100": Product("TEA-EARL-GREY-100", "", "EUR", 650, 120)}
         spec["items"] = [{"sku": "TEA-EARL-GREY-100", "quantity": 2}]
-        priced = quote([Item.model_validate(item) for item in spec["items"]], products, PriceRule())
+        prices = Prices(products, in_force(EUR=flat()))
+        priced = quote([Item.model_validate(item) for item in spec["items"]], prices, "DE")
         manifest = order_manifest(namespace, "by-the-gateway", spec, priced, None, "3")
         assert (await kubectl("create", "-f", "-", stdin=manifest, identity="gateway")).code == 0
     finally:

@@ -16,7 +16,8 @@ from orderplane.crds.meta import (
     SHARD_LABEL,
     TRACEPARENT_ANNOTATION,
 )
-from orderplane.ledgers.pricing import PriceRule, Prices, Product
+from orderplane.ledgers.price_rules import CountryTax, PriceRule, ShippingZone, WeightStep
+from orderplane.ledgers.pricing import Prices, Product
 from orderplane.webhook.review import (
     Denied,
     MissingDefaults,
@@ -25,6 +26,8 @@ from orderplane.webhook.review import (
     review_reservation,
 )
 
+from ..support.price_rules import flat, in_force
+
 TRACEPARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 QUOTE = {
     "currency": "EUR",
@@ -32,7 +35,8 @@ QUOTE = {
         {"sku": "TEA", "quantity": 2, "unitAmount": 650, "weightGrams": 120},
         {"sku": "MUG", "quantity": 1, "unitAmount": 1490, "weightGrams": 400},
     ],
-    "amounts": {"items": 2790, "shipping": 490, "tax": 623, "discount": 0, "total": 3903},
+    "amounts": {"items": 2790, "shipping": 490, "tax": 623, "includedTax": 0, "discount": 0, "total": 3903},
+    "priceRule": {"version": 1, "taxBasisPoints": 1900},
 }
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOLD = {"items": [{"sku": "TEA", "quantity": 1}], "expiresAt": "2026-01-02T00:00:00Z"}
@@ -51,12 +55,18 @@ class Shelf:
 
     async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
         known = {
-            "TEA": Product("TEA", "Tea", "EUR", 650, 120, other_prices={"USD": 700}),
-            "MUG": Product("MUG", "Mug", "EUR", 1490, 400, other_prices={"USD": 1600}),
+            "TEA": Product("TEA", "Tea", "EUR", 650, 120, other_prices={"USD": 700, "CHF": 600}),
+            "MUG": Product("MUG", "Mug", "EUR", 1490, 400, other_prices={"USD": 1600, "CHF": 1500}),
+            "FRANC": Product("FRANC", "Franc", "CHF", 100, 1),
             "USD": Product("USD", "Dollar", "USD", 100, 1),
         }
-        rule = PriceRule(490, 1900)
-        return Prices({sku: known[sku] for sku in skus if sku in known}, {"EUR": rule, "USD": rule})
+        to_germany = PriceRule(
+            shipping=(ShippingZone(countries=("DE",), by_weight=(WeightStep(amount=490),)),),
+            tax_included=False,
+            taxes=(CountryTax(countries=("DE",), basis_points=1900),),
+        )
+        rules = in_force(EUR=to_germany, USD=flat(490, 1900))
+        return Prices({sku: known[sku] for sku in skus if sku in known}, rules)
 
 
 async def review(spec: Any = None, **metadata: Any) -> MissingDefaults:
@@ -96,10 +106,23 @@ async def test_the_right_quote_is_left_alone_in_any_order() -> None:
     assert (await review({"quote": given})).quote is None
 
 
+async def test_what_a_quote_was_priced_by_is_added() -> None:
+    given: dict[str, Any] = {name: value for name, value in QUOTE.items() if name != "priceRule"}
+    assert (await review({"quote": given})).quote == {"priceRule": QUOTE["priceRule"]}
+    given["amounts"] = {name: value for name, value in given["amounts"].items() if name != "includedTax"}
+    assert (await review({"quote": given})).quote == {
+        "priceRule": QUOTE["priceRule"],
+        "amounts": {"includedTax": 0},
+    }
+
+
 @pytest.mark.parametrize(
     "given",
     [
         {**QUOTE, "amounts": {**QUOTE["amounts"], "total": 1}},  # type: ignore[dict-item]
+        {**QUOTE, "amounts": {**QUOTE["amounts"], "includedTax": 1}},  # type: ignore[dict-item]
+        {**QUOTE, "priceRule": {"version": 2, "taxBasisPoints": 1900}},
+        {**QUOTE, "priceRule": {"version": 1, "taxBasisPoints": 1800}},
         {**QUOTE, "lines": QUOTE["lines"][:1]},  # type: ignore[index]
     ],
 )
@@ -114,7 +137,8 @@ DOLLARS = {
         {"sku": "TEA", "quantity": 2, "unitAmount": 700, "weightGrams": 120},
         {"sku": "MUG", "quantity": 1, "unitAmount": 1600, "weightGrams": 400},
     ],
-    "amounts": {"items": 3000, "shipping": 490, "tax": 663, "discount": 0, "total": 4153},
+    "amounts": {"items": 3000, "shipping": 490, "tax": 663, "includedTax": 0, "discount": 0, "total": 4153},
+    "priceRule": {"version": 1, "taxBasisPoints": 1900},
 }
 
 
@@ -132,7 +156,10 @@ async def test_a_quote_in_another_currency_is_compared_in_that() -> None:
 @pytest.mark.parametrize(
     ("spec", "reason", "says"),
     [
-        ({"quote": {"currency": "JPY"}}, "no_price_in_currency", "TEA is not sold in JPY, only in EUR, USD"),
+        ({"quote": {"currency": "JPY"}}, "no_price_in_currency", "TEA is not sold in JPY, only in CHF, EUR"),
+        ({"quote": {"currency": "CHF"}}, "no_price_rule", "spec.quote.currency: the shop has no price rule"),
+        ({"items": [{"sku": "FRANC", "quantity": 1}]}, "no_price_rule", "spec.items: the shop has no price"),
+        ({"address": {**ADDRESS, "country": "US"}}, "unserved_country", "spec.address.country: the shop's"),
         ({"quote": {"currency": "XAU"}}, "unsupported_currency", "cannot be placed in this currency"),
         ({"quote": {**QUOTE, "currency": "XAU"}}, "unsupported_currency", "cannot be placed"),
         ({"quote": {"currency": "<script>"}}, "unsupported_currency", "cannot be placed in this currency"),

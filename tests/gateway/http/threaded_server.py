@@ -79,6 +79,7 @@ def app_without_dependencies(authentication: Any = None, trusted: Networks = PRO
     orders = OrderReader(absent, held, Reflector(absent, Kind.ORDER, held))
     services: Any = SimpleNamespace(
         api=absent, orders=orders, stored_prices=absent, gates=absent, idempotency=absent, products=absent,
+        price_rules=absent,
         catalogue=catalogue, availability=Availability(absent),
         product_reads=ProductReads(absent, catalogue, Availability(absent)), inventory=absent,
         timelines=absent, idempotent_create=absent, counters=MemoryCounters(),

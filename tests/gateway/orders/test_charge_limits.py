@@ -17,8 +17,11 @@ from orderplane.crds.order import Address
 from orderplane.dev.sandbox.payments.currencies import refuse_charge
 from orderplane.gateway.http.problems import PROBLEM_TYPES, Problem
 from orderplane.gateway.orders.requests import OrderItemRequest, OrderRequest, build_order
-from orderplane.ledgers.pricing import MAX_TOTAL, ChargeLimits, PriceRule, Prices, Product
+from orderplane.ledgers.price_rules import PriceRule
+from orderplane.ledgers.pricing import MAX_TOTAL, ChargeLimits, Prices, Product
 from orderplane.webhook.review import Denied, review_order
+
+from ...support.price_rules import flat, in_force
 
 LIMITS = charge_limits()
 
@@ -37,12 +40,15 @@ DOCUMENTED_GREATEST = {
 UNITS = {**dict.fromkeys(EXPONENTS, 1), "ISK": 100, "UGX": 100}
 
 
+FREE = flat()
+
+
 class Shelf:
     """One product, at the price that a test asks for."""
 
-    def __init__(self, currency: str, amount: int, rule: PriceRule | None = None) -> None:
+    def __init__(self, currency: str, amount: int, rule: PriceRule = FREE) -> None:
         self._prices = Prices(
-            {"TEA": Product("TEA", "Tea", currency, amount, 100)}, {currency: rule} if rule else {}
+            {"TEA": Product("TEA", "Tea", currency, amount, 100)}, in_force(**{currency: rule})
         )
 
     async def prices(self, merchant: str, skus: Sequence[str]) -> Prices:
@@ -160,7 +166,7 @@ def test_what_costs_nothing_is_not_charged() -> None:
 
 
 def test_the_tax_is_rounded_to_what_can_be_charged() -> None:
-    taxed = Shelf("KWD", 1230, PriceRule(tax_basis_points=1500))
+    taxed = Shelf("KWD", 1230, flat(basis_points=1500))
     assert by_rest(taxed) is None
     manifest = asyncio.run(
         build_order(

@@ -17,7 +17,8 @@ from orderplane.ledgers.postgres.products import (
     ProductSearch,
     StoredProduct,
 )
-from orderplane.ledgers.pricing import PriceRule
+from orderplane.ledgers.price_rules import PriceRule
+from orderplane.ledgers.pricing import RuleInForce
 
 TEA = ProductDetails("Tea", "Black.", "EUR", 890, {"USD": 990}, 120)
 
@@ -35,7 +36,7 @@ class Shelf:
     server: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     versions: dict[str, int] = field(default_factory=dict)
     products: dict[tuple[str, str], tuple[StoredProduct, int]] = field(default_factory=dict)
-    rules: dict[str, dict[str, PriceRule]] = field(default_factory=dict)
+    rules: dict[str, dict[str, RuleInForce]] = field(default_factory=dict)
     deleted_in: dict[str, int] = field(default_factory=dict)
     stock: dict[tuple[str, str], int] = field(default_factory=dict)
     is_silent: bool = False
@@ -56,7 +57,9 @@ class Shelf:
             self.deleted_in[merchant] = self._next(merchant)
 
     def set_rule(self, merchant: str, currency: str, rule: PriceRule) -> None:
-        self.rules[merchant] = {**self.rules.get(merchant, {}), currency: rule}
+        known = self.rules.get(merchant, {})
+        number = known[currency].version + 1 if currency in known else 1
+        self.rules[merchant] = {**known, currency: RuleInForce(number, rule)}
         self._next(merchant)
 
     def restart(self) -> None:

@@ -16,8 +16,10 @@ from orderplane.gateway.products.reads import ShownProduct
 from orderplane.gateway.products.views import ProductListView, product_view, write_page, write_product
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.products import ProductDetails, ProductSearch, StoredProduct
-from orderplane.ledgers.pricing import PriceRule
+from orderplane.ledgers.price_rules import ShippingZone, WeightStep
+from orderplane.ledgers.pricing import RuleInForce
 
+from ...support.price_rules import flat
 from .shelf import TEA, Clock, Door, Shelf, open_door
 
 EVERYTHING = ProductSearch()
@@ -227,15 +229,15 @@ async def test_a_change_drops_what_has_changed_and_nothing_else() -> None:
 async def test_prices_are_of_one_version() -> None:
     """Tea and its tax change together; nobody pays one with the other's."""
     door, shelf, clock = await opened()
-    shelf.set_rule("shop", "EUR", PriceRule(0, 700))
+    shelf.set_rule("shop", "EUR", flat(0, 700))
     await door.reads.prices("shop", ["TEA"])
-    shelf.set_rule("shop", "EUR", PriceRule(0, 1900))
+    shelf.set_rule("shop", "EUR", flat(0, 1900))
     await door.reads.product("shop", "TEA")
     prices = await door.reads.prices("shop", ["TEA"])
-    assert (prices.products["TEA"].unit_amount, prices.rules["EUR"].tax_basis_points) == (890, 700)
+    assert (prices.products["TEA"].unit_amount, prices.rules["EUR"].rule) == (890, flat(0, 700))
     clock.now += 0.1
     await door.catalogue.refresh()
-    assert (await door.reads.prices("shop", ["TEA"])).rules["EUR"].tax_basis_points == 1900
+    assert (await door.reads.prices("shop", ["TEA"])).rules["EUR"] == RuleInForce(2, flat(0, 1900))
 
 
 async def test_another_server_may_know_less() -> None:
@@ -266,6 +268,17 @@ async def test_beyond_the_bound_postgresql_is_asked() -> None:
     await door.catalogue.refresh()
     kept = [number for number in range(100) if door.catalogue.product("shop", f"TEA-{number:02}")]
     assert 10 < len(kept) < 50
+
+
+async def test_price_rules_take_memory_too() -> None:
+    """A rule that is larger than the bound is read each time."""
+    door, shelf, _ = await opened(max_bytes=50_000)
+    steps = tuple(WeightStep(up_to_grams=grams, amount=grams) for grams in range(1, 101))
+    rule = flat(0).model_copy(update={"shipping": (ShippingZone(by_weight=steps),)})
+    shelf.set_rule("shop", "EUR", rule)
+    for _ in range(3):
+        assert (await door.reads.prices("shop", ["TEA"])).rules["EUR"].rule == rule
+    assert shelf.asked.count("find") == 3
 
 
 async def test_a_bound_of_nothing_keeps_nothing() -> None:

@@ -147,11 +147,14 @@ async def test_every_way_to_change_a_catalogue_makes_a_version(pool: Pool) -> No
         "VALUES ('shop', 'MUG', 'Mug', 'EUR', 1, 1), ('shop', 'POT', 'Pot', 'EUR', 1, 1)",
         "UPDATE products SET unit_amount = 5 WHERE sku = 'MUG'",
         "UPDATE products SET sku = 'CAN' WHERE sku = 'POT'",
+        "INSERT INTO price_rule_versions VALUES ('shop', 'EUR', 1, NULL)",
+        "DELETE FROM price_rule_versions",
         "INSERT INTO price_rules VALUES ('shop', 'EUR', 490, 1900)",
         "UPDATE price_rules SET shipping_amount = 1",
         "DELETE FROM price_rules",
         "DELETE FROM products WHERE sku = 'CAN'",
         "TRUNCATE price_rules",
+        "TRUNCATE price_rule_versions",
         "TRUNCATE products",
     ):
         known = {SHOP: seen[-1], NEIGHBOUR: 0}
