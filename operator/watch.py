@@ -5,6 +5,7 @@ from typing import Any
 import kopf
 
 from orderplane.controllers.engine.cache import CACHED_OBJECTS
+from orderplane.controllers.engine.queue import Key
 from orderplane.crds.meta import GROUP, VERSION, Kind
 from orderplane.operator.resync import Resync
 from orderplane.operator.wiring import Operator
@@ -16,6 +17,7 @@ class Watch:
     def __init__(self, operator: Operator, resync: Resync) -> None:
         self._operator = operator
         self._resync = resync
+        self._first_list: dict[Kind, set[Key]] = {kind: set() for kind in Kind}
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Have Kopf call us for every event of every kind, and do nothing else."""
@@ -34,7 +36,17 @@ class Watch:
             owner = (document["spec"].get("orderRef") or {}).get("name") if kind is not Kind.ORDER else None
             self._operator.enqueue_related(kind, key, owner)
             return
-        if type_ is None and self._resync.is_synced:
-            # A watch was opened anew: it does not show what was deleted while none was open.
+        if type_ is None and self._is_opened_anew(kind, document) and self._resync.is_synced:
+            # The watch does not show what was deleted while none was open.
             self._resync.request()
         self._operator.cluster.on_watch_event(kind, document)
+
+    def _is_opened_anew(self, kind: Kind, document: dict[str, Any]) -> bool:
+        """Whether a watch that begins with this object is not the first one, which follows the first resync."""
+        seen = self._first_list.get(kind)
+        key = document["metadata"]["namespace"], document["metadata"]["name"]
+        if seen is None or key in seen:
+            self._first_list.pop(kind, None)
+            return True
+        seen.add(key)
+        return False

@@ -107,18 +107,17 @@ class Trial:
                     raise NotReady(f"{component} did not come back in {_ROLL_SECONDS:.0f} s.")
                 await asyncio.sleep(0.5)
 
-    async def restart(self, rate: float, at_least: float) -> tuple[Figures, list[str]]:
-        """Restart every Deployment under a steady load."""
-
-        deadline = time.monotonic() + at_least
-        restarts: list[str] = []
+    async def restart(self, rate: float, seconds: float, rounds: int) -> tuple[Figures, list[str]]:
+        """Restart every Deployment under a steady load: one after the other, spread over `seconds`."""
+        restarts = COMPONENTS * rounds
 
         async def restart_all(step: Step) -> None:
-            while not restarts or time.monotonic() < deadline:
-                for component in COMPONENTS:
-                    await asyncio.to_thread(self.cluster.restart, component)
-                    await self._rolled_out(component, step)
-                    restarts.append(component)
+            started = time.monotonic()
+            for number, component in enumerate(restarts, 1):
+                await asyncio.to_thread(self.cluster.restart, component)
+                await self._rolled_out(component, step)
+                due = started + seconds * number / len(restarts)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
 
         text = f"Restarting every Deployment at {rate:g} orders/s"
         figures, wrong = await self.under_load(rate, text, restart_all)
@@ -234,7 +233,8 @@ def main(
     orders: Annotated[int, typer.Option(min=1, help="How many orders kill places.")] = 100,
     seed: Annotated[int, typer.Option(help="The same seed places the same orders.")] = 1,
     rate: Annotated[float, typer.Option(help="Orders per second of restart and hpa.")] = 10.0,
-    at_least: Annotated[float, typer.Option(help="Restart again and again for so many seconds.")] = 0.0,
+    seconds: Annotated[float, typer.Option(help="Over how long restart spreads its restarts.")] = 0.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often restart restarts each Deployment.")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Apply kustomize/overlays/local to the node, and try it; exit code 1 if anything is wrong.
@@ -243,13 +243,13 @@ def main(
 
         scripts/node-test
 
-        scripts/node-test restart --at-least 250
+        scripts/node-test restart --seconds 260
     """
     chosen = names or list(TRIALS)
     if unknown := set(chosen) - set(TRIALS):
         fail(f"There is no trial {', '.join(sorted(unknown))}; there are {', '.join(TRIALS)}.", code=2)
     try:
-        figures, wrong = run(_try(chosen, orders, seed, rate, at_least))
+        figures, wrong = run(_try(chosen, orders, seed, rate, seconds, rounds))
     except NotReady as problem:
         fail(str(problem))
     console.print_json(json.dumps(figures))
@@ -261,7 +261,7 @@ def main(
 
 
 async def _try(
-    chosen: list[str], orders: int, seed: int, rate: float, at_least: float
+    chosen: list[str], orders: int, seed: int, rate: float, seconds: float, rounds: int
 ) -> tuple[dict[str, Figures], list[str]]:
     figures: dict[str, Figures] = {}
     wrong: list[str] = []
@@ -270,7 +270,7 @@ async def _try(
     async with opened(ConsoleProgress()) as trial:
         runs: dict[str, Callable[[], Awaitable[tuple[Figures, list[str]]]]] = {
             "kill": lambda: trial.kill(orders, seed),
-            "restart": lambda: trial.restart(rate, at_least),
+            "restart": lambda: trial.restart(rate, seconds, rounds),
             "drain": trial.drain,
             "hpa": lambda: trial.hpa(rate),
         }
