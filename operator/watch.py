@@ -42,7 +42,7 @@ class Watch:
         self._operator.cluster.on_watch_event(kind, document)
 
     def _is_opened_anew(self, kind: Kind, document: dict[str, Any]) -> bool:
-        """Whether a watch that begins with this object is not the first one, which follows the first resync."""
+        """Whether the watch that begins with this object is not the first one, which a resync precedes."""
         seen = self._first_list.get(kind)
         key = document["metadata"]["namespace"], document["metadata"]["name"]
         if seen is None or key in seen:
