@@ -101,3 +101,15 @@ async def test_what_is_written_as_by_the_version_before_is_a_version(pool: Pool)
         (2, None, "database:postgres"),
         (1, flat(800, 1000), None),
     ]
+
+
+async def test_the_page_about_upgrades_lists_the_currencies_without_a_rule(pool: Pool) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "upgrade.md").read_text(encoding="utf-8")
+    statement = page.partition("```\nSELECT DISTINCT p.merchant")[2].partition("```")[0]
+    await pool.execute(
+        "INSERT INTO products (merchant, sku, name, currency, unit_amount, other_prices, weight_grams) "
+        "VALUES ('shop', 'TEA', 'Tea', 'EUR', 890, '{\"USD\": 990, \"JPY\": 1450}', 120), "
+        "('other', 'TEA', 'Tea', 'GBP', 890, '{}', 120)"
+    )
+    rows = await pool.fetch(f"SELECT DISTINCT p.merchant{statement}")
+    assert sorted(tuple(row) for row in rows) == [("other", "GBP"), ("shop", "USD")]
