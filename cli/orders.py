@@ -16,7 +16,7 @@ from orderplane.cli.console import AsJson, console, errors, fail
 from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER
 from orderplane.cli.refunds import refund, refunds
 from orderplane.client.orders import FINISHED
-from orderplane.client.responses import Accepted, Compensation, Order, OrderPage, Timeline
+from orderplane.client.responses import Accepted, Address, Compensation, Event, Order, OrderPage, Timeline
 from orderplane.client.transport import ApiProblem
 from orderplane.crds.money import format_minor
 
@@ -79,6 +79,8 @@ def get(order_id: OrderId, as_json: AsJson = False) -> None:
 def list_command(
     phase: Annotated[str | None, typer.Option(help="Only those in this phase.")] = None,
     sku: Annotated[str | None, typer.Option(help="Only those with this product.")] = None,
+    customer: Annotated[str | None, typer.Option(help="Only those of this customer.")] = None,
+    reference: Annotated[str | None, typer.Option(help="Only those with this number of the shop.")] = None,
     created_after: Annotated[
         datetime | None,
         typer.Option(
@@ -94,7 +96,7 @@ def list_command(
     cursor: Annotated[str | None, typer.Option(help="`next` of the previous page.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List orders: a customer's own, for others all of the merchant.
+    """List orders, the newest first: a customer's own, for others all of the merchant.
 
     Examples:
 
@@ -102,12 +104,16 @@ def list_command(
 
         orderplane orders list --sku TEA-EARL-GREY-100 --created-after 2026-03-01
 
+        orderplane orders list --reference 2026-11-0042
+
         orderplane orders list --json | jq -r '.items[].id'
     """
     page = gateway.call(
         _list(
             phase=phase,
             sku=sku,
+            customer=customer,
+            reference=reference,
             created_after=created_after.astimezone() if created_after else None,
             created_before=created_before.astimezone() if created_before else None,
             limit=limit,
@@ -118,11 +124,11 @@ def list_command(
         typer.echo(json.dumps(page, indent=2))
         return
     # A truncated id cannot be copied.
-    table = Table(Column("order", no_wrap=True), "phase", "reason", "total", "created")
+    table = Table(Column("order", no_wrap=True), "reference", "phase", "reason", "total", "created")
     for order in page["items"]:
         table.add_row(
-            order["id"], _coloured(order["phase"]), escape(order["reason"] or ""), _total(order),
-            order["createdAt"],
+            order["id"], escape(order["reference"] or ""), _coloured(order["phase"]),
+            escape(order["reason"] or ""), _total(order), order["createdAt"],
         )  # fmt: skip
     console.print(table)
     if page["next"]:
@@ -143,9 +149,9 @@ def timeline(order_id: OrderId, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(past, indent=2))
         return
-    table = Table(Column("when", no_wrap=True), Column("what", no_wrap=True), "reason", "by")
-    for at, what, reason, actor in _story(past):
-        table.add_row(at, _coloured(what), escape(reason), escape(actor))
+    table = Table(Column("when", no_wrap=True), Column("what", no_wrap=True), "why")
+    for at, what, why in _story(past):
+        table.add_row(at, _coloured(what), escape(why))
     console.print(table)
     _show_undone(past["compensation"])
     for name, value in past["references"].items():
@@ -213,7 +219,7 @@ async def _create(order: Mapping[str, Any], key: str) -> Accepted:
 
 async def _get(order_id: str) -> Order:
     async with gateway.client() as client:
-        return await client.orders.get(order_id)
+        return await client.orders.get(order_id, with_address=True)
 
 
 async def _timeline(order_id: str) -> Timeline:
@@ -250,15 +256,30 @@ def _show(order: Order) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in (
         ("id", escape(order["id"])),
+        ("reference", escape(order["reference"] or "-")),
+        ("customer", escape(order["customer"])),
+        ("address", escape(_one_line(order["address"]))),
+        ("payment method", escape(order["paymentMethod"])),
         ("phase", _coloured(order["phase"])),
         ("reason", escape(order["reason"] or "-")),
         ("total", _total(order)),
         ("created", order["createdAt"]),
+        ("finished", order["finishedAt"] or "-"),
         ("tracking", escape(order["tracking"]["url"]) if order["tracking"] else "-"),
     ):
         table.add_row(name, value)
     console.print(table)
+    for name, value in order["metadata"].items():
+        console.print(f"metadata: {name} = {value}", markup=False, soft_wrap=True)
     _show_undone(order["compensation"])
+
+
+def _one_line(address: Address) -> str:
+    town = f"{address['postalCode']} {address['city']}"
+    lines = (
+        address["name"], address["line1"], address["line2"], town, address["region"], address["country"]
+    )  # fmt: skip
+    return ", ".join(line for line in lines if line)
 
 
 def _show_undone(compensation: Sequence[Compensation]) -> None:
@@ -266,15 +287,18 @@ def _show_undone(compensation: Sequence[Compensation]) -> None:
         console.print(f"compensated: {undone['step']} {undone['reference']}", markup=False, soft_wrap=True)
 
 
-def _story(past: Timeline) -> list[tuple[str, str, str, str]]:
-    """Events and phases in one list: time, type or phase, reason, who asked for it."""
-    events = [
-        (event["at"], event["type"], event["reason"] or "", event.get("actor") or "")
-        for event in past["events"]
-    ]
-    phases = [(phase["at"], phase["phase"], "", "") for phase in past["phases"]]
+def _story(past: Timeline) -> list[tuple[str, str, str]]:
+    """Events and phases in one list: time, type or phase, reason and who asked for it."""
+    events = [(event["at"], event["type"], _why(event)) for event in past["events"]]
+    phases = [(phase["at"], phase["phase"], "") for phase in past["phases"]]
     # Compared as times: the number of digits differs.
     return sorted(events + phases, key=lambda row: datetime.fromisoformat(row[0]))
+
+
+def _why(event: Event) -> str:
+    # A gateway of the version before names nobody.
+    actor = event.get("actor")
+    return " ".join(word for word in (event["reason"], f"by {actor}" if actor else None) if word)
 
 
 def _print_phase(order: Order) -> None:

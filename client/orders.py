@@ -35,13 +35,15 @@ class Orders:
         request = Request("POST", _PATH, json=order, headers={"Idempotency-Key": key})
         return cast("Accepted", (await self._caller.send(request)).document)
 
-    async def get(self, order_id: str) -> Order:
+    async def get(self, order_id: str, *, with_address: bool = False) -> Order:
         """One order.
 
         Raises:
-            ApiProblem: `order_not_found`, also for an order of another customer.
+            ApiProblem: `order_not_found`, also for an order of another customer; `insufficient_scope`: the
+                caller may not see addresses.
         """
-        return cast("Order", (await self._caller.send(Request("GET", _order_path(order_id)))).document)
+        query = {"expand": "address"} if with_address else {}
+        return cast("Order", (await self._caller.send(Request("GET", _order_path(order_id), query))).document)
 
     async def timeline(self, order_id: str) -> Timeline:
         """The history of an order.
@@ -57,17 +59,22 @@ class Orders:
         *,
         phase: str | None = None,
         sku: str | None = None,
+        customer: str | None = None,
+        reference: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> OrderPage:
-        """A page of orders; `next` of the last one is the cursor of the following, with the same filters.
+        """A page of orders, the newest first; its `next` is the cursor of the following one, with the same
+        filters.
 
         A page may be empty without being the last: go on until `next` is None.
 
         Args:
             sku: Only orders with this product.
+            customer: Only orders of this customer.
+            reference: Only orders with this number of the shop.
             created_after: Only orders placed at this time or later; with a time zone, as `created_before`.
 
         Raises:
@@ -76,6 +83,8 @@ class Orders:
         query = {
             "phase": phase,
             "sku": sku,
+            "customer": customer,
+            "reference": reference,
             "createdAfter": created_after.isoformat() if created_after else None,
             "createdBefore": created_before.isoformat() if created_before else None,
             "limit": limit,

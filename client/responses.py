@@ -74,18 +74,36 @@ class Compensation(TypedDict):
     at: str
 
 
+class Address(TypedDict):
+    """Where a parcel goes."""
+
+    name: str
+    line1: str
+    line2: str | None
+    city: str
+    region: str | None
+    postalCode: str
+    country: str
+
+
 class Order(TypedDict):
     """One order in its current state."""
 
     id: str
+    customer: str
+    reference: str | None
+    metadata: dict[str, str]
     phase: str
     reason: str | None
     conditions: list[Condition]
     quote: Quote
+    paymentMethod: str
     tracking: Tracking | None
     compensation: list[Compensation]
     createdAt: str
+    finishedAt: str | None
     cancelRequested: bool
+    address: NotRequired[Address]
 
 
 class Item(TypedDict):

@@ -90,12 +90,28 @@ class QuoteDocument(TypedDict):
     priceRule: NotRequired[AppliedPriceRuleDocument]
 
 
+class AddressDocument(TypedDict):
+    """See `crds.order.Address`."""
+
+    name: str
+    line1: str
+    line2: NotRequired[str]
+    city: str
+    region: NotRequired[str]
+    postalCode: str
+    country: str
+
+
 class OrderSpecDocument(TypedDict):
     """The part of `crds.order.OrderSpec` that the gateway reads."""
 
     customer: str
     items: list[ItemDocument]
     quote: QuoteDocument
+    paymentMethod: str
+    address: NotRequired[AddressDocument]
+    reference: NotRequired[str]
+    metadata: NotRequired[dict[str, str]]
     cancel: NotRequired[bool]
 
 
@@ -133,6 +149,7 @@ class OrderStatusDocument(TypedDict, total=False):
     conditions: list[ConditionDocument]
     compensation: list[CompensationDocument]
     tracking: TrackingDocument
+    finishedAt: str
 
 
 class OrderDocument(TypedDict):

@@ -163,10 +163,23 @@ class OrderSpec(ApiModel):
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=31_536_000)] = None
 
 
+Reference = Annotated[Line, Field(min_length=1, max_length=200)]
+"""The shop's own number of an order."""
+MetadataKey = Annotated[Line, Field(min_length=1, max_length=40)]
+MetadataValue = Annotated[Line, Field(max_length=500)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)]
+"""What a shop keeps with an order for itself. Source of the bounds: https://docs.stripe.com/api/metadata"""
+
+
 class NewOrderSpec(OrderSpec):
-    """What a new order has to be; `OrderSpec` is how a stored one is read."""
+    """What a new order has to be; `OrderSpec` is how controllers read a stored one.
+
+    What only the shop reads of it, `reference` and `metadata`, is not in their memory.
+    """
 
     address: NewAddress
+    reference: Reference | None = None
+    metadata: Metadata | None = None
 
 
 class CompensationStep(StrEnum):

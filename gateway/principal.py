@@ -37,6 +37,7 @@ class Scope(StrEnum):
 
     PROFILE = "profile", "Read and change the caller's own account."
     ORDERS_READ = "orders:read", "Read orders: a customer's own, for others all of the merchant."
+    ORDERS_ADDRESS = "orders:address", "Read where orders go to; of those that `orders:read` allows."
     ORDERS_WRITE = "orders:write", "Place and cancel orders."
     REFUNDS_WRITE = "refunds:write", "Give money back for orders of the merchant that were sold."
     PRODUCTS_READ = "products:read", "Read products, prices and price rules, and have orders quoted."
@@ -46,7 +47,9 @@ class Scope(StrEnum):
     USERS_ADMIN = "users:admin", "Read, make and delete users of the merchant."
 
 
-_CUSTOMER = frozenset({Scope.PROFILE, Scope.ORDERS_READ, Scope.ORDERS_WRITE, Scope.PRODUCTS_READ})
+_CUSTOMER = frozenset(
+    {Scope.PROFILE, Scope.ORDERS_READ, Scope.ORDERS_ADDRESS, Scope.ORDERS_WRITE, Scope.PRODUCTS_READ}
+)
 _MERCHANT = _CUSTOMER | {
     Scope.REFUNDS_WRITE,
     Scope.PRODUCTS_WRITE,

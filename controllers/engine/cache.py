@@ -113,11 +113,6 @@ class Cache(Generic[R_co]):
             self.drop(resource.uid, resource.key)
         return gone
 
-    @property
-    def oldest(self) -> R_co:
-        """The object that was taken in first; raises StopIteration where there is none."""
-        return next(iter(self._objects.values()))
-
     def drop(self, uid: str, key: Key) -> None:
         """Hold an object no longer. It comes back with its next event."""
         self._objects.pop(uid, None)

@@ -1,6 +1,9 @@
-"""The orders that this process holds in memory: of each what its views need, found by name or in lists."""
+"""The orders that this process holds in memory: of each what its views need, found by name or in lists.
 
-from bisect import bisect_right, insort
+The newest ones are held, and lists are by time: what is not held is older than what is.
+"""
+
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +17,7 @@ from prometheus_client import Counter
 from orderplane.controllers.engine.cache import CACHED_OBJECTS, Cache
 from orderplane.crds.documents import OrderDocument
 from orderplane.crds.meta import Kind
+from orderplane.gateway.orders.listing import Place
 
 log = structlog.get_logger(__name__)
 
@@ -23,26 +27,51 @@ DROPPED = Counter(
 )
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
-_SPEC = ("customer", "items", "quote", "cancel")
-_STATUS = ("phase", "reason", "conditions", "compensation", "tracking")
+_SPEC = ("customer", "items", "quote", "cancel", "paymentMethod", "reference", "metadata")
+_STATUS = ("phase", "reason", "conditions", "compensation", "tracking", "finishedAt")
+
+ORDER_BYTES = 4_000
+"""What an order may take on average, as JSON. Where a shop keeps much with its orders, fewer are held."""
 
 Key = tuple[str, str]
-Group = tuple[str, str | None, str | None]
-"""Merchant, customer, phase; of the last two one at most: that is how lists are asked for."""
+Age = tuple[str, Key]
+Group = tuple[str, str, str]
+"""Of which lists are kept: merchant, the name of a criterion, its value; without one both are empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """What the orders of a list have in common; None matches all."""
+
+    customer: str | None = None
+    phase: str | None = None
+    reference: str | None = None
+
+    def group(self, merchant: str) -> Group:
+        """The shortest list that has all of them."""
+        for name in ("reference", "customer", "phase"):
+            if (value := getattr(self, name)) is not None:
+                return merchant, name, value
+        return merchant, "", ""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOrder:
-    """An Order as JSON without what no view shows: address, means of payment, labels, managedFields.
+    """An Order as JSON without what lists do not show: address, labels, managedFields.
 
     As objects of Python it would take five times the memory.
+
+    Args:
+        place: Where it is in lists.
     """
 
     key: Key
     uid: str
     version: int
+    place: Place
     customer: str
     phase: str
+    reference: str | None
     json: bytes
 
     @classmethod
@@ -63,8 +92,10 @@ class HeldOrder:
                 key=(intern(metadata["namespace"]), metadata["name"]),
                 uid=metadata["uid"],
                 version=int(metadata["resourceVersion"]),
+                place=(intern(metadata["creationTimestamp"]), metadata["name"]),
                 customer=intern(spec["customer"]),
                 phase=intern(status.get("phase", "")),
+                reference=spec.get("reference"),
                 # A copy: orjson's own bytes keep the memory of its buffer, more than twice as much.
                 json=bytes(memoryview(orjson.dumps(shown))),
             )
@@ -79,16 +110,26 @@ class HeldOrder:
     def groups(self) -> Iterator[Group]:
         """The lists that it is in."""
         merchant = self.key[0]
-        yield merchant, None, None
-        yield merchant, self.customer, None
-        yield merchant, None, self.phase
+        yield merchant, "", ""
+        yield merchant, "customer", self.customer
+        yield merchant, "phase", self.phase
+        if self.reference is not None:
+            yield merchant, "reference", self.reference
+
+    def matches(self, criteria: Criteria) -> bool:
+        """Whether it is in a list with these criteria."""
+        return (
+            criteria.customer in (None, self.customer)
+            and criteria.phase in (None, self.phase)
+            and criteria.reference in (None, self.reference)
+        )
 
 
 class HeldOrders:
-    """At most so many orders; those taken in first go first.
+    """At most so many orders; the oldest go first.
 
     Args:
-        most: How many are held.
+        most: How many are held, of `ORDER_BYTES` each.
         monotonic: Seconds.
     """
 
@@ -109,7 +150,10 @@ class HeldOrders:
     def clear(self) -> None:
         """Forget everything."""
         self._cache: Cache[HeldOrder] = Cache(HeldOrder.of, self._monotonic)
-        self._names: defaultdict[Group, list[str]] = defaultdict(list)
+        self._places: defaultdict[Group, list[Place]] = defaultdict(list)
+        self._ages: list[Age] = []
+        self._newest_dropped: Age | None = None
+        self._bytes = 0
         self._partly_held: set[str] = set()
 
     def sweep(self) -> None:
@@ -120,10 +164,16 @@ class HeldOrders:
         """Take an Order in, where it is newer than what is held."""
         key = _key_of(document)
         before = self._cache.get(key)
-        if self._cache.store(document) is None:
+        stored = self._cache.store(document)
+        if stored is None:
             return
+        after = self._cache.get(key)
+        # A name can be used again: only the younger order is held.
+        for other in (before, stored):
+            if other is not None and after is not None and other.uid != after.uid:
+                self._cache.drop(other.uid, key)
         self._index(key, before)
-        while len(self._cache) > self._most:
+        while self._is_too_much():
             self._drop_oldest()
 
     def record_deletion(self, document: dict[str, Any]) -> None:
@@ -141,44 +191,65 @@ class HeldOrders:
         """Whether no order of the merchant had to be dropped, so that lists are complete."""
         return merchant not in self._partly_held
 
-    def after(
-        self, merchant: str, customer: str | None, phase: str | None, name: str | None
-    ) -> Iterator[HeldOrder]:
-        """Orders by name, from the first one after `name` on; None as a criterion means all.
+    def before(self, merchant: str, criteria: Criteria, place: Place | None) -> Iterator[HeldOrder]:
+        """Orders from the newest on, or from the first one that comes after `place`.
 
         It has to be used up before anything else is done with this object.
         """
-        names = self._names.get((merchant, customer, phase if customer is None else None), [])
-        for index in range(bisect_right(names, name) if name is not None else 0, len(names)):
-            order = self._cache.get((merchant, names[index]))
-            if order is not None and phase in (None, order.phase):
+        places = self._places.get(criteria.group(merchant), [])
+        first = len(places) if place is None else bisect_left(places, place)
+        for index in range(first - 1, -1, -1):
+            order = self._cache.get((merchant, places[index][1]))
+            if order is not None and order.matches(criteria):
                 yield order
 
+    def _is_too_much(self) -> bool:
+        """Also what is older than something that was dropped: a walk by time would leave that out."""
+        return (
+            len(self._cache) > self._most
+            or self._bytes > self._most * ORDER_BYTES
+            or bool(self._newest_dropped and self._ages and self._ages[0] < self._newest_dropped)
+        )
+
     def _drop_oldest(self) -> None:
-        oldest = self._cache.oldest
-        before = self._cache.get(oldest.key)
-        self._cache.drop(oldest.uid, oldest.key)
+        self._newest_dropped = max(self._newest_dropped or self._ages[0], self._ages[0])
+        key = self._ages[0][1]
+        oldest = self._cache.get(key)
+        assert oldest is not None, "the ages are those of what is held"
+        self._cache.drop(oldest.uid, key)
         DROPPED.inc()
         if not self._partly_held:
             log.warning(
                 "there are more orders than are held; the others are read from the API server",
                 held=self._most,
             )
-        self._partly_held.add(oldest.key[0])
-        self._index(oldest.key, before)
+        self._partly_held.add(key[0])
+        self._index(key, oldest)
 
     def _index(self, key: Key, before: HeldOrder | None) -> None:
         after = self._cache.get(key)
         old = frozenset(before.groups()) if before is not None else frozenset()
         new = frozenset(after.groups()) if after is not None else frozenset()
-        name = key[1]
-        for group in old - new:
-            names = self._names[group]
-            del names[bisect_right(names, name) - 1]
-            if not names:
-                del self._names[group]
-        for group in new - old:
-            insort(self._names[group], name)
+        is_same = before is not None and after is not None and before.place == after.place
+        if before is not None:
+            self._bytes -= len(before.json)
+            for group in old - new if is_same else old:
+                self._remove(group, before.place)
+        if after is not None:
+            self._bytes += len(after.json)
+            for group in new - old if is_same else new:
+                insort(self._places[group], after.place)
+        if not is_same:
+            if before is not None:
+                del self._ages[bisect_left(self._ages, (before.place[0], key))]
+            if after is not None:
+                insort(self._ages, (after.place[0], key))
+
+    def _remove(self, group: Group, place: Place) -> None:
+        places = self._places[group]
+        del places[bisect_left(places, place)]
+        if not places:
+            del self._places[group]
 
 
 def _key_of(document: dict[str, Any]) -> Key:

@@ -1,13 +1,14 @@
 """Pages of orders, from memory or from the API server, with filters that neither of them has.
 
-Chunks of a list are read and filtered here. A list is sorted by name, so a page goes on after the last name
-of the one before; this also holds if orders are created or deleted meanwhile. The API server goes on from its
-own continue tokens only, so a cursor from it holds that, too. Where there is none, because the cursor comes
-from memory that cannot be used now, its list is read from the beginning.
+Memory has the newest orders, and lists them from the newest on: a page goes on with what is older than the
+last order of the one before. The API server lists by name, in chunks that are read and filtered here, and
+goes on from its own continue tokens. It is asked for what memory does not have, which is older, and while
+there is no memory. Either way an order is shown once, also if others are created or deleted meanwhile, or if
+the memory comes and goes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from orderplane.crds.documents import OrderDocument
@@ -16,6 +17,14 @@ from orderplane.gateway.http.cursors import invalid_cursor
 CHUNK_SIZE = 250
 MAX_CHUNKS = 4
 """The most chunks that one page reads, 1,000 orders in all. So a page may be short without being the last."""
+
+Place = tuple[str, str]
+"""Where an order is in the list by time: its creation, as the API server writes it, and its name."""
+
+
+def place_of(order: OrderDocument) -> Place:
+    """Where an Order is in the list by time."""
+    return order["metadata"]["creationTimestamp"], order["metadata"]["name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +48,59 @@ class OrderFilter:
 
     def matches(self, order: OrderDocument) -> bool:
         """Whether an Order fulfils all criteria."""
-        placed_at = datetime.fromisoformat(order["metadata"]["creationTimestamp"])
         return (
-            (self.since is None or placed_at >= self.since)
-            and (self.until is None or placed_at < self.until)
+            not self.is_older(order)
+            and (self.until is None or _placed_at(order) < self.until)
             and (self.sku is None or any(item["sku"] == self.sku for item in order["spec"]["items"]))
         )
+
+    def is_older(self, order: OrderDocument) -> bool:
+        """Whether an Order is too old, so that from there on nothing matches in a list by time."""
+        return self.since is not None and _placed_at(order) < self.since
+
+
+def _placed_at(order: OrderDocument) -> datetime:
+    return datetime.fromisoformat(order["metadata"]["creationTimestamp"])
 
 
 @dataclass(frozen=True, slots=True)
 class ListPosition:
-    """A position in the list: in the chunk of the continue token, after the order with this id."""
+    """A position in the list.
 
-    continue_token: str | None = None
+    Args:
+        before: Orders that come before this place in time follow; None: all.
+        after: Of those, by name, the ones after this name. None in the list by time.
+        continue_token: Where the API server goes on with its list by name.
+    """
+
+    before: Place | None = None
     after: str | None = None
+    continue_token: str | None = None
+
+    @property
+    def is_by_name(self) -> bool:
+        """Whether the walk is in the list by name: there it stays."""
+        return self.after is not None or self.continue_token is not None
+
+    def has_passed(self, order: OrderDocument) -> bool:
+        """Whether an Order comes before this position, so that it was shown."""
+        is_shown_by_time = self.before is not None and place_of(order) >= self.before
+        return is_shown_by_time or (self.after is not None and order["metadata"]["name"] <= self.after)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Orders by name, and where the next ones begin; None after the last."""
+    """Orders, by time from the newest on or by name, and where the next ones begin; None after the last."""
 
     orders: list[OrderDocument]
     following: ListPosition | None
+    is_by_name: bool = False
+
+    def after(self, order: OrderDocument, start: ListPosition) -> ListPosition:
+        """The position after one of its orders; it began at `start`."""
+        if self.is_by_name:
+            return replace(start, after=order["metadata"]["name"])
+        return ListPosition(before=place_of(order))
 
 
 ReadChunk = Callable[[ListPosition, int], Awaitable[Chunk]]
@@ -80,11 +120,12 @@ async def filtered_page(
     for _ in range(MAX_CHUNKS):
         chunk = await read(position, CHUNK_SIZE if order_filter.is_selective else limit)
         for order in chunk.orders:
-            name = order["metadata"]["name"]
-            if (position.after is not None and name <= position.after) or not order_filter.matches(order):
+            if not chunk.is_by_name and order_filter.is_older(order):
+                return found, None
+            if position.has_passed(order) or not order_filter.matches(order):
                 continue
             if len(found) == limit:
-                return found, ListPosition(position.continue_token, found[-1]["metadata"]["name"])
+                return found, chunk.after(found[-1], position)
             found.append(order)
         if chunk.following is None:
             return found, None
@@ -95,21 +136,23 @@ async def filtered_page(
 
 
 def cursor_state(position: ListPosition, filters: Mapping[str, str | None]) -> dict[str, str | None]:
-    """What a cursor holds: the position, and the filters that it is valid for.
-
-    Without a continue token there is no such member. The version before this one refuses such a cursor
-    (400): it would show orders twice.
-    """
-    token = {"token": position.continue_token} if position.continue_token is not None else {}
-    return {**filters, "after": position.after, **token}
+    """What a cursor holds: the position, and the filters that it is valid for. What is None is left out."""
+    before = " ".join(position.before) if position.before is not None else None
+    state = {**filters, "before": before, "after": position.after, "token": position.continue_token}
+    return {name: value for name, value in state.items() if value is not None}
 
 
 def position_of(state: Mapping[str, str | None], filters: Mapping[str, str | None]) -> ListPosition:
-    """The position in what a cursor holds, also in one of the version before.
+    """The position in what a cursor holds, also in one of the version before, whose lists are by name.
 
     Raises:
         Problem: `invalid_cursor`: it was issued for other filters.
     """
-    if {name: value for name, value in state.items() if name not in ("token", "after")} != filters:
+    given = {name: value for name, value in state.items() if value is not None}
+    before, after, token = (given.pop(name, None) for name in ("before", "after", "token"))
+    if given != {name: value for name, value in filters.items() if value is not None}:
         raise invalid_cursor()
-    return ListPosition(state.get("token"), state.get("after"))
+    at, _, name = (before or "").partition(" ")
+    if before is not None and not (at and name):
+        raise invalid_cursor()
+    return ListPosition((at, name) if before is not None else None, after, token)

@@ -4,6 +4,7 @@ accepted it.
 """
 
 import re
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol, cast
 
@@ -16,7 +17,7 @@ from orderplane.crds.defaults import customer_hash
 from orderplane.crds.documents import OrderDocument, ResourceDocument
 from orderplane.crds.meta import CUSTOMER_LABEL, MAX_ORDER_NAME, Kind
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.held_orders import Criteria, HeldOrders
 from orderplane.gateway.orders.listing import CHUNK_SIZE, Chunk, ListPosition, ReadChunk
 from orderplane.gateway.principal import Principal
 
@@ -65,37 +66,41 @@ class OrderReader:
             Problem: `order_not_found`.
             ApiError: the API server had to be asked, and failed.
         """
-        if self._watch.is_current:
-            held = self._held.get((caller.merchant, order_id))
-            if held is not None and caller.customer in (None, held.customer):
-                _FROM_MEMORY.inc()
-                return held.document
-        else:
-            try:
-                return await self._read_past_memory(caller, order_id, from_cache=True)
-            except Problem:
-                # The server's watch cache may lag behind a create that was answered already.
-                pass
+        if not self._watch.is_current:
+            return await self.read_whole(caller, order_id)
+        held = self._held.get((caller.merchant, order_id))
+        if held is not None and caller.customer in (None, held.customer):
+            _FROM_MEMORY.inc()
+            return held.document
         return await self.read_live(caller, order_id)
+
+    async def read_whole(self, caller: Principal, order_id: str) -> OrderDocument:
+        """The caller's order with its address, which no memory holds; raises as `read` does."""
+        try:
+            return await self._read_past_memory(caller, order_id, from_cache=True)
+        except Problem:
+            # The server's watch cache may lag behind a create that was answered already.
+            return await self.read_live(caller, order_id)
 
     async def read_live(self, caller: Principal, order_id: str) -> OrderDocument:
         """The caller's order as it is now, by a quorum read; raises as `read` does."""
         return await self._read_past_memory(caller, order_id, from_cache=False)
 
-    def chunks(self, caller: Principal, phase: str | None) -> ReadChunk:
-        """Reads the orders that the caller may see, in this phase or in all.
+    def chunks(self, caller: Principal, criteria: Criteria) -> ReadChunk:
+        """Reads the orders with these criteria that the caller may see, the newest first; those that are not
+        in memory come last, by name.
 
         It raises ApiError where the API server had to be asked and failed.
         """
+        if caller.customer is not None:
+            criteria = replace(criteria, customer=caller.customer)
 
         async def read(position: ListPosition, size: int) -> Chunk:
-            # A cursor of the version before may have no name to go on from.
-            has_name = position.after is not None or position.continue_token is None
-            if has_name and self._watch.is_current and self._held.holds_all_of(caller.merchant):
+            if self._watch.is_current and not position.is_by_name:
                 _FROM_MEMORY.inc()
-                return self._held_chunk(caller, phase, position.after, size)
+                return self._held_chunk(caller.merchant, criteria, position, size)
             _FROM_API_SERVER.inc()
-            return await self._listed_chunk(caller, phase, position, size)
+            return await self._listed_chunk(caller.merchant, criteria, position, size)
 
         return read
 
@@ -118,33 +123,37 @@ class OrderReader:
             raise order_not_found()
         return order
 
-    def _held_chunk(self, caller: Principal, phase: str | None, after: str | None, size: int) -> Chunk:
-        following = self._held.after(caller.merchant, caller.customer, phase, after)
-        orders = list(islice(following, size))
-        is_last = next(following, None) is None
-        return Chunk(
-            [order.document for order in orders],
-            None if is_last else ListPosition(None, orders[-1].key[1]),
-        )
+    def _held_chunk(self, merchant: str, criteria: Criteria, position: ListPosition, size: int) -> Chunk:
+        found = self._held.before(merchant, criteria, position.before)
+        orders = list(islice(found, size))
+        before = orders[-1].place if orders else position.before
+        following: ListPosition | None = ListPosition(before)
+        if next(found, None) is None:
+            # What had to be dropped is older than what is held.
+            following = None if self._held.holds_all_of(merchant) else ListPosition(before, after="")
+        return Chunk([order.document for order in orders], following)
 
     async def _listed_chunk(
-        self, caller: Principal, phase: str | None, position: ListPosition, size: int
+        self, merchant: str, criteria: Criteria, position: ListPosition, size: int
     ) -> Chunk:
-        begins_anew = position.after is not None and position.continue_token is None
+        begins_anew = position.after and position.continue_token is None
         page = await self._api.list_page(
             Kind.ORDER,
-            caller.merchant,
+            merchant,
             limit=CHUNK_SIZE if begins_anew else size,
             continue_token=position.continue_token,
-            label_selector=_label_of(caller),
-            field_selector=f"status.phase={phase}" if phase else None,
+            label_selector=_label_selector(merchant, criteria),
+            field_selector=_field_selector(criteria),
         )
         orders = cast("list[OrderDocument]", page.items)
-        names = [order["metadata"]["name"] for order in orders]
         following = None
         if page.continue_token is not None:
-            following = ListPosition(page.continue_token, max([position.after or "", *names]))
-        return Chunk([order for order in orders if _may_see(caller, order)], following)
+            names = [order["metadata"]["name"] for order in orders]
+            after = max([position.after or "", *names])
+            following = ListPosition(position.before, after, page.continue_token)
+        # What the labels select is compared as well: nobody has to trust them.
+        theirs = [order for order in orders if criteria.customer in (None, order["spec"]["customer"])]
+        return Chunk(theirs, following, is_by_name=True)
 
 
 def order_not_found() -> Problem:
@@ -156,7 +165,17 @@ def _may_see(caller: Principal, order: OrderDocument) -> bool:
     return caller.customer in (None, order["spec"]["customer"])
 
 
-def _label_of(caller: Principal) -> str | None:
-    if caller.customer is None:
+def _label_selector(merchant: str, criteria: Criteria) -> str | None:
+    if criteria.customer is None:
         return None
-    return f"{CUSTOMER_LABEL}={customer_hash(caller.merchant, caller.customer)}"
+    return f"{CUSTOMER_LABEL}={customer_hash(merchant, criteria.customer)}"
+
+
+def _field_selector(criteria: Criteria) -> str | None:
+    fields = (("status.phase", criteria.phase), ("spec.reference", criteria.reference))
+    return ",".join(f"{name}={_escaped(value)}" for name, value in fields if value is not None) or None
+
+
+def _escaped(value: str) -> str:
+    """As `fields.EscapeValue` of k8s.io/apimachinery does."""
+    return value.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")

@@ -11,7 +11,7 @@ from orderplane.crds.defaults import draw_shard, looks_like_card_number, order_m
 from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import ApiModel, Currency, Minor
 from orderplane.crds.money import format_minor
-from orderplane.crds.order import Item, NewAddress, OrderSpec, Quote
+from orderplane.crds.order import Item, Metadata, NewAddress, OrderSpec, Quote, Reference
 from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.http.problems import Problem
 from orderplane.ledgers.pricing import ChargeLimits, PriceList, QuoteRefused, RefusalCode, quote_from
@@ -123,6 +123,22 @@ class OrderRequest(ApiModel):
     ]
     currency: _OrderCurrency = None
     expected_total: ExpectedTotal | None = None
+    reference: Annotated[
+        Reference | None,
+        Field(
+            description="The shop's own number of the order, by which it can be found. No personal data. It "
+            "cannot be changed, and several orders may have the same.",
+            examples=["2026-11-0042"],
+        ),
+    ] = None
+    metadata: Annotated[
+        Metadata | None,
+        Field(
+            description="What the shop keeps with the order for itself: at most 50 names of at most 40 "
+            "characters, with values of at most 500. No personal data. It cannot be changed.",
+            examples=[{"channel": "newsletter"}],
+        ),
+    ] = None
     ttl_seconds_after_finished: Annotated[
         int | None,
         Field(
@@ -155,7 +171,7 @@ def _wrong_customer(detail: str) -> Problem:
     return Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
 
 
-IMMUTABLE_FIELDS = ("customer", "items", "quote", "address", "paymentMethod")
+IMMUTABLE_FIELDS = ("customer", "items", "quote", "address", "paymentMethod", "reference", "metadata")
 """The fields of the spec that identify an order as the requested one."""
 
 _NOT_IN_SPEC = {"currency", "expected_total"}

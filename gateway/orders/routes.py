@@ -1,5 +1,6 @@
 """Routes to quote, place, read, list and cancel orders."""
 
+from enum import StrEnum
 from functools import partial
 from typing import Annotated, cast
 
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
 from orderplane.crds.documents import Manifest, OrderDocument
 from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, Kind, Sku
-from orderplane.crds.order import OrderPhase
+from orderplane.crds.order import OrderPhase, OrderSpec
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
@@ -28,6 +29,7 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import idempotent_response, json_response, tagged_response, weak_etag
 from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.orders import cancellation, views
+from orderplane.gateway.orders.held_orders import Criteria
 from orderplane.gateway.orders.listing import (
     ListPosition,
     OrderFilter,
@@ -44,12 +46,19 @@ from orderplane.gateway.orders.requests import (
     quote_request,
 )
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
-from orderplane.gateway.principal import Principal, Scope, allowed
+from orderplane.gateway.principal import Principal, Scope, allowed, check_scopes
 from orderplane.gateway.services import ServicesDep
 from orderplane.ledgers.postgres.idempotency import IdempotencyKey, StoredResponse
 from orderplane.ledgers.pricing import RefusalCode
 
 router = APIRouter(tags=["orders"])
+
+
+class Expansion(StrEnum):
+    """What an order is shown with where that is asked for."""
+
+    ADDRESS = "address"
+
 
 _CURSOR = "orders"
 _Reader = Annotated[Principal, Depends(allowed(Scope.ORDERS_READ))]
@@ -66,6 +75,7 @@ def _rfc_3339(text: str) -> str:
     return text
 
 
+_Customer = Annotated[str, *OrderSpec.model_fields["customer"].metadata]
 _Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 
@@ -164,12 +174,21 @@ async def read_order(
     order_id: str,
     caller: _Reader,
     services: ServicesDep,
+    expand: Annotated[
+        Expansion | None,
+        Query(description="With `address`, the answer also has it. It needs the scope `orders:address`."),
+    ] = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The current state of the order. It may lag by a moment."""
-    order = await services.orders.read(caller, order_id)
-    etag = weak_etag(order["metadata"]["resourceVersion"])
-    return tagged_response(if_none_match, views.order_view(order), etag)
+    if expand is Expansion.ADDRESS:
+        check_scopes(caller, Scope.ORDERS_ADDRESS)
+        order = await services.orders.read_whole(caller, order_id)
+        view = views.addressed_view(order)
+    else:
+        order = await services.orders.read(caller, order_id)
+        view = views.order_view(order)
+    return tagged_response(if_none_match, view, weak_etag(order["metadata"]["resourceVersion"]))
 
 
 @router.get(
@@ -227,23 +246,37 @@ async def list_orders(
         Query(alias="createdBefore", description="Only orders placed before this time (RFC 3339)."),
     ] = None,
     sku: Annotated[Sku | None, Query(description="Only orders with this product.")] = None,
+    customer: Annotated[
+        _Customer | None,
+        Query(description="Only orders of this customer. Customers see their own anyway, and leave it out."),
+    ] = None,
+    reference: Annotated[
+        str | None, Query(min_length=1, max_length=200, description="Only orders with this `reference`.")
+    ] = None,
 ) -> Response:
-    """All orders of the merchant, or of the calling customer, by id. Ids are hashes: this is not a time
-    order. A new or changed order may be missing for a moment.
+    """All orders of the merchant, or of the calling customer, the newest first. A new or changed order may be
+    missing for a moment. Orders that the gateway does not hold in memory, which are the oldest, come last, by
+    id; for some seconds after its start that is all.
 
     With `createdAfter`, `createdBefore` or `sku`, at most 1,000 orders are searched for one page. So a page
     may have fewer orders than `limit`, or none, and still have a `next`: go on until it is null. A cursor
     expires after some minutes (410): then start from the beginning.
     """
+    if caller.customer not in (None, customer or caller.customer):
+        places = [{"parameter": "customer", "detail": "Leave it out: customers see their own orders."}]
+        raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
+    criteria = Criteria(customer, phase.value if phase else None, reference)
     filters = {
-        "phase": phase.value if phase else None,
+        "customer": customer,
+        "reference": reference,
+        "phase": criteria.phase,
         "since": created_after.isoformat() if created_after else None,
         "until": created_before.isoformat() if created_before else None,
         "sku": sku,
     }
 
     start = position_of(read_cursor(_CURSOR, cursor), filters) if cursor is not None else ListPosition()
-    read_chunk = services.orders.chunks(caller, phase.value if phase else None)
+    read_chunk = services.orders.chunks(caller, criteria)
     order_filter = OrderFilter(created_after, created_before, sku)
     try:
         orders, following = await filtered_page(read_chunk, order_filter, limit, start)

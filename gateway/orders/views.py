@@ -140,11 +140,31 @@ class CompensationView(TypedDict):
     at: Time
 
 
+class AddressView(TypedDict):
+    """Where the parcel goes. What the customer left out is null."""
+
+    name: Annotated[str, Field(examples=["Ada Example"])]
+    line1: Annotated[str, Field(examples=["1 Sample Street"])]
+    line2: Annotated[str | None, Field(examples=[None])]
+    city: Annotated[str, Field(examples=["Berlin"])]
+    region: Annotated[str | None, Field(examples=[None])]
+    postalCode: Annotated[str, Field(examples=["10115"])]
+    country: Annotated[str, Field(description="ISO 3166-1 alpha-2.", examples=["DE"])]
+
+
 class OrderView(TypedDict):
     """One order in its current state."""
 
     id: Id
     uid: Uid
+    customer: Annotated[str, Field(description="The shop's id of the customer.", examples=["c-1001"])]
+    reference: Annotated[
+        str | None, Field(description="The shop's own number of it.", examples=["2026-11-0042"])
+    ]
+    metadata: Annotated[
+        dict[str, str],
+        Field(description="What the shop keeps with it.", examples=[{"channel": "newsletter"}]),
+    ]
     phase: Phase
     reason: Annotated[
         str | None, Field(description="Why it failed or is being compensated.", examples=[None])
@@ -152,15 +172,22 @@ class OrderView(TypedDict):
     conditions: list[ConditionView]
     quote: QuoteView
     items: list[ItemView]
-    tracking: TrackingView | None
+    paymentMethod: Annotated[
+        str, Field(description="The payment provider's token.", examples=["pm_card_visa"])
+    ]
+    tracking: Annotated[TrackingView | None, Field(description="Of the last label that was bought.")]
     compensation: Annotated[list[CompensationView], Field(examples=[[]])]
     createdAt: Time
+    finishedAt: Annotated[
+        Time | None, Field(description="When it was delivered, failed or was cancelled; null before.")
+    ]
     cancelRequested: bool
+    address: NotRequired[Annotated[AddressView, Field(description="With `expand=address` only.")]]
     links: LinksView
 
 
 class OrderListView(TypedDict):
-    """A page of orders, by id."""
+    """A page of orders, the newest first."""
 
     items: list[OrderView]
     next: Next
@@ -186,6 +213,9 @@ def order_view(order: OrderDocument) -> OrderView:
     return {
         "id": metadata["name"],
         "uid": metadata["uid"],
+        "customer": spec["customer"],
+        "reference": spec.get("reference"),
+        "metadata": spec.get("metadata", {}),
         "phase": status.get("phase", "Pending"),
         "reason": status.get("reason"),
         "conditions": [
@@ -200,9 +230,28 @@ def order_view(order: OrderDocument) -> OrderView:
         ],
         "quote": spec["quote"],
         "items": spec["items"],
+        "paymentMethod": spec["paymentMethod"],
         "tracking": tracking,
         "compensation": status.get("compensation", []),
         "createdAt": metadata["creationTimestamp"],
+        "finishedAt": status.get("finishedAt"),
         "cancelRequested": spec.get("cancel", False),
         "links": links,
+    }
+
+
+def addressed_view(order: OrderDocument) -> OrderView:
+    """An Order resource with its address, for those who may see that."""
+    address = order["spec"]["address"]
+    return {
+        **order_view(order),
+        "address": {
+            "name": address["name"],
+            "line1": address["line1"],
+            "line2": address.get("line2"),
+            "city": address["city"],
+            "region": address.get("region"),
+            "postalCode": address["postalCode"],
+            "country": address["country"],
+        },
     }

@@ -135,6 +135,7 @@ async def test_an_order_that_is_cancelled(ada: Shell) -> None:
     timeline = (await ada.run("orders", "timeline", order_id)).out
     assert "Compensating" in timeline
     assert "CancelRequested" in timeline
+    assert " by " in timeline
 
 
 async def test_refusals_have_their_codes(ada: Shell) -> None:

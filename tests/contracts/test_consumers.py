@@ -91,6 +91,29 @@ ORDERS = (
         },
     ),
     Wanted(
+        "a look at where an order goes",
+        ("an order is under way", {"id": "o-under-way"}),
+        lambda transport: logged_in(transport).orders.get("o-under-way", with_address=True),
+        "GET", "/api/orders/o-under-way", 200,
+        an_order("o-under-way") | {
+            "customer": match.like("c-1"), "paymentMethod": match.like("pm_card_visa"), "finishedAt": None,
+            "reference": None, "metadata": {},
+            "address": match.like(
+                {"name": "Ada Example", "line1": "1 Sample Street", "line2": None, "city": "Berlin",
+                 "region": None, "postalCode": "10115", "country": "DE"}
+            ),
+        },
+        query={"expand": "address"},
+    ),
+    Wanted(
+        "the orders with a number of the shop",
+        ("an order was delivered", {"id": "o-delivered"}),
+        lambda transport: logged_in(transport).orders.list(reference="2026-1"),
+        "GET", "/api/orders", 200,
+        {"items": [], "next": None},
+        query={"reference": "2026-1"},
+    ),
+    Wanted(
         "a look at an order that is not there",
         None,
         lambda transport: refused(logged_in(transport).orders.get("o-absent"), "order_not_found"),

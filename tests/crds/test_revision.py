@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "27f24c6a300fcaf7c0c5201be29e0020dd1e591d2e4da2ee3431f30554a734bb"
+DIGEST = "a252652b31d9d46674a93c1ebf697befca26afb1922adc941dfd3b4ccbbe598a"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]

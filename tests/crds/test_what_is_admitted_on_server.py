@@ -93,10 +93,17 @@ def annotated(count: int, size: int, character: str = "y") -> Change:
     return of_metadata(annotations=annotations)
 
 
+def most_metadata(character: str) -> Change:
+    return of_spec(
+        metadata={f"{number:02}{character * 38}": character * 500 for number in range(50)},
+        reference=character * 200,
+    )
+
+
 def full(body: dict[str, Any]) -> None:
     """As large as may be, also in bytes: a JSON encoder of Go writes `<` in six."""
     long = "x" * 250
-    for change in (annotated(64, 65_536, "<"), held_by(15), deeply_managed(5, 80_000)):
+    for change in (annotated(64, 65_536, "<"), held_by(15), deeply_managed(5, 80_000), most_metadata("<")):
         change(body)
     body["metadata"]["labels"] |= {f"{long}/{number:063d}": "v" * 63 for number in range(62)}
     body["metadata"]["ownerReferences"] = [
@@ -141,6 +148,14 @@ REFUSED: dict[str, tuple[Kind, Change]] = {
     "a name of 254": (Kind.RESERVATION, of_metadata(name="n" * 254)),
     "a generated name of 63": (Kind.ORDER, of_metadata(name=None, generateName="n" * 200)),
     "an item of null": (Kind.ORDER, of_spec(items=[None])),
+    "51 pairs of metadata": (Kind.ORDER, of_spec(metadata={f"k{number}": "v" for number in range(51)})),
+    "metadata with a name of 41": (Kind.ORDER, of_spec(metadata={"k" * 41: "v"})),
+    "metadata with a value of 501": (Kind.ORDER, of_spec(metadata={"k": "v" * 501})),
+    "metadata with an escape": (Kind.ORDER, of_spec(metadata={"k": "\x1b[31m"})),
+    "metadata with a line end in a name": (Kind.ORDER, of_spec(metadata={"k\n": "v"})),
+    "a reference of 201": (Kind.ORDER, of_spec(reference="r" * 201)),
+    "an empty reference": (Kind.ORDER, of_spec(reference="")),
+    "a reference with a control": (Kind.ORDER, of_spec(reference="a\u0085b")),
     "51 items": (
         Kind.RESERVATION,
         of_spec(items=[{"sku": f"SKU-{number}", "quantity": 1} for number in range(51)]),
@@ -173,6 +188,11 @@ ADMITTED: dict[str, tuple[Kind, Change]] = {
     "unknown fields": (Kind.ORDER, of_spec(gift={"a": ["b"] * 1000})),
     "managed fields": (Kind.ORDER, managed_by(1, 5_000)),
     "60 field managers": (Kind.ORDER, managed_by(60)),
+    "50 pairs of metadata": (Kind.ORDER, most_metadata("v")),
+    "metadata of other alphabets": (
+        Kind.ORDER,
+        of_spec(metadata={"\u0646\u200c\u0627": "\u2708\ufe0f \u00a3", "k": ""}, reference="\u65b0-1"),
+    ),
     "50 items": (
         Kind.RESERVATION,
         of_spec(items=[{"sku": f"{number:03d}{'x' * 60}", "quantity": 10_000} for number in range(50)]),

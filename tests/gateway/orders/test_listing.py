@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orderplane.crds.order import Compensation, CompensationStep, OrderPhase
 from orderplane.events.types import EventType
+from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders import listing
 from orderplane.gateway.orders.listing import (
     CHUNK_SIZE,
@@ -18,7 +19,9 @@ from orderplane.gateway.orders.listing import (
     Chunk,
     ListPosition,
     OrderFilter,
+    cursor_state,
     filtered_page,
+    position_of,
 )
 from orderplane.gateway.orders.timeline import phases_of, timeline_view
 from orderplane.ledgers.postgres.history import Timeline, TimelineEvent
@@ -48,9 +51,9 @@ class Cluster:
         rest: list[Any] = [one for one in self.orders if token is None or one["metadata"]["name"] > token]
         items = rest[:size]
         if len(rest) <= size:
-            return Chunk(items, None)
+            return Chunk(items, None, is_by_name=True)
         last = items[-1]["metadata"]["name"]
-        return Chunk(items, ListPosition(last, max(position.after or "", last)))
+        return Chunk(items, ListPosition(None, max(position.after or "", last), last), is_by_name=True)
 
 
 async def walk_all(cluster: Cluster, order_filter: OrderFilter, limit: int) -> tuple[list[str], int]:
@@ -112,6 +115,34 @@ async def test_what_is_placed_meanwhile_hides_nothing_and_doubles_nothing() -> N
         names += [one["metadata"]["name"] for one in page]
     assert len(names) == len(set(names))
     assert {f"o-{number:03}" for number in range(0, 40, 2)} <= set(names)
+
+
+FILTERS = {"phase": "Paid", "customer": None}
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        ListPosition(),
+        ListPosition(before=("2026-01-31T12:00:00Z", "o-1")),
+        ListPosition(before=("2026-01-31T12:00:00Z", "o-1"), after=""),
+        ListPosition(("2026-01-31T12:00:00Z", "o-1"), "o-2", "token"),
+    ],
+)
+def test_a_cursor_holds_the_position_and_its_filters(position: ListPosition) -> None:
+    state = cursor_state(position, FILTERS)
+    assert position_of(state, FILTERS) == position
+    for others in ({"phase": "Paid", "customer": "c-1"}, {"phase": None, "customer": None}):
+        with pytest.raises(Problem, match="invalid_cursor"):
+            position_of(state, others)
+
+
+def test_cursors_of_the_version_before_are_by_name_and_forged_ones_are_refused() -> None:
+    of_before = {"phase": "Paid", "since": None, "after": "o-2", "token": "t"}
+    assert position_of(of_before, FILTERS) == ListPosition(None, "o-2", "t")
+    for before in ("", " ", "2026-01-31T12:00:00Z", " o-1"):
+        with pytest.raises(Problem, match="invalid_cursor"):
+            position_of({"phase": "Paid", "before": before}, FILTERS)
 
 
 @pytest.mark.parametrize(

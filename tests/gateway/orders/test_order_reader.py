@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +15,10 @@ from orderplane.crds.api_errors import Gone
 from orderplane.crds.meta import Kind
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.orders import views
-from orderplane.gateway.orders.held_orders import HeldOrder
+from orderplane.gateway.orders.held_orders import ORDER_BYTES, Criteria, HeldOrder
 from orderplane.gateway.orders.listing import ListPosition, OrderFilter, filtered_page
 
-from .watched_server import SELLER, SHOP, FrontDoor, WatchedServer, customer, version_of
+from .watched_server import ALL, SELLER, SHOP, FrontDoor, WatchedServer, customer, version_of
 
 NAMES = ["o-a", "o-b", "o-c", "o-d", "o-e"]
 CUSTOMERS = ["ada", "eve"]
@@ -43,6 +44,11 @@ async def is_missing(door: FrontDoor, name: str, caller: Any = SELLER) -> bool:
         assert "order_not_found" in str(problem)
         return True
     return False
+
+
+def place_later(server: WatchedServer, name: str, **spec: Any) -> None:
+    server.at += timedelta(seconds=1)
+    server.place(name, "ada", **spec)
 
 
 # Single cases
@@ -134,7 +140,7 @@ async def test_after_some_seconds_without_a_watch_the_api_server_is_asked(
     assert (await door.reader.read(SELLER, "o-a"))["status"]["phase"] == "Pending"
     door.now += 2
     assert (await door.reader.read(SELLER, "o-a"))["status"]["phase"] == "Shipped"
-    assert await door.names(SELLER, "Shipped") == ["o-a"]
+    assert await door.names(SELLER, Criteria(phase="Shipped")) == ["o-a"]
     server.is_cut = False
     await door.turn()
     reads = server.reads
@@ -146,19 +152,95 @@ async def test_beyond_the_bound_the_rest_is_read_from_the_api_server(server: Wat
     door = FrontDoor(server, most=3)
     with capture_logs() as logs:
         for name in NAMES:
-            server.place(name, "ada")
+            place_later(server, name)
         server.place("o-z", "ada", "zoo")
         await door.turn()
     assert len(door.held) == 3
     assert [line["event"] for line in logs].count(
         "there are more orders than are held; the others are read from the API server"
     ) == 1
-    assert await door.names(SELLER) == NAMES
+    # The two newest of the shop, then the others by name.
+    assert await door.names(SELLER) == ["o-e", "o-d", "o-a", "o-b", "o-c"]
     for name in NAMES:
         assert not await is_missing(door, name)
     # A merchant of which all is held is not concerned.
     assert door.held.holds_all_of("zoo")
     assert not door.held.holds_all_of(SHOP)
+
+
+async def test_what_is_older_than_a_dropped_order_is_not_held_again(server: WatchedServer) -> None:
+    """Else a walk by time would leave out what was dropped."""
+    door = FrontDoor(server, most=2)
+    for name in NAMES[:4]:
+        place_later(server, name)
+    await door.turn()
+    for name in ("o-c", "o-d"):
+        server.delete(name)
+    server.report("o-a", "Shipped")
+    await door.turn()
+    assert len(door.held) == 0
+    assert await door.names(SELLER, limit=1) == ["o-a", "o-b"]
+
+
+async def test_much_metadata_is_bounded_as_well(server: WatchedServer) -> None:
+    door = FrontDoor(server, most=3)
+    for name in NAMES:
+        place_later(server, name, metadata={"note": "x" * ORDER_BYTES})
+    await door.turn()
+    assert len(door.held) == 2
+    assert await door.names(SELLER) == ["o-e", "o-d", "o-a", "o-b", "o-c"]
+    server.delete("o-e")
+    await door.turn()
+    assert len(door.held) == 1
+    place_later(server, "o-f")
+    await door.turn()
+    assert await door.names(SELLER) == ["o-f", "o-d", "o-a", "o-b", "o-c"]
+
+
+@pytest.mark.parametrize("is_current", [True, False])
+async def test_orders_are_found_by_customer_and_reference(
+    server: WatchedServer, door: FrontDoor, is_current: bool
+) -> None:
+    place_later(server, "o-a", reference="2026-1, a=b")
+    place_later(server, "o-b", reference="2026-2")
+    server.place("o-c", "eve", reference="2026-2")
+    await door.turn()
+    door.now += 0 if is_current else STALE_SECONDS + 1
+    assert await door.names(SELLER, Criteria(customer="ada")) == (
+        ["o-b", "o-a"] if is_current else ["o-a", "o-b"]
+    )
+    for caller, criteria, names in (
+        (SELLER, Criteria(reference="2026-2"), {"o-b", "o-c"}),
+        (SELLER, Criteria(reference="2026-2", customer="eve"), {"o-c"}),
+        (SELLER, Criteria(reference="2026-2", phase="Paid"), set()),
+        (SELLER, Criteria(reference="2026"), set()),
+        (customer("eve"), Criteria(reference="2026-2"), {"o-c"}),
+        (customer("eve"), Criteria(reference="2026-2", customer="ada"), {"o-c"}),
+    ):
+        assert set(await door.names(caller, criteria)) == names
+
+
+async def test_a_walk_by_time_ends_where_nothing_newer_can_follow(
+    server: WatchedServer, door: FrontDoor
+) -> None:
+    for name in NAMES:
+        place_later(server, name)
+    await door.turn()
+    since = datetime(2026, 1, 1, 0, 0, 3, tzinfo=UTC)
+    page, position = await filtered_page(
+        door.reader.chunks(SELLER, ALL), OrderFilter(since=since), 50, ListPosition()
+    )
+    assert ([order["metadata"]["name"] for order in page], position) == (["o-e", "o-d", "o-c"], None)
+
+
+async def test_an_address_is_read_where_nobody_holds_it(server: WatchedServer, door: FrontDoor) -> None:
+    server.place("o-a", "ada")
+    await door.turn()
+    assert "address" not in (await door.reader.read(customer("ada"), "o-a"))["spec"]
+    whole = await door.reader.read_whole(customer("ada"), "o-a")
+    assert views.addressed_view(whole)["address"]["city"] == "C"
+    with pytest.raises(Problem, match="order_not_found"):
+        await door.reader.read_whole(customer("eve"), "o-a")
 
 
 async def test_what_cannot_be_read_stops_nothing(server: WatchedServer, door: FrontDoor) -> None:
@@ -175,7 +257,7 @@ async def test_what_cannot_be_read_stops_nothing(server: WatchedServer, door: Fr
 def test_what_is_held_has_no_personal_data() -> None:
     server = WatchedServer()
     held = HeldOrder.of(server.place("o-a", "ada"))
-    for word in (b"address", b"paymentMethod", b"managedFields", b"labels", b"pm_card"):
+    for word in (b"address", b"managedFields", b"labels"):
         assert word not in held.json
 
 
@@ -193,7 +275,7 @@ async def test_a_name_that_is_used_again_is_the_younger_order(server: WatchedSer
 
 async def test_a_walk_goes_on_when_the_memory_comes_and_goes(server: WatchedServer, door: FrontDoor) -> None:
     for name in NAMES:
-        server.place(name, "ada")
+        place_later(server, name)
     await door.turn()
     for first_is_memory in (True, False):
         names: list[str] = []
@@ -202,12 +284,13 @@ async def test_a_walk_goes_on_when_the_memory_comes_and_goes(server: WatchedServ
         while position is not None:
             door.now += 0 if is_memory else STALE_SECONDS + 1
             assert door.watch.is_current is is_memory
-            read = door.reader.chunks(customer("ada"), None)
+            read = door.reader.chunks(customer("ada"), ALL)
             page, position = await filtered_page(read, OrderFilter(), 1, position)
             names += [order["metadata"]["name"] for order in page]
             is_memory = not is_memory
             await door.turn()
-        assert names == NAMES
+        # What the API server lists comes by name.
+        assert names == (["o-e", "o-a", "o-b", "o-c", "o-d"] if first_is_memory else NAMES)
 
 
 async def test_a_cursor_of_the_version_before_goes_on_at_the_api_server(
@@ -217,16 +300,20 @@ async def test_a_cursor_of_the_version_before_goes_on_at_the_api_server(
         server.place(name, "ada")
     await door.turn()
     token = (await server.list_page(Kind.ORDER, SHOP, limit=2)).continue_token
-    read = door.reader.chunks(SELLER, None)
-    page, position = await filtered_page(read, OrderFilter(), 2, ListPosition(token))
+    read = door.reader.chunks(SELLER, ALL)
+    of_before = ListPosition(continue_token=token)
+    page, position = await filtered_page(read, OrderFilter(), 2, of_before)
     assert [order["metadata"]["name"] for order in page] == ["o-c", "o-d"]
     assert position is not None
     assert position.after == "o-d"
+    page, rest = await filtered_page(read, OrderFilter(), 2, position)
+    assert ([order["metadata"]["name"] for order in page], rest) == (["o-e"], None)
     server.compact()
     with pytest.raises(Gone):
-        await filtered_page(read, OrderFilter(), 2, ListPosition(token))
-    page, position = await filtered_page(read, OrderFilter(), 2, position)
-    assert ([order["metadata"]["name"] for order in page], position) == (["o-e"], None)
+        await filtered_page(read, OrderFilter(), 2, position)
+    # Of one from memory.
+    page, rest = await filtered_page(read, OrderFilter(), 2, ListPosition(after="o-c"))
+    assert ([order["metadata"]["name"] for order in page], rest) == (["o-d", "o-e"], None)
 
 
 # Everything at random
@@ -245,6 +332,7 @@ class Town:
     def do(self, name: str, action: str, number: int) -> Any:
         there = (Kind.ORDER, SHOP, name) in self.server.api.objects
         if action == "place" and not there:
+            self.server.at += timedelta(seconds=number // 2)
             created = self.server.place(name, CUSTOMERS[number % 2])
             self.doors[number % 2].reader.remember(created)
         elif action == "report" and there:
@@ -334,9 +422,12 @@ async def check_exact(server: WatchedServer, door: FrontDoor) -> None:
     await check_reads(server, door)
     for caller in (SELLER, customer("ada"), customer("eve")):
         for phase in (None, "Pending", *PHASES):
+            newest_first = server.names(caller.customer, phase)
+            held = [name for name in newest_first if door.held.get((SHOP, name))]
+            rest = sorted(set(newest_first) - set(held))
+            assert held + rest == newest_first or not door.held.holds_all_of(SHOP)
             for limit in (1, 3):
-                found = await door.names(caller, phase, limit)
-                assert found == server.names(caller.customer, phase)
+                assert await door.names(caller, Criteria(phase=phase), limit) == held + rest
     for name in server.names():
         order: Any = await door.reader.read(SELLER, name)
         assert version_of(order) == version_of(server.api.objects[Kind.ORDER, SHOP, name])

@@ -173,10 +173,10 @@ async def test_lists_are_narrowed_by_product_time_and_phase(town: Town) -> None:
         await seller.until_over(name)
     for limit in (1, 2, 50):
         assert set(await seller.names(limit=limit)) == teas | mugs | both
-        assert await seller.names(limit=limit, sku=MUG) == sorted(mugs | both)
+        assert set(await seller.names(limit=limit, sku=MUG)) == mugs | both
         assert await ada.names(limit=limit, sku=MUG) == sorted(both)
     assert await seller.names(sku="NOPE") == []
-    assert await seller.names(sku=TEA, phase="Delivered") == sorted(teas | both)
+    assert set(await seller.names(sku=TEA, phase="Delivered")) == teas | both
     assert await seller.names(sku=TEA, phase="Failed") == []
 
     placed_at = {name: (await seller.get(f"/api/orders/{name}")).json()["createdAt"] for name in teas | mugs}

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from orderplane.crds.order import OrderSpec
+from orderplane.crds.order import NewOrderSpec
 from orderplane.gateway.http.body import (
     MAX_DEPTH,
     MAX_VALUES,
@@ -199,4 +199,4 @@ def test_a_pointer_stops_at_a_strange_name() -> None:
 def test_what_is_accepted_here_the_resource_accepts_too() -> None:
     # The spec minus what only the server side sets.
     ours = set(type(read_body(orjson.dumps(GOOD)).request).model_fields) - {"expected_total", "currency"}
-    assert ours == set(OrderSpec.model_fields) - {"quote", "cancel"}
+    assert ours == set(NewOrderSpec.model_fields) - {"quote", "cancel", "refunds"}

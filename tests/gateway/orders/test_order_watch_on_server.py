@@ -21,7 +21,7 @@ from orderplane.crds.api_errors import ApiError, NotFound
 from orderplane.crds.meta import Kind
 from orderplane.dev.localplane.plane import Plane
 from orderplane.gateway.http.problems import Problem
-from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.held_orders import Criteria, HeldOrders
 from orderplane.gateway.orders.listing import ListPosition, OrderFilter, filtered_page
 from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import Principal, Role
@@ -102,7 +102,8 @@ class Door:
         return order["status"]["phase"]
 
     async def names(self) -> list[str]:
-        page, rest = await filtered_page(self.reader.chunks(SELLER, None), OrderFilter(), 200, ListPosition())
+        read = self.reader.chunks(SELLER, Criteria())
+        page, rest = await filtered_page(read, OrderFilter(), 200, ListPosition())
         assert rest is None
         return [order["metadata"]["name"] for order in page]
 

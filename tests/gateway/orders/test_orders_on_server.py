@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, COMPENSATE_FINALIZER, TRACEPARENT_ANNOTATION, Kind
 from orderplane.gateway.http.cursors import read_cursor, write_cursor
 from orderplane.gateway.idempotency import order_name
-from orderplane.gateway.principal import SCOPES_OF, Principal, Role
+from orderplane.gateway.principal import SCOPES_OF, Principal, Role, Scope
 
 from ..conftest import (
     EARL,
@@ -102,6 +102,7 @@ async def test_an_order_is_shown_without_its_address(gateway: Gateway, behind: B
         ],
         compensation=[{"step": "ReleaseStock", "reference": "r-1", "at": moment}],
         tracking={"carrier": "DHL", "code": "T1", "url": "https://example.com/T1"},
+        finishedAt=moment,
     )  # fmt: skip
     response = await gateway.http.get(f"/api/orders/{name}")
     while response.json()["phase"] == "Pending":  # the watch is a moment behind
@@ -111,8 +112,8 @@ async def test_an_order_is_shown_without_its_address(gateway: Gateway, behind: B
     assert view["conditions"][0]["message"] == "No."
     assert view["compensation"] == [{"step": "ReleaseStock", "reference": "r-1", "at": moment}]
     assert view["tracking"]["code"] == "T1"
+    assert view["finishedAt"] == moment
     assert "Ada" not in response.text
-    assert "pm_card" not in response.text
 
 
 async def test_an_order_has_a_tag_that_changes_with_it(gateway: Gateway, behind: Behind) -> None:
@@ -149,7 +150,8 @@ async def test_a_list_is_walked_page_by_page(gateway: Gateway, behind: Behind) -
         if page["next"] is None:
             break
         query["cursor"] = page["next"]
-    assert found == sorted(wanted)
+    ages = {name: order["metadata"]["creationTimestamp"] for name, order in (await behind.orders()).items()}
+    assert found == sorted(wanted, key=lambda name: (ages[name], name), reverse=True)
 
 
 async def test_a_list_of_one_phase(gateway: Gateway, behind: Behind) -> None:
@@ -209,6 +211,81 @@ async def _compact(behind: Behind) -> None:
     async with httpx.AsyncClient() as http:
         now = (await http.post(f"{etcd}/range", json={"key": "AA=="})).json()["header"]["revision"]
         assert (await http.post(f"{etcd}/compaction", json={"revision": now})).status_code == 200
+
+
+async def test_the_shop_sees_what_it_keeps_with_an_order(gateway: Gateway) -> None:
+    kept = {"reference": new_key(), "metadata": {"channel": "newsletter", "note": ""}}
+    name = await placed(gateway, **kept)
+    plain = await placed(gateway, customer="c-2002")
+    path, address = "/api/orders/{order_id}", f"/api/orders/{name}"
+    view = check(await gateway.http.get(address), path)
+    assert {"reference": view["reference"], "metadata": view["metadata"]} == kept
+    assert (view["customer"], view["paymentMethod"], view["finishedAt"]) == ("c-1001", "pm_card_visa", None)
+    assert "address" not in view
+    whole = check(await gateway.http.get(address, params={"expand": "address"}), path)
+    assert whole["address"] == {**order_of()["address"], "line2": None, "region": None}
+    other = check(await gateway.http.get(f"/api/orders/{plain}"), path)
+    assert (other["reference"], other["metadata"]) == (None, {})
+
+    async def ids(**query: str) -> list[str]:
+        page = check(await gateway.http.get("/api/orders", params=query), "/api/orders")
+        return [order["id"] for order in page["items"]]
+
+    async def is_listed() -> bool:
+        return {name, plain} <= {*await ids(reference=kept["reference"]), *await ids(customer="c-2002")}
+
+    await until(is_listed)
+    assert await ids(reference=kept["reference"]) == [name]
+    assert await ids(reference=kept["reference"], customer="c-2002") == []
+    assert name not in await ids(customer="c-2002")
+    assert plain not in await ids(customer="c-1001")
+    for query in ({"customer": "no customer!"}, {"reference": ""}, {"reference": "x" * 201}):
+        check(await gateway.http.get("/api/orders", params=query), "/api/orders", status=422)
+    check(await gateway.http.get(address, params={"expand": "all"}), path, status=422)
+
+
+async def test_an_address_is_shown_to_those_who_may_see_it(gateway: Gateway, behind: Behind) -> None:
+    name = await placed(gateway, customer="u-ada")
+    seller = Principal(MERCHANT, SELLER, Role.MERCHANT, SCOPES_OF[Role.MERCHANT] - {Scope.ORDERS_ADDRESS})
+    ada = Principal(MERCHANT, "u-ada", Role.CUSTOMER, SCOPES_OF[Role.CUSTOMER])
+    eve = Principal(MERCHANT, "u-eve", Role.CUSTOMER, SCOPES_OF[Role.CUSTOMER])
+    async with behind.pool.acquire() as connection:
+        for customer in (ada, eve):
+            await connection.execute(
+                "INSERT INTO users (merchant, id, email, password_hash) VALUES ($1, $2, $3, '') "
+                "ON CONFLICT DO NOTHING",
+                MERCHANT, customer.name, f"{customer.name}@example.test",
+            )  # fmt: skip
+    for caller, status, code in ((seller, 403, "insufficient_scope"), (eve, 404, "order_not_found")):
+        headers = {"Authorization": f"Bearer {token_of(behind.plane, caller)}"}
+        answer = await gateway.http.get(f"/api/orders/{name}", params={"expand": "address"}, headers=headers)
+        assert check(answer, "/api/orders/{order_id}", status=status)["code"] == code
+    headers = {"Authorization": f"Bearer {token_of(behind.plane, ada)}"}
+    answer = await gateway.http.get(f"/api/orders/{name}", params={"expand": "address"}, headers=headers)
+    assert check(answer, "/api/orders/{order_id}")["address"]["city"] == "Berlin"
+    for customer, status in (("u-ada", 200), ("u-eve", 422)):
+        page = await gateway.http.get("/api/orders", params={"customer": customer}, headers=headers)
+        check(page, "/api/orders", status=status)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        {"reference": ""},
+        {"reference": "x" * 201},
+        {"reference": "a\u0000b"},
+        {"metadata": {f"k{number}": "v" for number in range(51)}},
+        {"metadata": {"k" * 41: "v"}},
+        {"metadata": {"": "v"}},
+        {"metadata": {"k": "v" * 501}},
+        {"metadata": {"k": 1}},
+        {"metadata": {"k": "a\u001b[31m"}},
+        {"metadata": ["k"]},
+    ],
+)
+async def test_what_a_shop_keeps_is_bounded_text(gateway: Gateway, kept: dict[str, Any]) -> None:
+    body = refused(await gateway.post(order_of(**kept)), 422, "validation_failed")
+    assert body["errors"][0]["pointer"].startswith(f"#/{next(iter(kept))}")
 
 
 async def test_a_cancel_is_written_down_once(gateway: Gateway, behind: Behind) -> None:

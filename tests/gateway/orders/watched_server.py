@@ -11,8 +11,8 @@ from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.crds.api_errors import ApiError, EtcdRestored, Gone, NotFound, Unavailable
 from orderplane.crds.defaults import customer_hash
 from orderplane.crds.meta import CUSTOMER_LABEL, Kind
-from orderplane.gateway.orders.held_orders import HeldOrders
-from orderplane.gateway.orders.listing import ListPosition, OrderFilter, filtered_page
+from orderplane.gateway.orders.held_orders import Criteria, HeldOrders
+from orderplane.gateway.orders.listing import ListPosition, OrderFilter, filtered_page, place_of
 from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import Principal, Role
 
@@ -21,6 +21,7 @@ from ...simulation.world.api_server import ApiServer, Backup
 
 Json = dict[str, Any]
 SHOP = "shop"
+ALL = Criteria()
 
 
 def version_of(document: Json) -> int:
@@ -31,7 +32,8 @@ class WatchedServer:
     """Implements what `Reflector` and `OrderReader` need of `ApiClient`."""
 
     def __init__(self) -> None:
-        self.api = ApiServer(Random(1), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+        self.at = datetime(2026, 1, 1, tzinfo=UTC)
+        self.api = ApiServer(Random(1), lambda: self.at)
         self.api._version = 1  # etcd counts from there; 0 means any version
         self.oldest_watch = 0
         self.events_per_watch = 1000
@@ -42,8 +44,9 @@ class WatchedServer:
 
     # What others do
 
-    def place(self, name: str, customer: str, merchant: str = SHOP) -> Json:
+    def place(self, name: str, customer: str, merchant: str = SHOP, **spec: Any) -> Json:
         body = an_order(customer=customer).model_dump(mode="json", by_alias=True)
+        body["spec"] |= spec
         labels = {CUSTOMER_LABEL: customer_hash(merchant, customer)}
         body["metadata"] = {"name": name, "labels": labels, "finalizers": ["a"], "managedFields": ["x" * 99]}
         return self.api.make(Kind.ORDER, merchant, body)
@@ -71,8 +74,9 @@ class WatchedServer:
         self.oldest_watch = min(self.oldest_watch, backup[0])
 
     def names(self, customer: str | None = None, phase: str | None = None) -> list[str]:
-        """Those of the shop, as the server has them."""
-        return [name for name, _ in self._matching(self._all(), SHOP, customer, phase)]
+        """Those of the shop, the newest first."""
+        found = self._matching(self._all(), SHOP, customer, phase)
+        return [name for name, _ in sorted(found, key=lambda one: place_of(one[1]), reverse=True)]
 
     # ApiClient
 
@@ -110,7 +114,7 @@ class WatchedServer:
             and (
                 not label_selector or label_selector.split("=")[1] in document["metadata"]["labels"].values()
             )
-            and (not field_selector or field_selector.split("=")[1] == document["status"]["phase"])
+            and _is_selected(document, field_selector)
             and self._place_of(document) > after
         ]
         metadata: Json = {"resourceVersion": str(version)}
@@ -159,6 +163,15 @@ class WatchedServer:
         ]
 
 
+def _is_selected(document: Json, field_selector: str | None) -> bool:
+    for field in field_selector.split(",") if field_selector else ():
+        path, _, wanted = field.partition("=")
+        part, name = path.split(".")
+        if document[part].get(name) != wanted:
+            return False
+    return True
+
+
 class Connection:
     """What a watch has of the server; it breaks when the server starts again."""
 
@@ -204,7 +217,7 @@ class FrontDoor:
     async def names(
         self,
         caller: Principal,
-        phase: str | None = None,
+        criteria: Criteria = ALL,
         limit: int = 2,
         order_filter: OrderFilter | None = None,
     ) -> list[str]:
@@ -213,7 +226,7 @@ class FrontDoor:
         position: ListPosition | None = ListPosition()
         while position is not None:
             page, position = await filtered_page(
-                self.reader.chunks(caller, phase), order_filter or OrderFilter(), limit, position
+                self.reader.chunks(caller, criteria), order_filter or OrderFilter(), limit, position
             )
             names += [order["metadata"]["name"] for order in page]
         return names
