@@ -136,6 +136,10 @@ PaymentMethod = Annotated[str, Field(pattern=r"^pm_[A-Za-z0-9_]{1,64}$", max_len
 """A provider's token. Never a card number."""
 
 
+ReservationName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+"""The name of a Reservation without an order."""
+
+
 class RefundSpec(ApiModel):
     """Money, and perhaps goods, that are to go back once the carrier has the order.
 
@@ -158,6 +162,7 @@ class OrderSpec(ApiModel):
     quote: Quote
     address: Address
     payment_method: PaymentMethod
+    reservation: ReservationName | None = None
     cancel: bool = False
     refunds: Annotated[tuple[RefundSpec, ...], Field(max_length=16)] = ()
     ttl_seconds_after_finished: Annotated[int | None, Field(ge=0, le=31_536_000)] = None

@@ -55,12 +55,15 @@ class StockLedger(Protocol):
         items: Sequence[Item],
         expires_at: datetime | None,
         traceparent: str | None,
+        taking: str | None = None,
     ) -> ReservationEntry:
         """Hold all lines or none: HELD with `inventory.reserved`, or REJECTED. A repeat returns the first
         result.
 
         Args:
             expires_at: None: `HOLD_SECONDS` from now.
+            taking: A Reservation without an order, by name. What it holds passes over to this one, if it is
+                the same items; in between nobody else gets them.
 
         Raises:
             GateClosed: the order is not open.

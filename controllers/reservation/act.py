@@ -97,9 +97,12 @@ class ReservationReconciler(ChildReconciler[Reservation, ReservationEntry, Effec
 
     async def _hold(self, turn: _Turn, reservation: Reservation) -> ReservationEntry:
         reference = reservation.spec.order_ref
+        taking: str | None = None
         if reference is not None:
             self._check_planned(reservation)
-        return await self._ledger.hold(
+            order = self._order(turn.key)
+            taking = order.spec.reservation if order is not None else None
+        entry = await self._ledger.hold(
             turn.merchant,
             turn.uid,
             order_uid=reference.uid if reference else None,
@@ -107,7 +110,12 @@ class ReservationReconciler(ChildReconciler[Reservation, ReservationEntry, Effec
             items=reservation.spec.items,
             expires_at=reservation.spec.expires_at,
             traceparent=reservation.metadata.annotations.get(TRACEPARENT_ANNOTATION),
+            taking=taking,
         )
+        if taking is not None:
+            # It may hold nothing any more, which it has to say.
+            self._enqueue(Kind.RESERVATION, (turn.merchant, taking))
+        return entry
 
     def _gate_after(self, turn: _Turn) -> Gate | None:
         is_held = turn.entry is not None and turn.entry.state is ReservationState.HELD

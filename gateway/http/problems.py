@@ -68,6 +68,8 @@ _TYPES = (
     ProblemType("stock_raced", 409, "Orders changed the stock during the recount"),
     ProblemType("out_of_stock", 409, "There is not enough stock"),
     ProblemType("reservation_name_taken", 409, "Another reservation has the name of this key"),
+    ProblemType("reservation_not_held", 409, "The reservation does not hold what is ordered"),
+    ProblemType("reservation_differs", 409, "The reservation holds other items"),
     ProblemType("reservation_of_order", 409, "The reservation belongs to an order"),
     ProblemType("cursor_expired", 410, "The cursor has expired"),
     ProblemType("precondition_failed", 412, "The version is not the expected one"),

@@ -11,10 +11,12 @@ from orderplane.crds.defaults import draw_shard, looks_like_card_number, order_m
 from orderplane.crds.documents import Manifest
 from orderplane.crds.meta import ApiModel, Currency, Minor
 from orderplane.crds.money import format_minor
-from orderplane.crds.order import Item, Metadata, NewAddress, OrderSpec, Quote, Reference
+from orderplane.crds.order import Item, Metadata, NewAddress, OrderSpec, Quote, Reference, ReservationName
 from orderplane.gateway.http.body import STRICT
 from orderplane.gateway.http.problems import Problem
+from orderplane.ledgers.postgres.inventory import ReservationRecord
 from orderplane.ledgers.pricing import ChargeLimits, PriceList, QuoteRefused, RefusalCode, quote_from
+from orderplane.ledgers.states import ReservationState
 
 
 class ExpectedTotal(ApiModel):
@@ -123,6 +125,14 @@ class OrderRequest(ApiModel):
     ]
     currency: _OrderCurrency = None
     expected_total: ExpectedTotal | None = None
+    reservation: Annotated[
+        ReservationName | None,
+        Field(
+            description="The id of a reservation without an order, of the same items, which holds them. They "
+            "pass over to the order. It needs the scope `inventory:write`.",
+            examples=["r-mfrggzdfmztwq2lknnwg23tpoa"],
+        ),
+    ] = None
     reference: Annotated[
         Reference | None,
         Field(
@@ -171,7 +181,9 @@ def _wrong_customer(detail: str) -> Problem:
     return Problem("validation_failed", "Correct the fields in `errors`.", errors=places)
 
 
-IMMUTABLE_FIELDS = ("customer", "items", "quote", "address", "paymentMethod", "reference", "metadata")
+IMMUTABLE_FIELDS = (
+    "customer", "items", "quote", "address", "paymentMethod", "reservation", "reference", "metadata",
+)  # fmt: skip
 """The fields of the spec that identify an order as the requested one."""
 
 _NOT_IN_SPEC = {"currency", "expected_total"}
@@ -236,6 +248,25 @@ async def quote_request(
         return await by(price_list)
     except Problem:
         return await by(stored_prices)
+
+
+def check_reservation(found: ReservationRecord | None, request: OrderRequest) -> None:
+    """Require that the reservation which the order names has no order, and holds its items.
+
+    Raises:
+        Problem: `reservation_not_held`, `reservation_differs`.
+    """
+    if found is None or found.order is not None or found.state is not ReservationState.HELD:
+        raise Problem(
+            "reservation_not_held",
+            "The reservation does not exist, holds nothing yet or any more, or belongs to an order. Nothing "
+            "was ordered. Look at it, or order without it.",
+        )
+    if dict(found.items) != {item.sku: item.quantity for item in request.items}:
+        raise Problem(
+            "reservation_differs",
+            "The reservation holds other items. Nothing was ordered. Order exactly what it holds.",
+        )
 
 
 def check_total(expected: ExpectedTotal, quote: Quote) -> None:

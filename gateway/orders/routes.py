@@ -43,6 +43,7 @@ from orderplane.gateway.orders.requests import (
     OrderRequest,
     QuoteRequest,
     build_order,
+    check_reservation,
     quote_request,
 )
 from orderplane.gateway.orders.timeline import TimelineView, timeline_view
@@ -116,8 +117,9 @@ async def quote_order(request: Request, caller: _PriceReader, services: Services
             },
         },
         **protected_docs(
-            *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "request_in_progress", "request_expired",
-            "order_name_taken", "order_refused", "no_namespace", *_REFUSALS,
+            *BODY_PROBLEMS, *KEY_PROBLEMS, "price_changed", "reservation_not_held", "reservation_differs",
+            "request_in_progress", "request_expired", "order_name_taken", "order_refused", "no_namespace",
+            *_REFUSALS,
         ),
     },
     openapi_extra=keyed_doc("OrderRequest"),
@@ -132,11 +134,16 @@ async def place_order(request: Request, caller: _Writer, services: ServicesDep) 
     check_media_type(request.headers.get("Content-Type"))
     body = read_body(await request.body(), OrderRequest)
     order = body.request.of_customer(caller.customer)
+    if order.reservation is not None:
+        check_scopes(caller, Scope.INVENTORY_WRITE)
     name = idempotency.order_name(caller.merchant, caller.name, key)
 
     async def admit_and_build() -> Manifest:
         # Only new orders are refused here: IdempotentCreate still resumes or replays a repeat.
         services.load_shedding.admit()
+        if order.reservation is not None:
+            held = await services.inventory.reservation_named(caller.merchant, order.reservation)
+            check_reservation(held, order)
         return await build_order(
             services.product_reads,
             services.stored_prices,

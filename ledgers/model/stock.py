@@ -40,6 +40,7 @@ class InMemoryStockLedger(Ledger):
         items: Sequence[Item],
         expires_at: datetime | None,
         traceparent: str | None,
+        taking: str | None = None,
     ) -> ReservationEntry:
         """All lines are held or none: each needs as many pieces as are on hand and not reserved."""
         tables = self._tables

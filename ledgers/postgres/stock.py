@@ -53,6 +53,12 @@ SELECT *, expires_at - clock_timestamp() AS time_left FROM reservations
 WHERE merchant = $1 AND holder = $2 FOR UPDATE
 """
 
+# Also one whose time is over, as long as nobody has given it back.
+_LOCK_STANDALONE = """
+SELECT *, expires_at - clock_timestamp() AS time_left FROM reservations
+WHERE merchant = $1 AND name = $2 AND order_uid IS NULL AND state = 'Held' FOR UPDATE
+"""
+
 _SET_STATE = """
 UPDATE reservations SET state = $3 WHERE merchant = $1 AND holder = $2
 RETURNING *, expires_at - clock_timestamp() AS time_left
@@ -202,6 +208,7 @@ class PostgresStockLedger:
         items: Sequence[Item],
         expires_at: datetime | None,
         traceparent: str | None,
+        taking: str | None = None,
     ) -> ReservationEntry:
         reservation = ReservationRef(merchant, UUID(holder), name)
         lines = {item.sku: item.quantity for item in items}
@@ -218,6 +225,12 @@ class PostgresStockLedger:
                     await append_reservation_event(
                         connection, None, reservation, EventType.INVENTORY_RESERVED, data, traceparent
                     )
+        elif taking is not None:
+            async with transaction(self._pool) as connection:
+                order = await lock_gate(connection, merchant, order_uid, GateState.OPEN)
+                if await connection.fetchrow(_LOCK, merchant, holder) is None:
+                    await _pass_over(connection, order, taking, lines)
+                row = await connection.fetchrow(_HOLD, *arguments)
         else:
             async with session(self._pool) as connection:
                 row = await connection.fetchrow(_HOLD, *arguments)
@@ -347,6 +360,8 @@ async def _give_back(
     state: ReservationState,
     kind: StockMovementKind,
     reason: str,
+    *,
+    passed_to: Mapping[str, str] | None = None,
 ) -> ReservationEntry:
     reservation = ReservationRef(row["merchant"], row["holder"], row["name"])
     # What has left is on hand again; what was only reserved is not reserved any more.
@@ -357,8 +372,21 @@ async def _give_back(
     after = await connection.fetchrow(_SET_STATE, row["merchant"], row["holder"], state.value)
     assert after is not None
     data = {**reservation.event_data(lines), "reason": reason}
+    if passed_to is not None:
+        data["passedTo"] = passed_to
     await append_reservation_event(connection, order, reservation, EventType.INVENTORY_RELEASED, data)
     return _entry(after)
+
+
+async def _pass_over(connection: Connection, order: OrderRow, taking: str, lines: Mapping[str, int]) -> None:
+    """Give back what a Reservation without an order holds, for an order that holds it next in this
+    transaction: the stock stays locked in between."""
+    row = await connection.fetchrow(_LOCK_STANDALONE, order.merchant, taking)
+    if row is None or await read_lines(connection, order.merchant, row["holder"]) != lines:
+        return
+    state, kind = ReservationState.RELEASED, StockMovementKind.RELEASE
+    passed_to = {"name": order.name, "uid": str(order.uid)}
+    await _give_back(connection, None, row, state, kind, "Released", passed_to=passed_to)
 
 
 def _is_overdue(row: Row) -> bool:

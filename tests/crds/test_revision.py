@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "a252652b31d9d46674a93c1ebf697befca26afb1922adc941dfd3b4ccbbe598a"
+DIGEST = "42c4febdd16715c8330ab8e1c764f2a3f9f55ffcf5dc39a19d7d172dbb6b4f44"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]

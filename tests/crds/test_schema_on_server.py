@@ -155,6 +155,8 @@ async def test_a_long_name_is_refused(as_: As, namespace: str, a_body: Make) -> 
         (Kind.ORDER, {}, {"address": {"region": "BE"}}),
         (Kind.ORDER, {}, {"paymentMethod": "pm_card_mastercard"}),
         (Kind.ORDER, {}, {"paymentMethod": None}),
+        (Kind.ORDER, {}, {"reservation": "r-1"}),
+        (Kind.ORDER, {"reservation": "r-1"}, {"reservation": None}),
         (Kind.ORDER, {}, {"reference": "2"}),
         (Kind.ORDER, {"reference": "1"}, {"reference": "2"}),
         (Kind.ORDER, {"reference": "1"}, {"reference": None}),

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -11,9 +13,14 @@ from orderplane.adapters.kafka.topics import read_all
 from orderplane.adapters.kubernetes.client import ApiClient, Json
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import Kind
+from orderplane.crds.order import Item
+from orderplane.ledgers.postgres.gate import PostgresGateLedger
+from orderplane.ledgers.postgres.inventory import recount
+from orderplane.ledgers.postgres.stock import PostgresStockLedger
 
-from ..gateway.shops import Shop, open_shop
-from .conftest import OPENING, PATIENCE, POT, TEA, Desk, conditions_of
+from ..gateway.shops import Shop, code_of, open_shop
+from ..ledgers.sides import order_of
+from .conftest import OPENING, PATIENCE, POT, TEA, Desk, conditions_of, manifest, phase_is
 
 pytestmark = pytest.mark.integration
 
@@ -114,6 +121,93 @@ async def test_released_by_kubectl(desk: Desk, shop: Shop) -> None:
     await desk.kubectl("delete", "reservation", name)
     assert (await until_state(shop, name, "Released"))["items"] == [{"sku": TEA, "quantity": 2}]
     assert await desk.stock(TEA) == (OPENING, 0)
+
+
+async def test_it_becomes_an_order_and_nobody_gets_it_in_between(desk: Desk, shop: Shop) -> None:
+    await shop.recount(POT, 2)
+    name = (await held(shop, (POT, 2))).json()["id"]
+    assert await desk.stock(POT) == (2, 2)
+    body = {
+        "customer": "c-1001",
+        "items": [{"sku": POT, "quantity": 2}],
+        "address": manifest("x")["spec"]["address"],
+        "paymentMethod": "pm_card_visa",
+    }
+    others = [await shop.keyed("/api/orders", body) for _ in range(2)]
+    answer = await shop.keyed("/api/orders", {**body, "reservation": name}, "with-it")
+    assert answer.status_code == 202, answer.text
+    order = await desk.api.get(Kind.ORDER, desk.name, answer.json()["id"])
+    await desk.until(order, phase_is("Delivered"))
+    for other in others:
+        its = await desk.api.get(Kind.ORDER, desk.name, other.json()["id"])
+        assert (await desk.until(its, phase_is("Failed")))["status"]["reason"] == "OutOfStock"
+    assert await desk.stock(POT) == (0, 0)
+    found = await until_phase(desk, name, "Released")
+    (told,) = await desk.rows(
+        "SELECT data FROM history WHERE merchant = $1 AND subject = $2 AND type = 'inventory.released'",
+        found["metadata"]["uid"],
+    )
+    assert told["data"]["passedTo"] == {
+        "name": order["metadata"]["name"], "uid": order["metadata"]["uid"],
+    }  # fmt: skip
+    # The same request has the same answer; another one finds that it is taken.
+    again = await shop.keyed("/api/orders", {**body, "reservation": name}, "with-it")
+    assert (again.status_code, again.content) == (202, answer.content)
+    for wrong in (name, "r-missing"):
+        refused = await shop.keyed("/api/orders", {**body, "reservation": wrong})
+        assert code_of(refused) == (409, "reservation_not_held")
+
+
+async def test_an_order_takes_exactly_what_is_held(desk: Desk, shop: Shop) -> None:
+    name = (await held(shop, (TEA, 2))).json()["id"]
+    body = {
+        "items": [{"sku": TEA, "quantity": 1}],
+        "address": manifest("x")["spec"]["address"],
+        "paymentMethod": "pm_card_visa",
+        "reservation": name,
+    }
+    refused = await shop.keyed("/api/orders", {**body, "customer": "c-1001"})
+    assert code_of(refused) == (409, "reservation_differs")
+    theirs = await shop.customer.post("/api/orders", json=body, headers={"Idempotency-Key": "theirs"})
+    assert code_of(theirs) == (403, "insufficient_scope")
+    # By kubectl it is the operator that finds out: the order is served from what is free.
+    order = await desk.place([(TEA, 1)], reservation=name)
+    await desk.until(order, phase_is("Delivered"))
+    assert (await until_state(shop, name, "Held"))["state"] == "Held"
+    assert await desk.stock(TEA) == (OPENING - 1, 2)
+    assert (await shop.release(name)).status_code in (200, 202)
+
+
+async def test_two_orders_cannot_take_one_reservation(desk: Desk) -> None:
+    """Nor one order twice."""
+    ledger, gates = PostgresStockLedger(desk.pool), PostgresGateLedger(desk.pool)
+    items = [Item(sku=POT, quantity=2)]
+    await recount(desk.pool, desk.name, POT, 3, note="counted")
+    alone, until = str(uuid4()), datetime.now(UTC) + timedelta(minutes=5)
+    await ledger.hold(
+        desk.name, alone, order_uid=None, name="alone", items=items, expires_at=until, traceparent=None
+    )
+    orders = [order_of(desk.name, str(uuid4())) for _ in range(2)]
+    for order in orders:
+        await gates.open(order)
+    takes = [
+        ledger.hold(
+            desk.name, order.uid, order_uid=order.uid, name=f"of-{order.metadata.name}", items=items,
+            expires_at=None, traceparent=None, taking="alone",
+        )
+        for order in (*orders, *orders)
+    ]  # fmt: skip
+    entries = await asyncio.gather(*takes)
+    assert entries[:2] == entries[2:]
+    assert sorted(entry.state for entry in entries[:2]) == ["Held", "Rejected"]
+    assert await desk.stock(POT) == (3, 2)
+    rows = await desk.rows("SELECT state FROM reservations WHERE merchant = $1 AND name = 'alone'")
+    assert [row["state"] for row in rows] == ["Released"]
+    for order in orders:
+        await gates.compensate(desk.name, order.uid, reason="OutOfStock", message="over", is_cancel=False)
+        await ledger.release(desk.name, order.uid)
+        await gates.seal(desk.name, order.uid)
+    assert await desk.stock(POT) == (3, 0)
 
 
 async def test_too_little_is_refused_for_good(desk: Desk, shop: Shop) -> None:
