@@ -38,6 +38,7 @@ class PaymentStatus(ApiModel):
     reason: Annotated[str | None, Field(max_length=64)] = None
     conditions: Conditions = ()
     intent_id: Annotated[str | None, Field(max_length=128)] = None
+    amount: Annotated[str | None, Field(max_length=32)] = None
     captured: Minor = 0
     refunded: Minor = 0
     withdrawn: Minor = 0

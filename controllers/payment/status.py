@@ -4,7 +4,7 @@ from datetime import datetime
 
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import Fact, child_conditions
-from orderplane.crds.money import format_minor
+from orderplane.crds.money import decimal_of, format_minor
 from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.payments import PaymentEntry
@@ -31,6 +31,8 @@ def status_of(
             now,
         ),
         intent_id=entry.intent_id if entry else None,
+        # For people, and not worth a write of its own.
+        amount=decimal_of(entry.amount, entry.currency) if entry and entry.intent_id else None,
         captured=entry.captured if entry else 0,
         refunded=entry.refunded if entry else 0,
         withdrawn=entry.withdrawn if entry else 0,

@@ -122,3 +122,8 @@ def test_what_it_waits_for_is_the_next_condition(entry: PaymentEntry | None, typ
     condition = find(status_of(CHILD, entry, failure, NOW).conditions, type_)
     assert condition is not None
     assert (condition.status, condition.reason) == ("False", Reason.PAYMENTS_UNCLEAR)
+
+
+def test_the_amount_is_told_as_people_write_it_with_the_first_news() -> None:
+    assert status_of(CHILD, a_payment_entry(INTENDED, intent=None), None, NOW).amount is None
+    assert status_of(CHILD, a_payment_entry(INTENDED), None, NOW).amount == "10.00"

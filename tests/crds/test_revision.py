@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "42c4febdd16715c8330ab8e1c764f2a3f9f55ffcf5dc39a19d7d172dbb6b4f44"
+DIGEST = "7917b5662fc079f0c3c4a9d9b7f16b2448f93c7aa006e10e9f62a4fa65325736"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]
