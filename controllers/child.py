@@ -191,7 +191,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
     async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
         child = self._cache.get(key)
         if child is not None:
-            event = KubernetesEvent("Warning", failure.reason, failure.message)
+            event = KubernetesEvent("Warning", failure.reason, failure.message, can_recur=True)
             await self._cluster.emit_event(self.kind, child, event, self._now())
 
     async def refresh(self, key: Key) -> None:

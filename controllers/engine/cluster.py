@@ -63,12 +63,14 @@ class KubernetesEvent:
     Args:
         note: Its text; the API server takes at most `_NOTE_BYTES`, what is beyond them is cut off.
         step: Its place in the object's story, from 0 to 99.
+        can_recur: It may happen to the object again, and is told again then.
     """
 
     type: Literal["Normal", "Warning"]
     reason: str
     note: str
     step: int = 0
+    can_recur: bool = False
 
 
 MODELS: dict[Kind, type[Resource]] = {
@@ -170,7 +172,8 @@ class Cluster:
             self._read(kind, document)
 
     async def emit_event(self, kind: Kind, resource: Resource, event: KubernetesEvent, now: datetime) -> None:
-        """Create a Kubernetes Event about an object, once for each step and reason of that object.
+        """Create a Kubernetes Event about an object, once for each step and reason of that object; what can
+        recur once for each second.
 
         It is one of the core API: events.k8s.io/v1 refuses the time stamps by which `kubectl describe` sorts.
         They are whole seconds; of the same second, the one whose name sorts first is shown first.
@@ -178,12 +181,14 @@ class Cluster:
         One that is refused is left out, as in a namespace that is being deleted: nothing waits for an Event.
         """
         about, at = resource.metadata, now.astimezone(UTC)
-        story = f"{child_name(about.name[:MAX_ORDER_NAME], about.uid)}.{event.step:02}"
+        name = f"{child_name(about.name[:MAX_ORDER_NAME], about.uid)}.{event.step:02}-{event.reason.lower()}"
+        if event.can_recur:
+            name += f"-{int(at.timestamp())}"
         seconds = at.strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{story}-{event.reason.lower()}", "namespace": about.namespace},
+            "metadata": {"name": name, "namespace": about.namespace},
             "eventTime": at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "firstTimestamp": seconds,
             "lastTimestamp": seconds,

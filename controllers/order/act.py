@@ -160,7 +160,7 @@ class OrderReconciler:
     async def tell_unwritten(self, key: Key, failure: FailureState) -> None:
         order = self._cluster.orders.get(key)
         if order is not None:
-            event = KubernetesEvent("Warning", failure.reason, failure.message)
+            event = KubernetesEvent("Warning", failure.reason, failure.message, can_recur=True)
             await self._cluster.emit_event(Kind.ORDER, order, event, self._now())
 
     async def refresh(self, key: Key) -> None:

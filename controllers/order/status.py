@@ -118,7 +118,9 @@ def events_of(
         cancelled_by: Who asked to cancel the order, as in `crds.actors`.
     """
     events: list[KubernetesEvent] = []
-    told = len(before.conditions) + len(before.compensation) + sum(map(is_told, before.refunds))
+    # What comes and goes does not count: a place in the story has to grow.
+    lasting = [condition for condition in before.conditions if condition.type != STALLED]
+    told = len(lasting) + len(before.compensation) + sum(map(is_told, before.refunds))
     for step, news in enumerate(_news(before, after), told + 1):
         note = news.note
         if cancelled_by and news.reason == Reason.COMPENSATING and after.reason == Reason.CANCEL_REQUESTED:
@@ -169,7 +171,7 @@ def _is_news(old: Condition | None, condition: Condition) -> bool:
 
 def _event_about(condition: Condition) -> KubernetesEvent | None:
     if condition.reason in _NEWS_BY_REASON:
-        return KubernetesEvent("Warning", condition.reason, condition.message)
+        return KubernetesEvent("Warning", condition.reason, condition.message, can_recur=True)
     match condition.type, condition.status:
         case (("Reserved" | "Paid" | "Shipped" | "Delivered" | "Cancelled"), "True"):
             return KubernetesEvent("Normal", condition.type, condition.message)
@@ -180,7 +182,7 @@ def _event_about(condition: Condition) -> KubernetesEvent | None:
             return KubernetesEvent("Warning", Reason.TOO_LATE_TO_CANCEL, condition.message)
         case (("Failed" | "Stalled"), "True"):
             note = f"{condition.reason}: {condition.message}"
-            return KubernetesEvent("Warning", condition.type, note)
+            return KubernetesEvent("Warning", condition.type, note, can_recur=condition.type == STALLED)
     return None
 
 

@@ -191,6 +191,28 @@ class Unwilling(OneOrder):
         raise self._problem
 
 
+class Listening(OneOrder):
+    """Keeps the names of the Events that it is given."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    async def create_event(self, _: str, body: dict[str, Any]) -> dict[str, Any]:
+        self.names.append(body["metadata"]["name"])
+        return body
+
+
+@pytest.mark.parametrize("can_recur", [False, True])
+async def test_what_can_recur_is_another_event_each_time(can_recur: bool) -> None:
+    """A second stall was not told: its Event had the name of the first."""
+    api = Listening()
+    cluster = Cluster(api, Clock(), lambda *_: None)  # type: ignore[arg-type]
+    event = KubernetesEvent("Warning", "Stalled", "x", step=3, can_recur=can_recur)
+    for seconds in (0, 0, 60):
+        await cluster.emit_event(Kind.ORDER, an_order(), event, NOW + timedelta(seconds=seconds))
+    assert len(set(api.names)) == 1 + can_recur
+
+
 async def test_an_event_that_is_refused_is_left_out_and_one_without_an_answer_is_tried_again() -> None:
     """In a namespace that was being deleted no status was written any more."""
 

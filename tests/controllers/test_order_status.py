@@ -247,6 +247,25 @@ def test_it_is_stalled_when_itself_or_a_child_is(
     assert (find(found.conditions, "Stalled") is not None) == is_stalled, why
 
 
+def test_a_stall_is_told_each_time_and_takes_no_place_in_the_story() -> None:
+    failure = FailureState("Down", "x", 0, 9, is_stalled=True)
+    order, told = an_order(), []
+    for gate, problem in (
+        (a_gate(reservation=HELD), None),
+        (a_gate(reservation=HELD), failure),
+        (a_gate(reservation=HELD), None),
+        (a_gate(reservation=HELD), failure),
+        (a_gate(reservation=PINNED, payment=CAPTURED), None),
+    ):
+        after = status(gate, order=order, failure=problem)
+        told += events_of(order.status, after)
+        order = order.model_copy(update={"status": after})
+    assert [event.reason for event in told] == ["Reserved", "Stalled", "Stalled", "Paid"]
+    assert [event.can_recur for event in told] == [False, True, True, False]
+    steps = [event.step for event in told if not event.can_recur]
+    assert steps == sorted(set(steps))
+
+
 def test_a_stall_that_is_over_is_not_shown_any_more() -> None:
     gate = a_gate(reservation=HELD)
     stalled = status(gate, failure=FailureState("Down", "x", 0, 9, is_stalled=True))
