@@ -10,7 +10,7 @@ from orderplane.gateway.principal import Role
 
 from ..support.plane import Merchant
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(290)]
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "openapi.json"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -49,7 +49,7 @@ async def attack(merchant: Merchant, role: Role | None, *filters: str) -> None:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=merchant.plane.state,
     )  # fmt: skip
     try:
-        found, _ = await asyncio.wait_for(process.communicate(), 120)
+        found, _ = await asyncio.wait_for(process.communicate(), 240)
     finally:
         if process.returncode is None:
             process.kill()
