@@ -20,7 +20,7 @@ from orderplane.crds.order import child_name
 from orderplane.dev.localplane.plane import Plane
 from orderplane.ledgers.postgres.session import Pool, session
 
-from ..support.plane import Merchant
+from ..support.plane import TEMPO, Merchant
 
 PATIENCE = 60.0
 """Seconds for what usually takes less than five: the machine may be busy."""
@@ -262,6 +262,18 @@ class Desk:
 @pytest.fixture
 def desk(merchant: Merchant) -> Desk:
     return Desk(merchant)
+
+
+@pytest.fixture
+async def parcels_at_home(desk: Desk) -> AsyncIterator[None]:
+    """The carrier scans no parcel while the test runs."""
+    await desk.plane.supervisor.stop("carrier")
+    await desk.plane.start_process(
+        "carrier", {**TEMPO["carrier"], "ORDERPLANE_SANDBOX_TRANSIT_SECONDS": "60"}
+    )
+    yield
+    await desk.plane.supervisor.stop("carrier")
+    await desk.plane.start_process("carrier", TEMPO["carrier"])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ from kubernetes.client.exceptions import ApiException
 
 from orderplane.crds.meta import GROUP, VERSION, Kind
 
-from .conftest import MUG, OPENING, POT, TEA, Desk, phase_is
+from .conftest import MUG, OPENING, POT, TEA, Desk, compensation_steps, phase_is
 from .proofs import SLOW_ADDRESS, balance, is_compensated_once, moved
 
 pytestmark = pytest.mark.integration
@@ -93,6 +93,22 @@ async def test_a_namespace_with_running_orders_is_compensated_once(desk: Desk) -
             assert order in fresh
     for order in paid:
         assert await balance(desk, order) == 0
+
+
+@pytest.mark.usefixtures("parcels_at_home")
+async def test_an_order_in_a_namespace_that_is_being_deleted_tells_how_far_it_is(desk: Desk) -> None:
+    """Its status was written no more, because no Event can be created there."""
+    order = await desk.place([(MUG, 1)])
+    await desk.until(order, phase_is("Shipped"))
+    name, theirs = order["metadata"]["name"], "example.org/archive"
+    finalizers = [*order["metadata"]["finalizers"], theirs]
+    await desk.api.merge_patch(Kind.ORDER, desk.name, name, {"metadata": {"finalizers": finalizers}})
+    await delete_namespace(desk)
+    # Whichever was deleted first is the reason: the order, or a child of it.
+    ended = await desk.until(order, phase_is("Cancelled", "Failed"))
+    assert compensation_steps(ended) == ["CancelShipment", "RefundPayment", "ReleaseStock"]
+    await desk.api.merge_patch(Kind.ORDER, desk.name, name, {"metadata": {"finalizers": None}})
+    await until_namespace_gone(desk)
 
 
 async def test_an_order_made_again_under_the_same_name_shares_nothing(desk: Desk) -> None:
