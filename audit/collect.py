@@ -19,7 +19,8 @@ T = TypeVar("T")
 
 # The columns of the rows in `audit.snapshot`. Of users nothing is read that identifies a person.
 STATEMENTS: Mapping[str, str] = {
-    "orders": "SELECT merchant, uid, name, state, outcome, seq, currency, total, sealed_at FROM orders",
+    "orders": "SELECT merchant, uid, name, state, outcome, seq, currency, total, sealed_at, finished_at "
+    "FROM orders",
     "stock": "SELECT merchant, sku, opening, on_hand, reserved FROM stock",
     "reservations": "SELECT merchant, holder, order_uid, name, state, expires_at FROM reservations",
     "reservation_lines": "SELECT merchant, holder, sku, quantity FROM reservation_lines",

@@ -24,7 +24,12 @@ TOPICS_KEEP = timedelta(days=6)
 """Topics are kept for seven days; near that, a message may or may not be there."""
 
 _RELEASED = (ReservationState.EXPIRED, ReservationState.LOST, ReservationState.RELEASED)
-_ENDS = {EventType.ORDER_FAILED, EventType.ORDER_CANCELLED, EventType.ORDER_DELIVERED}
+_ENDS = {
+    EventType.ORDER_FAILED,
+    EventType.ORDER_CANCELLED,
+    EventType.ORDER_DELIVERED,
+    EventType.ORDER_RETURNED,
+}
 _AFTER_THE_SALE = {EventType.REFUND_REQUESTED, EventType.PAYMENT_REFUNDED, EventType.PAYMENT_WITHDRAWN}
 
 
@@ -149,6 +154,8 @@ def _effects(snapshot: Snapshot) -> Iterator[tuple[UUID, EventType, bool, str]]:
         what = f"{order['merchant']}/{order['name']}"
         yield order["uid"], EventType.ORDER_CREATED, True, what
         yield order["uid"], EventType.ORDER_DELIVERED, order["outcome"] == Outcome.DELIVERED, what
+        is_returned = order["outcome"] == Outcome.SHIPPED and order["finished_at"] is not None
+        yield order["uid"], EventType.ORDER_RETURNED, is_returned, what
         yield order["uid"], EventType.ORDER_FAILED, order["outcome"] == Outcome.FAILED, what
         yield order["uid"], EventType.ORDER_CANCELLED, order["outcome"] == Outcome.CANCELLED, what
     for retry in snapshot.tables["retries"]:

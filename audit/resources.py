@@ -16,7 +16,7 @@ _OURS = "orderplane.dev/"
 _CHILDREN = (Kind.RESERVATION, Kind.PAYMENT, Kind.SHIPMENT)
 _OUTCOME_PHASES = {
     # The status follows the seal after a moment.
-    Outcome.SHIPPED: {OrderPhase.SHIPPED, OrderPhase.PAID},
+    Outcome.SHIPPED: {OrderPhase.SHIPPED, OrderPhase.PAID, OrderPhase.RETURNED},
     Outcome.DELIVERED: {OrderPhase.DELIVERED},
     Outcome.FAILED: {OrderPhase.FAILED},
     Outcome.CANCELLED: {OrderPhase.CANCELLED},

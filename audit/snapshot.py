@@ -25,6 +25,7 @@ class OrderRow(TypedDict):
     currency: str
     total: int
     sealed_at: datetime | None
+    finished_at: datetime | None
 
 
 class StockRow(TypedDict):

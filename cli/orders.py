@@ -26,7 +26,10 @@ OrderId = Annotated[str, typer.Argument(help="The order's id.")]
 
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 
-_COLOURS = {"Delivered": "green", "Failed": "red", "Cancelled": "yellow", "Compensating": "yellow"}
+_COLOURS = {
+    "Delivered": "green", "Failed": "red",
+    "Cancelled": "yellow", "Returned": "yellow", "Compensating": "yellow",
+}  # fmt: skip
 
 
 @app.command()

@@ -16,7 +16,7 @@ from orderplane.crds.order import MOST_REFERENCE
 from orderplane.crds.text import check_line
 from orderplane.ledgers.errors import NothingToSettle
 from orderplane.ledgers.postgres.session import Pool
-from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
+from orderplane.ledgers.postgres.settlement import settle_refund_by_hand, settle_return_by_hand
 from orderplane.ledgers.postgres.shipments import settle_void_by_hand
 
 Order = Annotated[str, typer.Argument(help="The Order's name.")]
@@ -50,7 +50,8 @@ def resolve(
     """Record that a person settled what a provider refused, so that compensation continues.
 
     A refund that the provider refused was paid back by hand; or a label that the carrier does not take back
-    was destroyed, so that its parcel is not handed over.
+    was destroyed, so that its parcel is not handed over; or a parcel that came back was settled without a
+    refund.
 
     Examples:
 
@@ -105,5 +106,11 @@ async def settle(pool: Pool, namespace: str, order: str, reason: str, reference:
     code = await settle_void_by_hand(pool, namespace, order, reason=reason, reference=reference)
     if code is not None:
         return f"label {code} noted as not used"
-    amount = await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
+    try:
+        amount = await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
+    except NothingToSettle:
+        code = await settle_return_by_hand(pool, namespace, order, reference=reference)
+        if code is None:
+            raise
+        return f"return of parcel {code} noted as settled"
     return f"{amount} noted as paid back by hand"

@@ -10,7 +10,7 @@ from orderplane.client.accounts import Caller
 from orderplane.client.responses import Accepted, Order, OrderPage, Refund, Refunds, Timeline
 from orderplane.client.transport import Request
 
-FINISHED = frozenset({"Delivered", "Failed", "Cancelled"})
+FINISHED = frozenset({"Delivered", "Returned", "Failed", "Cancelled"})
 """The final phases."""
 
 _PATH = "/api/orders"

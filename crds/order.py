@@ -34,12 +34,13 @@ class OrderPhase(StrEnum):
     PAID = "Paid"
     SHIPPED = "Shipped"
     DELIVERED = "Delivered"
+    RETURNED = "Returned"
     COMPENSATING = "Compensating"
     FAILED = "Failed"
     CANCELLED = "Cancelled"
 
 
-FINISHED = frozenset({OrderPhase.DELIVERED, OrderPhase.FAILED, OrderPhase.CANCELLED})
+FINISHED = frozenset({OrderPhase.DELIVERED, OrderPhase.RETURNED, OrderPhase.FAILED, OrderPhase.CANCELLED})
 
 
 class OrderCondition(StrEnum):

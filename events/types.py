@@ -23,6 +23,7 @@ class EventType(StrEnum):
     ORDER_SHIPPED = "order.shipped"
     SHIPMENT_CANCELLED = "shipment.cancelled"
     ORDER_DELIVERED = "order.delivered"
+    ORDER_RETURNED = "order.returned"
     ORDER_FAILED = "order.failed"
     ORDER_CANCELLED = "order.cancelled"
 

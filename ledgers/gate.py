@@ -60,6 +60,11 @@ class Gate:
         return replace(self, reservation=reservation, payment=payment)
 
     @property
+    def is_returned(self) -> bool:
+        """The carrier has brought the parcel back, and somebody has settled that: the order is over."""
+        return self.outcome is Outcome.SHIPPED and self.finished_at is not None
+
+    @property
     def is_shipment_settled(self) -> bool:
         """No valid label exists and none can come to exist: money and stock may be given back."""
         return self.shipment not in LABEL_POSSIBLE

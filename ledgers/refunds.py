@@ -14,7 +14,7 @@ from orderplane.crds.money import format_minor
 from orderplane.crds.order import Item, Quote
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.payments import PaymentEntry, RefundEntry
-from orderplane.ledgers.states import GOODS_LEFT, Outcome
+from orderplane.ledgers.states import GOODS_LEFT, Outcome, TrackingStatus
 
 MOST_REFUNDS = 32
 """Of one order. The status of the Order shows all of them."""
@@ -150,6 +150,19 @@ def decide(
     else:
         return Decision(amount, lines)
     return Decision(amount, lines, *why)
+
+
+def is_return_settled(
+    tracking: TrackingStatus,
+    payment: PaymentEntry,
+    ordered: Mapping[str, int],
+    requests: Sequence[RefundRequest],
+) -> bool:
+    """Whether refunds have settled what becomes of a parcel that the carrier brings back: they are for all of
+    its money, or for every piece."""
+    admitted = [request for request in requests if request.refusal is None]
+    is_all = not payment.free or not _left(ordered, admitted)
+    return tracking is TrackingStatus.RETURNED and bool(admitted) and is_all
 
 
 def _left(ordered: Mapping[str, int], admitted: Sequence[RefundRequest]) -> dict[str, int]:

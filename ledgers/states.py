@@ -48,7 +48,8 @@ GATE_TRANSITIONS: Transitions[GateState] = {
 
 
 class Outcome(StrEnum):
-    """How an order ended; set when its gate is sealed. SHIPPED: the carrier has scanned the parcel."""
+    """How an order ended; set when its gate is sealed. SHIPPED: the carrier has scanned the parcel. It is
+    finished when it is delivered, or when it came back and that is settled."""
 
     SHIPPED = "Shipped"
     DELIVERED = "Delivered"

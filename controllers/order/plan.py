@@ -18,7 +18,6 @@ from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.states import (
     RELEASABLE,
     GateState,
-    Outcome,
     PaymentState,
     ReservationState,
     ShipmentState,
@@ -224,7 +223,7 @@ def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Step:
         # What is left are finalizers of others: their removal is a watch event, so there is no need to poll.
         return Release() if COMPENSATE_FINALIZER in order.metadata.finalizers else Wait()
     ttl = order.spec.ttl_seconds_after_finished
-    if ttl is None or gate.finished_at is None or gate.outcome is Outcome.SHIPPED:
+    if ttl is None or gate.finished_at is None:
         return Wait()
     left = gate.finished_at + timedelta(seconds=ttl) - now
     return Expire() if left <= timedelta() else Wait(left.total_seconds())

@@ -75,7 +75,7 @@ def status_of(
     )
     return OrderStatus(
         observed_generation=generation,
-        phase=phase_of(conditions, gate.outcome),
+        phase=OrderPhase.RETURNED if gate.is_returned else phase_of(conditions, gate.outcome),
         reason=_reason(gate),
         total=decimal_of(order.spec.quote.amounts.total, order.spec.quote.currency),
         conditions=conditions,

@@ -28,7 +28,17 @@ from orderplane.dev.localplane.running import check_is_free, is_up, print_next_s
 from orderplane.dev.localplane.supervisor import StartFailed
 from orderplane.dev.localplane.tools import ToolMissing
 
-PHASES = ("Pending", "Reserved", "Paid", "Shipped", "Delivered", "Compensating", "Failed", "Cancelled")
+PHASES = (
+    "Pending",
+    "Reserved",
+    "Paid",
+    "Shipped",
+    "Delivered",
+    "Returned",
+    "Compensating",
+    "Failed",
+    "Cancelled",
+)
 
 TEMPO = {
     # The carrier needs seconds instead of days, and requests that hang are given up soon.

@@ -81,6 +81,7 @@ _PHASE_OF = {
     EventType.PAYMENT_SUCCESS: OrderPhase.PAID,
     EventType.ORDER_SHIPPED: OrderPhase.SHIPPED,
     EventType.ORDER_DELIVERED: OrderPhase.DELIVERED,
+    EventType.ORDER_RETURNED: OrderPhase.RETURNED,
     EventType.ORDER_FAILED: OrderPhase.FAILED,
     EventType.ORDER_CANCELLED: OrderPhase.CANCELLED,
 }

@@ -15,7 +15,8 @@ class InMemoryRefundLedger(Ledger):
 
     @transaction
     def request(self, merchant: str, order_uid: str, new: NewRefund) -> RefundRequest:
-        """Each name asks once. What is admitted is no more than is left, and what is restocked went out."""
+        """Each name asks once. What is admitted is no more than is left, and what is restocked went out. With
+        what settles a return, the order is over."""
         tables = self._tables
         gate = tables.gate(order_uid, GateState.SEALED)
         before = self._requests(order_uid)
@@ -39,6 +40,7 @@ class InMemoryRefundLedger(Ledger):
             decision.message, refund, tables.now(),
         )  # fmt: skip
         tables.requests.setdefault(order_uid, []).append(request)
+        tables.end_settled_return(order_uid)
         return request
 
     @query

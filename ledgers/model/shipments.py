@@ -140,6 +140,7 @@ class InMemoryShipmentLedger(Ledger):
         if (
             entry.state not in LABEL_ALIVE
             or tracking_status not in TRACKING_TRANSITIONS[entry.tracking_status]
+            or self._tables.gates[order_uid].is_returned
         ):
             return entry
         entry = self._save(replace(entry, tracking_status=tracking_status))
@@ -157,7 +158,18 @@ class InMemoryShipmentLedger(Ledger):
             tables.seal(order_uid, Outcome.DELIVERED if is_delivered else Outcome.SHIPPED)
         if is_delivered:
             tables.append_event(order_uid, EventType.ORDER_DELIVERED)
+        tables.end_settled_return(order_uid)
         return entry
+
+    def settle_return_by_hand(self, order_uid: str) -> str | None:
+        """A person settles without a refund what becomes of a parcel that the carrier brings back."""
+        gate, entry = self._tables.gates.get(order_uid), self._tables.shipments.get(order_uid)
+        if gate is None or entry is None or entry.label is None or gate.outcome is not Outcome.SHIPPED:
+            return None
+        if entry.tracking_status is not TrackingStatus.RETURNED or gate.is_returned:
+            return None
+        self._tables.end_return(order_uid)
+        return entry.label.tracking_code
 
     @query
     def strays(self, limit: int) -> Sequence[tuple[str, str]]:

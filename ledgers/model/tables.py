@@ -16,7 +16,7 @@ from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import PaymentEntry
-from orderplane.ledgers.refunds import RefundRequest
+from orderplane.ledgers.refunds import RefundRequest, is_return_settled
 from orderplane.ledgers.shipments import ShipmentEntry
 from orderplane.ledgers.states import (
     GATE_TRANSITIONS,
@@ -135,6 +135,23 @@ class Tables:
             outcome=change(OUTCOME_TRANSITIONS, gate.outcome, outcome) if gate.outcome else outcome,
             finished_at=None if outcome is Outcome.SHIPPED else self.now(),
         )
+
+    def end_return(self, uid: str) -> None:
+        """A parcel came back, and that is settled: the order is finished, and the carrier asked no more."""
+        gate = self.gates[uid]
+        if gate.outcome is Outcome.SHIPPED and gate.finished_at is None:
+            self.gates[uid] = replace(gate, finished_at=self.now())
+            self.polls.discard(uid)
+            self.append_event(uid, EventType.ORDER_RETURNED)
+
+    def end_settled_return(self, uid: str) -> None:
+        """The same, where refunds have settled it."""
+        shipment, payment = self.shipments.get(uid), self.payments.get(uid)
+        if shipment is None or payment is None:
+            return
+        requests = self.requests.get(uid, ())
+        if is_return_settled(shipment.tracking_status, payment, self.lines.get(uid, {}), requests):
+            self.end_return(uid)
 
     def view(self, uid: str) -> Gate | None:
         """A gate with the state of its three ledgers."""

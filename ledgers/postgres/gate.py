@@ -8,6 +8,7 @@ Source: https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-C
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid5
 
@@ -29,7 +30,7 @@ from orderplane.ledgers.states import (
 )
 
 _LOCK = """
-SELECT merchant, uid, name, state, outcome, currency, total, traceparent FROM orders
+SELECT merchant, uid, name, state, outcome, currency, total, traceparent, finished_at FROM orders
 WHERE merchant = $1 AND uid = $2 FOR UPDATE
 """
 
@@ -101,6 +102,12 @@ class OrderRow(NamedTuple):
     currency: str
     total: int
     traceparent: str | None
+    finished_at: datetime | None
+
+    @property
+    def is_returned(self) -> bool:
+        """As of a `Gate`."""
+        return self.outcome is Outcome.SHIPPED and self.finished_at is not None
 
 
 async def find_and_lock(connection: Connection, merchant: str, uid: str | UUID) -> OrderRow | None:
@@ -268,7 +275,7 @@ def order_row(row: Row) -> OrderRow:
     return OrderRow(
         row["merchant"], row["uid"], row["name"], GateState(row["state"]),
         Outcome(row["outcome"]) if row["outcome"] else None, row["currency"], row["total"],
-        row["traceparent"],
+        row["traceparent"], row["finished_at"],
     )  # fmt: skip
 
 

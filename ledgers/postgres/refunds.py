@@ -1,19 +1,19 @@
 """Refunds after the sale, in PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 import orjson
 
 from orderplane.events.types import EventType
 from orderplane.ledgers.payments import PaymentEntry
 from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate
-from orderplane.ledgers.postgres.payments import find_payment, refund_entry
+from orderplane.ledgers.postgres.payments import find_payment, read_payment, refund_entry
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import read_lines
-from orderplane.ledgers.refunds import Decision, NewRefund, RefundRequest, decide
-from orderplane.ledgers.states import GateState
+from orderplane.ledgers.refunds import Decision, NewRefund, RefundRequest, decide, is_return_settled
+from orderplane.ledgers.states import GateState, TrackingStatus
 
 _READ = """
 SELECT q.name, q.reason AS wanted_for, q.amount AS wanted, q.lines, q.is_restocked, q.refusal, q.message,
@@ -51,6 +51,20 @@ JOIN payments p ON p.merchant = r.merchant AND p.order_uid = r.order_uid
 JOIN orders o ON o.merchant = r.merchant AND o.uid = r.order_uid
 WHERE r.state IN ('Requested', 'Pending', 'Failed') AND o.state = 'Sealed'
 LIMIT $1
+"""
+
+_READ_TRACKING = "SELECT tracking_status FROM shipments WHERE merchant = $1 AND order_uid = $2"
+
+# A parcel came back, and that is settled: nobody asks the carrier about it any more.
+_END_RETURN = """
+WITH ended AS (
+    UPDATE orders o SET finished_at = now() FROM shipments s
+    WHERE o.merchant = $1 AND o.uid = $2 AND o.outcome = 'Shipped' AND o.finished_at IS NULL
+      AND s.merchant = o.merchant AND s.order_uid = o.uid AND s.tracking_status = 'Returned'
+    RETURNING o.merchant, o.uid
+)
+UPDATE shipments s SET next_poll_at = NULL
+FROM ended WHERE s.merchant = ended.merchant AND s.order_uid = ended.uid RETURNING s.tracking_code
 """
 
 _READ_PAYMENT_NAME = "SELECT name FROM payments WHERE merchant = $1 AND order_uid = $2"
@@ -110,7 +124,35 @@ async def request_refund(
         merchant, order_uid, new.name, new.reason, decision.amount, decision.lines, new.is_restocked,
         refund_id, decision.refusal, decision.message,
     )  # fmt: skip
+    await end_settled_return(connection, order)
     return next(made for made in await _read(connection, merchant, order_uid) if made.name == new.name)
+
+
+async def end_settled_return(connection: Connection, order: OrderRow) -> None:
+    """End an order, whose row is locked, if its parcel came back and refunds have settled that."""
+    tracking = await connection.fetchval(_READ_TRACKING, order.merchant, order.uid)
+    if tracking != TrackingStatus.RETURNED:
+        return
+    requests = await _read(connection, order.merchant, order.uid)
+    payment = await read_payment(connection, order.merchant, order.uid)
+    ordered = await read_lines(connection, order.merchant, order.uid)
+    if is_return_settled(TrackingStatus(tracking), payment, ordered, requests):
+        await end_return(connection, order)
+
+
+async def end_return(
+    connection: Connection, order: OrderRow, *, by_hand: Mapping[str, str] | None = None
+) -> str | None:
+    """End an order, whose row is locked, as one whose parcel came back, once; returns the tracking code.
+
+    Args:
+        by_hand: Where a person settled it without a refund: `reference` and `actor`.
+    """
+    code: str | None = await connection.fetchval(_END_RETURN, order.merchant, order.uid)
+    if code is not None:
+        data = {"trackingCode": code, "settledByHand": by_hand is not None, **(by_hand or {})}
+        await append_order_event(connection, order, EventType.ORDER_RETURNED, data)
+    return code
 
 
 async def _notify(connection: Connection, order: OrderRow) -> None:
@@ -119,7 +161,7 @@ async def _notify(connection: Connection, order: OrderRow) -> None:
     await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
 
 
-async def _read(connection: Connection, merchant: str, order_uid: str) -> tuple[RefundRequest, ...]:
+async def _read(connection: Connection, merchant: str, order_uid: str | UUID) -> tuple[RefundRequest, ...]:
     rows = await connection.fetch(_READ, merchant, order_uid)
     return tuple(_request(row) for row in rows)
 

@@ -1,15 +1,16 @@
-"""Refunds that a person paid back outside of the provider."""
+"""What a person has settled outside of the providers: a refund that failed, a parcel that came back."""
 
 import orjson
 
 from orderplane.crds.money import format_minor
 from orderplane.ledgers.errors import NothingToSettle
 from orderplane.ledgers.payments import why_not_settled
-from orderplane.ledgers.postgres.gate import OrderRow, find_and_lock
+from orderplane.ledgers.postgres.gate import OrderRow, find_and_lock, lock_gate
 from orderplane.ledgers.postgres.history import session_actor
 from orderplane.ledgers.postgres.payments import finish_refund
+from orderplane.ledgers.postgres.refunds import end_return
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, transaction
-from orderplane.ledgers.states import PaymentState, RefundState
+from orderplane.ledgers.states import GateState, PaymentState, RefundState
 
 # Of several orders of a name, at most one is not sealed.
 _FIND_ORDER = """
@@ -29,6 +30,13 @@ LIMIT 1
 
 _SETTLE_REFUND = """
 UPDATE refunds SET state = 'SettledByHand', reason = $2, reference = $3 WHERE id = $1 RETURNING *
+"""
+
+_FIND_RETURNED = """
+SELECT s.order_uid, s.name FROM orders o JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
+WHERE o.merchant = $1 AND o.name = $2 AND o.outcome = 'Shipped' AND o.finished_at IS NULL
+  AND s.tracking_status = 'Returned'
+ORDER BY o.opened_at DESC LIMIT 1
 """
 
 # The operator listens on this channel; the payload names the resource to reconcile.
@@ -53,6 +61,23 @@ async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason
         notification = {"merchant": merchant, "child": found["name"], "order": order}
         await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
         return format_minor(found["amount"], found["currency"])
+
+
+async def settle_return_by_hand(pool: Pool, merchant: str, order: str, *, reference: str) -> str | None:
+    """Record that a person has settled, without a refund, what becomes of a parcel that came back.
+
+    Returns its tracking code; None where no order of that name has such a parcel.
+    """
+    async with transaction(pool) as connection:
+        found = await connection.fetchrow(_FIND_RETURNED, merchant, order)
+        if found is None:
+            return None
+        locked = await lock_gate(connection, merchant, found["order_uid"], GateState.SEALED)
+        by_hand = {"reference": reference, "actor": await session_actor(connection)}
+        code = await end_return(connection, locked, by_hand=by_hand)
+        notification = {"merchant": merchant, "child": found["name"], "order": order}
+        await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
+        return code
 
 
 async def _lock(connection: Connection, merchant: str, order: str) -> OrderRow | None:

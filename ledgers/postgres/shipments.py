@@ -12,6 +12,7 @@ from orderplane.events.types import EventType
 from orderplane.ledgers.errors import GateClosed, NothingToSettle, Transient
 from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate, seal_as
 from orderplane.ledgers.postgres.history import event_arguments, session_actor
+from orderplane.ledgers.postgres.refunds import end_settled_return
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import commit_stock
 from orderplane.ledgers.shipments import Label, ShipmentEntry
@@ -270,10 +271,8 @@ class PostgresShipmentLedger:
             if row is None:
                 raise GateClosed(f"order {merchant}/{order_uid} has no shipment")
             entry = _entry(row)
-            if (
-                entry.state not in LABEL_ALIVE
-                or tracking_status not in TRACKING_TRANSITIONS[entry.tracking_status]
-            ):
+            is_news = tracking_status in TRACKING_TRANSITIONS[entry.tracking_status]
+            if entry.state not in LABEL_ALIVE or not is_news or order.is_returned:
                 return entry
             is_delivered = tracking_status is TrackingStatus.DELIVERED
             await connection.execute(
@@ -290,6 +289,7 @@ class PostgresShipmentLedger:
             if is_delivered:
                 data = {"trackingCode": row["tracking_code"]}
                 await append_order_event(connection, order, EventType.ORDER_DELIVERED, data)
+            await end_settled_return(connection, order)
             return await _reread(connection, merchant, order_uid)
 
     async def strays(self, limit: int) -> Sequence[tuple[str, str]]:

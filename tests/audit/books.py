@@ -312,7 +312,7 @@ def _open(books: Books, name: str) -> None:
     books.tables["idempotency"].append({"merchant": SHOP, "kind": "Order", "name": name, "status": 202})
     books.tables["orders"].append({
         "merchant": SHOP, "uid": uid_of(name), "name": name, "state": "Open", "outcome": None, "seq": 0,
-        "currency": "EUR", "total": TOTAL, "sealed_at": None,
+        "currency": "EUR", "total": TOTAL, "sealed_at": None, "finished_at": None,
     })  # fmt: skip
     books.resources[Kind.ORDER].append(_resource(name, {}, "Pending"))
     reference = {"orderRef": {"name": name, "uid": str(uid_of(name))}}

@@ -443,6 +443,11 @@ def _something_else_than_a_refund(books: Books) -> None:
     row["at"] = NOW - timedelta(seconds=1)
 
 
+@plants("event-count", f"{SHOP}/shipped", events.every_effect_has_its_event)
+def _a_return_that_nobody_was_told_of(books: Books) -> None:
+    books.row("orders", "shipped")["finished_at"] = NOW
+
+
 @plants("child-after-seal", f"Shipment {SHOP}/refunded", resources.no_child_comes_after_the_end)
 def _a_child_is_made_after_the_end(books: Books) -> None:
     child = books.live(Kind.SHIPMENT, "in-flight")

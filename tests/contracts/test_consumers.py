@@ -17,7 +17,7 @@ QUOTE = {
     "amounts": {"items": 890, "shipping": 490, "tax": 262, "includedTax": 0, "discount": 0, "total": 1642},
     "priceRule": {"version": match.int(1), "taxBasisPoints": 1900},
 }
-PHASES = "Pending|Reserved|Paid|Shipped|Delivered|Compensating|Failed|Cancelled"
+PHASES = "Pending|Reserved|Paid|Shipped|Delivered|Returned|Compensating|Failed|Cancelled"
 SOME_TIME = match.regex("2026-03-01T12:15:00Z", regex=r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 PRODUCT = {
     "sku": "TEA-EARL-GREY-100", "name": "Earl Grey, 100 g", "description": "", "available": 37,

@@ -46,6 +46,7 @@ WANTED: dict[EventType, dict[str, Any]] = {
     },
     EventType.SHIPMENT_CANCELLED: {**ORDER, "trackingCode": "P1", "void": "Submitted"},
     EventType.ORDER_DELIVERED: {**ORDER, "trackingCode": "P1"},
+    EventType.ORDER_RETURNED: {**ORDER, "trackingCode": "P1", "settledByHand": False},
     EventType.ORDER_FAILED: {**ORDER, **WHY},
     EventType.ORDER_CANCELLED: {**ORDER, **WHY},
 }  # fmt: skip

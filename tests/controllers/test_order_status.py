@@ -1,5 +1,6 @@
 """What an Order's status says, and which Kubernetes Events a change of it is worth."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -439,3 +440,10 @@ def test_what_became_of_a_refund_is_told_once(
     after = status(gate, refunds=(a_request(state),))
     assert [(event.type, event.reason, event.note) for event in events_of(before, after)] == told
     assert events_of(after, after) == []
+
+
+def test_an_order_whose_return_is_settled_is_over() -> None:
+    gate = shipped(state=SEALED, outcome=Outcome.SHIPPED, tracking_status=TrackingStatus.RETURNED)
+    assert status(gate).phase == "Shipped"
+    over = status(replace(gate, finished_at=NOW))
+    assert (over.phase, over.reason, over.finished_at) == ("Returned", Reason.RETURNED, NOW)

@@ -124,6 +124,9 @@ class Ledgers:
         await self.refunds.request(
             self.merchant, delivered, NewRefund("returned", "Returned", 650, {"TEA": 1}, is_restocked=True)
         )
+        returned = await self.shipped()
+        await self.parcels.record_tracking_status(self.merchant, returned, TrackingStatus.RETURNED)
+        await self.refunds.request(self.merchant, returned, NewRefund("all", "Returned", is_restocked=True))
         await self.compensated(await self.shipped(), is_cancel=True)
         elsewhere = [
             Withdrawal(f"re_{self.merchant}", WithdrawalKind.REFUND, 100),

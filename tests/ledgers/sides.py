@@ -19,8 +19,11 @@ from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
 from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.session import Pool, session
-from orderplane.ledgers.postgres.settlement import settle_refund_by_hand
-from orderplane.ledgers.postgres.shipments import PostgresShipmentLedger, settle_void_by_hand
+from orderplane.ledgers.postgres.settlement import settle_refund_by_hand, settle_return_by_hand
+from orderplane.ledgers.postgres.shipments import (
+    PostgresShipmentLedger,
+    settle_void_by_hand,
+)
 from orderplane.ledgers.postgres.stock import PostgresStockLedger
 from orderplane.ledgers.refunds import NewRefund
 from orderplane.ledgers.shipments import Label
@@ -100,6 +103,7 @@ class Side:
 
     async def recount(self, count: int) -> Any: ...
     async def settle_by_hand(self, uid: str) -> Any: ...
+    async def settle_return(self, uid: str) -> Any: ...
     async def settle_void_by_hand(self, uid: str) -> Any: ...
     async def shelf(self) -> tuple[int, int]: ...
     async def told(self, uid: str) -> list[str]: ...
@@ -208,6 +212,8 @@ class Side:
                 return await parcels.cancel(m, uid, look_again=LATER)
             case "settle_void_by_hand":
                 return await self.settle_void_by_hand(uid)
+            case "settle_return":
+                return await self.settle_return(uid)
             case "settle_by_hand":
                 return await self.settle_by_hand(uid)
             case step if step.startswith("void_"):
@@ -265,6 +271,9 @@ class InMemory(Side):
     async def settle_by_hand(self, uid: str) -> Any:
         self.payments.settle_refund_by_hand(uid)
 
+    async def settle_return(self, uid: str) -> Any:
+        return self.parcels.settle_return_by_hand(uid)
+
     async def settle_void_by_hand(self, uid: str) -> Any:
         return self.parcels.settle_void_by_hand(uid)
 
@@ -299,6 +308,11 @@ class Postgres(Side):
     async def settle_by_hand(self, uid: str) -> Any:
         await settle_refund_by_hand(
             self.pool, self.merchant, f"order-{uid[:8]}", reason="paid back", reference="A. Person"
+        )
+
+    async def settle_return(self, uid: str) -> Any:
+        return await settle_return_by_hand(
+            self.pool, self.merchant, f"order-{uid[:8]}", reference="A. Person"
         )
 
     async def settle_void_by_hand(self, uid: str) -> Any:

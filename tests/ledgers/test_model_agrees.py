@@ -157,6 +157,10 @@ REFUNDS_AFTER_THE_SALE = (
     ("ask_line", "refund_failed", "settle_by_hand", "ask_all", "refund_pending", "refund_succeeded"),
     ("ask_part", "ask_line", "withdraw_part", "withdraw_all"),
     ("ask_line", "refund_failed", "withdraw_part", "next_refund", "refund_failed_late", "refund_succeeded"),
+    ("track_Returned", "ask_part", "ask_all", "track_Delivered", "refund_succeeded"),
+    ("ask_all", "track_Returned", "track_InTransit"),
+    ("ask_part", "track_Returned", "settle_return", "settle_return", "ask_all"),
+    ("settle_return", "track_Returned", "settle_return", "track_Delivered"),
     ("ask_all", "ask_line", "ask_odd", "track_Delivered", "refund_succeeded", "settle_by_hand"),
 )
 

@@ -16,8 +16,16 @@ from orderplane.ledgers.payments import (
     WithdrawalKind,
     amounts_after,
 )
-from orderplane.ledgers.refunds import MOST_REFUNDS, NewRefund, RefundRequest, decide, new_refund, share_of
-from orderplane.ledgers.states import Outcome, PaymentState, RefundState
+from orderplane.ledgers.refunds import (
+    MOST_REFUNDS,
+    NewRefund,
+    RefundRequest,
+    decide,
+    is_return_settled,
+    new_refund,
+    share_of,
+)
+from orderplane.ledgers.states import Outcome, PaymentState, RefundState, TrackingStatus
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 ORDERED = {"TEA": 2, "CUP": 1}
@@ -189,3 +197,24 @@ def test_what_refunds_are_for_when_money_has_left_elsewhere(
     entry = a_payment(*(a_refund(f"r{n}", amount, state) for n, (state, amount) in enumerate(refunds)))
     new = [Withdrawal("re_x", WithdrawalKind.REFUND, elsewhere)]
     assert list(amounts_after(entry, new).values()) == expect, why
+
+
+WHOLE, PIECES = asked(wanted(), a_refund("r", TOTAL)), asked(wanted(10), a_refund("r", 10), TEA=2, CUP=1)
+
+
+@pytest.mark.parametrize(
+    ("why", "payment", "requests", "is_settled"),
+    [
+        ("nobody has decided", a_payment(), [], False),
+        ("all of its money goes back", a_payment(WHOLE.refund), [WHOLE], True),
+        ("every piece is accounted for", a_payment(PIECES.refund), [PIECES], True),
+        ("a part went back for the trouble", a_payment(HALF), BEFORE, False),
+        ("what was refused settles nothing", a_payment(), [asked(wanted(9999))], False),
+    ],
+)
+def test_when_a_parcel_that_comes_back_is_settled(
+    why: str, payment: PaymentEntry, requests: list[RefundRequest], is_settled: bool
+) -> None:
+    for tracking in TrackingStatus:
+        expected = is_settled and tracking is TrackingStatus.RETURNED
+        assert is_return_settled(tracking, payment, ORDERED, requests) == expected, why

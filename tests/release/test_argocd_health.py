@@ -19,7 +19,8 @@ STALLED = {"type": "Stalled", "status": "True", "reason": "RefundFailed", "messa
 EXPECTED = {
     Kind.ORDER: {
         "Pending": "Progressing", "Reserved": "Progressing", "Paid": "Progressing", "Shipped": "Healthy",
-        "Delivered": "Healthy", "Compensating": "Progressing", "Failed": "Degraded", "Cancelled": "Healthy",
+        "Delivered": "Healthy", "Returned": "Healthy", "Compensating": "Progressing", "Failed": "Degraded",
+        "Cancelled": "Healthy",
     },
     Kind.RESERVATION: {
         "Pending": "Progressing", "Held": "Healthy", "Committed": "Healthy", "Rejected": "Degraded",

@@ -223,3 +223,35 @@ async def test_a_deleted_order_goes_once_its_refunds_are_made(desk: Desk, http: 
     await desk.delete(shop.order)
     await desk.until_gone(shop.order)
     assert await shop.back() == [100]
+
+
+async def came_back(desk: Desk, http: httpx.AsyncClient) -> Shop:
+    """An order whose parcel the carrier brings back."""
+    order = await desk.place([(MUG, 1)], line1="1 Boomerang Close")
+    await desk.until(order, lambda o: o["status"].get("reason") == "Returned")
+    return Shop(desk, http, await desk.order(order))
+
+
+async def test_a_parcel_that_comes_back_ends_with_its_refund(desk: Desk, http: httpx.AsyncClient) -> None:
+    shop = await came_back(desk, http)
+    assert shop.order["status"]["phase"] == "Shipped"
+    await shop.refund("returned", restock=True)
+    order = await desk.until(shop.order, phase_is("Returned"))
+    assert order["status"]["finishedAt"]
+    assert await desk.stock(MUG) == (OPENING, 0)
+    await shop.settled()
+    assert await shop.back() == [shop.total]
+    assert set((await desk.history(shop.order))[-3:]) == {
+        "refund.requested", "order.returned", "payment.refunded",
+    }  # fmt: skip
+
+
+async def test_a_parcel_that_comes_back_is_settled_by_a_person(desk: Desk, http: httpx.AsyncClient) -> None:
+    shop = await came_back(desk, http)
+    answer = await orderplane(
+        "resolve", shop.order["metadata"]["name"], "-n", desk.name, "--reason", "a new parcel",
+        "--reference", "TICKET-77", env=desk.plane.env("admin"),
+    )  # fmt: skip
+    assert answer.code == 0, answer.err
+    await desk.until(shop.order, phase_is("Returned"))
+    assert (await shop.back(), await desk.stock(MUG)) == ([], (OPENING - 1, 0))

@@ -47,6 +47,7 @@ def _snapshot(world: World) -> Snapshot:
             "outcome": gate.outcome, "seq": 0, "currency": tables.totals[uid][1],
             "total": tables.totals[uid][0],
             "sealed_at": world.now() if gate.state is GateState.SEALED else None,
+            "finished_at": gate.finished_at,
         }
         for uid, gate in tables.gates.items()
     ]  # fmt: skip

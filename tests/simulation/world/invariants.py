@@ -59,6 +59,10 @@ def ends_as_it_should(world: World, uid: str) -> None:
         return
     assert gate.state is GateState.SEALED, f"{uid} is still {gate.state}"
     assert gate.finished_at is not None, f"{uid} never finished"
+    if gate.is_returned:
+        assert world.tables.shipments[uid].tracking_status is TrackingStatus.RETURNED
+        assert world.tables.requests[uid], f"{uid} came back, and nobody settled it"
+        return
     if uid in world.disturbed:
         return
     is_refused = (
@@ -148,8 +152,12 @@ def story_is_told_once(world: World, uid: str) -> None:
     once = [type_ for type_ in types if type_ not in several]
     assert len(once) == len(set(once)), f"{uid} was told {types}"
     if gate is not None and gate.outcome is not None:
-        last = {Outcome.DELIVERED: "order.delivered", Outcome.FAILED: "order.failed",
-                Outcome.CANCELLED: "order.cancelled"}[gate.outcome]  # fmt: skip
+        last = {
+            Outcome.DELIVERED: "order.delivered",
+            Outcome.FAILED: "order.failed",
+            Outcome.CANCELLED: "order.cancelled",
+            Outcome.SHIPPED: "order.returned",
+        }[gate.outcome]
         assert once[-1] == last, f"{uid} ended {gate.outcome}, but the last event is {once[-1]}"
 
 
@@ -164,7 +172,9 @@ def nothing_is_left_hanging(world: World) -> None:
             outcome = world.tables.gates[metadata["uid"]].outcome
             phase = document["status"]["phase"]
             assert outcome is not None
-            assert phase == outcome.value, f"Order {name} ended {outcome} but shows {phase}"
+            is_returned = world.tables.gates[metadata["uid"]].is_returned
+            ended = "Returned" if is_returned else outcome.value
+            assert phase == ended, f"Order {name} ended {ended} but shows {phase}"
 
 
 def no_phase_goes_back(world: World) -> None:
