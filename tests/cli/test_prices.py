@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orderplane.cli import gateway
+from orderplane.cli.console import console
 from orderplane.cli.exit_codes import WRONG_USAGE
 from orderplane.cli.main import app
 from orderplane.ledgers.price_rules import PriceRule
@@ -33,8 +34,14 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return following
 
 
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The console takes its width when it is made; a narrow one breaks the lines of a table."""
+    monkeypatch.setattr(console, "width", 200)
+
+
 def typed(*words: str, given: str = "") -> str:
-    result = RUNNER.invoke(app, ["prices", *words], input=given, env={"COLUMNS": "200"})
+    result = RUNNER.invoke(app, ["prices", *words], input=given)
     assert result.exit_code == 0, result.output
     return result.stdout
 
@@ -58,7 +65,7 @@ def test_the_history_says_who_did_what(answers: list[Any]) -> None:
         {"version": 1, "changedAt": "2026-03-01T00:00:00.000Z", "actor": None, "rule": RULE},
     ]
     answers.append({"items": past, "next": "more"})
-    result = RUNNER.invoke(app, ["prices", "history", "EUR"], env={"COLUMNS": "200"})
+    result = RUNNER.invoke(app, ["prices", "history", "EUR"])
     assert "user:u-1" in result.stdout
     assert "deleted" in result.stdout
     assert "AT NL: 8.90 EUR" in result.stdout
