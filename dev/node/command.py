@@ -159,7 +159,7 @@ async def _earlier(state: Path) -> tuple[str, str]:
     """Bring the images of an earlier commit onto the node; returns its checkout, and their tag."""
     checkout, progress = state / "earlier", ConsoleProgress()
     commit = earlier_commit(checkout)
-    layout = await build(state, progress, checkout=checkout, names=PRODUCT, tag=commit)
+    layout = await build(state, progress, checkout=checkout, names=(*PRODUCT, "sandbox"), tag=commit)
     with progress.step(f"Importing the images of {commit}"):
         import_all([*enter(state), "ctr"], layout)
     return str(checkout), commit

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,10 +46,14 @@ _FIXED = frozenset({"ORDERPLANE_METRICS_HOST", "ORDERPLANE_METRICS_PORT", "ORDER
 """What the chart sets itself, and refuses in its values."""
 
 
-def surroundings(documents: Sequence[Json]) -> list[Json]:
-    """What the product needs from others, of all that the overlay has, and what the demo itself needs."""
+def surroundings(documents: Sequence[Json], tag: str) -> list[Json]:
+    """What the product needs from others, of all that the overlay has, and what the demo itself needs.
+
+    Args:
+        tag: Of the image of its Jobs, which fill the database as it is at first.
+    """
     return [
-        each
+        _with_tag(each, tag) if each["kind"] == "Job" else each
         for each in documents
         if each["metadata"].get("labels", {}).get("app.kubernetes.io/name") == "orderplane-demo"
         # Every pod of the overlay has its class.
@@ -56,6 +61,13 @@ def surroundings(documents: Sequence[Json]) -> list[Json]:
         # The chart has its certificate made in the cluster.
         or (each["kind"] == "Secret" and each["metadata"]["name"] != "orderplane-webhook-tls")
     ]
+
+
+def _with_tag(job: Json, tag: str) -> Json:
+    copy = deepcopy(job)
+    for container in copy["spec"]["template"]["spec"]["containers"]:
+        container["image"] = f"{container['image'].rpartition(':')[0]}:{tag}"
+    return copy
 
 
 def values(documents: Sequence[Json], tag: str) -> Json:
@@ -119,7 +131,7 @@ class Upgrade:
     async def run(self, rate: float) -> tuple[dict[str, Figures], list[str]]:
         """Install, then upgrade under load, then uninstall; returns figures, and what is wrong."""
         with self._progress.step(f"Installing the chart of {self._earlier}") as step:
-            text = yaml.safe_dump_all(surroundings(self._documents))
+            text = yaml.safe_dump_all(surroundings(self._documents, self._earlier))
             await asyncio.to_thread(kubectl, "apply", "--server-side", "-f", "-", stdin=text)
             await self._helm.do(
                 "install", RELEASE, str(self._charts[self._earlier]), *_WAIT,

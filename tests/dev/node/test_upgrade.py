@@ -18,6 +18,11 @@ OVERLAY = [
     {"kind": "Service", "metadata": {"name": "db", "labels": {"app.kubernetes.io/name": "orderplane-demo"}}},
     {"kind": "Service", "metadata": {"name": "own", "labels": {"app.kubernetes.io/name": "orderplane"}}},
     {
+        "kind": "Job",
+        "metadata": {"name": "products", "labels": {"app.kubernetes.io/name": "orderplane-demo"}},
+        "spec": {"template": {"spec": {"containers": [{"image": "orderplane/sandbox:dev"}]}}},
+    },
+    {
         "kind": "ConfigMap",
         "metadata": {"name": "orderplane", "labels": {"app.kubernetes.io/name": "orderplane"}},
         "data": SETTINGS,
@@ -26,13 +31,19 @@ OVERLAY = [
 
 
 def test_what_the_chart_installs_is_left_to_it() -> None:
-    names = [(each["kind"], each["metadata"]["name"]) for each in surroundings(OVERLAY)]
+    names = [(each["kind"], each["metadata"]["name"]) for each in surroundings(OVERLAY, "abc")]
     assert names == [
         ("Namespace", "demo"),
         ("Secret", "orderplane-gateway"),
         ("PriorityClass", "orderplane"),
         ("Service", "db"),
+        ("Job", "products"),
     ]
+
+
+def test_the_database_is_filled_by_the_version_that_is_installed_first() -> None:
+    job = surroundings(OVERLAY, "abc")[-1]
+    assert job["spec"]["template"]["spec"]["containers"] == [{"image": "orderplane/sandbox:abc"}]
 
 
 def test_settings_that_the_chart_fixes_are_not_given_to_it() -> None:
