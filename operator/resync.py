@@ -39,7 +39,8 @@ _PAGE_PAUSE = 0.06
 """Between two pages of a later list: the other requests to the API server go in between."""
 _MOST_ORPHANS = 500
 
-_AT_REST = FINISHED | {OrderPhase.SHIPPED}
+_SOLD = frozenset({OrderPhase.SHIPPED, OrderPhase.DELIVERED, OrderPhase.RETURNED})
+_AT_REST = FINISHED | _SOLD
 
 
 class Resync:
@@ -157,16 +158,16 @@ class Resync:
         return self._is_at_rest(resource)
 
     def _is_at_rest(self, resource: Resource) -> bool:
-        """A child of an order that is shipped or over: the look at the order finds what was lost.
+        """A child of an order that is shipped or came further: the look at the order finds what was lost.
 
-        Except one that is being deleted: only its own look takes its finalizer off.
+        Except one that is being deleted: only its own look takes its finalizer off. And one of an order that
+        was undone, which has none: it was made too late, or came back with a backup.
         """
         match resource:
             case Reservation() | Payment() | Shipment() if resource.spec.order_ref is not None:
                 key = resource.metadata.namespace, resource.spec.order_ref.name
                 order = self._operator.cluster.orders.get(key)
-                is_order_at_rest = order is not None and order.status.phase in _AT_REST
-                return is_order_at_rest and not resource.is_deleting
+                return order is not None and order.status.phase in _SOLD and not resource.is_deleting
         return False
 
     async def _enqueue_orphans(self, beat: Beat) -> None:

@@ -146,11 +146,13 @@ def position_of(state: Mapping[str, str | None], filters: Mapping[str, str | Non
     """The position in what a cursor holds, also in one of the version before, whose lists are by name.
 
     Raises:
-        Problem: `invalid_cursor`: it was issued for other filters.
+        Problem: `invalid_cursor`: it was issued for other filters, or names no position.
     """
     given = {name: value for name, value in state.items() if value is not None}
     before, after, token = (given.pop(name, None) for name in ("before", "after", "token"))
     if given != {name: value for name, value in filters.items() if value is not None}:
+        raise invalid_cursor()
+    if before is None and after is None and token is None:
         raise invalid_cursor()
     at, _, name = (before or "").partition(" ")
     if before is not None and not (at and name):

@@ -167,7 +167,7 @@ async def test_an_id_leads_nowhere_else(target: Target, trick: str) -> None:
     "more",
     [
         {"quote": {"currency": "EUR"}}, {"total": 1}, {"amounts": {"total": 1}}, {"phase": "Delivered"},
-        {"status": {"phase": "Paid"}}, {"metadata": {"name": "mine"}}, {"merchant": "demo"},
+        {"status": {"phase": "Paid"}}, {"metadata": {"labels": {"a": "b"}}}, {"merchant": "demo"},
         {"cancel": False}, {"id": "o-1"}, {"uid": "x"}, {"customer": "u-somebody-else"}, {"role": "admin"},
         {"__proto__": {}},
         {"items": [{"sku": "TEA-EARL-GREY-100", "quantity": 1, "unitAmount": 1}]},

@@ -321,7 +321,7 @@ async def test_columns_short_names_category_and_explain(kubectl: Kubectl) -> Non
     # The operator, which writes the total, does not run here.
     assert row.split()[:3] == ["tea-and-a-mug", "Pending", "EUR"]
     header = (await kubectl("get", "ord", "-o", "wide")).out.splitlines()[0]
-    assert header.split()[-2:] == ["CUSTOMER", "TRACKING"]
+    assert header.split()[-3:] == ["CUSTOMER", "REFERENCE", "TRACKING"]
     assert "order.orderplane.dev/tea-and-a-mug" in (await kubectl("get", "orderplane", "-o", "name")).out
     assert "minor units" in (await kubectl("explain", "order.spec.quote.amounts")).out
     for short in ("rsv", "pay", "shp"):

@@ -123,7 +123,7 @@ FILTERS = {"phase": "Paid", "customer": None}
 @pytest.mark.parametrize(
     "position",
     [
-        ListPosition(),
+        ListPosition(after=""),
         ListPosition(before=("2026-01-31T12:00:00Z", "o-1")),
         ListPosition(before=("2026-01-31T12:00:00Z", "o-1"), after=""),
         ListPosition(("2026-01-31T12:00:00Z", "o-1"), "o-2", "token"),
