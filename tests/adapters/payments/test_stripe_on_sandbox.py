@@ -313,7 +313,7 @@ async def test_what_others_refunded_is_seen_and_leaves_less(provider, payments):
     assert await provider.returns(intent.id) == Returns()
     other = await elsewhere(payments, intent, amount="999")
     returns = await provider.returns(intent.id)
-    assert returns.withdrawals("ours") == (Withdrawal(other["id"], WithdrawalKind.REFUND, 999),)
+    assert returns.withdrawals({"ours"}) == (Withdrawal(other["id"], WithdrawalKind.REFUND, 999),)
     with pytest.raises(Refused, match="amount_too_large"):
         await provider.refund(intent.id, key=fresh(), amount=1999, currency="EUR", reference="ours")
     rest = await provider.refund(intent.id, key=fresh(), amount=1000, currency="EUR", reference="ours")
@@ -342,7 +342,7 @@ async def test_a_dispute_holds_the_money_until_it_is_decided(provider, payments,
     returns = await provider.returns(intent.id)
     assert returns.disputes[0].state is state
     is_lost = state is DisputeState.LOST
-    assert [w.provider_id for w in returns.withdrawals("ours")] == [id_] * is_lost
+    assert [w.provider_id for w in returns.withdrawals({"ours"})] == [id_] * is_lost
     if is_lost:
         with pytest.raises(Refused, match="charge_disputed"):
             await provider.refund(intent.id, key=fresh(), amount=1, currency="EUR", reference="r")
@@ -357,7 +357,7 @@ async def test_an_inquiry_takes_nothing(provider, payments):
     await disputed(payments, intent, status="warning_needs_response")
     returns = await provider.returns(intent.id)
     assert returns.disputes[0].state is DisputeState.INQUIRY
-    assert (returns.open_dispute, returns.withdrawals("ours")) == (None, ())
+    assert (returns.open_dispute, returns.withdrawals({"ours"})) == (None, ())
     await provider.refund(intent.id, key=fresh(), amount=1999, currency="EUR", reference="r")
 
 
