@@ -1,5 +1,6 @@
 """When a watch that was opened anew asks for a list of everything."""
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -7,7 +8,6 @@ import pytest
 from orderplane.crds.meta import Kind
 from orderplane.operator.resync import Resync
 from orderplane.operator.watch import Watch
-from orderplane.operator.wiring import Operator
 
 from .builders import an_order
 
@@ -30,6 +30,12 @@ class Requests:
         self.count += 1
 
 
+def a_watch() -> tuple[Watch, Requests]:
+    resync = Requests()
+    operator: Any = SimpleNamespace(cluster=Cluster())
+    return Watch(operator, cast("Resync", resync)), resync
+
+
 def an_event(name: str) -> dict[str, Any]:
     return an_order().model_dump(mode="json", by_alias=True) | {
         "metadata": {"namespace": "shop", "name": name, "uid": name, "resourceVersion": "7"}
@@ -49,17 +55,14 @@ def an_event(name: str) -> dict[str, Any]:
 def test_only_a_watch_that_is_opened_again_wants_a_list(
     events: list[tuple[str | None, str]], wanted: bool
 ) -> None:
-    resync = Requests()
-    operator = cast("Operator", type("_", (), {"cluster": Cluster()}))
-    watch = Watch(operator, cast("Resync", resync))
+    watch, resync = a_watch()
     for type_, name in events:
         watch.on_watch_event(Kind.ORDER, type_, an_event(name))
     assert (resync.count > 0) is wanted
 
 
 def test_each_kind_has_a_watch_of_its_own() -> None:
-    resync = Requests()
-    watch = Watch(cast("Operator", type("_", (), {"cluster": Cluster()})), cast("Resync", resync))
+    watch, resync = a_watch()
     for kind in Kind:
         watch.on_watch_event(kind, None, an_event("tea"))
     assert resync.count == 0
