@@ -1,4 +1,7 @@
-"""The sessions of the README, typed literally on a running plane."""
+"""The sessions of the README, typed literally on a running plane.
+
+Their user is not the one of the examples of the OpenAPI document, whom other tests of the plane make.
+"""
 
 import os
 from pathlib import Path

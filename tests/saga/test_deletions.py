@@ -105,7 +105,10 @@ async def test_an_order_in_a_namespace_that_is_being_deleted_tells_how_far_it_is
     await desk.api.merge_patch(Kind.ORDER, desk.name, name, {"metadata": {"finalizers": finalizers}})
     await delete_namespace(desk)
     # Whichever was deleted first is the reason: the order, or a child of it.
-    ended = await desk.until(order, phase_is("Cancelled", "Failed"))
+    is_ended = phase_is("Cancelled", "Failed")
+    ended = await desk.until(
+        order, lambda found: is_ended(found) and found["metadata"]["finalizers"] == [theirs]
+    )
     assert compensation_steps(ended) == ["CancelShipment", "RefundPayment", "ReleaseStock"]
     await desk.api.merge_patch(Kind.ORDER, desk.name, name, {"metadata": {"finalizers": None}})
     await until_namespace_gone(desk)

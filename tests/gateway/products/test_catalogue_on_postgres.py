@@ -64,10 +64,11 @@ async def until(is_so: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> 
 
 
 async def is_listened_to(pool: Pool) -> bool:
+    """Idle: while LISTEN runs, the statement is shown already, and what is notified then is missed."""
     return bool(
         await pool.fetchval(
             "SELECT count(*) FROM pg_stat_activity "
-            "WHERE query LIKE 'LISTEN %' AND datname = current_database()"
+            "WHERE query LIKE 'LISTEN %' AND state = 'idle' AND datname = current_database()"
         )
     )
 
