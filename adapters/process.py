@@ -16,6 +16,7 @@ from orderplane.adapters.halves import Half, Halves
 from orderplane.adapters.retry import Stopped, retry
 from orderplane.adapters.secrets import Secrets
 from orderplane.adapters.settings import ProcessSettings, SettingsError, read_settings, usage
+from orderplane.adapters.silence import tell_silences
 from orderplane.adapters.telemetry.http import serve_telemetry
 from orderplane.adapters.telemetry.logs import set_up_logs
 from orderplane.adapters.telemetry.traces import set_up_traces
@@ -158,7 +159,8 @@ async def _run(name: str, settings: S, serve: Callable[[S, Process], Awaitable[N
         stuck=lambda: process.halves.stuck,
     ):
         try:
-            async with process.halves.running(Half("secrets", process.secrets.follow)):
+            halves = Half("secrets", process.secrets.follow), Half("silence", tell_silences)
+            async with process.halves.running(*halves):
                 await serve(settings, process)
         except Stopped:
             log.info("stopped during start-up")

@@ -15,6 +15,7 @@ from purgatory import AsyncCircuitBreakerFactory
 from purgatory.domain.model import CLOSED, HALF_OPENED, OPENED, Context, OpenedState
 
 from orderplane.crds.reasons import Reason
+from orderplane.ledgers.awaiting import awaiting
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
 T = TypeVar("T")
@@ -40,6 +41,9 @@ MAX_CONNECTIONS = 32
 """Per provider; more than there are workers that call it, so no call waits for a connection."""
 
 CONNECT_TIMEOUT_SECONDS = 3.0
+
+RECOVERY_SECONDS = 2.0
+"""A breaker that is open lets one call through so often, to see whether the provider is back."""
 
 READ_ATTEMPTS = 3
 READ_RETRY_SECONDS = 5.0
@@ -79,7 +83,7 @@ class ProviderCalls:
         classify: Callable[[Exception], Transient | Refused | None],
         *,
         failure_threshold: int = 8,
-        recovery_seconds: float = 5.0,
+        recovery_seconds: float = RECOVERY_SECONDS,
     ) -> None:
         self._provider = provider
         self._classify = classify
@@ -113,7 +117,8 @@ class ProviderCalls:
             set_status_on_exception=False,
         ) as span:
             try:
-                answer = await self._through_breaker(work)
+                with awaiting(self._provider, operation):
+                    answer = await self._through_breaker(work)
                 result = "ok"
                 return answer
             except (Transient, Refused) as problem:

@@ -84,6 +84,7 @@ def list_command(
     sku: Annotated[str | None, typer.Option(help="Only those with this product.")] = None,
     customer: Annotated[str | None, typer.Option(help="Only those of this customer.")] = None,
     reference: Annotated[str | None, typer.Option(help="Only those with this number of the shop.")] = None,
+    stalled: Annotated[bool, typer.Option("--stalled", help="Only those that wait for a person.")] = False,
     created_after: Annotated[
         datetime | None,
         typer.Option(
@@ -109,6 +110,8 @@ def list_command(
 
         orderplane orders list --reference 2026-11-0042
 
+        orderplane orders list --stalled
+
         orderplane orders list --json | jq -r '.items[].id'
     """
     page = gateway.call(
@@ -117,6 +120,7 @@ def list_command(
             sku=sku,
             customer=customer,
             reference=reference,
+            stalled=True if stalled else None,
             created_after=created_after.astimezone() if created_after else None,
             created_before=created_before.astimezone() if created_before else None,
             limit=limit,
@@ -272,6 +276,9 @@ def _show(order: Order) -> None:
     ):
         table.add_row(name, value)
     console.print(table)
+    for each in order["conditions"]:
+        line = f"condition: {each['type']}={each['status']} {each['reason']}: {each['message']}"
+        console.print(line, markup=False, soft_wrap=True)
     for name, value in order["metadata"].items():
         console.print(f"metadata: {name} = {value}", markup=False, soft_wrap=True)
     _show_undone(order["compensation"])

@@ -61,6 +61,7 @@ class Orders:
         sku: str | None = None,
         customer: str | None = None,
         reference: str | None = None,
+        stalled: bool | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         limit: int | None = None,
@@ -75,6 +76,7 @@ class Orders:
             sku: Only orders with this product.
             customer: Only orders of this customer.
             reference: Only orders with this number of the shop.
+            stalled: Only orders that wait for a person, or only those that do not.
             created_after: Only orders placed at this time or later; with a time zone, as `created_before`.
 
         Raises:
@@ -85,6 +87,7 @@ class Orders:
             "sku": sku,
             "customer": customer,
             "reference": reference,
+            "stalled": None if stalled is None else str(stalled).lower(),
             "createdAfter": created_after.isoformat() if created_after else None,
             "createdBefore": created_before.isoformat() if created_before else None,
             "limit": limit,

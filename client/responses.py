@@ -95,6 +95,7 @@ class Order(TypedDict):
     metadata: dict[str, str]
     phase: str
     reason: str | None
+    stalled: NotRequired[bool]
     conditions: list[Condition]
     quote: Quote
     paymentMethod: str

@@ -11,7 +11,7 @@ import structlog
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cache import Cache
 from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
-from orderplane.controllers.engine.conditions import STALLED, find, trouble_of
+from orderplane.controllers.engine.delays import Delay, delay_shown, with_delay
 from orderplane.controllers.engine.queue import Enqueue, Key
 from orderplane.controllers.order.children import FINALIZERS, Child, is_as_planned, is_held_by_us, is_own
 from orderplane.controllers.steps import (
@@ -112,6 +112,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         self._enqueue = enqueue
         self._now = now
         self._entries: dict[Key, E | None] = {}
+        self._delays: dict[Key, Delay] = {}
         self._handled_retries: dict[Key, str | None] = {}
 
     @abstractmethod
@@ -127,7 +128,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         """Take one step, and note in `turn` what has changed; None to plan the next one at once."""
 
     @abstractmethod
-    def _status_of(self, child: C, entry: E | None, failure: FailureState | None) -> ChildStatus:
+    def _status_of(self, child: C, entry: E | None, delay: Delay | None) -> ChildStatus:
         """The status as it should be."""
 
     def _gate_after(self, turn: Turn[C, E]) -> Gate | None:
@@ -155,6 +156,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         # Before the steps: one that fails has a status, too.
         self._entries[key] = before
         turn = Turn(key, uid, child, gate, before, failure)
+        self._delays.pop(key, None)
         try:
             wait = await self._take_steps(turn)
         except BaseException:
@@ -166,24 +168,36 @@ class ChildReconciler(ABC, Generic[C, E, S]):
             self._entries[key] = turn.entry
         if self._is_news(turn, before):
             self._notify(turn)
+        if wait.reason is not None:
+            self._delays[key] = Delay(wait.reason, wait.message)
         return wait.seconds
 
-    async def write_status(self, key: Key, failure: FailureState | None) -> None:
+    async def write_status(self, key: Key, delay: Delay | None) -> None:
         child = self._cache.get(key)
-        if child is None or key not in self._entries:
+        if child is None:
             return
-        entry = self._entries[key]
-        if entry is None and failure is not None and failure.is_quiet:
+        delay = delay or self._delays.get(key)
+        entry = self._entries.get(key)
+        if entry is None and (delay.is_quiet if delay is not None else key not in self._entries):
             return
-        status = self._status_of(child, entry, failure)
-        is_or_was_stuck = failure is not None or find(child.status.conditions, STALLED) is not None
-        if status == child.status or (not is_or_was_stuck and self._can_wait(child, entry)):
+        status = self._status(child, delay)
+        before, after = delay_shown(child.status.conditions), delay_shown(status.conditions)
+        if status == child.status or (before is None and after is None and self._can_wait(child, entry)):
             return
-        troubles = trouble_of(child.status.conditions), trouble_of(status.conditions)
         await self._cluster.write_status(self.kind, child, status)
-        if (is_or_was_stuck or troubles[0] != troubles[1]) and child.spec.order_ref is not None:
-            # The order shows what its child waits for, and no watch event tells this process of its write.
-            self._enqueue(Kind.ORDER, (key[0], child.spec.order_ref.name))
+        if before != after and child.spec.order_ref is not None:
+            # The order shows what its child waits for, and no watch event tells this process of its write. It
+            # shall not wait for its ledgers: they may be what does not answer.
+            self._enqueue(Kind.ORDER, (key[0], child.spec.order_ref.name), is_status_only=True)
+
+    def _status(self, child: C, delay: Delay | None) -> ChildStatus:
+        if child.key in self._entries:
+            return self._status_of(child, self._entries[child.key], delay)
+        # The ledger could not be read yet.
+        return with_delay(child.status, delay, child.metadata.generation, self._now(), is_under_way=True)
+
+    def order_of(self, key: Key) -> str:
+        return key[1][:-_SUFFIX]
 
     def report_pause(self, key: Key) -> float:
         return 0.0
@@ -261,6 +275,7 @@ class ChildReconciler(ABC, Generic[C, E, S]):
 
     def _forget(self, key: Key) -> None:
         self._entries.pop(key, None)
+        self._delays.pop(key, None)
         self._handled_retries.pop(key, None)
 
     def _check_planned(self, child: C) -> None:
@@ -305,4 +320,4 @@ class ChildReconciler(ABC, Generic[C, E, S]):
         return order.metadata.annotations.get(RETRY_ANNOTATION) if order else None
 
     def _order(self, key: Key) -> Order | None:
-        return self._cluster.orders.get((key[0], key[1][:-_SUFFIX]))
+        return self._cluster.orders.get((key[0], self.order_of(key)))

@@ -2,12 +2,21 @@
 
 from dataclasses import dataclass
 
+from orderplane.crds.reasons import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing is to be done now; `seconds` until the next look, None where only a change brings one."""
+    """Nothing is to be done now.
+
+    Args:
+        seconds: Until the next look; None where only a change brings one.
+        reason: What is waited for, where there is something to say; `message` says it in words.
+    """
 
     seconds: float | None = None
+    reason: Reason | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)

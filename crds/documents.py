@@ -146,6 +146,7 @@ class OrderStatusDocument(TypedDict, total=False):
 
     phase: str
     reason: str
+    stalled: bool
     conditions: list[ConditionDocument]
     compensation: list[CompensationDocument]
     tracking: TrackingDocument

@@ -20,7 +20,7 @@ CANCELLED_BY_ANNOTATION = f"{GROUP}/cancelled-by"
 RETRIED_BY_ANNOTATION = f"{GROUP}/retried-by"
 
 REVISION_ANNOTATION = f"{GROUP}/revision"
-REVISION = 2
+REVISION = 3
 """Revision of the CRDs, which each of them has as an annotation. It grows when one of them changes."""
 
 COMPENSATE_FINALIZER = f"{GROUP}/compensate"
@@ -105,6 +105,15 @@ class Condition(ApiModel):
 
 
 Conditions = Annotated[tuple[Condition, ...], Field(max_length=16)]
+
+
+class ResourceStatus(ApiModel):
+    """What the status of every kind has."""
+
+    observed_generation: int = 0
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    stalled: bool | None = None
+    conditions: Conditions = ()
 
 
 class OrderRef(ApiModel):

@@ -16,11 +16,11 @@ from orderplane.crds.meta import (
     RETRIED_BY_ANNOTATION,
     RETRY_ANNOTATION,
     ApiModel,
-    Conditions,
     Currency,
     Minor,
     Quantity,
     Resource,
+    ResourceStatus,
     Sku,
 )
 from orderplane.crds.text import Line
@@ -53,6 +53,7 @@ class OrderCondition(StrEnum):
     FAILED = "Failed"
     CANCELLED = "Cancelled"
     UNDONE = "Undone"
+    RECONCILING = "Reconciling"
     STALLED = "Stalled"
 
 
@@ -242,14 +243,11 @@ class TrackingInfo(ApiModel):
     url: Annotated[str, Field(max_length=512)]
 
 
-class OrderStatus(ApiModel):
+class OrderStatus(ResourceStatus):
     """Written by the order controller only."""
 
-    observed_generation: int = 0
     phase: OrderPhase = OrderPhase.PENDING
-    reason: Annotated[str | None, Field(max_length=64)] = None
     total: Annotated[str | None, Field(max_length=32)] = None
-    conditions: Conditions = ()
     compensation: Annotated[tuple[Compensation, ...], Field(max_length=16)] = ()
     refunds: Annotated[tuple[RefundInfo, ...], Field(max_length=48)] = ()
     tracking: TrackingInfo | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from orderplane.crds.meta import ApiModel, Conditions, Currency, Minor, OrderRef, Resource
+from orderplane.crds.meta import ApiModel, Currency, Minor, OrderRef, Resource, ResourceStatus
 from orderplane.crds.order import PaymentMethod
 
 
@@ -30,13 +30,10 @@ class PaymentSpec(ApiModel):
     capture: Literal["Automatic"] = "Automatic"
 
 
-class PaymentStatus(ApiModel):
+class PaymentStatus(ResourceStatus):
     """Written by the payment controller only."""
 
-    observed_generation: int = 0
     phase: PaymentPhase = PaymentPhase.PENDING
-    reason: Annotated[str | None, Field(max_length=64)] = None
-    conditions: Conditions = ()
     intent_id: Annotated[str | None, Field(max_length=128)] = None
     amount: Annotated[str | None, Field(max_length=32)] = None
     captured: Minor = 0

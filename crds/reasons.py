@@ -99,7 +99,9 @@ class Reason(StrEnum):
     RELEASE_STOCK_DONE = "ReleaseStockDone", "The stock was given back."
 
     # Why it does not get on now; it is tried again, or waits for a person.
+    PROGRESSING = "Progressing", "It is being worked on, and nothing keeps it waiting."
     RESUMED = "Resumed", "It gets on again."
+    WAITING = "Waiting", "A Kubernetes Event: the order waits; its message says for what."
     LEDGER_UNAVAILABLE = "LedgerUnavailable", "PostgreSQL cannot be reached."
     API_SERVER_UNAVAILABLE = "ApiServerUnavailable", "The API server cannot be reached, or failed."
     STATUS_NOT_WRITTEN = (
@@ -118,7 +120,7 @@ class Reason(StrEnum):
     NOT_PAID = "NotPaid", "A label was asked for, but the order is not paid in full."
     PAYMENT_PROCESSING = (
         "PaymentProcessing",
-        "The provider works on the payment; its cancellation has to wait.",
+        "The payment provider works on the payment; what depends on it has to wait.",
     )
     PAYMENT_DISPUTED = (
         "PaymentDisputed",
@@ -134,6 +136,10 @@ class Reason(StrEnum):
     OPERATOR_PAUSED = (
         "OperatorPaused",
         "The operator stood still before it sent a request; it looks again before it sends one.",
+    )
+    LABEL_UNSETTLED = (
+        "LabelUnsettled",
+        "A label was asked for, and its purchase may still reach the carrier: nothing is given back before.",
     )
     VOID_UNANSWERED = "VoidUnanswered", "The carrier has not answered the request to void the label."
     PAYMENTS_UNAVAILABLE = "PaymentsUnavailable", "The payment provider cannot be reached."

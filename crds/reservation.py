@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from orderplane.crds.meta import ApiModel, Conditions, OrderRef, Resource
+from orderplane.crds.meta import ApiModel, OrderRef, Resource, ResourceStatus
 from orderplane.crds.order import Item
 from orderplane.crds.times import StoredTime, Time
 
@@ -44,14 +44,11 @@ class NewReservationSpec(ReservationSpec):
     expires_at: Time | None = None
 
 
-class ReservationStatus(ApiModel):
+class ReservationStatus(ResourceStatus):
     """Written by the reservation controller only."""
 
-    observed_generation: int = 0
     phase: ReservationPhase = ReservationPhase.PENDING
-    reason: Annotated[str | None, Field(max_length=64)] = None
     expires_at: datetime | None = None
-    conditions: Conditions = ()
 
 
 class Reservation(Resource):

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from orderplane.crds.meta import ApiModel, Conditions, Currency, Minor, OrderRef, Resource
+from orderplane.crds.meta import ApiModel, Currency, Minor, OrderRef, Resource, ResourceStatus
 from orderplane.crds.order import Address, TrackingInfo
 
 
@@ -51,13 +51,10 @@ class Pickup(ApiModel):
     confirmation: Annotated[str, Field(max_length=128)]
 
 
-class ShipmentStatus(ApiModel):
+class ShipmentStatus(ResourceStatus):
     """Written by the shipment controller only."""
 
-    observed_generation: int = 0
     phase: ShipmentPhase = ShipmentPhase.PENDING
-    reason: Annotated[str | None, Field(max_length=64)] = None
-    conditions: Conditions = ()
     tracking: TrackingInfo | None = None
     cost: Minor | None = None
     cost_currency: Currency | None = None

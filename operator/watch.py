@@ -1,14 +1,28 @@
 """Feed the caches with Kopf's watch streams."""
 
+from functools import partial
 from typing import Any
 
 import kopf
+from prometheus_client import Gauge
 
 from orderplane.controllers.engine.cache import CACHED_OBJECTS
+from orderplane.controllers.engine.delays import RECONCILING, STALLED
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.meta import GROUP, VERSION, Kind
 from orderplane.operator.resync import Resync
 from orderplane.operator.wiring import Operator
+
+WAITING = Gauge(
+    "orderplane_waiting_objects",
+    "Objects whose status says what they wait for. Each operator exports the same: take the maximum.",
+    ["kind"],
+)
+STALLED_OBJECTS = Gauge(
+    "orderplane_stalled_objects",
+    "Objects whose status says that they wait for a person. Each operator exports the same.",
+    ["kind"],
+)
 
 
 class Watch:
@@ -22,7 +36,10 @@ class Watch:
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Have Kopf call us for every event of every kind, and do nothing else."""
         for kind in Kind:
-            CACHED_OBJECTS.labels(kind.value).set_function(self._operator.cluster.cache(kind).__len__)
+            cache = self._operator.cluster.cache(kind)
+            CACHED_OBJECTS.labels(kind.value).set_function(cache.__len__)
+            WAITING.labels(kind.value).set_function(partial(cache.count, RECONCILING))
+            STALLED_OBJECTS.labels(kind.value).set_function(partial(cache.count, STALLED))
 
             async def take(event: Any, kind: Kind = kind, **_: Any) -> None:
                 self.on_watch_event(kind, event["type"], dict(event["object"]))

@@ -54,14 +54,26 @@ class Operator:
     controllers: Mapping[Kind, Controller[Gate]]
     polls: Mapping[str, Callable[[Beat], Coroutine[Any, Any, None]]]
 
-    def enqueue(self, kind: Kind, key: Key, hint: Gate | None = None, *, is_urgent: bool = True) -> None:
+    def enqueue(
+        self,
+        kind: Kind,
+        key: Key,
+        hint: Gate | None = None,
+        *,
+        is_urgent: bool = True,
+        is_status_only: bool = False,
+    ) -> None:
         """Have a key reconciled, where this process runs its kind; unless urgent, behind all others.
 
         The hint, an order's gate as it was a moment ago, saves reading it. It decides nothing: every effect
-        passes the gate itself.
+        passes the gate itself. `is_status_only` is as in `Enqueue`.
         """
         controller = self.controllers.get(kind)
-        if controller is not None:
+        if controller is None:
+            return
+        if is_status_only:
+            controller.report(key)
+        else:
             controller.enqueue(key, is_urgent=is_urgent, hint=hint)
 
     def on_change(self, kind: Kind, resource: Resource) -> None:

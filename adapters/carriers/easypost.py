@@ -19,7 +19,7 @@ from easypost.errors.general.easypost_error import EasyPostError
 
 from orderplane.adapters.carriers import sdk_on_loop
 from orderplane.adapters.carriers.easypost_rates import choose_rate, read_price
-from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
+from orderplane.adapters.providers import NEVER_SENT, RECOVERY_SECONDS, ProviderCalls, open_session
 from orderplane.controllers.shipment.ports import CarrierShipment, TrackingUpdate
 from orderplane.crds.order import Address
 from orderplane.crds.reasons import Reason
@@ -81,7 +81,7 @@ class EasyPostCarrier:
         timeout_seconds: float = 10.0,
         sender: Mapping[str, str] | None = None,
         failure_threshold: int = 8,
-        recovery_seconds: float = 5.0,
+        recovery_seconds: float = RECOVERY_SECONDS,
     ) -> None:
         self._sender = dict(sender or {})
         self._timeout_seconds = timeout_seconds

@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError
 
 from orderplane.adapters.retry import is_being_cancelled
+from orderplane.ledgers.awaiting import awaiting
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +98,9 @@ async def _started(
     """
     try:
         try:
-            async with asyncio.timeout(start_seconds):
-                await client.start()
+            with awaiting("kafka", "connect"):
+                async with asyncio.timeout(start_seconds):
+                    await client.start()
         except TimeoutError as problem:
             raise KafkaTimeoutError(f"no connection to {bootstrap} within {start_seconds:g} s") from problem
         yield

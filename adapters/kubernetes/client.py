@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from orderplane.adapters.kubernetes.configuration import Credentials, load_configuration, tls_context
 from orderplane.crds.api_errors import ApiError, Overloaded, Unauthorized, Unavailable, error_from
 from orderplane.crds.meta import GROUP, VERSION, Kind
+from orderplane.ledgers.awaiting import awaiting
 
 Json = dict[str, Any]
 
@@ -255,7 +256,8 @@ class ApiClient:
     ) -> Json:
         while True:
             try:
-                return await self._send_once(method, kind, path, body, query, content_type)
+                with awaiting("kubernetes", f"{method} {kind}"):
+                    return await self._send_once(method, kind, path, body, query, content_type)
             except Unauthorized:
                 if not self._may_be_starting():
                     raise

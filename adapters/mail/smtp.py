@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 from aiosmtplib import SMTP
 
-from orderplane.adapters.providers import ProviderCalls
+from orderplane.adapters.providers import RECOVERY_SECONDS, ProviderCalls
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Refused, Transient, Unclear
 
@@ -39,7 +39,7 @@ class SmtpServer:
         timeout_seconds: float = 5.0,
         max_idle: int = 8,
         failure_threshold: int = 8,
-        recovery_seconds: float = 5.0,
+        recovery_seconds: float = RECOVERY_SECONDS,
     ) -> None:
         self._read_url(url)
         self._timeout_seconds = timeout_seconds

@@ -15,7 +15,7 @@ from stripe import StripeClient
 from stripe.params import RefundCreateParams
 
 from orderplane.adapters.payments.stripe_currencies import from_stripe, to_stripe
-from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
+from orderplane.adapters.providers import NEVER_SENT, RECOVERY_SECONDS, ProviderCalls, open_session
 from orderplane.controllers.payment.ports import (
     Dispute,
     DisputeState,
@@ -93,7 +93,7 @@ class StripeProvider:
         *,
         timeout_seconds: float = 10.0,
         failure_threshold: int = 8,
-        recovery_seconds: float = 5.0,
+        recovery_seconds: float = RECOVERY_SECONDS,
     ) -> None:
         self._key = key
         self._url = url

@@ -11,7 +11,7 @@ from twilio.http import AsyncHttpClient
 from twilio.http.response import Response
 from twilio.rest import Client
 
-from orderplane.adapters.providers import NEVER_SENT, ProviderCalls, open_session
+from orderplane.adapters.providers import NEVER_SENT, RECOVERY_SECONDS, ProviderCalls, open_session
 from orderplane.crds.reasons import Reason
 from orderplane.events.notifications import parse_sms_reference
 from orderplane.ledgers.errors import Refused, Transient, Unclear
@@ -42,7 +42,7 @@ class TwilioSms:
         *,
         timeout_seconds: float = 8.0,
         failure_threshold: int = 8,
-        recovery_seconds: float = 5.0,
+        recovery_seconds: float = RECOVERY_SECONDS,
     ) -> None:
         self._login = login
         self._sender = sender

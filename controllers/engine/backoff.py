@@ -1,7 +1,7 @@
 """How long to wait after a failure, and when to give a key up as stalled."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orderplane.ledgers.errors import Transient
 
@@ -16,7 +16,11 @@ STALLED_RETRY_SECONDS = 60.0
 RACE_SECONDS = 0.06
 """The longest pause after the first lost race."""
 QUIET_SECONDS = 2.0
-"""A failure that is over sooner is not worth a status write."""
+"""Failures that are over sooner are not worth a status write."""
+PROBE_SECONDS = 3.0
+"""While somebody does not answer, at least one of the keys that wait for that is tried so often."""
+WOKEN_BY_AN_ANSWER = 2
+"""The first answer after an outage has so many others tried at once, and so has each of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +28,11 @@ class FailureState:
     """The failures in a row of one key.
 
     Args:
-        since: The monotonic time of the first one.
+        since: The monotonic time when the first try that failed was begun.
         last: The monotonic time of the newest one.
         tried_seconds: The time from the first to the newest one in which it was really tried.
         is_stalled: It failed for too long, or only a person can help; it is tried only now and then.
-        is_quiet: Too young for a condition. A condition that shows an earlier failure stays nevertheless.
+        whom: Who did not answer, as in `Awaited`; None where somebody did.
     """
 
     reason: str
@@ -36,19 +40,30 @@ class FailureState:
     since: float
     tries: int
     is_stalled: bool = False
-    is_quiet: bool = False
     last: float = 0.0
     tried_seconds: float = 0.0
-
-    def as_shown_at(self, now: float) -> "FailureState":
-        """The same, quiet unless it is old enough or stalled."""
-        return replace(self, is_quiet=not self.is_stalled and now - self.since < QUIET_SECONDS)
+    whom: str | None = None
 
 
-def after_failure(before: FailureState | None, problem: Transient, now: float) -> FailureState:
-    """One more failure in a row; the same reason keeps its first message, so that conditions do not flap."""
+def after_failure(
+    before: FailureState | None,
+    problem: Transient,
+    now: float,
+    *,
+    begun: float | None = None,
+    whom: str | None = None,
+) -> FailureState:
+    """One more failure in a row; the same reason keeps its first message, so that conditions do not flap.
+
+    Args:
+        begun: When the try that failed was begun; where it is not known, now.
+        whom: As in `FailureState`.
+    """
     if before is None:
-        return FailureState(problem.reason, problem.message, now, 1, is_stalled=problem.is_final, last=now)
+        since = now if begun is None else begun
+        return FailureState(
+            problem.reason, problem.message, since, 1, is_stalled=problem.is_final, last=now, whom=whom
+        )
     tried_seconds = before.tried_seconds + min(now - before.last, LONGEST_GAP_SECONDS)
     return FailureState(
         problem.reason,
@@ -58,6 +73,7 @@ def after_failure(before: FailureState | None, problem: Transient, now: float) -
         is_stalled=problem.is_final or tried_seconds > PATIENCE_SECONDS,
         last=now,
         tried_seconds=tried_seconds,
+        whom=whom,
     )
 
 

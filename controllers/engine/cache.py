@@ -3,11 +3,13 @@
 Watch events and the answers to our own writes arrive in any order; the newest resourceVersion wins.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter as CounterMetric
+from prometheus_client import Gauge
 from pydantic import ValidationError
 
 from orderplane.controllers.engine.fair_queue import Key
@@ -15,7 +17,9 @@ from orderplane.controllers.engine.fair_queue import Key
 log = structlog.get_logger(__name__)
 
 CACHED_OBJECTS = Gauge("orderplane_cached_objects", "Objects in this process's caches.", ["kind"])
-UNREADABLE = Counter("orderplane_unreadable_objects_total", "Objects whose form is not known here.", ["kind"])
+UNREADABLE = CounterMetric(
+    "orderplane_unreadable_objects_total", "Objects whose form is not known here.", ["kind"]
+)
 
 TOMBSTONE_SECONDS = 600.0
 """How long a deletion is remembered: longer than any answer or watch event can be late."""
@@ -42,14 +46,23 @@ class Cache(Generic[R_co]):
         parse: Makes what is kept of an object. One that it cannot read (ValueError) is logged and left out:
             it must not stop what is done for all others.
         clock: Monotonic seconds.
+        group_of: What an object is counted under, if anything: see `count`.
     """
 
-    def __init__(self, parse: Callable[[dict[str, Any]], R_co], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        parse: Callable[[dict[str, Any]], R_co],
+        clock: Callable[[], float],
+        group_of: Callable[[Any], str | None] = lambda _: None,
+    ) -> None:
         self._parse = parse
         self._clock = clock
         self._objects: dict[str, R_co] = {}
         self._uids: dict[Key, str] = {}
         self._tombstones: dict[str, float] = {}
+        self._group_of = group_of
+        self._groups: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
         self.newest = 0
 
     def __len__(self) -> int:
@@ -57,6 +70,10 @@ class Cache(Generic[R_co]):
 
     def __iter__(self) -> Iterator[R_co]:
         return iter(tuple(self._objects.values()))
+
+    def count(self, group: str) -> int:
+        """How many objects are in a group. It is kept, not counted now."""
+        return self._counts[group]
 
     def get(self, key: Key) -> R_co | None:
         """The object of that name, as far as this process knows."""
@@ -82,6 +99,7 @@ class Cache(Generic[R_co]):
             log.error("unreadable", kind=kind, key=key, fields=_fields(problem))
             return None
         self._objects[uid] = resource
+        self._regroup(uid, self._group_of(resource))
         indexed = self._objects.get(self._uids.get(resource.key, uid))
         # A name can be used again: the index follows the younger object.
         if indexed is None or indexed.version <= version:
@@ -116,6 +134,7 @@ class Cache(Generic[R_co]):
     def drop(self, uid: str, key: Key) -> None:
         """Hold an object no longer. It comes back with its next event."""
         self._objects.pop(uid, None)
+        self._regroup(uid, None)
         if self._uids.get(key) == uid:
             del self._uids[key]
 
@@ -123,6 +142,14 @@ class Cache(Generic[R_co]):
         """Drop old tombstones."""
         horizon = self._clock() - TOMBSTONE_SECONDS
         self._tombstones = {uid: at for uid, at in self._tombstones.items() if at > horizon}
+
+    def _regroup(self, uid: str, group: str | None) -> None:
+        before = self._groups.pop(uid, None)
+        if before is not None:
+            self._counts[before] -= 1
+        if group is not None:
+            self._groups[uid] = group
+            self._counts[group] += 1
 
 
 def _fields(problem: ValueError) -> list[str]:

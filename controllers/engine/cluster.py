@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from orderplane.controllers.engine.cache import Cache
+from orderplane.controllers.engine.delays import delay_type
 from orderplane.controllers.engine.queue import Key
 from orderplane.crds.api_errors import AlreadyExists, Forbidden, Invalid, NotFound
 from orderplane.crds.meta import API_VERSION, MAX_ORDER_NAME, ApiModel, Kind, Manifest, Resource
@@ -94,10 +95,10 @@ class Cluster:
         self._api = api
         self._on_change = on_change
         self._held_back: dict[tuple[Kind, Key], Resource | None] = {}
-        self.orders: Cache[Order] = Cache(Order.model_validate, monotonic)
-        self.reservations: Cache[Reservation] = Cache(Reservation.model_validate, monotonic)
-        self.payments: Cache[Payment] = Cache(Payment.model_validate, monotonic)
-        self.shipments: Cache[Shipment] = Cache(Shipment.model_validate, monotonic)
+        self.orders: Cache[Order] = Cache(Order.model_validate, monotonic, delay_type)
+        self.reservations: Cache[Reservation] = Cache(Reservation.model_validate, monotonic, delay_type)
+        self.payments: Cache[Payment] = Cache(Payment.model_validate, monotonic, delay_type)
+        self.shipments: Cache[Shipment] = Cache(Shipment.model_validate, monotonic, delay_type)
         self._caches: dict[Kind, Cache[Resource]] = {
             Kind.ORDER: self.orders,
             Kind.RESERVATION: self.reservations,

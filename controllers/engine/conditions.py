@@ -5,11 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.crds.meta import Condition
-from orderplane.crds.reasons import Reason
-
-STALLED = "Stalled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,40 +54,3 @@ def is_true(conditions: tuple[Condition, ...], type_: str) -> bool:
     """Whether that condition is there and holds."""
     condition = find(conditions, type_)
     return condition is not None and condition.status == "True"
-
-
-def trouble_of(conditions: tuple[Condition, ...]) -> Condition | None:
-    """What an order shows of its child as the reason why it is stalled itself, if there is anything."""
-    stalled, refunded = find(conditions, STALLED), find(conditions, "Refunded")
-    if stalled is not None and stalled.status == "True":
-        return stalled
-    return refunded if refunded is not None and refunded.reason == Reason.REFUND_FAILED else None
-
-
-def child_conditions(
-    before: tuple[Condition, ...],
-    facts: list[Fact],
-    waiting_type: str,
-    failure: FailureState | None,
-    generation: int,
-    now: datetime,
-) -> tuple[Condition, ...]:
-    """A child's conditions: what its ledger says, why it waits, and whether it is stalled.
-
-    Args:
-        waiting_type: The condition that carries the reason of `failure` while no fact is known about it.
-    """
-    shown = list(facts)
-    if failure is not None and not failure.is_quiet:
-        if all(fact.type != waiting_type for fact in facts):
-            shown.append(Fact(waiting_type, "False", failure.reason, failure.message))
-        if failure.is_stalled:
-            shown.append(Fact(STALLED, "True", failure.reason, failure.message))
-    elif failure is None and find(before, STALLED) is not None:
-        shown.append(Fact(STALLED, "False", Reason.RESUMED, "It goes on."))
-    return without_idle_stall(with_facts(before, shown, generation, now))
-
-
-def without_idle_stall(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """`Stalled` is shown only while it is True."""
-    return tuple(c for c in conditions if not (c.type == STALLED and c.status == "False"))

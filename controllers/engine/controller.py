@@ -4,18 +4,29 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 import structlog
 from opentelemetry import propagate, trace
 from prometheus_client import Counter, Gauge, Histogram
 
-from orderplane.controllers.engine.backoff import FailureState, after_failure, pause_after, pause_after_race
+from orderplane.controllers.engine.backoff import (
+    PROBE_SECONDS,
+    WOKEN_BY_AN_ANSWER,
+    FailureState,
+    after_failure,
+    pause_after,
+    pause_after_race,
+)
+from orderplane.controllers.engine.delays import OUTAGES, Delay
 from orderplane.controllers.engine.fair_queue import LOW_PRIORITY
 from orderplane.controllers.engine.queue import Key, KeyedQueue
+from orderplane.controllers.engine.waiting import WaitingKeys
 from orderplane.crds.api_errors import ApiError, Conflict, Invalid, NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
+from orderplane.ledgers.awaiting import Caller
 from orderplane.ledgers.errors import GateClosed, Transient
 
 log = structlog.get_logger(__name__)
@@ -32,10 +43,17 @@ RECONCILE_SECONDS = Histogram(
 STATUS_WRITES = Counter(
     "orderplane_status_writes_total", "Status writes by how they ended.", ["kind", "result"]
 )
-STALLED_KEYS = Gauge("orderplane_stalled_keys", "Keys that wait for a person to act.", ["kind"])
+STALLED_KEYS = Gauge(
+    "orderplane_stalled_keys",
+    "Keys that this process has tried for too long or that need a person, also those whose object is gone.",
+    ["kind"],
+)
 STALLED_STATUS_WRITES = Gauge(
     "orderplane_stalled_status_writes", "Keys whose status could not be written for a long time.", ["kind"]
 )
+
+LOOK_SECONDS = 0.25
+"""Between two looks for what has begun to wait."""
 
 H = TypeVar("H")
 H_contra = TypeVar("H_contra", contravariant=True)
@@ -64,8 +82,14 @@ class Reconciler(Protocol[H_contra]):
         """
         ...
 
-    async def write_status(self, key: Key, failure: FailureState | None) -> None:
+    async def write_status(self, key: Key, delay: Delay | None) -> None:
         """Bring the status and the Kubernetes Events up to what the last reconcile found.
+
+        It may be called before the first reconcile of the key has ended, and then says only what that waits
+        for.
+
+        Args:
+            delay: What the key waits for.
 
         Raises:
             ApiError: it could not be written.
@@ -96,6 +120,10 @@ class Reconciler(Protocol[H_contra]):
         """The trace that the key belongs to."""
         ...
 
+    def order_of(self, key: Key) -> str:
+        """The name of the order that the key belongs to, for logs."""
+        ...
+
 
 class Controller(Generic[H]):
     """Workers over two queues of one kind.
@@ -112,6 +140,7 @@ class Controller(Generic[H]):
         workers: int,
         writers: int,
         monotonic: Callable[[], float] = time.monotonic,
+        unix_time: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
         self._reconciler = reconciler
@@ -126,6 +155,17 @@ class Controller(Generic[H]):
         self._unwritten: dict[Key, FailureState] = {}
         self._write_races: dict[Key, int] = {}
         self._begun: dict[Key, float] = {}
+        self._waiting: WaitingKeys[H] = WaitingKeys(
+            reconciler.kind,
+            reconciler.order_of,
+            self._failures,
+            self._reconciles,
+            workers,
+            monotonic,
+            unix_time,
+        )
+        self._resting: dict[Key, None] = {}
+        self._probed_at = 0.0
 
     @property
     def kind(self) -> Kind:
@@ -146,6 +186,12 @@ class Controller(Generic[H]):
         """Have a key reconciled soon, or behind everything urgent; `hint` is as in `KeyedQueue.add`."""
         self._reconciles.add(key, self._reconciler.priority(key) if is_urgent else LOW_PRIORITY, hint)
 
+    def report(self, key: Key) -> None:
+        """Have the status of a key brought up to date soon; nothing is done for it."""
+        if key not in self._unwritten:
+            # Else its next try is due already: reports shall not outrun the pauses between them.
+            self._report(key)
+
     async def run(self) -> None:
         """Work until `stop`, or until cancelled; after `stop` what is in hand is finished, and reported."""
         kind = self.kind.value
@@ -155,17 +201,19 @@ class Controller(Generic[H]):
         STALLED_STATUS_WRITES.labels(kind).set_function(lambda: _count_stalled(self._unwritten))
         reconciling = [asyncio.create_task(self._reconcile_all()) for _ in range(self._workers)]
         writing = [asyncio.create_task(self._write_all()) for _ in range(self._writers)]
-        tasks = reconciling + writing
+        looking = asyncio.create_task(self._look_for_delays())
+        tasks = [*reconciling, *writing, looking]
         try:
             # The first one ends because of `stop`, or has failed; the others finish what is in hand. A
             # TaskGroup would not notice one that a library has cancelled.
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             self.stop()
+            looking.cancel()
             await asyncio.wait(reconciling)
             # The next process finds a status that was not written only when it looks at everything.
             self._status_writes.finish()
             await asyncio.wait(writing)
-            for task in tasks:
+            for task in (*reconciling, *writing, *((looking,) if not looking.cancelling() else ())):
                 task.result()
         finally:
             self.stop()
@@ -177,6 +225,22 @@ class Controller(Generic[H]):
     def stop(self) -> None:
         """Begin nothing more."""
         self._reconciles.close()
+
+    async def _look_for_delays(self) -> None:
+        """Report what has begun to wait, and see that somebody asks whether it may go on."""
+        while True:
+            for key in self._waiting.untold():
+                self.report(key)
+            if self._resting and self._monotonic() - self._probed_at >= PROBE_SECONDS:
+                self._probed_at = self._monotonic()
+                self._wake(1)
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _wake(self, most: int) -> None:
+        """Try some of the keys that rest since somebody did not answer."""
+        for key in list(islice(self._resting, most)):
+            del self._resting[key]
+            self._reconciles.add(key, self._reconciler.priority(key))
 
     async def _reconcile_all(self) -> None:
         while (key := await self._reconciles.take()) is not None:
@@ -199,16 +263,19 @@ class Controller(Generic[H]):
         failure = self._failures.get(key)
         context = propagate.extract({"traceparent": self._reconciler.traceparent(key) or ""})
         started = self._monotonic()
+        if self._resting.pop(key, False) is None:
+            self._probed_at = started
+        caller = Caller()
         result = "ok"
         try:
-            with tracer.start_as_current_span(
-                f"reconcile {self.kind.value}", context, attributes={"key": "/".join(key)}
+            with (
+                self._waiting.calling(key, caller),
+                tracer.start_as_current_span(
+                    f"reconcile {self.kind.value}", context, attributes={"key": "/".join(key)}
+                ),
             ):
                 seconds = await self._reconciler.reconcile(key, failure, hint)
-            before = self._failures.pop(key, None)
-            if before and before.is_stalled:
-                log.info("goes on again", kind=self.kind.value, key="/".join(key))
-            self._races.pop(key, None)
+            self._succeed(key)
             if seconds is not None:
                 self._reconcile_after(key, seconds)
         except (Conflict, NotFound, GateClosed) as race:
@@ -218,30 +285,26 @@ class Controller(Generic[H]):
             self._reconcile_after(key, self._race(self._races, key))
         except Transient as problem:
             result = "retry"
-            self._fail(key, problem)
+            self._fail(key, problem, started, caller)
         except ApiError as problem:
             result = "retry"
-            self._fail(key, Transient(Reason.API_SERVER_UNAVAILABLE, problem.summary, problem.retry_after))
+            unavailable = Transient(Reason.API_SERVER_UNAVAILABLE, problem.summary, problem.retry_after)
+            self._fail(key, unavailable, started, caller)
         except Exception as problem:
             result = "error"
             log.exception("reconcile failed", kind=self.kind.value, key="/".join(key))
             message = f"{type(problem).__name__}: see the operator's log"
-            self._fail(key, Transient(Reason.INTERNAL_ERROR, message))
+            self._fail(key, Transient(Reason.INTERNAL_ERROR, message), started, caller)
         finally:
             RECONCILES.labels(self.kind.value, result).inc()
             RECONCILE_SECONDS.labels(self.kind.value).observe(self._monotonic() - started)
-        if key not in self._unwritten:
-            # Else its next try is due already: reconciles shall not outrun the pauses between them.
-            self._report(key)
+        self.report(key)
 
     async def write_status(self, key: Key) -> None:
         """One status write; one that fails is tried again ever slower, one that lost a race at once."""
         result = "ok"
-        failure = self._failures.get(key)
         try:
-            await self._reconciler.write_status(
-                key, failure.as_shown_at(self._monotonic()) if failure else None
-            )
+            await self._reconciler.write_status(key, self._waiting.delay(key))
             self._forget_write(key)
         except NotFound:
             result = "gone"
@@ -270,12 +333,20 @@ class Controller(Generic[H]):
         else:
             self._status_writes.add(key, priority)
 
-    def _fail(self, key: Key, problem: Transient) -> None:
-        before = self._failures.get(key)
-        failure = after_failure(before, problem, self._monotonic())
+    def _succeed(self, key: Key) -> None:
+        before = self._failures.pop(key, None)
+        self._races.pop(key, None)
+        self._waiting.goes_on(key)
+        if before is not None and before.reason in OUTAGES:
+            self._wake(WOKEN_BY_AN_ANSWER)
+
+    def _fail(self, key: Key, problem: Transient, begun: float, caller: Caller) -> None:
+        is_outage = problem.reason in OUTAGES
+        whom = caller.last.whom if caller.last is not None and is_outage else None
+        failure = after_failure(self._failures.get(key), problem, self._monotonic(), begun=begun, whom=whom)
         self._failures[key] = failure
-        if failure.is_stalled and not (before and before.is_stalled):
-            log.warning("stalled", kind=self.kind.value, key="/".join(key), reason=failure.reason)
+        if is_outage:
+            self._resting[key] = None
         self._reconcile_after(key, pause_after(failure, problem, self._rng))
 
     async def _fail_to_write(

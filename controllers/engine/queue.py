@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
-from orderplane.controllers.engine.fair_queue import FairQueue, Key
+from orderplane.controllers.engine.fair_queue import LOW_PRIORITY, FairQueue, Key
 from orderplane.crds.meta import Kind
 
 __all__ = ["Enqueue", "Key", "KeyedQueue"]
@@ -28,6 +28,7 @@ class KeyedQueue(Generic[H]):
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._waiting = FairQueue()
+        self._urgent: dict[Key, float] = {}
         self._running: set[Key] = set()
         self._hints: dict[Key, tuple[float, H]] = {}
         self._added_while_running: dict[Key, int] = {}
@@ -38,6 +39,17 @@ class KeyedQueue(Generic[H]):
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._waiting
+
+    def urgent_since(self, horizon: float) -> list[Key]:
+        """The keys that have waited since that time or longer, but for those with low priority.
+
+        Args:
+            horizon: Monotonic seconds.
+        """
+        return [key for key, at in self._urgent.items() if at <= horizon]
 
     @property
     def is_idle(self) -> bool:
@@ -59,6 +71,8 @@ class KeyedQueue(Generic[H]):
         else:
             self._hints.pop(key, None)
         self._waiting.add(key, priority)
+        if priority < LOW_PRIORITY:
+            self._urgent.setdefault(key, self._monotonic())
         self._is_filled.set()
 
     def add_after(self, key: Key, seconds: float, priority: int = 0) -> None:
@@ -79,6 +93,7 @@ class KeyedQueue(Generic[H]):
             key = self._waiting.take()
             if key is not None:
                 self._running.add(key)
+                self._urgent.pop(key, None)
                 self._cancel_timer(key)
                 return key
             if self._is_finishing:
@@ -129,6 +144,12 @@ class KeyedQueue(Generic[H]):
 class Enqueue(Protocol[H_contra]):
     """Has a key of a kind reconciled soon, where this process runs that kind's controller."""
 
-    def __call__(self, kind: Kind, key: Key, hint: H_contra | None = None) -> None:
-        """Add it; `hint` as in `KeyedQueue.add`."""
+    def __call__(
+        self, kind: Kind, key: Key, hint: H_contra | None = None, *, is_status_only: bool = False
+    ) -> None:
+        """Add it; `hint` as in `KeyedQueue.add`.
+
+        Args:
+            is_status_only: Nothing is to be done for it, but its status may have to say something else.
+        """
         ...

@@ -7,6 +7,7 @@ from typing import assert_never
 
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.engine.queue import Enqueue, Key
 from orderplane.controllers.order.children import (
     Children,
@@ -34,7 +35,7 @@ from orderplane.controllers.order.plan import (
     is_under_way,
     plan,
 )
-from orderplane.controllers.order.status import events_of, status_of
+from orderplane.controllers.order.status import events_of, says_something, status_of, unread_status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.api_errors import NamespaceTerminating
 from orderplane.crds.meta import (
@@ -44,7 +45,7 @@ from orderplane.crds.meta import (
     Kind,
     Resource,
 )
-from orderplane.crds.order import Compensation, Order, RefundSpec, child_name
+from orderplane.crds.order import Compensation, Order, OrderStatus, RefundSpec, child_name
 from orderplane.crds.reasons import Reason, missing
 from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import Gate, GateLedger
@@ -138,20 +139,27 @@ class OrderReconciler:
             raise GateClosed(f"the gate of order {'/'.join(key)} was read too long ago to create a child")
         return await self._carry_out(order, step, gate)
 
-    async def write_status(self, key: Key, failure: FailureState | None) -> None:
-        order, found = self._cluster.orders.get(key), self._found.get(key)
-        if order is None or found is None or found.uid != order.metadata.uid:
+    async def write_status(self, key: Key, delay: Delay | None) -> None:
+        order = self._cluster.orders.get(key)
+        if order is None:
             return
         now = self._now()
-        children = Children.of(order, self._cluster)
-        status = status_of(order, found.gate, children, found.compensation, found.refunds, failure, now)
-        if status == order.status or not status.conditions:
-            # Before the first condition the defaults say all that there is to say.
+        status = self._status(order, delay, now)
+        if status == order.status or not says_something(status.conditions):
             return
         for event in events_of(order.status, status, cancelled_by=order.cancelled_by):
             await self._cluster.emit_event(Kind.ORDER, order, event, now)
         await self._cluster.write_status(Kind.ORDER, order, status)
         count_milestones(order, order.status, status, now)
+
+    def _status(self, order: Order, delay: Delay | None, now: datetime) -> OrderStatus:
+        children, found = Children.of(order, self._cluster), self._found.get(order.key)
+        if found is None or found.uid != order.metadata.uid:
+            return unread_status_of(order, children, delay, now)
+        return status_of(order, found.gate, children, found.compensation, found.refunds, delay, now)
+
+    def order_of(self, key: Key) -> str:
+        return key[1]
 
     def report_pause(self, key: Key) -> float:
         found = self._found.get(key)

@@ -7,29 +7,25 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import KubernetesEvent
-from orderplane.controllers.engine.conditions import (
-    STALLED,
-    Fact,
-    find,
-    is_true,
-    trouble_of,
-    with_facts,
-    without_idle_stall,
-)
+from orderplane.controllers.engine.conditions import Fact, find, is_true, with_facts
+from orderplane.controllers.engine.delays import RECONCILING, STALLED, Delay, delay_shown, with_delay
 from orderplane.controllers.order.children import Children, is_held_by_us
 from orderplane.controllers.order.delivery import TROUBLES, delivered_fact
+from orderplane.controllers.order.plan import is_under_way
 from orderplane.controllers.order.refunds import event_about, is_told, refunds_of
 from orderplane.crds.meta import RETRY_ANNOTATION, Condition, Kind
 from orderplane.crds.money import decimal_of
 from orderplane.crds.order import (
+    FINISHED,
     Compensation,
     CompensationStep,
     Order,
     OrderCondition,
     OrderPhase,
     OrderStatus,
+    RefundInfo,
+    RefundPhase,
     TrackingInfo,
 )
 from orderplane.crds.reasons import Reason
@@ -43,6 +39,10 @@ from orderplane.ledgers.states import (
     ReservationState,
     ShipmentState,
 )
+
+_AT_REST = FINISHED | {OrderPhase.SHIPPED}
+
+_REFUND_UNDER_WAY = (RefundPhase.WAITING, RefundPhase.REQUESTED, RefundPhase.PENDING)
 
 _MAIN_CONDITION = {
     Kind.RESERVATION: (OrderCondition.RESERVED, "Held"),
@@ -58,7 +58,7 @@ def status_of(
     children: Children,
     compensation: tuple[Compensation, ...],
     refunds: Sequence[RefundRequest],
-    failure: FailureState | None,
+    delay: Delay | None,
     now: datetime,
 ) -> OrderStatus:
     """The status as it should be; equal to the old one where nothing is new."""
@@ -67,24 +67,51 @@ def status_of(
         *_progress(gate, before.conditions),
         *_waiting(gate, children),
         *_end(order, gate, children),
-        _stall(before, children, failure),
     )
     generation = order.metadata.generation
-    conditions = without_idle_stall(
-        with_facts(before.conditions, [fact for fact in facts if fact], generation, now)
-    )
-    return OrderStatus(
+    conditions = with_facts(before.conditions, [fact for fact in facts if fact], generation, now)
+    given_back = refunds_of(order.spec.quote.currency, order.spec.refunds, refunds)
+    plain = OrderStatus(
         observed_generation=generation,
         phase=OrderPhase.RETURNED if gate.is_returned else phase_of(conditions, gate.outcome),
         reason=_reason(gate),
         total=decimal_of(order.spec.quote.amounts.total, order.spec.quote.currency),
         conditions=conditions,
         compensation=compensation or before.compensation,
-        refunds=refunds_of(order.spec.quote.currency, order.spec.refunds, refunds),
+        refunds=given_back,
         tracking=_tracking(gate) or before.tracking,
         finished_at=gate.finished_at,
         handled_retry=order.metadata.annotations.get(RETRY_ANNOTATION),
     )
+    is_under_way = _is_under_way(order, gate, given_back)
+    return with_delay(plain, delay_with(children, delay), generation, now, is_under_way=is_under_way)
+
+
+def unread_status_of(order: Order, children: Children, delay: Delay | None, now: datetime) -> OrderStatus:
+    """The status of an order whose ledgers could not be read yet: as it was, with what it waits for."""
+    return with_delay(
+        order.status,
+        delay_with(children, delay),
+        order.metadata.generation,
+        now,
+        is_under_way=order.status.phase not in _AT_REST,
+    )
+
+
+def delay_with(children: Children, delay: Delay | None) -> Delay | None:
+    """What an order waits for: a person first, then what itself waits for, then what a child does."""
+    theirs = [shown for _, child in children.present() if (shown := delay_shown(child.status.conditions))]
+    stalled = next((shown for shown in theirs if shown.type == STALLED), None)
+    if stalled is not None and not (delay is not None and delay.is_stalled):
+        return Delay(stalled.reason, stalled.message, is_stalled=True)
+    if theirs and (delay is None or delay.is_quiet):
+        return Delay(theirs[0].reason, theirs[0].message)
+    return delay
+
+
+def says_something(conditions: tuple[Condition, ...]) -> bool:
+    """Whether they say more than that the order is being worked on, which the defaults of a status say."""
+    return any(c.type != RECONCILING for c in conditions) or delay_shown(conditions) is not None
 
 
 def phase_of(conditions: tuple[Condition, ...], outcome: Outcome | None) -> OrderPhase:
@@ -119,11 +146,15 @@ def events_of(
     """
     events: list[KubernetesEvent] = []
     # What comes and goes does not count: a place in the story has to grow.
-    lasting = [condition for condition in before.conditions if condition.type != STALLED]
+    lasting = [each for each in before.conditions if each.type not in _WAITS]
     told = len(lasting) + len(before.compensation) + sum(map(is_told, before.refunds))
     for step, news in enumerate(_news(before, after), told + 1):
         note = news.note
-        if cancelled_by and news.reason == Reason.COMPENSATING and after.reason == Reason.CANCEL_REQUESTED:
+        if (
+            cancelled_by
+            and news.reason == Reason.COMPENSATING
+            and _why_undone(after) == Reason.CANCEL_REQUESTED
+        ):
             note = f"{note} By {cancelled_by}."
         if events and events[-1].type == news.type == "Normal":
             note = f"{events.pop().note} {note}"
@@ -135,10 +166,11 @@ def _news(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
     """One for each step forward, each failure and each step of the compensation that is new."""
     steps: list[KubernetesEvent] = []
     ends: list[KubernetesEvent] = []
+    waits: list[KubernetesEvent] = []
     for condition in after.conditions:
         event = _event_about(condition)
         if event is not None and _is_news(find(before.conditions, condition.type), condition):
-            (ends if condition.type in _ENDS else steps).append(event)
+            (ends if condition.type in _ENDS else waits if condition.type in _WAITS else steps).append(event)
     known = {(entry.step, entry.reference) for entry in before.compensation}
     undone = [
         KubernetesEvent("Normal", _DONE[entry.step], f"{entry.step} is done, reference {entry.reference}.")
@@ -147,9 +179,10 @@ def _news(before: OrderStatus, after: OrderStatus) -> list[KubernetesEvent]:
     ]
     told = {refund.name for refund in before.refunds if is_told(refund)}
     refunds = [event_about(refund) for refund in after.refunds if is_told(refund) and refund.name not in told]
-    return steps + undone + ends + refunds
+    return steps + undone + ends + refunds + waits
 
 
+_WAITS = (RECONCILING, STALLED)
 _ENDS = (OrderCondition.FAILED, OrderCondition.CANCELLED)
 
 _NEWS_BY_REASON = {Reason.STRAY_LABEL, *(fact.reason for fact in TROUBLES.values())}
@@ -166,7 +199,13 @@ _DONE = {
 def _is_news(old: Condition | None, condition: Condition) -> bool:
     if old is None or old.status != condition.status:
         return True
-    return old.reason != condition.reason and condition.reason in _NEWS_BY_REASON
+    is_by_reason = condition.type in _WAITS or condition.reason in _NEWS_BY_REASON
+    return old.reason != condition.reason and is_by_reason
+
+
+def _why_undone(status: OrderStatus) -> str | None:
+    undone = find(status.conditions, OrderCondition.UNDONE)
+    return undone.reason if undone is not None else None
 
 
 def _event_about(condition: Condition) -> KubernetesEvent | None:
@@ -183,6 +222,9 @@ def _event_about(condition: Condition) -> KubernetesEvent | None:
         case (("Failed" | "Stalled"), "True"):
             note = f"{condition.reason}: {condition.message}"
             return KubernetesEvent("Warning", condition.type, note, can_recur=condition.type == STALLED)
+        case "Reconciling", "True" if condition.reason != Reason.PROGRESSING:
+            note = f"{condition.reason}: {condition.message}"
+            return KubernetesEvent("Warning", Reason.WAITING, note, can_recur=True)
     return None
 
 
@@ -307,17 +349,14 @@ def _held_by_others(children: Children) -> str:
     return f" It ends when these finalizers are taken off: {'; '.join(held)}." if held else ""
 
 
-def _stall(before: OrderStatus, children: Children, failure: FailureState | None) -> Fact | None:
-    """The order is stalled when it is stalled itself, when a child of it is, or when a refund failed."""
-    if failure is not None and failure.is_stalled:
-        return Fact(STALLED, "True", failure.reason, failure.message)
-    for _, child in children.present():
-        trouble = trouble_of(child.status.conditions)
-        if trouble is not None:
-            return Fact(STALLED, "True", trouble.reason, trouble.message)
-    if failure is not None or find(before.conditions, STALLED) is None:
-        return None
-    return Fact(STALLED, "False", Reason.RESUMED, "It goes on.")
+def _is_under_way(order: Order, gate: Gate, refunds: Sequence[RefundInfo]) -> bool:
+    match gate.state:
+        case GateState.OPEN:
+            return is_under_way(gate) or order.spec.cancel or order.is_deleting
+        case GateState.COMPENSATING:
+            return True
+        case GateState.SEALED:
+            return any(refund.phase in _REFUND_UNDER_WAY for refund in refunds)
 
 
 def _tracking(gate: Gate) -> TrackingInfo | None:

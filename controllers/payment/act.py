@@ -7,6 +7,7 @@ from typing import TypeVar
 from orderplane.controllers.child import ChildReconciler, Turn
 from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.engine.queue import Enqueue, Key
 from orderplane.controllers.payment.plan import (
     AwaitDispute,
@@ -47,6 +48,10 @@ from orderplane.ledgers.states import PaymentState, RefundState, ReservationStat
 
 PENDING_SECONDS = 1.0
 """How soon the provider is asked again about what it is still working on."""
+
+_PROCESSING = Wait(
+    PENDING_SECONDS, Reason.PAYMENT_PROCESSING, "The payment provider has not decided on the payment yet."
+)
 
 _Turn = Turn[Payment, PaymentEntry]
 T = TypeVar("T")
@@ -112,7 +117,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
                 intent = await _known(self._provider.get_intent(intent_id))
                 turn.entry = await self._record_intent(merchant, uid, intent) or turn.entry
                 turn.is_untouched = intent.state is IntentState.UNCONFIRMED
-                return Wait(PENDING_SECONDS) if intent.state is IntentState.PROCESSING else None
+                return _PROCESSING if intent.state is IntentState.PROCESSING else None
             case CancelPayment():
                 turn.entry = await self._ledger.cancel(merchant, uid, intent_id=None)
             case CancelIntent(intent_id):
@@ -194,7 +199,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
     def _wait_for_answer(self, turn: _Turn) -> Wait | None:
         turn.is_untouched = False
         is_open = turn.entry is not None and turn.entry.state is PaymentState.INTENDED
-        return Wait(PENDING_SECONDS) if is_open else None
+        return _PROCESSING if is_open else None
 
     async def _record_intent(self, merchant: str, uid: str, intent: Intent) -> PaymentEntry | None:
         """Record what the provider says; None where that is nothing final."""
@@ -301,10 +306,8 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
             return None
         return turn.gate.advanced(ReservationState.PINNED, PaymentState.CAPTURED)
 
-    def _status_of(
-        self, child: Payment, entry: PaymentEntry | None, failure: FailureState | None
-    ) -> PaymentStatus:
-        return status_of(child, entry, failure, self._now())
+    def _status_of(self, child: Payment, entry: PaymentEntry | None, delay: Delay | None) -> PaymentStatus:
+        return status_of(child, entry, delay, self._now())
 
 
 def _pending(refund: Refund) -> Transient:

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import FailureState
-from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.controllers.engine.conditions import Fact
+from orderplane.controllers.engine.delays import Delay, reported
 from orderplane.crds.money import decimal_of, format_minor
 from orderplane.crds.payment import Payment, PaymentPhase, PaymentStatus
 from orderplane.crds.reasons import Reason
@@ -12,24 +12,15 @@ from orderplane.ledgers.states import PaymentState, RefundState
 
 
 def status_of(
-    payment: Payment, entry: PaymentEntry | None, failure: FailureState | None, now: datetime
+    payment: Payment, entry: PaymentEntry | None, delay: Delay | None, now: datetime
 ) -> PaymentStatus:
     """The status as it should be; equal to the old one where nothing is new."""
-    generation = payment.metadata.generation
-    facts = _facts(entry) if entry else []
     is_captured = entry is not None and entry.state in (PaymentState.CAPTURED, PaymentState.REFUNDED)
-    return PaymentStatus(
-        observed_generation=generation,
+    plain = PaymentStatus(
+        observed_generation=payment.metadata.generation,
         phase=_phase(entry),
         reason=entry.reason if entry else None,
-        conditions=child_conditions(
-            payment.status.conditions,
-            facts,
-            "Refunded" if is_captured else "Captured",
-            failure,
-            generation,
-            now,
-        ),
+        conditions=payment.status.conditions,
         intent_id=entry.intent_id if entry else None,
         # For people, and not worth a write of its own.
         amount=decimal_of(entry.amount, entry.currency) if entry and entry.intent_id else None,
@@ -37,6 +28,23 @@ def status_of(
         refunded=entry.refunded if entry else 0,
         withdrawn=entry.withdrawn if entry else 0,
     )
+    if entry is not None and (failed := _failed_refund(entry)) and not (delay and delay.is_stalled):
+        delay = Delay(failed.reason, failed.message, is_stalled=True)
+    return reported(
+        plain,
+        _facts(entry) if entry else [],
+        "Refunded" if is_captured else "Captured",
+        delay,
+        now,
+        is_under_way=_is_under_way(payment, entry, delay),
+    )
+
+
+def _is_under_way(payment: Payment, entry: PaymentEntry | None, delay: Delay | None) -> bool:
+    if entry is None or entry.state is PaymentState.INTENDED or entry.unsettled:
+        return True
+    is_open = entry.state in (PaymentState.CAPTURED, PaymentState.DECLINED)
+    return delay is not None and payment.is_deleting and is_open
 
 
 def _phase(entry: PaymentEntry | None) -> PaymentPhase:
@@ -64,17 +72,24 @@ def _refunded(entry: PaymentEntry) -> str:
     return f"{message} {elsewhere} of it left at the payment provider without this order ({ids})."[:1024]
 
 
+def _failed_refund(entry: PaymentEntry) -> Fact | None:
+    """What is to be said where the provider has failed a refund: a person has to act."""
+    failed = next((refund for refund in entry.refunds if refund.state is RefundState.FAILED), None)
+    if failed is None:
+        return None
+    reason = (failed.reason or "the provider did not say why").removesuffix(".")
+    amount = format_minor(failed.amount, entry.currency)
+    return Fact(
+        "Refunded", "False", Reason.REFUND_FAILED,
+        f"The refund failed: {reason}. Pay {amount} back and run `orderplane resolve`, or "
+        "`orderplane retry` to try again.",
+    )  # fmt: skip
+
+
 def _not_refunded(entry: PaymentEntry) -> Fact | None:
     """What is to be said of the refunds of a payment of which something is left with us."""
-    failed = next((refund for refund in entry.refunds if refund.state is RefundState.FAILED), None)
-    if failed is not None:
-        reason = (failed.reason or "the provider did not say why").removesuffix(".")
-        amount = format_minor(failed.amount, entry.currency)
-        return Fact(
-            "Refunded", "False", Reason.REFUND_FAILED,
-            f"The refund failed: {reason}. Pay {amount} back and run `orderplane resolve`, or "
-            "`orderplane retry` to try again.",
-        )  # fmt: skip
+    if (failed := _failed_refund(entry)) is not None:
+        return failed
     if entry.unsettled or not entry.refunds:
         return None
     back = format_minor(entry.refunded + entry.withdrawn, entry.currency)

@@ -7,9 +7,9 @@ import structlog
 from prometheus_client import Counter
 
 from orderplane.controllers.child import ChildReconciler, Turn
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
-from orderplane.controllers.engine.conditions import STALLED, find
+from orderplane.controllers.engine.conditions import find
+from orderplane.controllers.engine.delays import STALLED, Delay
 from orderplane.controllers.engine.queue import Enqueue
 from orderplane.controllers.reservation.plan import (
     DeleteUnused,
@@ -127,6 +127,6 @@ class ReservationReconciler(ChildReconciler[Reservation, ReservationEntry, Effec
         return is_committed and child.status.phase is ReservationPhase.HELD
 
     def _status_of(
-        self, child: Reservation, entry: ReservationEntry | None, failure: FailureState | None
+        self, child: Reservation, entry: ReservationEntry | None, delay: Delay | None
     ) -> ReservationStatus:
-        return status_of(child, entry, failure, self._now())
+        return status_of(child, entry, delay, self._now())

@@ -2,28 +2,30 @@
 
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import FailureState
-from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.controllers.engine.conditions import Fact
+from orderplane.controllers.engine.delays import Delay, reported
 from orderplane.crds.reasons import Reason
 from orderplane.crds.reservation import Reservation, ReservationPhase, ReservationStatus
-from orderplane.ledgers.states import RESERVING, ReservationState
+from orderplane.ledgers.states import RELEASABLE, RESERVING, ReservationState
 from orderplane.ledgers.stock import ReservationEntry
 
 
 def status_of(
-    reservation: Reservation, entry: ReservationEntry | None, failure: FailureState | None, now: datetime
+    reservation: Reservation, entry: ReservationEntry | None, delay: Delay | None, now: datetime
 ) -> ReservationStatus:
     """The status as it should be; equal to the old one where nothing is new."""
-    generation = reservation.metadata.generation
     held = _held(entry) if entry else None
-    return ReservationStatus(
-        observed_generation=generation,
+    is_kept = entry is not None and entry.state in RELEASABLE
+    plain = ReservationStatus(
+        observed_generation=reservation.metadata.generation,
         phase=_phase(entry),
         reason=held.reason if held and held.status == "False" else None,
         expires_at=entry.expires_at.replace(microsecond=0) if entry and entry.state in RESERVING else None,
-        conditions=child_conditions(
-            reservation.status.conditions, [held] if held else [], "Held", failure, generation, now
-        ),
+        conditions=reservation.status.conditions,
+    )
+    is_late_to_go = delay is not None and reservation.is_deleting and is_kept
+    return reported(
+        plain, [held] if held else [], "Held", delay, now, is_under_way=entry is None or is_late_to_go
     )
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from orderplane.controllers.child import ChildReconciler, Turn
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.cluster import Cluster
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.engine.queue import Enqueue
 from orderplane.controllers.shipment.plan import (
     Begin,
@@ -197,7 +197,5 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
     def _is_void_refused(self, turn: _Turn) -> bool:
         return turn.entry is not None and turn.entry.void is VoidState.REJECTED
 
-    def _status_of(
-        self, child: Shipment, entry: ShipmentEntry | None, failure: FailureState | None
-    ) -> ShipmentStatus:
-        return status_of(child, entry, failure, self._now())
+    def _status_of(self, child: Shipment, entry: ShipmentEntry | None, delay: Delay | None) -> ShipmentStatus:
+        return status_of(child, entry, delay, self._now())

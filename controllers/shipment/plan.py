@@ -10,6 +10,7 @@ from orderplane.controllers.steps import (
     SharedStep,
     Wait,
 )
+from orderplane.crds.reasons import Reason
 from orderplane.crds.shipment import Shipment
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.shipments import ShipmentEntry
@@ -126,4 +127,7 @@ def compensate(
     if not is_unlabelled:
         return CheckLabel(entry.provider_id)
     # The entry was read before the carrier was asked: the purchase was at least so old then.
-    return CancelShipment() if entry.buy_age >= settle else Wait(settle.total_seconds() / 4)
+    if entry.buy_age >= settle:
+        return CancelShipment()
+    message = "The carrier knows of no label, but the purchase of one may still reach it."
+    return Wait(settle.total_seconds() / 4, Reason.LABEL_UNSETTLED, message)

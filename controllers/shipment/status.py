@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from orderplane.controllers.engine.backoff import FailureState
-from orderplane.controllers.engine.conditions import Fact, child_conditions
+from orderplane.controllers.engine.conditions import Fact
+from orderplane.controllers.engine.delays import Delay, reported
 from orderplane.controllers.order.delivery import TROUBLES, delivered_fact
 from orderplane.crds.meta import Condition
 from orderplane.crds.order import TrackingInfo
@@ -23,24 +23,15 @@ _VOID_REASONS = {
 
 
 def status_of(
-    shipment: Shipment, entry: ShipmentEntry | None, failure: FailureState | None, now: datetime
+    shipment: Shipment, entry: ShipmentEntry | None, delay: Delay | None, now: datetime
 ) -> ShipmentStatus:
     """The status as it should be; equal to the old one where nothing is new."""
-    generation = shipment.metadata.generation
-    facts = _facts(entry, shipment.status.conditions) if entry else []
     label = entry.label if entry else None
-    return ShipmentStatus(
-        observed_generation=generation,
+    plain = ShipmentStatus(
+        observed_generation=shipment.metadata.generation,
         phase=_phase(entry),
         reason=_reason(entry) if entry else None,
-        conditions=child_conditions(
-            shipment.status.conditions,
-            facts,
-            "Voided" if label else "Scheduled",
-            failure,
-            generation,
-            now,
-        ),
+        conditions=shipment.status.conditions,
         tracking=(
             TrackingInfo(carrier=label.carrier, code=label.tracking_code, url=label.tracking_url)
             if label
@@ -50,6 +41,20 @@ def status_of(
         cost_currency=label.currency if label else None,
         pickup=Pickup(confirmation=entry.pickup) if entry and entry.pickup else None,
     )
+    return reported(
+        plain,
+        _facts(entry, shipment.status.conditions) if entry else [],
+        "Voided" if label else "Scheduled",
+        delay,
+        now,
+        is_under_way=_is_under_way(shipment, entry, delay),
+    )
+
+
+def _is_under_way(shipment: Shipment, entry: ShipmentEntry | None, delay: Delay | None) -> bool:
+    if entry is None or entry.state in (ShipmentState.INTENDED, ShipmentState.STRAY):
+        return True
+    return delay is not None and shipment.is_deleting and entry.state is ShipmentState.BOUGHT
 
 
 def _reason(entry: ShipmentEntry) -> str | None:

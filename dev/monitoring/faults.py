@@ -262,7 +262,7 @@ FAULTS: dict[Fault, tuple[str, ...]] = {
     no_relay: ("OrderplaneProcessMissing",),
     a_failed_refund: ("OrderplaneRefundsFailed",),
     a_disputed_payment: ("OrderplaneOrdersStalled",),
-    no_carrier: ("OrderplaneBreakerOpen", "OrderplaneOrdersStuck"),
+    no_carrier: ("OrderplaneBreakerOpen", "OrderplaneOrdersStuck", "OrderplaneOrdersWaiting"),
     refused_labels: ("OrderplaneSagaFailures",),
     no_kafka: ("OrderplaneOutboxOld", "OrderplaneConsumerLag"),
     no_mail: ("OrderplaneMessagesLate",),

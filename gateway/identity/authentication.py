@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from orderplane.adapters.halves import Beat
+from orderplane.crds.reasons import Reason
 from orderplane.gateway.identity.keyring import KeyRing
 from orderplane.gateway.identity.tokens import (
     TokenRules,
@@ -25,6 +26,11 @@ REFRESH_SECONDS = 0.5
 MAX_STALENESS_SECONDS = 2.0
 """A cached role is not used if the last refresh is older than this. So the tokens of an ended login stop
 working within this time, also where its NOTIFY was lost."""
+ANSWER_SECONDS = 3.0
+"""So long a request waits for its caller's account. A database that hangs is told then, and not when the
+time-out of a statement is over."""
+_MAX_UNANSWERED = 32
+"""With so many reads of accounts that have no answer, nobody else waits for one."""
 _MAX_AGE_SECONDS = 300.0
 _MAX_ACCOUNTS = 20_000
 _MAX_LOGINS = 16
@@ -127,6 +133,7 @@ class AccountCache:
         self._known: OrderedDict[Name, dict[str | None, tuple[float, str | None]]] = OrderedDict()
         self._refreshed_at = float("-inf")
         self._forgotten = 0
+        self._unanswered: set[asyncio.Task[str | None]] = set()
 
     async def role_of(self, merchant: str, name: str, login: str | None) -> str | None:
         """The role, at most `MAX_STALENESS_SECONDS` old; see `Accounts`."""
@@ -136,11 +143,34 @@ class AccountCache:
         if known is not None and is_fresh and now - known[0] < _MAX_AGE_SECONDS:
             return known[1]
         forgotten = self._forgotten
-        role = await self._source.role_of(merchant, name, login)
+        role = await self._ask(merchant, name, login)
         # What was read while an account was forgotten may be older than its change.
         if forgotten == self._forgotten:
             self._keep((merchant, name), login, (now, role))
         return role
+
+    async def _ask(self, merchant: str, name: str, login: str | None) -> str | None:
+        """Read the source, which may take longer than a caller waits: what has no answer is left to its own
+        time-out, because to cancel a statement is to ask the same database."""
+        if len(self._unanswered) >= _MAX_UNANSWERED:
+            raise Transient(
+                Reason.LEDGER_UNAVAILABLE, "the accounts cannot be read: PostgreSQL does not answer"
+            )
+        asking = asyncio.create_task(self._source.role_of(merchant, name, login))
+        await asyncio.wait({asking}, timeout=ANSWER_SECONDS)
+        if asking.done():
+            return asking.result()
+        self._unanswered.add(asking)
+        asking.add_done_callback(self._drop)
+        raise Transient(
+            Reason.LEDGER_UNAVAILABLE,
+            f"PostgreSQL has not told the account of {name} in {ANSWER_SECONDS:g} s",
+        )
+
+    def _drop(self, asked: asyncio.Task[str | None]) -> None:
+        self._unanswered.discard(asked)
+        if not asked.cancelled():
+            asked.exception()
 
     def forget(self, merchant: str, name: str) -> None:
         """Read an account again before it is used: it has changed."""

@@ -28,7 +28,7 @@ DROPPED = Counter(
 
 _METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp")
 _SPEC = ("customer", "items", "quote", "cancel", "paymentMethod", "reference", "metadata")
-_STATUS = ("phase", "reason", "conditions", "compensation", "tracking", "finishedAt")
+_STATUS = ("phase", "reason", "stalled", "conditions", "compensation", "tracking", "finishedAt")
 
 ORDER_BYTES = 4_000
 """What an order may take on average, as JSON. Where a shop keeps much with its orders, fewer are held."""
@@ -36,7 +36,8 @@ ORDER_BYTES = 4_000
 Key = tuple[str, str]
 Age = tuple[str, Key]
 Group = tuple[str, str, str]
-"""Of which lists are kept: merchant, the name of a criterion, its value; without one both are empty."""
+"""Of which lists are kept: merchant, the name of a criterion, its value. Without one both are empty, for
+those that are stalled the value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,14 @@ class Criteria:
     customer: str | None = None
     phase: str | None = None
     reference: str | None = None
+    stalled: bool | None = None
 
     def group(self, merchant: str) -> Group:
         """The shortest list that has all of them."""
         for name in ("reference", "customer", "phase"):
             if (value := getattr(self, name)) is not None:
                 return merchant, name, value
-        return merchant, "", ""
+        return (merchant, "stalled", "") if self.stalled else (merchant, "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class HeldOrder:
     customer: str
     phase: str
     reference: str | None
+    is_stalled: bool
     json: bytes
 
     @classmethod
@@ -96,6 +99,7 @@ class HeldOrder:
                 customer=intern(spec["customer"]),
                 phase=intern(status.get("phase", "")),
                 reference=spec.get("reference"),
+                is_stalled=status.get("stalled", False),
                 # A copy: orjson's own bytes keep the memory of its buffer, more than twice as much.
                 json=bytes(memoryview(orjson.dumps(shown))),
             )
@@ -115,6 +119,8 @@ class HeldOrder:
         yield merchant, "phase", self.phase
         if self.reference is not None:
             yield merchant, "reference", self.reference
+        if self.is_stalled:
+            yield merchant, "stalled", ""
 
     def matches(self, criteria: Criteria) -> bool:
         """Whether it is in a list with these criteria."""
@@ -122,6 +128,7 @@ class HeldOrder:
             criteria.customer in (None, self.customer)
             and criteria.phase in (None, self.phase)
             and criteria.reference in (None, self.reference)
+            and criteria.stalled in (None, self.is_stalled)
         )
 
 

@@ -173,7 +173,10 @@ def _label_selector(merchant: str, criteria: Criteria) -> str | None:
 
 def _field_selector(criteria: Criteria) -> str | None:
     fields = (("status.phase", criteria.phase), ("spec.reference", criteria.reference))
-    return ",".join(f"{name}={_escaped(value)}" for name, value in fields if value is not None) or None
+    selectors = [f"{name}={_escaped(value)}" for name, value in fields if value is not None]
+    if criteria.stalled is not None:
+        selectors.append("status.stalled=true" if criteria.stalled else "status.stalled!=true")
+    return ",".join(selectors) or None
 
 
 def _escaped(value: str) -> str:

@@ -260,6 +260,10 @@ async def list_orders(
     reference: Annotated[
         str | None, Query(min_length=1, max_length=200, description="Only orders with this `reference`.")
     ] = None,
+    stalled: Annotated[
+        bool | None,
+        Query(description="Only orders that wait for a person, or with `false` only those that do not."),
+    ] = None,
 ) -> Response:
     """All orders of the merchant, or of the calling customer, the newest first. A new or changed order may be
     missing for a moment. Orders that the gateway does not hold in memory, which are the oldest, come last, by
@@ -272,11 +276,12 @@ async def list_orders(
     if caller.customer not in (None, customer or caller.customer):
         places = [{"parameter": "customer", "detail": "Leave it out: customers see their own orders."}]
         raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
-    criteria = Criteria(customer, phase.value if phase else None, reference)
+    criteria = Criteria(customer, phase.value if phase else None, reference, stalled)
     filters = {
         "customer": customer,
         "reference": reference,
         "phase": criteria.phase,
+        "stalled": None if stalled is None else str(stalled),
         "since": created_after.isoformat() if created_after else None,
         "until": created_before.isoformat() if created_before else None,
         "sku": sku,

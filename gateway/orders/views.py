@@ -167,8 +167,12 @@ class OrderView(TypedDict):
     ]
     phase: Phase
     reason: Annotated[
-        str | None, Field(description="Why it failed or is being compensated.", examples=[None])
+        str | None,
+        Field(
+            description="What it waits for, or else why it failed or is being compensated.", examples=[None]
+        ),
     ]
+    stalled: Annotated[bool, Field(description="Whether it waits for a person.")]
     conditions: list[ConditionView]
     quote: QuoteView
     items: list[ItemView]
@@ -218,6 +222,7 @@ def order_view(order: OrderDocument) -> OrderView:
         "metadata": spec.get("metadata", {}),
         "phase": status.get("phase", "Pending"),
         "reason": status.get("reason"),
+        "stalled": status.get("stalled", False),
         "conditions": [
             {
                 "type": condition["type"],

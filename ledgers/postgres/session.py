@@ -8,6 +8,7 @@ import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from orderplane.crds.reasons import Reason
+from orderplane.ledgers.awaiting import awaiting
 from orderplane.ledgers.errors import Transient
 
 Pool: TypeAlias = asyncpg.Pool
@@ -52,8 +53,9 @@ async def session(pool: Pool) -> AsyncIterator[Connection]:
             method may be called again.
     """
     try:
-        async with pool.acquire(timeout=10) as connection:
-            yield connection
+        with awaiting("postgres", "ledger"):
+            async with pool.acquire(timeout=10) as connection:
+                yield connection
     except RETRYABLE as problem:
         raise Transient(
             Reason.LEDGER_UNAVAILABLE,

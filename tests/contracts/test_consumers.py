@@ -114,6 +114,14 @@ ORDERS = (
         query={"reference": "2026-1"},
     ),
     Wanted(
+        "the orders that wait for a person",
+        ("an order was delivered", {"id": "o-delivered"}),
+        lambda transport: logged_in(transport).orders.list(stalled=True),
+        "GET", "/api/orders", 200,
+        {"items": [], "next": None},
+        query={"stalled": "true"},
+    ),
+    Wanted(
         "a look at an order that is not there",
         None,
         lambda transport: refused(logged_in(transport).orders.get("o-absent"), "order_not_found"),

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from orderplane.controllers.engine import controller as loop
+from orderplane.controllers.engine import delays, waiting
 from orderplane.controllers.engine.backoff import (
     LONGEST_SECONDS,
     PATIENCE_SECONDS,
@@ -13,10 +15,12 @@ from orderplane.controllers.engine.backoff import (
     FailureState,
 )
 from orderplane.controllers.engine.controller import Controller
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.engine.queue import Key, KeyedQueue
 from orderplane.crds.api_errors import ApiError, Conflict, Unavailable, error_from
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
+from orderplane.ledgers.awaiting import awaiting
 from orderplane.ledgers.errors import Transient
 
 KEY = ("shop", "tea")
@@ -46,6 +50,7 @@ class Scripted:
         self.writes = 0
         self.pause = 0.0
         self.told: list[FailureState] = []
+        self.delays: list[Delay | None] = []
         self.is_busy = asyncio.Event()
         self.has_written = asyncio.Event()
 
@@ -59,8 +64,9 @@ class Scripted:
     def report_pause(self, key: Key) -> float:
         return self.pause
 
-    async def write_status(self, key: Key, failure: FailureState | None) -> None:
+    async def write_status(self, key: Key, delay: Delay | None) -> None:
         self.writes += 1
+        self.delays.append(delay)
         self.has_written.set()
         problem = self._problem()
         if problem is not None:
@@ -76,6 +82,9 @@ class Scripted:
 
     def traceparent(self, key: Key) -> str | None:
         return None
+
+    def order_of(self, key: Key) -> str:
+        return key[1]
 
 
 async def test_a_thousand_objects_that_fail_for_ever_do_not_delay_another_namespace() -> None:
@@ -264,3 +273,83 @@ async def test_a_race_that_is_lost_for_ever_is_not_run_at_full_speed(
 )
 def test_the_summary_of_a_refusal_has_no_values(problem: ApiError, summary: str) -> None:
     assert problem.summary == summary
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not is_so():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that takes seconds takes a hundredth of them."""
+    monkeypatch.setattr(delays, "TELL_SECONDS", 0.03)
+    monkeypatch.setattr(delays, "QUIET_SECONDS", 0.02)
+    monkeypatch.setattr(waiting, "TELL_SECONDS", 0.03)
+    monkeypatch.setattr(loop, "PROBE_SECONDS", 0.03)
+    monkeypatch.setattr(loop, "LOOK_SECONDS", 0.005)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_call_without_an_answer_is_reported_while_it_is_open() -> None:
+    answered = asyncio.Event()
+
+    async def hang(_: Key) -> None:
+        with awaiting("payments", "confirm"):
+            await answered.wait()
+
+    reconciler = Scripted(hang)
+    controller: Controller[object] = Controller(reconciler, workers=1, writers=1, unix_time=lambda: 0.0)
+    running = asyncio.create_task(controller.run())
+    other = ("shop", "mug")
+    controller.enqueue(KEY)
+    controller.enqueue(other)
+    # The second key waits for the only worker, which waits for the provider.
+    await until(lambda: len(reconciler.delays) == 2)
+    for delay in reconciler.delays:
+        assert delay is not None
+        assert (delay.reason, delay.whom, delay.is_stalled) == (Reason.PAYMENTS_UNCLEAR, "payments", False)
+        assert "confirm" in delay.message
+        assert "since 19" in delay.message
+    answered.set()
+    await until(lambda: len(reconciler.delays) == 4)
+    assert reconciler.delays[2:] == [None, None]
+    controller.stop()
+    await running
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_after_an_outage_all_go_on_before_their_own_pauses_are_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loop, "pause_after", lambda *_: 3600.0)
+    is_down = True
+
+    async def ask(_: Key) -> None:
+        if is_down:
+            raise Transient(Reason.CARRIER_UNAVAILABLE, "down")
+
+    reconciler = Scripted(ask)
+    controller: Controller[object] = Controller(reconciler, workers=2, writers=1)
+    running = asyncio.create_task(controller.run())
+    keys = [("shop", str(number)) for number in range(50)]
+    for key in keys:
+        controller.enqueue(key)
+    await until(lambda: set(keys) <= set(reconciler.reconciled))
+    is_down = False
+    done = len(reconciler.reconciled)
+    await until(lambda: set(keys) <= set(reconciler.reconciled[done:]))
+    controller.stop()
+    await running
+    assert len(reconciler.reconciled) == done + len(keys)
+
+
+async def test_only_outages_are_probed() -> None:
+    async def refuse(_: Key) -> None:
+        raise Transient(Reason.CHILD_CONFLICT, "a person has to act", is_final=True)
+
+    reconciler = Scripted(refuse)
+    controller: Controller[object] = Controller(reconciler, workers=1, writers=1)
+    await controller.reconcile(KEY)
+    assert not controller._resting

@@ -19,7 +19,7 @@ from orderplane.controllers.engine.backoff import (
 )
 from orderplane.controllers.engine.cache import TOMBSTONE_SECONDS, Cache
 from orderplane.controllers.engine.cluster import Cluster, KubernetesEvent
-from orderplane.controllers.engine.conditions import Fact, child_conditions, find, with_facts
+from orderplane.controllers.engine.conditions import Fact, find, with_facts
 from orderplane.controllers.engine.queue import KeyedQueue
 from orderplane.controllers.order.children import is_as_planned
 from orderplane.crds.api_errors import AlreadyExists, ApiError, Conflict, NamespaceTerminating, Unavailable
@@ -354,16 +354,6 @@ def test_time_in_which_the_process_slept_is_no_trying() -> None:
 
 def test_what_only_a_person_can_help_is_stalled_at_once() -> None:
     assert after_failure(None, Transient("ChildConflict", "x", is_final=True), 0.0).is_stalled
-
-
-def test_a_young_failure_is_not_shown_but_takes_nothing_back() -> None:
-    before = with_facts((), [Fact("Stalled", "True", "Down", "x")], 1, NOW)
-    young = FailureState("Down", "x", since=10.0, tries=1)
-    assert young.as_shown_at(11.0).is_quiet
-    assert child_conditions(before, [], "Captured", young.as_shown_at(11.0), 1, NOW) == before
-    shown = child_conditions(before, [], "Captured", young.as_shown_at(20.0), 1, NOW)
-    assert find(shown, "Captured") is not None
-    assert find(child_conditions(before, [], "Captured", None, 1, NOW), "Stalled") is None
 
 
 @given(st.integers(min_value=1, max_value=10_000), st.integers())

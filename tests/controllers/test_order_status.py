@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import Fact, find, with_facts
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.order.children import Children
 from orderplane.controllers.order.status import events_of, status_of
 from orderplane.crds.meta import Kind
@@ -31,6 +31,7 @@ from .builders import NOW, a_child, a_gate, an_order
 COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
 HELD, PINNED, COMMITTED = ReservationState.HELD, ReservationState.PINNED, ReservationState.COMMITTED
 CAPTURED, BOUGHT = PaymentState.CAPTURED, ShipmentState.BOUGHT
+GOES_ON = {"Reconciling": ("True", Reason.PROGRESSING)}
 RELEASE = Compensation(step=CompensationStep.RELEASE_STOCK, reference="r1", at=NOW)
 
 
@@ -41,9 +42,17 @@ def status(
     children: Children | None = None,
     compensation: tuple[Compensation, ...] = (),
     refunds: tuple[RefundRequest, ...] = (),
-    failure: FailureState | None = None,
+    delay: Delay | None = None,
 ) -> OrderStatus:
-    return status_of(order or an_order(), gate, children or Children(), compensation, refunds, failure, NOW)
+    return status_of(order or an_order(), gate, children or Children(), compensation, refunds, delay, NOW)
+
+
+def with_condition(type_: str, status: Any, reason: str = Reason.PAYMENTS_UNCLEAR) -> Children:
+    """An order whose Payment says so."""
+    payment = a_child(Kind.PAYMENT)
+    conditions = with_facts((), [Fact(type_, status, reason, "x")], 1, NOW)
+    status_ = payment.status.model_copy(update={"conditions": conditions})
+    return Children(a_child(Kind.RESERVATION), payment.model_copy(update={"status": status_}))
 
 
 def shipped(**facts: Any) -> Gate:
@@ -64,19 +73,19 @@ def test_the_total_is_written_for_people(currency: str, minor: int, total: str) 
 @pytest.mark.parametrize(
     ("why", "gate", "phase", "conditions"),
     [
-        ("nothing was begun", a_gate(), "Pending", {}),
-        ("held", a_gate(reservation=HELD), "Reserved", {"Reserved": ("True", Reason.STOCK_HELD)}),
+        ("nothing was begun", a_gate(), "Pending", GOES_ON),
+        ("held", a_gate(reservation=HELD), "Reserved", {"Reserved": ("True", Reason.STOCK_HELD), **GOES_ON}),
         (
             "the payment's answer is not known: it stays reserved",
             a_gate(reservation=PINNED, payment=PaymentState.INTENDED),
             "Reserved",
-            {"Reserved": ("True", Reason.STOCK_HELD)},
+            {"Reserved": ("True", Reason.STOCK_HELD), **GOES_ON},
         ),
         (
             "paid",
             a_gate(reservation=PINNED, payment=CAPTURED),
             "Paid",
-            {"Reserved": ("True", Reason.STOCK_HELD), "Paid": ("True", Reason.PAYMENT_CAPTURED)},
+            {"Reserved": ("True", Reason.STOCK_HELD), "Paid": ("True", Reason.PAYMENT_CAPTURED), **GOES_ON},
         ),
         (
             "labelled",
@@ -101,6 +110,7 @@ def test_the_total_is_written_for_people(currency: str, minor: int, total: str) 
                 "Reserved": ("True", Reason.STOCK_HELD),
                 "Paid": ("False", Reason.CARD_DECLINED),
                 "Undone": ("False", Reason.CARD_DECLINED),
+                **GOES_ON,
             },
         ),
         (
@@ -228,37 +238,35 @@ def test_why_a_child_waits_is_shown_until_its_ledger_has_the_answer(gate: Gate, 
 
 
 @pytest.mark.parametrize(
-    ("why", "children", "failure", "is_stalled"),
+    ("why", "children", "delay", "is_stalled"),
     [
         ("nothing failed", Children(), None, False),
-        ("it fails, but goes on trying", Children(), FailureState("Down", "x", 0, 3), False),
-        ("it is stalled itself", Children(), FailureState("Down", "x", 0, 9, is_stalled=True), True),
-        ("a child is stalled", "Stalled", None, True),
-        ("a refund failed", "Refunded", None, True),
+        ("it fails, but goes on trying", Children(), Delay("Down", "x"), False),
+        ("it is stalled itself", Children(), Delay("Down", "x", is_stalled=True), True),
+        ("a child is stalled", with_condition("Stalled", "True", Reason.REFUND_FAILED), None, True),
+        ("a child waits", with_condition("Reconciling", "True", Reason.PAYMENTS_UNCLEAR), None, False),
     ],
 )
 def test_it_is_stalled_when_itself_or_a_child_is(
-    why: str, children: Children | str, failure: FailureState | None, is_stalled: bool
+    why: str, children: Children, delay: Delay | None, is_stalled: bool
 ) -> None:
-    if isinstance(children, str):
-        children = with_condition(
-            children, "True" if children == "Stalled" else "False", Reason.REFUND_FAILED
-        )
-    found = status(a_gate(reservation=HELD), children=children, failure=failure)
+    found = status(a_gate(reservation=HELD), children=children, delay=delay)
     assert (find(found.conditions, "Stalled") is not None) == is_stalled, why
+    assert (find(found.conditions, "Reconciling") is None) == is_stalled, why
+    assert found.stalled is (True if is_stalled else None), why
 
 
 def test_a_stall_is_told_each_time_and_takes_no_place_in_the_story() -> None:
-    failure = FailureState("Down", "x", 0, 9, is_stalled=True)
+    delay = Delay("Down", "x", is_stalled=True)
     order, told = an_order(), []
     for gate, problem in (
         (a_gate(reservation=HELD), None),
-        (a_gate(reservation=HELD), failure),
+        (a_gate(reservation=HELD), delay),
         (a_gate(reservation=HELD), None),
-        (a_gate(reservation=HELD), failure),
+        (a_gate(reservation=HELD), delay),
         (a_gate(reservation=PINNED, payment=CAPTURED), None),
     ):
-        after = status(gate, order=order, failure=problem)
+        after = status(gate, order=order, delay=problem)
         told += events_of(order.status, after)
         order = order.model_copy(update={"status": after})
     assert [event.reason for event in told] == ["Reserved", "Stalled", "Stalled", "Paid"]
@@ -269,10 +277,10 @@ def test_a_stall_is_told_each_time_and_takes_no_place_in_the_story() -> None:
 
 def test_a_stall_that_is_over_is_not_shown_any_more() -> None:
     gate = a_gate(reservation=HELD)
-    stalled = status(gate, failure=FailureState("Down", "x", 0, 9, is_stalled=True))
+    stalled = status(gate, delay=Delay("Down", "x", is_stalled=True))
     order = an_order().model_copy(update={"status": stalled})
-    quiet = FailureState("Down", "x", 0, 1, is_quiet=True)
-    assert find(status(gate, order=order, failure=quiet).conditions, "Stalled") is not None
+    quiet = Delay("Down", "x", is_quiet=True)
+    assert find(status(gate, order=order, delay=quiet).conditions, "Stalled") is not None
     assert find(status(gate, order=order).conditions, "Stalled") is None
 
 
@@ -364,14 +372,6 @@ def test_conditions_keep_their_time_while_their_status_stays() -> None:
     assert paid is not None
     assert reserved.last_transition_time == NOW
     assert paid.last_transition_time == NOW + timedelta(minutes=5)
-
-
-def with_condition(type_: str, status: Any, reason: str = Reason.PAYMENTS_UNCLEAR) -> Children:
-    """An order whose Payment says so."""
-    payment = a_child(Kind.PAYMENT)
-    conditions = with_facts((), [Fact(type_, status, reason, "x")], 1, NOW)
-    status_ = payment.status.model_copy(update={"conditions": conditions})
-    return Children(a_child(Kind.RESERVATION), payment.model_copy(update={"status": status_}))
 
 
 def test_a_compensated_order_says_whose_finalizers_it_waits_for() -> None:

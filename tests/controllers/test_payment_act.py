@@ -58,7 +58,7 @@ async def test_the_order_hears_of_a_failed_refund_after_the_payment_shows_it(
         InMemoryGateLedger(tables),
         InMemoryPaymentLedger(tables),
         None,  # type: ignore[arg-type]
-        lambda kind, key, *_: enqueued.append((kind, key)),
+        lambda kind, key, *_, **__: enqueued.append((kind, key)),
         lambda: NOW,
     )
     reconciler._entries[key] = tables.payments[UID]

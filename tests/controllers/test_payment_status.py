@@ -2,8 +2,8 @@
 
 import pytest
 
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import find
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.payment.status import status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
@@ -15,14 +15,15 @@ from .builders import NOW, a_child, a_payment_entry, refunds
 CHILD = a_child(Kind.PAYMENT)
 INTENDED, CAPTURED, REFUNDED = PaymentState.INTENDED, PaymentState.CAPTURED, PaymentState.REFUNDED
 PAID = ("Captured", "True", Reason.PAYMENT_CAPTURED)
+GOES_ON = ("Reconciling", "True", Reason.PROGRESSING)
 DECLINED = {"reason": Reason.CARD_DECLINED, "message": "no"}
 
 
 @pytest.mark.parametrize(
     ("why", "entry", "phase", "conditions"),
     [
-        ("nothing is known yet", None, "Pending", ()),
-        ("the provider has not answered", a_payment_entry(INTENDED), "Pending", ()),
+        ("nothing is known yet", None, "Pending", (GOES_ON,)),
+        ("the provider has not answered", a_payment_entry(INTENDED), "Pending", (GOES_ON,)),
         ("captured", a_payment_entry(CAPTURED, captured=1000), "Captured", (PAID,)),
         (
             "declined",
@@ -46,13 +47,13 @@ DECLINED = {"reason": Reason.CARD_DECLINED, "message": "no"}
             "the refund is on its way",
             a_payment_entry(CAPTURED, refunds=refunds(RefundState.PENDING)),
             "Refunding",
-            (PAID,),
+            (PAID, GOES_ON),
         ),
         (
             "the refund failed",
             a_payment_entry(CAPTURED, refunds=refunds(RefundState.FAILED, "expired_or_canceled_card")),
             "Refunding",
-            (PAID, ("Refunded", "False", Reason.REFUND_FAILED)),
+            (PAID, ("Refunded", "False", Reason.REFUND_FAILED), ("Stalled", "True", Reason.REFUND_FAILED)),
         ),
         (
             "a part was refunded after the sale",
@@ -115,11 +116,15 @@ def test_a_failed_refund_names_the_providers_reason_and_what_to_do() -> None:
 
 @pytest.mark.parametrize(
     ("entry", "type_"),
-    [(None, "Captured"), (a_payment_entry(INTENDED), "Captured"), (a_payment_entry(CAPTURED), "Refunded")],
+    [
+        (None, "Captured"),
+        (a_payment_entry(INTENDED), "Captured"),
+        (a_payment_entry(CAPTURED, refunds=refunds(RefundState.PENDING)), "Refunded"),
+    ],
 )
 def test_what_it_waits_for_is_the_next_condition(entry: PaymentEntry | None, type_: str) -> None:
-    failure = FailureState(Reason.PAYMENTS_UNCLEAR, "no answer", since=0, tries=3)
-    condition = find(status_of(CHILD, entry, failure, NOW).conditions, type_)
+    delay = Delay(Reason.PAYMENTS_UNCLEAR, "no answer")
+    condition = find(status_of(CHILD, entry, delay, NOW).conditions, type_)
     assert condition is not None
     assert (condition.status, condition.reason) == ("False", Reason.PAYMENTS_UNCLEAR)
 
@@ -127,3 +132,12 @@ def test_what_it_waits_for_is_the_next_condition(entry: PaymentEntry | None, typ
 def test_the_amount_is_told_as_people_write_it_with_the_first_news() -> None:
     assert status_of(CHILD, a_payment_entry(INTENDED, intent=None), None, NOW).amount is None
     assert status_of(CHILD, a_payment_entry(INTENDED), None, NOW).amount == "10.00"
+
+
+def test_a_payment_of_which_nothing_is_wanted_waits_for_nobody() -> None:
+    """Somebody looks at it now and then; it is no news that the ledger was away in that moment."""
+    delay = Delay(Reason.LEDGER_UNAVAILABLE, "no answer")
+    entry = a_payment_entry(CAPTURED, captured=1000)
+    assert status_of(CHILD, entry, delay, NOW) == status_of(CHILD, entry, None, NOW)
+    going = a_child(Kind.PAYMENT, deleting=True)
+    assert status_of(going, entry, delay, NOW).reason == Reason.LEDGER_UNAVAILABLE

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import find
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.reservation.status import status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
@@ -37,9 +37,10 @@ def test_each_state(state: ReservationState, phase: str, held: str, why: Reason)
 
 
 def test_before_the_ledger_has_an_entry_it_says_why_it_waits() -> None:
-    assert status_of(CHILD, None, None, NOW).conditions == ()
-    failure = FailureState(Reason.LEDGER_UNAVAILABLE, "no answer", since=0, tries=3)
-    status = status_of(CHILD, None, failure, NOW)
+    plain = status_of(CHILD, None, None, NOW).conditions
+    assert [(each.type, each.reason) for each in plain] == [("Reconciling", Reason.PROGRESSING)]
+    delay = Delay(Reason.LEDGER_UNAVAILABLE, "no answer")
+    status = status_of(CHILD, None, delay, NOW)
     condition = find(status.conditions, "Held")
     assert condition is not None
     assert (status.phase, condition.status, condition.reason) == ("Pending", "False", "LedgerUnavailable")

@@ -16,6 +16,7 @@ from orderplane.controllers.shipment.plan import (
 )
 from orderplane.controllers.steps import CompensateOrder, DeleteLeftover, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.shipments import ShipmentEntry
 from orderplane.ledgers.states import GateState, Outcome, ShipmentState
@@ -87,7 +88,11 @@ CHILD = a_child(Kind.SHIPMENT)
             a_shipment_entry(ShipmentState.INTENDED),
             True,
             True,
-            Wait(7.5),
+            Wait(
+                7.5,
+                Reason.LABEL_UNSETTLED,
+                "The carrier knows of no label, but the purchase of one may still reach it.",
+            ),
         ),
         (
             "compensate: it cannot land any more",

@@ -2,8 +2,8 @@
 
 import pytest
 
-from orderplane.controllers.engine.backoff import FailureState
 from orderplane.controllers.engine.conditions import find
+from orderplane.controllers.engine.delays import Delay
 from orderplane.controllers.shipment.status import status_of
 from orderplane.crds.meta import Kind
 from orderplane.crds.reasons import Reason
@@ -14,6 +14,7 @@ from .builders import LABEL, NOW, a_child, a_shipment_entry
 
 CHILD = a_child(Kind.SHIPMENT)
 BOUGHT, VOIDED = ShipmentState.BOUGHT, ShipmentState.VOIDED
+GOES_ON = ("Reconciling", "True", Reason.PROGRESSING)
 SCHEDULED = ("Scheduled", "True", Reason.LABEL_BOUGHT)
 
 
@@ -24,8 +25,8 @@ def at(status: TrackingStatus) -> ShipmentEntry:
 @pytest.mark.parametrize(
     ("why", "entry", "phase", "conditions"),
     [
-        ("nothing is known yet", None, "Pending", ()),
-        ("the carrier has not answered", a_shipment_entry(ShipmentState.INTENDED), "Pending", ()),
+        ("nothing is known yet", None, "Pending", (GOES_ON,)),
+        ("the carrier has not answered", a_shipment_entry(ShipmentState.INTENDED), "Pending", (GOES_ON,)),
         ("bought, not scanned yet", at(TrackingStatus.PRE_TRANSIT), "Scheduled", (SCHEDULED,)),
         ("the carrier has it", at(TrackingStatus.IN_TRANSIT), "InTransit", (SCHEDULED,)),
         (
@@ -50,7 +51,7 @@ def at(status: TrackingStatus) -> ShipmentEntry:
             "a label came home too late",
             a_shipment_entry(ShipmentState.STRAY, label=LABEL),
             "Cancelled",
-            (("Scheduled", "False", Reason.STRAY_LABEL),),
+            (("Scheduled", "False", Reason.STRAY_LABEL), GOES_ON),
         ),
         (
             "delivered",
@@ -113,7 +114,8 @@ def test_the_label_and_the_pickup_are_the_ledgers() -> None:
     ("entry", "type_"), [(None, "Scheduled"), (a_shipment_entry(BOUGHT, label=LABEL), "Voided")]
 )
 def test_what_it_waits_for_is_the_next_condition(entry: ShipmentEntry | None, type_: str) -> None:
-    failure = FailureState(Reason.CARRIER_BUSY, "asks to wait", since=0, tries=3)
-    condition = find(status_of(CHILD, entry, failure, NOW).conditions, type_)
+    delay = Delay(Reason.CARRIER_BUSY, "asks to wait")
+    going = a_child(Kind.SHIPMENT, deleting=entry is not None)
+    condition = find(status_of(going, entry, delay, NOW).conditions, type_)
     assert condition is not None
     assert (condition.status, condition.reason) == ("False", Reason.CARRIER_BUSY)

@@ -261,5 +261,8 @@ def test_names_and_columns(kind: Kind) -> None:
     assert crd["spec"]["names"]["categories"] == ["orderplane"]
     (version,) = crd["spec"]["versions"]
     more = [{"jsonPath": ".spec.reference"}] if kind is Kind.ORDER else []
-    assert version["selectableFields"] == [{"jsonPath": ".status.phase"}, *more]
-    assert version["additionalPrinterColumns"][0]["jsonPath"] == ".status.phase"
+    assert version["selectableFields"] == [
+        {"jsonPath": ".status.phase"}, {"jsonPath": ".status.stalled"}, *more
+    ]  # fmt: skip
+    first = [column["jsonPath"] for column in version["additionalPrinterColumns"][:3]]
+    assert first == [".status.phase", ".status.reason", ".status.stalled"]

@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "6581c670a93aa47425bfe426339ea508db7c164683b2e18c8424a18285ce276c"
+DIGEST = "ac03009949141a309c87532b72626600bfabab5393227b1013d99db9087dccf8"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]

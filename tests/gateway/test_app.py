@@ -265,7 +265,7 @@ async def test_an_unknown_or_repeated_parameter_is_refused(
     (place,) = document["errors"]
     assert place["parameter"] == parameter
     if known:
-        names = "createdAfter, createdBefore, cursor, customer, limit, phase, reference, sku"
+        names = "createdAfter, createdBefore, cursor, customer, limit, phase, reference, sku, stalled"
         assert place["detail"].endswith(f"There are: {names}.")
     assert "secret" not in str(document)
 

@@ -26,6 +26,7 @@ from orderplane.adapters.retry import Stopped, retry, wait_for_event
 from orderplane.adapters.retryable import KAFKA, POSTGRES
 from orderplane.adapters.telemetry.traces import context_from, is_recorded
 from orderplane.events.envelope import to_record
+from orderplane.ledgers.awaiting import awaiting
 from orderplane.workers.relay.outbox import Outbox, open_backlog, open_outbox, read_backlog
 from orderplane.workers.relay.plan import OutboxRow, sequential_batches, split_sendable
 
@@ -121,7 +122,8 @@ class Relay:
                         PARTITIONS.set(len(outbox.partitions))
                         rebalance_at = time.monotonic() + REBALANCE_SECONDS
                         self._is_publishing = True
-                    rows = await outbox.unpublished(ROWS_PER_PARTITION, self._blocked())
+                    with awaiting("postgres", "outbox"):
+                        rows = await outbox.unpublished(ROWS_PER_PARTITION, self._blocked())
                     if rows:
                         await self._publish(outbox, producer, rows, beat)
                     if len(rows) < ROWS_PER_PARTITION:
@@ -148,7 +150,9 @@ class Relay:
                 for batch in sequential_batches(sendable):
                     beat()
                     began = time.time_ns()
-                    for row, result in zip(batch, await _send(producer, batch), strict=True):
+                    with awaiting("kafka", "publish"):
+                        results = await _send(producer, batch)
+                    for row, result in zip(batch, results, strict=True):
                         _trace(row, began, result)
                         if result is None:
                             acknowledged.append(row["id"])

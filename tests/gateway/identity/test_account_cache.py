@@ -1,9 +1,11 @@
 """Roles of accounts are cached while changes are read, and no longer."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
 
+from orderplane.gateway.identity import authentication
 from orderplane.gateway.identity.authentication import (
     MAX_STALENESS_SECONDS,
     REFRESH_SECONDS,
@@ -136,3 +138,25 @@ async def test_one_account_with_many_logins_takes_little_room() -> None:
         await cache.role_of(*ADA, str(number))
     assert sum(len(logins) for logins in cache._known.values()) <= 16
     assert source.asked == 1000
+
+
+async def test_a_database_that_hangs_is_told_soon_and_not_asked_without_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(authentication, "ANSWER_SECONDS", 0.01)
+    cache, source, _ = cached()
+    thawed = asyncio.Event()
+
+    async def hang() -> None:
+        await thawed.wait()
+
+    monkeypatch.setattr(source, "pause", hang)
+    for _ in range(100):
+        with pytest.raises(Transient):
+            await cache.role_of(*ADA, None)
+    assert source.asked < 100
+    thawed.set()
+    await asyncio.sleep(0)
+    while cache._unanswered:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
+    assert await cache.role_of(*ADA, None) == "customer"

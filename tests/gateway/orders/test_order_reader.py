@@ -220,6 +220,28 @@ async def test_orders_are_found_by_customer_and_reference(
         assert set(await door.names(caller, criteria)) == names
 
 
+@pytest.mark.parametrize("is_current", [True, False])
+async def test_orders_that_wait_for_a_person_are_found(
+    server: WatchedServer, door: FrontDoor, is_current: bool
+) -> None:
+    for name in ("o-a", "o-b", "o-c"):
+        place_later(server, name)
+    server.report("o-a", "Paid", stalled=True)
+    server.report("o-b", "Compensating", stalled=True)
+    server.report("o-c", "Paid")
+    await door.turn()
+    door.now += 0 if is_current else STALE_SECONDS + 1
+    for criteria, names in (
+        (Criteria(stalled=True), {"o-a", "o-b"}),
+        (Criteria(stalled=True, phase="Paid"), {"o-a"}),
+        (Criteria(stalled=False), {"o-c"}),
+    ):
+        assert set(await door.names(SELLER, criteria)) == names
+    server.report("o-a", "Paid")
+    await door.turn()
+    assert set(await door.names(SELLER, Criteria(stalled=True))) == {"o-b"}
+
+
 async def test_a_walk_by_time_ends_where_nothing_newer_can_follow(
     server: WatchedServer, door: FrontDoor
 ) -> None:

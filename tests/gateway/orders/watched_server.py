@@ -51,10 +51,10 @@ class WatchedServer:
         body["metadata"] = {"name": name, "labels": labels, "finalizers": ["a"], "managedFields": ["x" * 99]}
         return self.api.make(Kind.ORDER, merchant, body)
 
-    def report(self, name: str, phase: str) -> None:
+    def report(self, name: str, phase: str, **status: Any) -> None:
         key = Kind.ORDER, SHOP, name
         known = self.api.objects[key]
-        self.api._store(key, {**known, "status": {"phase": phase}}, "MODIFIED")
+        self.api._store(key, {**known, "status": {"phase": phase, **status}}, "MODIFIED")
 
     def delete(self, name: str) -> None:
         key = Kind.ORDER, SHOP, name
@@ -166,8 +166,10 @@ class WatchedServer:
 def _is_selected(document: Json, field_selector: str | None) -> bool:
     for field in field_selector.split(",") if field_selector else ():
         path, _, wanted = field.partition("=")
-        part, name = path.split(".")
-        if document[part].get(name) != wanted:
+        part, name = path.removesuffix("!").split(".")
+        value = document.get(part, {}).get(name, "")
+        is_equal = (str(value).lower() if isinstance(value, bool) else value) == wanted
+        if is_equal == path.endswith("!"):
             return False
     return True
 

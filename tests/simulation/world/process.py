@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orderplane.controllers.engine.backoff import FailureState, after_failure
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.engine.controller import Reconciler
+from orderplane.controllers.engine.delays import Delay, delay_of
 from orderplane.controllers.engine.queue import HINT_SECONDS, Key
 from orderplane.controllers.order.act import OrderReconciler
 from orderplane.controllers.payment.act import PaymentReconciler
@@ -87,8 +88,11 @@ class Process:
         gates = InMemoryGateLedger(world.tables)
         queues = {kind: Keys(self, kind) for kind in Kind}
 
-        def enqueue(kind: Kind, key: Key, hint: Gate | None = None) -> None:
-            queues[kind].enqueue(key, hint=hint)
+        def enqueue(kind: Kind, key: Key, hint: Gate | None = None, *, is_status_only: bool = False) -> None:
+            if is_status_only:
+                self.status_writes[kind, key] = None
+            else:
+                queues[kind].enqueue(key, hint=hint)
 
         stock, shipments = InMemoryStockLedger(world.tables), InMemoryShipmentLedger(world.tables)
         refunds = InMemoryRefundLedger(world.tables)
@@ -163,7 +167,7 @@ class Process:
                 del self.status_writes[item]
                 kind, key = item
                 self.begin(
-                    "write_status", kind, key, self.reconcilers[kind].write_status(key, self._shown(item))
+                    "write_status", kind, key, self.reconcilers[kind].write_status(key, self._delay(item))
                 )
             case _:
                 type_, document = self.streams[item].popleft()
@@ -214,6 +218,5 @@ class Process:
         at = self.world.now() + timedelta(seconds=seconds)
         self.due[item] = min(at, self.due.get(item, at))
 
-    def _shown(self, item: tuple[Kind, Key]) -> FailureState | None:
-        failure = self.failures.get(item)
-        return failure.as_shown_at(self.world.monotonic()) if failure else None
+    def _delay(self, item: tuple[Kind, Key]) -> Delay | None:
+        return delay_of(self.failures.get(item), None, self.world.monotonic())
