@@ -2,8 +2,11 @@
 And back: one answer, whatever was raised.
 
 Each concern is a file of its own. They are called one after the other, and not each within the next as ASGI
-middleware is, because an answer is whole before its first byte is sent: nothing needs to wrap `send`.
+middleware is, because an answer is whole before its first byte is sent: nothing needs to wrap `send`. Streams
+are the exception: what they send comes after all that is counted and measured here.
 """
+
+import asyncio
 
 from fastapi import FastAPI
 from starlette.responses import Response
@@ -12,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from orderplane.gateway.http.binding import routes_of
 from orderplane.gateway.http.calls import Call
 from orderplane.gateway.http.client_address import Networks, Subscribers
+from orderplane.gateway.http.event_stream import ABORT, EventStreamResponse, Stream
 from orderplane.gateway.http.exceptions import response_of
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.request_limits import RequestLimits, drain
@@ -55,9 +59,13 @@ class FrontDoor:
             response = await self._respond(call)
             if response is not None:
                 observation.code = response.status_code
-                await _send(call, response, send)
+                if not isinstance(response, EventStreamResponse):
+                    await _send(call, response, send)
         finally:
             observation.end()
+        # How long a stream lasts is no latency.
+        if isinstance(response, EventStreamResponse):
+            await _send_stream(call, response.stream, _headers(call, response), send)
 
     async def _respond(self, call: Call) -> Response | None:
         """The answer; None if the client has disconnected."""
@@ -88,12 +96,17 @@ class FrontDoor:
         return Problem("route_not_found", "See /openapi.json for what there is.")
 
 
-async def _send(call: Call, response: Response, send: Send) -> None:
+def _headers(call: Call, response: Response) -> list[tuple[bytes, bytes]]:
     headers = [*response.raw_headers, _NOSNIFF]
     if rate_limit := rate_limit_of(call.scope):
         headers += rate_limit.headers()
     if call.is_body_refused:
         headers.append(_CLOSE)
+    return headers
+
+
+async def _send(call: Call, response: Response, send: Send) -> None:
+    headers = _headers(call, response)
     await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
     # HEAD is GET without the content of the answer (RFC 9110, 9.3.2).
     body = b"" if call.method == "HEAD" else response.body
@@ -102,3 +115,23 @@ async def _send(call: Call, response: Response, send: Send) -> None:
         await drain(call.receive)
         body = b""
     await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _send_stream(call: Call, stream: Stream, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+    async def write(data: bytes) -> None:
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def close_when_left() -> None:
+        while (await call.receive())["type"] != "http.disconnect":
+            pass
+        stream.close()
+
+    leaving = asyncio.create_task(close_when_left())
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        if call.method != "HEAD":
+            await stream.run(write, call.scope.get("extensions", {}).get(ABORT, stream.close))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    finally:
+        leaving.cancel()
+        stream.close()

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -29,17 +29,21 @@ class Server(uvicorn.Server):
         """Install no handlers."""
         yield
 
-    async def exit_when(self, stopping: asyncio.Event, leave_seconds: float) -> None:
+    async def exit_when(
+        self, stopping: asyncio.Event, leave_seconds: float, end_streams: Callable[[], None] = lambda: None
+    ) -> None:
         """Take no new connections once the process is to stop, and `leave_seconds` have passed.
 
         Meanwhile each answer closes its connection, so that the next request of its client goes to another
-        replica, and does not meet a connection that is closed under it.
+        replica, and does not meet a connection that is closed under it. Streams end last: their clients
+        connect again at once.
         """
         await stopping.wait()
         # uvicorn makes the second from the first, once a second.
         self.config.encoded_headers.append(_CLOSE)
         self.server_state.default_headers.append(_CLOSE)
         await asyncio.sleep(leave_seconds)
+        end_streams()
         self.should_exit = True
 
 
@@ -83,7 +87,8 @@ async def serve(settings: GatewaySettings, process: Process) -> None:
             address=f"http://{settings.http_host}:{settings.http_port}",
             merchant=settings.merchant,
         )
-        stop = asyncio.create_task(server.exit_when(process.stopping, settings.leave_seconds), name="stop")
+        leaving = server.exit_when(process.stopping, settings.leave_seconds, services.order_streams.leave)
+        stop = asyncio.create_task(leaving, name="stop")
         try:
             await server.serve([_shared_socket(settings)] if settings.http_reuse_port else None)
         finally:

@@ -34,7 +34,9 @@ from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.identity.user_store import UserStore
 from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.order_feed import OrderFeed
 from orderplane.gateway.orders.order_reader import OrderReader
+from orderplane.gateway.orders.order_streams import OrderStreams
 from orderplane.gateway.principal import Authentication
 from orderplane.gateway.products.availability import Availability
 from orderplane.gateway.products.catalogue import Catalogue
@@ -43,6 +45,7 @@ from orderplane.gateway.retention import Retention
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
+from orderplane.gateway.traffic.stream_places import StreamPlaces
 from orderplane.ledgers.gate import GateLedger
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.history import PostgresTimelineReader
@@ -84,6 +87,7 @@ class Services:
     idempotent_create: IdempotentCreate
     orders: OrderReader
     order_watch: Reflector
+    order_streams: OrderStreams
     authentication: Authentication
     identity: AccountServices | None
 
@@ -108,7 +112,8 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             PostgresOrderBacklog(pool), lambda: api.pushback, shed_after=settings.shed_after_seconds
         )
         held = HeldOrders(settings.held_orders, time.monotonic)
-        order_watch = Reflector(api, Kind.ORDER, held)
+        order_feed = OrderFeed(held)
+        order_watch = Reflector(api, Kind.ORDER, held, recorder=order_feed)
         products = ProductStore(pool)
         catalogue = Catalogue(products, max_bytes=settings.catalogue_megabytes * 1_000_000)
         availability = Availability(products)
@@ -141,6 +146,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             idempotent_create=IdempotentCreate(idempotency, api),
             orders=OrderReader(api, held, order_watch),
             order_watch=order_watch,
+            order_streams=OrderStreams(order_feed, StreamPlaces(settings.max_streams)),
             authentication=authentication,
             identity=identity,
         )

@@ -106,7 +106,12 @@ class GatewaySettings(ProcessSettings):
         description="The most orders that are held in memory: the newest. 10,000 take about 25 MiB, with "
         "much metadata up to 45 MiB. Of what is beyond them each read asks the API server.",
     )
-
+    max_streams: int = Field(
+        1_000,
+        ge=0,
+        description="The most streams of orders that are open at a time; each takes a connection. Further "
+        "ones are refused (503).",
+    )
     catalogue_megabytes: int = Field(
         48,
         ge=0,

@@ -6,7 +6,7 @@ without a word is noticed by the end that did not come: bookmarks alone come onc
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Never, Protocol
@@ -47,6 +47,17 @@ AGE = Gauge(
 )
 
 
+def earlier_versions(version: int) -> Iterator[int]:
+    """Versions before this one, the oldest first, from which a watch may still be possible.
+
+    How far back the events of a kind go is not said: those of 75 seconds, or the last hundred, or more.
+    Other kinds use up versions as well.
+    """
+    for bits in range(17, 2, -1):
+        if version > 1 << bits:
+            yield version - (1 << bits)
+
+
 class Source(Protocol):
     """What is needed of `ApiClient`."""
 
@@ -70,26 +81,51 @@ class Copy(Protocol):
     def sweep(self) -> None: ...
 
 
+class Recorder(Protocol):
+    """Who wants every change, in order, and not only what there is now."""
+
+    def begin(self, since: int) -> None:
+        """All changes after this version follow. Some may have been told before."""
+        ...
+
+    def record(self, type_: str, document: Json) -> None:
+        """An object was ADDED, MODIFIED or DELETED. It is told before the copy has it."""
+        ...
+
+    def caught_up(self) -> None:
+        """Every change that the server has was told."""
+        ...
+
+
 class Reflector:
     """Lists and watches all objects of a kind, in all namespaces.
 
     Args:
         copy: Is filled; it is cleared before each list.
         monotonic: Seconds.
+        recorder: Is told of all changes, also of those before the list that the server still has.
     """
 
     def __init__(
-        self, source: Source, kind: Kind, copy: Copy, monotonic: Callable[[], float] = time.monotonic
+        self,
+        source: Source,
+        kind: Kind,
+        copy: Copy,
+        monotonic: Callable[[], float] = time.monotonic,
+        recorder: Recorder | None = None,
     ) -> None:
         self._source = source
         self._kind = kind
         self._copy = copy
+        self._recorder = recorder
         self._monotonic = monotonic
         self._current_at = float("-inf")
         self._reason = "start"
         self._last_problem = ""
         self.seen = 0
         """All events up to this version are in the copy; 0 before the list is complete."""
+        self._watched = 0
+        """All events up to this version were shown by a watch. It may be less than `seen` after a list."""
         AGE.labels(kind.value).set_function(self._age)
 
     @property
@@ -113,16 +149,12 @@ class Reflector:
             self._forget("break")
         if self.seen:
             await self._check_history()
+            starts = sorted({self._watched, self.seen})
         else:
             await self._list(beat)
+            starts = [*(earlier_versions(self.seen) if self._recorder is not None else ()), self.seen]
         self._copy.sweep()
-        seconds = random.randint(*WATCH_SECONDS)
-        async with self._source.watch(self._kind, since=self.seen, seconds=seconds) as events:
-            self._current_at = self._monotonic()
-            async for event in events:
-                self._take(event["type"], event["object"])
-                self._current_at = self._monotonic()
-                beat()
+        await self._watch_from_first(starts, beat)
         self._current_at = self._monotonic()
         self._last_problem = ""
         beat()
@@ -144,6 +176,31 @@ class Reflector:
         beat()
         while True:
             await self.follow_once(beat)
+
+    async def _watch_from_first(self, starts: Sequence[int], beat: Beat) -> None:
+        """Watch from the first of these versions whose events the server still has."""
+        *earlier, last = starts
+        for since in earlier:
+            try:
+                await self._watch(since, beat)
+            except Gone:
+                continue
+            return
+        await self._watch(last, beat)
+
+    async def _watch(self, since: int, beat: Beat) -> None:
+        if self._recorder is not None and since != self._watched:
+            self._recorder.begin(since)
+        self._watched = since
+        seconds = random.randint(*WATCH_SECONDS)
+        async with self._source.watch(self._kind, since=since, seconds=seconds) as events:
+            self._current_at = self._monotonic()
+            async for event in events:
+                self._take(event["type"], event["object"])
+                self._current_at = self._monotonic()
+                beat()
+        if self._recorder is not None and self._watched in (since, self.seen):
+            self._recorder.caught_up()
 
     async def _list(self, beat: Beat) -> None:
         LISTS.labels(self._kind.value, self._reason).inc()
@@ -177,15 +234,21 @@ class Reflector:
             )
 
     def _take(self, type_: str, document: Json) -> None:
+        self._watched = int(document["metadata"]["resourceVersion"])
+        is_change = type_ in ("ADDED", "MODIFIED", "DELETED")
+        if is_change and self._recorder is not None:
+            self._recorder.record(type_, document)
+        if self._watched <= self.seen:
+            return  # the list has it
         if type_ == "DELETED":
             self._copy.record_deletion(document)
-        elif type_ in ("ADDED", "MODIFIED"):
+        elif is_change:
             self._copy.store(document)
-        self.seen = max(self.seen, int(document["metadata"]["resourceVersion"]))
+        self.seen = self._watched
 
     def _forget(self, reason: str) -> None:
         self._reason = reason
-        self.seen = 0
+        self.seen = self._watched = 0
         self._copy.clear()
 
     def _age(self) -> float:

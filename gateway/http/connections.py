@@ -3,15 +3,15 @@
 import asyncio
 import resource
 import socket
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn._types import ASGISendEvent
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orderplane.gateway.http.client_address import Networks, is_trusted, subscriber
+from orderplane.gateway.http.event_stream import ABORT
+from orderplane.gateway.http.exchange import Exchange
 from orderplane.gateway.http.problems import Problem, render
 from orderplane.gateway.http.waiting_room import Place, WaitingRoom
 
@@ -37,7 +37,6 @@ MAX_UNREAD = 256
 _PIECE = 4 * 1024
 """Bytes that are parsed at once. So few requests of one connection are begun before the first is answered."""
 _VERSIONS = ("1.1", "1.0")
-_WITHOUT_CONTENT = (204, 304)
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -63,65 +62,6 @@ def check_head(version: str, target: bytes, headers: RawHeaders) -> None:
             raise NotHttp
     if hosts > 1 or (hosts == 0 and version != "1.0"):
         raise NotHttp
-
-
-class Exchange(RequestResponseCycle):
-    """One request and its answer, which says how long it is and goes out in one write with its header.
-
-    uvicorn writes the header alone, which is one more system call and one more packet.
-    """
-
-    _head = b""
-    _is_without_content = False
-
-    async def send(self, message: ASGISendEvent) -> None:
-        if self.flow.write_paused and not self.disconnected:
-            await self.flow.drain()
-        if self.disconnected:
-            return
-        if message["type"] == "http.response.start":
-            self.response_started, self.waiting_for_100_continue = True, False
-            self._head = self._head_of(message["status"], message.get("headers", ()))
-            return
-        assert message["type"] == "http.response.body"
-        assert self.response_started
-        assert not self.response_complete
-        body = message.get("body", b"")
-        if not self._is_without_content:
-            self.expected_content_length -= len(body)
-            if self.expected_content_length < 0:
-                raise RuntimeError("The answer is longer than its Content-Length.")
-        self.transport.write(self._head + body)
-        self._head = b""
-        if not message.get("more_body", False):
-            if not self._is_without_content and self.expected_content_length > 0:
-                raise RuntimeError("The answer is shorter than its Content-Length.")
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self.transport.close()
-            self.on_response()
-
-    def _head_of(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        lines, length = [STATUS_LINE[status]], None
-        for name, value in (*self.default_headers, *headers):
-            if name == b"connection" and value == b"close":
-                self.keep_alive = False
-                continue
-            if name == b"content-length":
-                length = int(value)
-            lines.append(b"%b: %b\r\n" % (name, value))
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        if not head.count(b"\r") == head.count(b"\n") == len(lines):
-            raise RuntimeError("A field of the answer has more than one line.")
-        self._is_without_content = self.scope["method"] == "HEAD" or status in _WITHOUT_CONTENT
-        if length is None and not self._is_without_content:
-            raise RuntimeError("The answer has no Content-Length.")
-        self.expected_content_length = length or 0
-        return head
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -223,6 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.scope["path"] = unquote(raw_path.decode("ascii"))
         self.scope["raw_path"] = raw_path
         self.scope["query_string"] = query
+        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
         before = self.cycle
         self.cycle = Exchange(
             scope=self.scope,

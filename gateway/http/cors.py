@@ -7,7 +7,9 @@ ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\
 
 RULES: dict[str, Any] = {
     "allow_methods": ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT"),
-    "allow_headers": ("Authorization", "Idempotency-Key", "If-Match", "If-None-Match", "traceparent"),
+    "allow_headers": (
+        "Authorization", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID", "traceparent",
+    ),
     "expose_headers": (
         "ETag", "Idempotent-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After",
         "WWW-Authenticate",

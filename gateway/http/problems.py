@@ -95,6 +95,7 @@ _TYPES = (
     ProblemType("amount_not_chargeable", 422, "The total is no amount that can be charged"),
     ProblemType("rate_limited", 429, "Too many requests"),
     ProblemType("too_many_logins", 429, "Too many failed logins"),
+    ProblemType("too_many_streams", 429, "Too many streams"),
     ProblemType("header_too_large", 431, "The header of the request is too large"),
     ProblemType("bad_request", 400, "The request is malformed"),
     ProblemType("internal_error", 500, "Internal error"),

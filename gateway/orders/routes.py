@@ -6,13 +6,11 @@ from typing import Annotated, cast
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import AwareDatetime, BeforeValidator
 from starlette.responses import Response
 
 from orderplane.crds.api_errors import Gone, Invalid, NotFound
 from orderplane.crds.documents import Manifest, OrderDocument
-from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, Kind, Sku
-from orderplane.crds.order import OrderPhase, OrderSpec
+from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, Kind
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
@@ -29,7 +27,18 @@ from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import idempotent_response, json_response, tagged_response, weak_etag
 from orderplane.gateway.idempotent_create import CreateRequest
 from orderplane.gateway.orders import cancellation, views
-from orderplane.gateway.orders.held_orders import Criteria
+from orderplane.gateway.orders.filters import (
+    MAX_ORDERS,
+    CreatedAfter,
+    CreatedBefore,
+    CustomerFilter,
+    PhaseFilter,
+    ReferenceFilter,
+    SkuFilter,
+    StalledFilter,
+    criteria_of,
+    written,
+)
 from orderplane.gateway.orders.listing import (
     ListPosition,
     OrderFilter,
@@ -67,17 +76,6 @@ _Writer = Annotated[Principal, Depends(allowed(Scope.ORDERS_WRITE))]
 _PriceReader = Annotated[Principal, Depends(allowed(Scope.PRODUCTS_READ))]
 
 _REFUSALS = tuple(code.value for code in RefusalCode)
-
-
-def _rfc_3339(text: str) -> str:
-    """Require an RFC 3339 time; pydantic would also accept a number, as seconds since 1970."""
-    if "T" not in text.upper():
-        raise ValueError("Send a time as 2026-01-31T12:00:00Z.")
-    return text
-
-
-_Customer = Annotated[str, *OrderSpec.model_fields["customer"].metadata]
-_Time = Annotated[AwareDatetime, BeforeValidator(_rfc_3339)]
 
 
 @router.post(
@@ -239,31 +237,17 @@ async def read_timeline(
 async def list_orders(
     caller: _Reader,
     services: ServicesDep,
-    limit: Annotated[int, Query(ge=1, le=200, description="Orders per page.")] = 50,
+    limit: Annotated[int, Query(ge=1, le=MAX_ORDERS, description="Orders per page.")] = 50,
     cursor: Annotated[
         str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
     ] = None,
-    phase: Annotated[OrderPhase | None, Query(description="Only orders in this phase.")] = None,
-    created_after: Annotated[
-        _Time | None,
-        Query(alias="createdAfter", description="Only orders placed at this time or later (RFC 3339)."),
-    ] = None,
-    created_before: Annotated[
-        _Time | None,
-        Query(alias="createdBefore", description="Only orders placed before this time (RFC 3339)."),
-    ] = None,
-    sku: Annotated[Sku | None, Query(description="Only orders with this product.")] = None,
-    customer: Annotated[
-        _Customer | None,
-        Query(description="Only orders of this customer. Customers see their own anyway, and leave it out."),
-    ] = None,
-    reference: Annotated[
-        str | None, Query(min_length=1, max_length=200, description="Only orders with this `reference`.")
-    ] = None,
-    stalled: Annotated[
-        bool | None,
-        Query(description="Only orders that wait for a person, or with `false` only those that do not."),
-    ] = None,
+    phase: PhaseFilter = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    sku: SkuFilter = None,
+    customer: CustomerFilter = None,
+    reference: ReferenceFilter = None,
+    stalled: StalledFilter = None,
 ) -> Response:
     """All orders of the merchant, or of the calling customer, the newest first. A new or changed order may be
     missing for a moment. Orders that the gateway does not hold in memory, which are the oldest, come last, by
@@ -273,17 +257,14 @@ async def list_orders(
     may have fewer orders than `limit`, or none, and still have a `next`: go on until it is null. A cursor
     expires after some minutes (410): then start from the beginning.
     """
-    if caller.customer not in (None, customer or caller.customer):
-        places = [{"parameter": "customer", "detail": "Leave it out: customers see their own orders."}]
-        raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
-    criteria = Criteria(customer, phase.value if phase else None, reference, stalled)
+    criteria = criteria_of(caller, customer, phase, reference, stalled)
     filters = {
         "customer": customer,
         "reference": reference,
         "phase": criteria.phase,
         "stalled": None if stalled is None else str(stalled),
-        "since": created_after.isoformat() if created_after else None,
-        "until": created_before.isoformat() if created_before else None,
+        "since": written(created_after),
+        "until": written(created_before),
         "sku": sku,
     }
 

@@ -197,6 +197,28 @@ class OrderListView(TypedDict):
     next: Next
 
 
+class StreamEventView(TypedDict):
+    """One event of a stream of orders."""
+
+    event: Annotated[
+        str, Field(description="`reset`, `order`, `synced`, `gone` or `end`.", examples=["gone"])
+    ]
+    id: NotRequired[
+        Annotated[
+            str,
+            Field(description="For `Last-Event-ID`; of changes and `synced`.", examples=["48219-9b1f03a4"]),
+        ]
+    ]
+    data: Annotated[
+        str,
+        Field(
+            description="JSON: of `order` an `OrderView`; of `gone` its `id`; of `reset` and `end` a `code` "
+            "and a `detail`.",
+            examples=['{"id":"o-mfrggzdfmztwq2lknnwg23tpoa"}'],
+        ),
+    ]
+
+
 def order_links(order_id: str) -> LinksView:
     """The addresses that an order has from the beginning."""
     return {"self": f"/api/orders/{order_id}", "cancel": f"/api/orders/{order_id}/cancel"}

@@ -271,10 +271,11 @@ async def running_gateway(
         await asyncio.wait_for(process.wait(), 20)
 
 
-def token_of(plane: Plane, caller: Principal, **changes: Any) -> str:
-    """A token that the gateways of these tests take, as if its caller had logged in."""
+def token_of(plane: Plane, caller: Principal, *, age: int = 0, **changes: Any) -> str:
+    """A token that the gateways of these tests take, as if its caller had logged in `age` seconds ago."""
     rules = TokenRules(**{"issuer": ISSUER, "audience": "orderplane", **changes})
-    return issue(KeyRing(plane.signing_keys), rules, caller, client_id="tests", now=int(time.time())).token
+    now = int(time.time()) - age
+    return issue(KeyRing(plane.signing_keys), rules, caller, client_id="tests", now=now).token
 
 
 async def _is_ready(http: httpx.AsyncClient, metrics_url: str) -> bool:

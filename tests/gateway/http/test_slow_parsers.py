@@ -53,8 +53,8 @@ PATTERNS = {
 HEADERS = (
     "Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Connection", "Content-Encoding",
     "Content-Type", "Cookie", "Expect", "Forwarded", "Host", "Idempotency-Key", "If-Match", "If-None-Match",
-    "Origin", "Range", "Upgrade", "X-Anything", "X-Forwarded-For", "X-Forwarded-Proto", "traceparent",
-    "tracestate",
+    "Last-Event-ID", "Origin", "Range", "Upgrade", "X-Anything", "X-Forwarded-For", "X-Forwarded-Proto",
+    "traceparent", "tracestate",
 )  # fmt: skip
 AROUND = {
     "Cookie": (b'a="', b'x"'), "Authorization": (b"Basic ", b"x"), "Idempotency-Key": (b'"', b'x"'),

@@ -24,13 +24,16 @@ from orderplane.gateway.identity.login_throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.main import Server
 from orderplane.gateway.orders.held_orders import HeldOrders
+from orderplane.gateway.orders.order_feed import OrderFeed
 from orderplane.gateway.orders.order_reader import OrderReader
+from orderplane.gateway.orders.order_streams import OrderStreams
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.gateway.products.availability import Availability
 from orderplane.gateway.products.catalogue import Catalogue
 from orderplane.gateway.products.reads import ProductReads
 from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.rate_limits import Quota, RouteClass
+from orderplane.gateway.traffic.stream_places import StreamPlaces
 from orderplane.ledgers.errors import Transient
 
 PROXIES = networks("10.0.0.0/8")
@@ -85,6 +88,8 @@ def app_without_dependencies(authentication: Any = None, trusted: Networks = PRO
         timelines=absent, idempotent_create=absent, counters=MemoryCounters(),
         load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
         authentication=authentication or Anybody(), identity=AbsentAccounts(trusted),
+        # Streams do not end: they are refused when their request has been read.
+        order_streams=OrderStreams(OrderFeed(held), StreamPlaces(0)),
     )  # fmt: skip
     return create_app(declared_api(services), rate_limits=UNLIMITED, trusted_proxies=trusted)
 

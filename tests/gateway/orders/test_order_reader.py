@@ -338,6 +338,17 @@ async def test_a_cursor_of_the_version_before_goes_on_at_the_api_server(
     assert ([order["metadata"]["name"] for order in page], rest) == (["o-d", "o-e"], None)
 
 
+async def test_what_a_watch_shows_from_before_the_list_is_not_taken_in(server: WatchedServer) -> None:
+    server.place("o-a", "ada")
+    server.delete("o-a")
+    server.place("o-b", "ada")
+    server.events_per_watch = 1
+    door = FrontDoor(server)
+    await door.turn()
+    assert door.held.get((SHOP, "o-a")) is None
+    assert await door.names(SELLER) == ["o-b"]
+
+
 # Everything at random
 
 

@@ -13,6 +13,8 @@ from orderplane.crds.defaults import customer_hash
 from orderplane.crds.meta import CUSTOMER_LABEL, Kind
 from orderplane.gateway.orders.held_orders import Criteria, HeldOrders
 from orderplane.gateway.orders.listing import ListPosition, OrderFilter, filtered_page, place_of
+from orderplane.gateway.orders.order_changes import OrderChanges
+from orderplane.gateway.orders.order_feed import OrderFeed
 from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import Principal, Role
 
@@ -34,7 +36,7 @@ class WatchedServer:
     def __init__(self) -> None:
         self.at = datetime(2026, 1, 1, tzinfo=UTC)
         self.api = ApiServer(Random(1), lambda: self.at)
-        self.api._version = 1  # etcd counts from there; 0 means any version
+        self.api._version = 5000  # so that a watch can begin long before a list
         self.oldest_watch = 0
         self.events_per_watch = 1000
         self.is_cut = self.is_away = False
@@ -200,10 +202,11 @@ class Connection:
 class FrontDoor:
     """One process of the gateway: what it holds, its watch, and reads by callers."""
 
-    def __init__(self, server: WatchedServer, most: int = 1000) -> None:
+    def __init__(self, server: WatchedServer, most: int = 1000, most_change_bytes: int = 1_000_000) -> None:
         self.now = 1000.0
         self.held = HeldOrders(most, lambda: self.now)
-        self.watch = Reflector(Connection(server), Kind.ORDER, self.held, lambda: self.now)
+        self.feed = OrderFeed(self.held, OrderChanges(most_change_bytes))
+        self.watch = Reflector(Connection(server), Kind.ORDER, self.held, lambda: self.now, self.feed)
         self.reader = OrderReader(server, self.held, self.watch)
 
     async def turn(self) -> None:
