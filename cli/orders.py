@@ -4,6 +4,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,8 +14,9 @@ from rich.table import Column, Table
 
 from orderplane.cli import gateway
 from orderplane.cli.console import AsJson, console, errors, fail
-from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER
+from orderplane.cli.exit_codes import IN_SHORT, REFUSED, TRY_LATER, WRONG_USAGE
 from orderplane.cli.refunds import refund, refunds
+from orderplane.client.order_stream import ChangeKind
 from orderplane.client.orders import FINISHED
 from orderplane.client.responses import Accepted, Address, Compensation, Event, Order, OrderPage, Timeline
 from orderplane.client.transport import ApiProblem
@@ -25,6 +27,21 @@ app = typer.Typer(help=f"Orders.\n\n{IN_SHORT}", no_args_is_help=True)
 OrderId = Annotated[str, typer.Argument(help="The order's id.")]
 
 _TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+
+Phase = Annotated[str | None, typer.Option(help="Only those in this phase.")]
+Sku = Annotated[str | None, typer.Option(help="Only those with this product.")]
+Customer = Annotated[str | None, typer.Option(help="Only those of this customer.")]
+Reference = Annotated[str | None, typer.Option(help="Only those with this number of the shop.")]
+Stalled = Annotated[bool, typer.Option("--stalled", help="Only those that wait for a person.")]
+CreatedAfter = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="TIME", formats=_TIMES, help="Only those created then or later; local time without a zone."
+    ),
+]
+CreatedBefore = Annotated[
+    datetime | None, typer.Option(metavar="TIME", formats=_TIMES, help="Only those created earlier.")
+]
 
 _COLOURS = {
     "Delivered": "green", "Failed": "red",
@@ -80,22 +97,13 @@ def get(order_id: OrderId, as_json: AsJson = False) -> None:
 
 @app.command("list")
 def list_command(
-    phase: Annotated[str | None, typer.Option(help="Only those in this phase.")] = None,
-    sku: Annotated[str | None, typer.Option(help="Only those with this product.")] = None,
-    customer: Annotated[str | None, typer.Option(help="Only those of this customer.")] = None,
-    reference: Annotated[str | None, typer.Option(help="Only those with this number of the shop.")] = None,
-    stalled: Annotated[bool, typer.Option("--stalled", help="Only those that wait for a person.")] = False,
-    created_after: Annotated[
-        datetime | None,
-        typer.Option(
-            metavar="TIME",
-            formats=_TIMES,
-            help="Only those created then or later; local time without a zone.",
-        ),
-    ] = None,
-    created_before: Annotated[
-        datetime | None, typer.Option(metavar="TIME", formats=_TIMES, help="Only those created earlier.")
-    ] = None,
+    phase: Phase = None,
+    sku: Sku = None,
+    customer: Customer = None,
+    reference: Reference = None,
+    stalled: Stalled = False,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="How many on a page.")] = 50,
     cursor: Annotated[str | None, typer.Option(help="`next` of the previous page.")] = None,
     as_json: AsJson = False,
@@ -187,27 +195,52 @@ def cancel(order_id: OrderId, as_json: AsJson = False) -> None:
 
 @app.command()
 def watch(
-    order_id: OrderId,
+    order_id: Annotated[str | None, typer.Argument(help="The order's id; all orders without it.")] = None,
+    phase: Phase = None,
+    sku: Sku = None,
+    customer: Customer = None,
+    reference: Reference = None,
+    stalled: Stalled = False,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    limit: Annotated[int, typer.Option(min=0, max=200, help="How many are shown before the changes.")] = 0,
     seconds: Annotated[
         float | None, typer.Option(min=0, help="How long; by default until the order is finished.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow an order until it is finished.
+    """Follow an order until it is finished, or all orders until Ctrl-C.
 
-    Exit codes: 0 if it was delivered, 1 if it failed or was cancelled, 5 if the time is over. With --json,
-    each change is one line.
+    Exit codes for one order: 0 if it was delivered, 1 if it failed or was cancelled, 5 if the time is over.
+    With --json, each change is one line. While the gateway does not answer it is tried again, and nothing
+    that happened meanwhile is missed.
 
     Examples:
 
         orderplane orders watch o-27y3acfv3jrkz3vg7wleb37hey
 
         orderplane orders watch o-27y3acfv3jrkz3vg7wleb37hey --seconds 60 --json
+
+        orderplane orders watch --sku TEA-EARL-GREY-100 --limit 20
     """
-    phase = gateway.call(_watch(order_id, seconds, as_json))
-    if phase not in FINISHED:
-        fail(f"{order_id} is {phase} still; the time is over.", code=TRY_LATER)
-    raise typer.Exit(0 if phase == "Delivered" else REFUSED)
+    wanted = {
+        "phase": phase,
+        "sku": sku,
+        "customer": customer,
+        "reference": reference,
+        "stalled": stalled or None,
+        "created_after": created_after.astimezone() if created_after else None,
+        "created_before": created_before.astimezone() if created_before else None,
+    }
+    if order_id is None:
+        gateway.call(_watch_all(seconds, as_json, limit=limit, **wanted))
+        return
+    if any(wanted.values()) or limit:
+        fail("An order is followed alone: leave its id or the filters out.", code=WRONG_USAGE)
+    reached = gateway.call(_watch(order_id, seconds, as_json))
+    if reached not in FINISHED:
+        fail(f"{order_id} is {reached} still; the time is over.", code=TRY_LATER)
+    raise typer.Exit(0 if reached == "Delivered" else REFUSED)
 
 
 app.command()(refund)
@@ -246,7 +279,7 @@ async def _cancel(order_id: str) -> Order:
 
 async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
     phase = "Pending"
-    try:
+    with suppress(TimeoutError):
         async with asyncio.timeout(seconds), gateway.client() as client:
             async for order in client.orders.watch(order_id):
                 if as_json:
@@ -254,9 +287,27 @@ async def _watch(order_id: str, seconds: float | None, as_json: bool) -> str:
                 elif order["phase"] != phase or order["phase"] in FINISHED:
                     _print_phase(order)
                 phase = order["phase"]
-    except TimeoutError:
-        pass
     return phase
+
+
+async def _watch_all(seconds: float | None, as_json: bool, **wanted: Any) -> None:
+    phases: dict[str, str] = {}
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds), gateway.client() as client:
+            async for change in client.orders.watch_all(**wanted):
+                if change.kind is ChangeKind.RESET and change.is_gap:
+                    errors.print("Some changes are not known any more; the newest orders follow.")
+                if change.order is None:
+                    continue
+                order = change.order
+                if as_json:
+                    typer.echo(json.dumps(order))
+                elif phases.get(change.id) != order["phase"]:
+                    console.print(f"{change.id}  ", end="", markup=False, soft_wrap=True)
+                    _print_phase(order)
+                phases[change.id] = order["phase"]
+                if order["phase"] in FINISHED:
+                    del phases[change.id]
 
 
 def _show(order: Order) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
@@ -204,6 +204,20 @@ class Caller:
         # Keys were rotated or clocks differ. A refused request had no effect, so it can be sent again.
         token = await self._login.token(rejected=token)
         return await self._transport.send(_authorized(token, request))
+
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An answer that goes on, as the logged-in caller; see `Transport.stream`."""
+        async with AsyncExitStack() as stack:
+            token = await self._login.token()
+            try:
+                pieces = await stack.enter_async_context(self._transport.stream(_authorized(token, request)))
+            except ApiProblem as problem:
+                if problem.code != "invalid_token":
+                    raise
+                token = await self._login.token(rejected=token)
+                pieces = await stack.enter_async_context(self._transport.stream(_authorized(token, request)))
+            yield pieces
 
 
 def _authorized(token: str, request: Request) -> Request:

@@ -1,12 +1,13 @@
 """Orders: place, read, list, watch, cancel, refund."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any, cast
 from urllib.parse import quote
 
 from orderplane.client.accounts import Caller
+from orderplane.client.order_stream import OrderChange, follow, follow_one
 from orderplane.client.responses import Accepted, Order, OrderPage, Refund, Refunds, Timeline
 from orderplane.client.transport import Request
 
@@ -82,17 +83,8 @@ class Orders:
         Raises:
             ApiProblem: `invalid_cursor`, `cursor_expired`, `validation_failed`.
         """
-        query = {
-            "phase": phase,
-            "sku": sku,
-            "customer": customer,
-            "reference": reference,
-            "stalled": None if stalled is None else str(stalled).lower(),
-            "createdAfter": created_after.isoformat() if created_after else None,
-            "createdBefore": created_before.isoformat() if created_before else None,
-            "limit": limit,
-            "cursor": cursor,
-        }
+        query = _filters(phase, sku, customer, reference, stalled, created_after, created_before)
+        query |= {"limit": limit, "cursor": cursor}
         return cast("OrderPage", (await self._caller.send(Request("GET", _PATH, query))).document)
 
     async def cancel(self, order_id: str) -> Order:
@@ -128,25 +120,62 @@ class Orders:
         request = Request("GET", f"{_order_path(order_id)}/refunds")
         return cast("Refunds", (await self._caller.send(request)).document)
 
-    async def watch(self, order_id: str, *, every: float = 1.0) -> AsyncIterator[Order]:
+    async def watch(self, order_id: str) -> AsyncGenerator[Order, None]:
         """The order, and again after each change, until a final phase.
-
-        Args:
-            every: Seconds between two reads.
 
         Raises:
             ApiProblem: `order_not_found`.
         """
-        headers: dict[str, str] = {}
-        while True:
-            answer = await self._caller.send(Request("GET", _order_path(order_id), headers=headers))
-            if answer.status != 304:
-                order = cast("Order", answer.document)
+        async with aclosing(follow_one(self._caller, f"{_order_path(order_id)}/watch")) as orders:
+            async for order in orders:
                 yield order
                 if order["phase"] in FINISHED:
                     return
-                headers = {"If-None-Match": answer.headers["ETag"]}
-            await asyncio.sleep(every)
+
+    def watch_all(
+        self,
+        *,
+        phase: str | None = None,
+        sku: str | None = None,
+        customer: str | None = None,
+        reference: str | None = None,
+        stalled: bool | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[OrderChange, None]:
+        """The newest orders, and every change of all that match, without end; filters as of `list`.
+
+        Args:
+            limit: How many orders are shown before the changes; with 0 there are only changes.
+
+        Raises:
+            ApiProblem: `validation_failed`; `too_many_streams` and `overloaded` if they last.
+        """
+        query = _filters(phase, sku, customer, reference, stalled, created_after, created_before) | {
+            "limit": limit
+        }
+        return follow(self._caller, f"{_PATH}/watch", query)
+
+
+def _filters(
+    phase: str | None,
+    sku: str | None,
+    customer: str | None,
+    reference: str | None,
+    stalled: bool | None,
+    created_after: datetime | None,
+    created_before: datetime | None,
+) -> dict[str, str | int | None]:
+    return {
+        "phase": phase,
+        "sku": sku,
+        "customer": customer,
+        "reference": reference,
+        "stalled": None if stalled is None else str(stalled).lower(),
+        "createdAfter": created_after.isoformat() if created_after else None,
+        "createdBefore": created_before.isoformat() if created_before else None,
+    }
 
 
 def _order_path(order_id: str) -> str:

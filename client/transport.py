@@ -73,6 +73,9 @@ TIMEOUT_SECONDS = 15.0
 RETRY_SECONDS = 30.0
 """How long a request is retried."""
 
+SILENCE_SECONDS = 45.0
+"""A stream in which nothing came for so long is dead: the gateway sends a comment every 15 seconds."""
+
 _CONNECTIONS = 32
 _FIRST_PAUSE, _MAX_PAUSE, _JITTER = 0.2, 5.0, 0.5
 _IDEMPOTENT = frozenset({"GET", "PUT", "DELETE"})  # RFC 9110, 9.2.2
@@ -150,6 +153,29 @@ class Transport:
                 return await self._once(request)
         raise AssertionError("stamina ends with an answer or an exception")
 
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[AsyncIterator[bytes]]:
+        """An answer that goes on; it is asked for once, without a body.
+
+        Raises:
+            ApiProblem: it was refused, not answered, or cut, also while it is read.
+        """
+        try:
+            async with self._http.request(
+                request.method,
+                request.path,
+                params=_parameters(request.query),
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=None, connect=TIMEOUT_SECONDS, sock_read=SILENCE_SECONDS),
+            ) as answer:
+                if answer.status >= 300:
+                    document = _json_of(await answer.read())
+                    raise problem_of(answer.status, document, answer.headers.get("Retry-After"))
+                yield answer.content.iter_any()
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            raise _no_answer(problem) from problem
+
     async def _once(self, request: Request) -> Response:
         # Encoded here: aiohttp would make a str of it first.
         body = None if request.json is None else orjson.dumps(request.json)
@@ -169,8 +195,7 @@ class Transport:
                 content = await answer.read()
                 status, received = answer.status, answer.headers
         except (aiohttp.ClientError, TimeoutError) as problem:
-            why = type(problem).__name__
-            raise ApiProblem(0, NO_ANSWER, f"The gateway did not answer ({why}).") from problem
+            raise _no_answer(problem) from problem
         document = _json_of(content)
         if status >= 300 and status != 304:
             raise problem_of(status, document, received.get("Retry-After"))
@@ -194,6 +219,10 @@ async def connect(
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as http:
         yield Transport(http, retry_seconds=retry_seconds)
+
+
+def _no_answer(problem: Exception) -> ApiProblem:
+    return ApiProblem(0, NO_ANSWER, f"The gateway did not answer ({type(problem).__name__}).")
 
 
 def _parameters(query: Mapping[str, str | int | None]) -> dict[str, str]:

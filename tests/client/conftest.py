@@ -37,6 +37,12 @@ class Script:
         self.answers.append(response or web.json_response(document, status=status, headers=told))
         return self
 
+    def stream(self, *events: str) -> "Script":
+        """A stream that ends after these events."""
+        text = "".join(f"{event}\n\n" for event in events)
+        self.answers.append(web.Response(text=text, content_type="text/event-stream"))
+        return self
+
     def hang_up(self) -> "Script":
         self.answers.append(ConnectionError())
         return self
