@@ -1,14 +1,22 @@
 """Deletions: a running order is compensated once, a finished one is cleaned up without a trace."""
 
 import asyncio
+import statistics
+import time
+from contextlib import suppress
 
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from orderplane.adapters.kubernetes.client import Json
+from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import GROUP, VERSION, Kind
+from orderplane.crds.order import child_name
+from orderplane.dev.localplane.plane import Plane
 
-from .conftest import MUG, OPENING, POT, TEA, Desk, compensation_steps, phase_is
+from ..support.plane import merchant_on
+from .conftest import CHILDREN, MUG, OPENING, POT, TEA, Desk, compensation_steps, phase_is
 from .proofs import SLOW_ADDRESS, balance, is_compensated_once, moved
 
 pytestmark = pytest.mark.integration
@@ -130,3 +138,85 @@ async def test_an_order_made_again_under_the_same_name_shares_nothing(desk: Desk
     assert not {"Compensating", "RefundPaymentDone"} & set(await desk.events(second))
     assert await desk.stock(MUG) == (OPENING, 0)
     assert await desk.stock(POT) == (OPENING - 1, 0)
+
+
+AT_MOST = 1.5
+ROUNDS = 5
+
+
+async def shipped(desk: Desk) -> Json:
+    order = await desk.place([(MUG, 1)])
+    return await desk.until(order, phase_is("Shipped"))
+
+
+async def delete_with_children(desk: Desk, order: Json) -> None:
+    name = child_name(order["metadata"]["name"], order["metadata"]["uid"])
+
+    async def delete(kind: Kind) -> None:
+        # The operator may be faster.
+        with suppress(NotFound):
+            await desk.api.delete(kind, desk.name, name)
+
+    await asyncio.gather(desk.delete(order), *map(delete, CHILDREN))
+
+
+async def delete_its_namespace(desk: Desk, order: Json) -> float:
+    """Answers a moment before the first of the order's objects was deleted: Kubernetes lets five seconds pass
+    before it deletes what is in a namespace.
+
+    Source: `namespaceDeletionGracePeriod` of k8s.io/kubernetes/pkg/controller/namespace.
+    """
+    await delete_namespace(desk)
+    name = child_name(order["metadata"]["name"], order["metadata"]["uid"])
+    objects = ((Kind.ORDER, order["metadata"]["name"]), *((kind, name) for kind in CHILDREN))
+
+    async def is_deleted(kind: Kind, name: str) -> bool:
+        try:
+            found = await desk.api.get(kind, desk.name, name)
+        except NotFound:
+            return True
+        return "deletionTimestamp" in found["metadata"]
+
+    began = time.monotonic()
+    async with asyncio.timeout(120):
+        while True:
+            before = time.monotonic()
+            if any(await asyncio.gather(*(is_deleted(*each) for each in objects))):
+                return began
+            began = before
+            await asyncio.sleep(0.02)
+
+
+async def sealed_since(desk: Desk, order: Json, began: float) -> float:
+    """The seconds until everything is given back."""
+    gate = await desk.until_sealed(order)
+    assert gate["outcome"] in ("Cancelled", "Failed")
+    seconds = time.monotonic() - began
+    await is_compensated_once(desk, order)
+    return seconds
+
+
+@pytest.mark.timeout(290)
+@pytest.mark.usefixtures("parcels_at_home")
+async def test_an_order_goes_as_fast_with_its_children_or_its_namespace(running: Plane) -> None:
+    """In turns, so that whatever else the machine does meets all three."""
+    seconds: dict[str, list[float]] = {"order": [], "children": [], "namespace": []}
+    for _ in range(ROUNDS):
+        async with merchant_on(running) as merchant:
+            desk = Desk(merchant)
+
+            order = await shipped(desk)
+            began = time.monotonic()
+            await desk.delete(order)
+            seconds["order"].append(await sealed_since(desk, order, began))
+            order = await shipped(desk)
+            began = time.monotonic()
+            await delete_with_children(desk, order)
+            seconds["children"].append(await sealed_since(desk, order, began))
+            order = await shipped(desk)
+            began = await delete_its_namespace(desk, order)
+            seconds["namespace"].append(await sealed_since(desk, order, began))
+    middle = {how: statistics.median(each) for how, each in seconds.items()}
+    print(seconds)  # noqa: T201
+    assert middle["children"] <= AT_MOST * middle["order"], seconds
+    assert middle["namespace"] <= AT_MOST * middle["order"], seconds
