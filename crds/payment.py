@@ -36,6 +36,8 @@ class PaymentStatus(ResourceStatus):
     phase: PaymentPhase = PaymentPhase.PENDING
     intent_id: Annotated[str | None, Field(max_length=128)] = None
     amount: Annotated[str | None, Field(max_length=32)] = None
+    captured_amount: Annotated[str | None, Field(max_length=32)] = None
+    refunded_amount: Annotated[str | None, Field(max_length=32)] = None
     captured: Minor = 0
     refunded: Minor = 0
     withdrawn: Minor = 0

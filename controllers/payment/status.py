@@ -24,6 +24,8 @@ def status_of(
         intent_id=entry.intent_id if entry else None,
         # For people, and not worth a write of its own.
         amount=decimal_of(entry.amount, entry.currency) if entry and entry.intent_id else None,
+        captured_amount=_decimal(entry, entry.captured) if entry else None,
+        refunded_amount=_decimal(entry, entry.refunded) if entry else None,
         captured=entry.captured if entry else 0,
         refunded=entry.refunded if entry else 0,
         withdrawn=entry.withdrawn if entry else 0,
@@ -38,6 +40,10 @@ def status_of(
         now,
         is_under_way=_is_under_way(payment, entry, delay),
     )
+
+
+def _decimal(entry: PaymentEntry, minor: int) -> str | None:
+    return decimal_of(minor, entry.currency) if minor else None
 
 
 def _is_under_way(payment: Payment, entry: PaymentEntry | None, delay: Delay | None) -> bool:

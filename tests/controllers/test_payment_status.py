@@ -82,6 +82,9 @@ def test_the_amounts_are_the_ledgers() -> None:
     entry = a_payment_entry(CAPTURED, captured=1000, refunds=refunds(RefundState.SUCCEEDED))
     status = status_of(CHILD, entry, None, NOW)
     assert (status.intent_id, status.captured, status.refunded) == ("pi_1", 1000, 1000)
+    assert (status.captured_amount, status.refunded_amount) == ("10.00", "10.00")
+    untouched = status_of(CHILD, a_payment_entry(INTENDED), None, NOW)
+    assert (untouched.captured_amount, untouched.refunded_amount) == (None, None)
 
 
 def test_what_left_elsewhere_is_told() -> None:

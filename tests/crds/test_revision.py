@@ -12,7 +12,7 @@ from orderplane.adapters.settings import SettingsError
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import REVISION, REVISION_ANNOTATION, Kind
 
-DIGEST = "ac03009949141a309c87532b72626600bfabab5393227b1013d99db9087dccf8"
+DIGEST = "56fafcfeddf18b7cc133490f3b42f77441b08b7a042df9050676cbc3fd877bcd"
 """Of what the CRDs specify at this revision."""
 
 CRDS = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in shipped_manifests(with_policies=False)]
