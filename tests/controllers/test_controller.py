@@ -324,6 +324,8 @@ async def test_after_an_outage_all_go_on_before_their_own_pauses_are_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loop, "pause_after", lambda *_: 3600.0)
+    # One after the other, by probes alone, they would take a minute.
+    monkeypatch.setattr(loop, "PROBE_SECONDS", 1.0)
     is_down = True
 
     async def ask(_: Key) -> None:
@@ -343,6 +345,26 @@ async def test_after_an_outage_all_go_on_before_their_own_pauses_are_over(
     controller.stop()
     await running
     assert len(reconciler.reconciled) == done + len(keys)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_failure_after_a_long_call_is_told_at_once() -> None:
+    """Nothing was heard for as long as the call took."""
+
+    async def time_out(_: Key) -> None:
+        await asyncio.sleep(0.05)
+        raise Transient(Reason.PAYMENTS_UNCLEAR, "no answer", retry_after=3600.0)
+
+    reconciler = Scripted(time_out)
+    controller: Controller[object] = Controller(reconciler, workers=1, writers=1)
+    running = asyncio.create_task(controller.run())
+    controller.enqueue(KEY)
+    await until(lambda: bool(reconciler.delays))
+    first = reconciler.delays[0]
+    assert first is not None
+    assert (first.reason, first.is_quiet) == (Reason.PAYMENTS_UNCLEAR, False)
+    controller.stop()
+    await running
 
 
 async def test_only_outages_are_probed() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from orderplane.crds.api_errors import Invalid
 from orderplane.crds.meta import API_VERSION, Kind
+from orderplane.events.notifications import Channel
 from orderplane.gateway.principal import Role
 from orderplane.ledgers.payments import ProviderRefundState
 
@@ -92,6 +93,12 @@ async def test_all_of_it_goes_back_with_the_goods_and_the_customer_is_told_once(
         "AND channel = 'email' AND state = 'Sent'",
         shop.order["metadata"]["uid"],
     )
+    (told,) = await desk.rows(
+        "SELECT event_id FROM history WHERE merchant = $1 AND subject = $2 AND type = 'payment.refunded'",
+        shop.order["metadata"]["uid"],
+    )
+    mailbox = desk.backends.channels[Channel.EMAIL]
+    assert [mail async for mail in mailbox.references()].count(str(told["event_id"])) == 1
     assert (await http.get(shop.path, headers=customer.headers)).json()["items"] == [refund]
 
 
