@@ -5,8 +5,9 @@ without a word is noticed by the end that did not come: bookmarks alone come onc
 """
 
 import random
+import re
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Never, Protocol
@@ -47,15 +48,21 @@ AGE = Gauge(
 )
 
 
-def earlier_versions(version: int) -> Iterator[int]:
-    """Versions before this one, the oldest first, from which a watch may still be possible.
+FARTHEST = 1 << 17
+"""Versions, of all kinds together, that a recorder is told of from before a list."""
+_MAX_TRIES = 20
 
-    How far back the events of a kind go is not said: those of 75 seconds, or the last hundred, or more.
-    Other kinds use up versions as well.
+
+def later_start(since: int, seen: int, refusal: str) -> int:
+    """Where a watch may be possible, if it is not from the version `since`; at most from `seen`.
+
+    The server has the events of a kind of the last 75 seconds, or the last hundred, or more. Its refusal says
+    from where on: `too old resource version: 812 (4711)` (k8s.io/apiserver, watch_cache.go). Where it does
+    not, half of the way is left out.
     """
-    for bits in range(17, 2, -1):
-        if version > 1 << bits:
-            yield version - (1 << bits)
+    told = re.search(r"\((\d+)\)$", refusal)
+    after = int(told[1]) if told is not None else 0
+    return min(seen, after if after > since else (since + seen + 1) // 2)
 
 
 class Source(Protocol):
@@ -149,12 +156,12 @@ class Reflector:
             self._forget("break")
         if self.seen:
             await self._check_history()
-            starts = sorted({self._watched, self.seen})
+            since = self._watched
         else:
             await self._list(beat)
-            starts = [*(earlier_versions(self.seen) if self._recorder is not None else ()), self.seen]
+            since = self.seen if self._recorder is None else max(1, self.seen - FARTHEST)
         self._copy.sweep()
-        await self._watch_from_first(starts, beat)
+        await self._watch_from_earliest(since, beat)
         self._current_at = self._monotonic()
         self._last_problem = ""
         beat()
@@ -177,16 +184,18 @@ class Reflector:
         while True:
             await self.follow_once(beat)
 
-    async def _watch_from_first(self, starts: Sequence[int], beat: Beat) -> None:
-        """Watch from the first of these versions whose events the server still has."""
-        *earlier, last = starts
-        for since in earlier:
+    async def _watch_from_earliest(self, since: int, beat: Beat) -> None:
+        """Watch from `since`, or from as soon after it as the server still has the events."""
+        for _ in range(_MAX_TRIES):
             try:
                 await self._watch(since, beat)
-            except Gone:
-                continue
-            return
-        await self._watch(last, beat)
+            except Gone as refusal:
+                if since >= self.seen:
+                    raise
+                since = later_start(since, self.seen, refusal.message)
+            else:
+                return
+        await self._watch(self.seen, beat)
 
     async def _watch(self, since: int, beat: Beat) -> None:
         if self._recorder is not None and since != self._watched:

@@ -280,6 +280,29 @@ async def test_a_watch_that_ends_before_it_has_shown_everything(server: WatchedS
     await client.leave()
 
 
+@pytest.mark.parametrize("tells_oldest", [True, False])
+async def test_a_watch_begins_as_far_back_as_the_server_can(tells_oldest: bool) -> None:
+    server = WatchedServer()
+    server.tells_oldest = tells_oldest
+    for _ in range(3000):
+        server.api._version += 1  # of other kinds
+    server.place("o-a", "ada")
+    door = FrontDoor(server)
+    await door.turn()
+    client = await follow(door, Client())
+    await client.leave()
+    server.oldest_watch = server.api._version - 1
+    server.api._version += 40
+    server.report("o-a", "Paid")
+    door = FrontDoor(server)
+    await door.turn()
+    client.connect(door)
+    await settle()
+    # Without a word from the server, only what is nearer than half of the way is sure to be found.
+    assert client.read() == (["order"] if tells_oldest else ["reset", "order", "synced"])
+    await client.leave()
+
+
 @pytest.mark.parametrize("text", ["", "48213", "48213-zzzzzzzz", "x" * 99, "9" * 40 + "-00000000"])
 def test_what_is_no_position(text: str) -> None:
     assert Position.parse(text) is None

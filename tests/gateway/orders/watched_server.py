@@ -38,6 +38,7 @@ class WatchedServer:
         self.api = ApiServer(Random(1), lambda: self.at)
         self.api._version = 5000  # so that a watch can begin long before a list
         self.oldest_watch = 0
+        self.tells_oldest = True
         self.events_per_watch = 1000
         self.is_cut = self.is_away = False
         self.reads = 0
@@ -128,7 +129,8 @@ class WatchedServer:
     async def watch(self, kind: Kind, *, since: int, seconds: int) -> AsyncIterator[AsyncIterator[Json]]:
         self._check_reachable()
         if since < self.oldest_watch:
-            raise Gone(410, "Expired", "too old resource version")
+            oldest = f": {since} ({self.oldest_watch})" if self.tells_oldest else ""
+            raise Gone(410, "Expired", f"too old resource version{oldest}")
         yield self._events(since)
 
     async def _events(self, since: int) -> AsyncIterator[Json]:
