@@ -19,8 +19,16 @@ T = TypeVar("T")
 
 # The columns of the rows in `audit.snapshot`. Of users nothing is read that identifies a person.
 STATEMENTS: Mapping[str, str] = {
-    "orders": "SELECT merchant, uid, name, state, outcome, seq, currency, total, sealed_at, finished_at "
-    "FROM orders",
+    # An order whose finalizer was torn off is gone without a trace; the ledgers say so (OrderMissing).
+    "orders": "SELECT merchant, uid, name, state, outcome, seq, currency, total, sealed_at, finished_at, "
+    "archived_version IS NOT NULL AS is_archived, "
+    "is_archive_due AND reason IS DISTINCT FROM 'OrderMissing' AS is_archive_due FROM orders",
+    # A partition that retention has dropped is missed by nobody.
+    "archived_orders": "SELECT o.merchant, o.uid, o.name, a.phase, o.is_archive_outdated AS is_outdated, "
+    "o.outcome FROM orders o "
+    "LEFT JOIN archived_orders a ON (a.merchant, a.uid, a.rested_at) = (o.merchant, o.uid, o.archived_at) "
+    "WHERE o.archived_version IS NOT NULL AND (a.uid IS NOT NULL OR "
+    "to_regclass('archived_orders_' || to_char(o.archived_at AT TIME ZONE 'UTC', 'YYYY_MM')) IS NOT NULL)",
     "stock": "SELECT merchant, sku, opening, on_hand, reserved FROM stock",
     "reservations": "SELECT merchant, holder, order_uid, name, state, expires_at FROM reservations",
     "reservation_lines": "SELECT merchant, holder, sku, quantity FROM reservation_lines",

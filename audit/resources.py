@@ -34,15 +34,42 @@ def accepted_orders_exist(snapshot: Snapshot) -> Iterator[Violation]:
 
 
 def gates_have_an_order_or_an_end(snapshot: Snapshot) -> Iterator[Violation]:
-    """Every order in the ledger has its live Order resource, or an outcome."""
+    """Every order in the ledger has its live Order resource, has left for the archive, or has an outcome."""
     live = {order["metadata"]["uid"] for order in snapshot.resources[Kind.ORDER]}
     for order in snapshot.tables["orders"]:
-        if order["outcome"] is None and str(order["uid"]) not in live:
+        if order["outcome"] is None and not order["is_archived"] and str(order["uid"]) not in live:
             yield Violation(
                 "gate-orphan",
                 f"{order['merchant']}/{order['name']}",
                 f"{order['state']}, but its Order is gone",
             )
+
+
+def absent_orders_are_archived(snapshot: Snapshot) -> Iterator[Violation]:
+    """An order that is not in the API server any more was archived before it went."""
+    live = {order["metadata"]["uid"] for order in snapshot.resources[Kind.ORDER]}
+    for order in snapshot.tables["orders"]:
+        is_lost = order["outcome"] is not None and order["is_archive_due"] and not order["is_archived"]
+        if is_lost and str(order["uid"]) not in live:
+            name = f"{order['merchant']}/{order['name']}"
+            yield Violation("archive-missing", name, f"{order['outcome']}, but neither live nor archived")
+    for row in snapshot.tables["archived_orders"]:
+        if row["phase"] is None and str(row["uid"]) not in live:
+            name = f"{row['merchant']}/{row['name']}"
+            yield Violation("archive-missing", name, "noted as archived, but the archive does not have it")
+
+
+def archived_phases_show_the_outcome(snapshot: Snapshot) -> Iterator[Violation]:
+    """The phase of an order that has left is its outcome, and nothing waits to be written into its row."""
+    live = {order["metadata"]["uid"] for order in snapshot.resources[Kind.ORDER]}
+    for row in snapshot.tables["archived_orders"]:
+        if row["phase"] is None or str(row["uid"]) in live:
+            continue
+        name = f"{row['merchant']}/{row['name']}"
+        if row["is_outdated"]:
+            yield Violation("archive-outdated", name, "its ledgers have moved since its row was written")
+        elif row["outcome"] is not None and row["phase"] not in _OUTCOME_PHASES[Outcome(row["outcome"])]:
+            yield Violation("archive-phase", name, f"{row['outcome']}, but archived as {row['phase']}")
 
 
 def children_have_their_order(snapshot: Snapshot) -> Iterator[Violation]:

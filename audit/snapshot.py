@@ -26,6 +26,20 @@ class OrderRow(TypedDict):
     total: int
     sealed_at: datetime | None
     finished_at: datetime | None
+    is_archived: bool
+    is_archive_due: bool
+
+
+class ArchivedRow(TypedDict):
+    """An order that is noted as archived; `phase` is None where no row of the archive is found, although its
+    partition is there."""
+
+    merchant: str
+    uid: UUID
+    name: str
+    phase: str | None
+    is_outdated: bool
+    outcome: str | None
 
 
 class StockRow(TypedDict):
@@ -203,6 +217,7 @@ class Tables(TypedDict):
     """The rows of each table that the audit compares."""
 
     orders: Sequence[OrderRow]
+    archived_orders: Sequence[ArchivedRow]
     stock: Sequence[StockRow]
     reservations: Sequence[ReservationRow]
     reservation_lines: Sequence[ReservationLineRow]

@@ -47,6 +47,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     stock.reservations_show_the_ledger,
     resources.accepted_orders_exist,
     resources.gates_have_an_order_or_an_end,
+    resources.absent_orders_are_archived,
+    resources.archived_phases_show_the_outcome,
     resources.children_have_their_order,
     resources.no_child_comes_after_the_end,
     resources.finalizers_say_why,

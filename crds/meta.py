@@ -18,6 +18,8 @@ TRACEPARENT_ANNOTATION = f"{GROUP}/traceparent"
 RETRY_ANNOTATION = f"{GROUP}/retry"
 CANCELLED_BY_ANNOTATION = f"{GROUP}/cancelled-by"
 RETRIED_BY_ANNOTATION = f"{GROUP}/retried-by"
+KEEP_UNTIL_ANNOTATION = f"{GROUP}/keep-until"
+"""Of an Order: until when it stays in the API server, RFC 3339."""
 
 REVISION_ANNOTATION = f"{GROUP}/revision"
 REVISION = 3

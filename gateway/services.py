@@ -47,6 +47,8 @@ from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
 from orderplane.gateway.traffic.stream_places import StreamPlaces
 from orderplane.ledgers.gate import GateLedger
+from orderplane.ledgers.postgres.archived_lists import PostgresArchivedLists
+from orderplane.ledgers.postgres.cancellation import PostgresCancellations
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.history import PostgresTimelineReader
 from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
@@ -72,6 +74,7 @@ class Services:
     stored_prices: PriceList
     charge_limits: Mapping[str, ChargeLimits]
     gates: GateLedger
+    cancellations: PostgresCancellations
     idempotency: PostgresIdempotencyStore
     products: ProductStore
     price_rules: PriceRuleStore
@@ -131,6 +134,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             stored_prices=PostgresPriceList(pool),
             charge_limits=charge_limits(settings.least_charges),
             gates=PostgresGateLedger(pool),
+            cancellations=PostgresCancellations(pool),
             idempotency=idempotency,
             products=products,
             price_rules=PriceRuleStore(pool),
@@ -144,7 +148,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             load_shedding=shedding,
             retention=retention,
             idempotent_create=IdempotentCreate(idempotency, api),
-            orders=OrderReader(api, held, order_watch),
+            orders=OrderReader(api, held, order_watch, PostgresArchivedLists(pool)),
             order_watch=order_watch,
             order_streams=OrderStreams(order_feed, StreamPlaces(settings.max_streams)),
             authentication=authentication,

@@ -21,6 +21,9 @@ from orderplane.ledgers.states import (
     TrackingStatus,
 )
 
+CANCELLED_ON_REQUEST = "The order was cancelled on request."
+"""The message of an order that somebody has cancelled."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
@@ -28,7 +31,8 @@ class Gate:
 
     `reservation`, `payment` and `shipment` are None where that step was never begun. `reason` and `message`
     say why the order is compensated (`is_cancel`: somebody asked for it); `reservation_message` and the like
-    are what the step's own ledger recorded.
+    are what the step's own ledger recorded. `seq` is the number of its newest event, `archived_version` the
+    resourceVersion in which its Order was archived.
     """
 
     merchant: str
@@ -52,6 +56,8 @@ class Gate:
     tracking_url: str | None = None
     carrier: str | None = None
     finished_at: datetime | None = None
+    seq: int = 0
+    archived_version: int | None = None
 
     def advanced(self, reservation: ReservationState, payment: PaymentState | None = None) -> "Gate | None":
         """The gate after a step forward; None where it is not open: then it has to be read again."""
@@ -63,6 +69,11 @@ class Gate:
     def is_returned(self) -> bool:
         """The carrier has brought the parcel back, and somebody has settled that: the order is over."""
         return self.outcome is Outcome.SHIPPED and self.finished_at is not None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Its Order was archived, and is leaving, or has left: a child that is not there is not missing."""
+        return self.archived_version is not None
 
     @property
     def is_shipment_settled(self) -> bool:
@@ -107,6 +118,9 @@ class GateLedger(Protocol):
     ) -> Gate:
         """Decide that an open order is compensated; the first reason stays. Returns the row after it.
 
+        One that is leaving the API server is compensated only where somebody asked for it: what is missing
+        of it was deleted by us.
+
         Args:
             actor: Who asked for it, as in `crds.actors`.
 
@@ -142,7 +156,8 @@ class GateLedger(Protocol):
         ...
 
     async def unsealed_page(self, after: tuple[str, str] | None, limit: int) -> tuple[Gate, ...]:
-        """All unsealed rows by merchant and uid, `limit` a page, from after `after`."""
+        """All unsealed rows by merchant and uid, `limit` a page, from after `after`; but for open ones that
+        have left, or are leaving: nothing is due of them."""
         ...
 
     async def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:

@@ -69,6 +69,8 @@ async def serve(settings: OperatorSettings, process: Process) -> None:
             settle=timedelta(seconds=settings.carrier_settle_seconds),
             first_poll=timedelta(seconds=settings.tracking_first_seconds),
             longest_poll=timedelta(seconds=settings.tracking_longest_seconds),
+            rest_rules=settings.rest_rules,
+            live_orders=settings.live_orders,
         )
         await process.wait_for("the API server", partial(check_crds, api), KUBERNETES)
         resync = Resync(operator, api)

@@ -1,5 +1,6 @@
 """Settings of the operator."""
 
+from datetime import timedelta
 from typing import Annotated, Any
 
 import orjson
@@ -7,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from orderplane.adapters.settings import HttpUrl, ProcessSettings
+from orderplane.controllers.order.rest import RestRules
 from orderplane.crds.meta import Kind
 
 CallSeconds = Annotated[float, Field(gt=0, le=60)]
@@ -76,3 +78,30 @@ class OperatorSettings(ProcessSettings):
     tracking_longest_seconds: float = Field(
         3_600.0, gt=0, le=86_400, description="Longest pause in seconds between two polls of a parcel."
     )
+    rest_delivered_seconds: float = Field(
+        900.0,
+        ge=0,
+        le=31_536_000,
+        description="Seconds that an order stays in the API server after its delivery; then it is in the "
+        "archive only. `spec.ttlSecondsAfterFinished` of an order goes before.",
+    )
+    rest_undone_seconds: float = Field(
+        86_400.0,
+        ge=0,
+        le=31_536_000,
+        description="Seconds that an order stays there after it failed, was cancelled or came back.",
+    )
+    live_orders: int = Field(
+        8_000,
+        ge=1,
+        le=1_000_000,
+        description="With more orders in the API server, those at rest longest leave early, also ones whose "
+        "parcel is on its way, of the merchant that has most.",
+    )
+
+    @property
+    def rest_rules(self) -> RestRules:
+        """How long orders stay after their end."""
+        return RestRules(
+            timedelta(seconds=self.rest_delivered_seconds), timedelta(seconds=self.rest_undone_seconds)
+        )

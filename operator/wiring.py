@@ -13,6 +13,8 @@ from orderplane.controllers.engine.cluster import Api, Cluster
 from orderplane.controllers.engine.controller import Controller, Reconciler
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.order.act import OrderReconciler
+from orderplane.controllers.order.leaving import Leaving
+from orderplane.controllers.order.rest import RestRules
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.payment.ports import PaymentProvider
 from orderplane.controllers.reservation.act import ReservationReconciler
@@ -25,6 +27,7 @@ from orderplane.crds.payment import Payment
 from orderplane.crds.reservation import Reservation
 from orderplane.crds.shipment import Shipment
 from orderplane.ledgers.gate import Gate, GateLedger
+from orderplane.ledgers.postgres.archive import PostgresOrderArchive
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.parcels import PostgresParcelLedger
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
@@ -35,6 +38,7 @@ from orderplane.ledgers.postgres.stock import PostgresStockLedger
 from orderplane.ledgers.refunds import RefundLedger
 from orderplane.ledgers.shipments import ShipmentLedger
 from orderplane.ledgers.stock import StockLedger
+from orderplane.operator.leaving import LeavingQueue
 
 WORKERS = {Kind.ORDER: 16, Kind.RESERVATION: 8, Kind.PAYMENT: 16, Kind.SHIPMENT: 16}
 WRITERS = 4
@@ -104,6 +108,8 @@ def build(
     settle: timedelta,
     first_poll: timedelta,
     longest_poll: timedelta,
+    rest_rules: RestRules,
+    live_orders: int,
 ) -> Operator:
     """Wire the reconcilers of `kinds` to ledgers and providers.
 
@@ -111,6 +117,8 @@ def build(
         settle: How long a buying call may still land at the carrier after its client gave up.
         first_poll: How soon the carrier is first asked where a parcel is.
         longest_poll: The pause that the polls of a parcel grow to.
+        rest_rules: How long an order stays in the API server after its end.
+        live_orders: With more orders, those that are at rest longest leave early.
     """
     # The operator needs the cluster, and the cluster tells the operator what the server's answers show.
     cluster = Cluster(api, time.monotonic, lambda kind, found: operator.on_change(kind, found))  # noqa: PLW0108
@@ -121,9 +129,28 @@ def build(
     polls: dict[str, Callable[[Beat], Coroutine[Any, Any, None]]] = {}
     operator = Operator(cluster, gates, stock, shipments, refunds, controllers, polls)
     enqueue = operator.enqueue
+    archive = PostgresOrderArchive(pool)
+    leaving = Leaving(cluster, gates, refunds, archive, enqueue, _now, rest_rules)
+    leaving_queue = LeavingQueue(
+        leaving,
+        cluster,
+        archive,
+        most=live_orders,
+        is_busy=lambda: any(controller.has_waiting for controller in controllers.values()),
+        look_again=lambda key: enqueue(Kind.ORDER, key, is_urgent=False),
+        now=_now,
+    )
     reconcilers: tuple[Reconciler[Gate], ...] = (
         OrderReconciler(
-            cluster, gates, refunds, enqueue, _now, elapsed=_elapsed, charge_limits=charge_limits()
+            cluster,
+            gates,
+            refunds,
+            leaving,
+            enqueue,
+            _now,
+            leave=leaving_queue.add,
+            elapsed=_elapsed,
+            charge_limits=charge_limits(),
         ),
         ReservationReconciler(cluster, gates, stock, enqueue, _now),
         PaymentReconciler(cluster, gates, PostgresPaymentLedger(pool), payment_provider, enqueue, _now),
@@ -144,6 +171,8 @@ def build(
             controllers[reconciler.kind] = Controller(
                 reconciler, workers=WORKERS[reconciler.kind], writers=WRITERS
             )
+    if Kind.ORDER in kinds:
+        polls["leaving"] = leaving_queue.run
     if Kind.SHIPMENT in kinds:
         poller = TrackingPoller(
             shipments, parcels, carrier, enqueue, first=first_poll, longest=longest_poll, settle=settle

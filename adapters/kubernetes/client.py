@@ -229,15 +229,23 @@ class ApiClient:
             "PATCH", kind, _path(kind, namespace, name), patch, content_type="application/merge-patch+json"
         )
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> Json:
-        """Delete an object; with `uid`, only if it is the object with this uid.
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Json:
+        """Delete an object; only if it has this uid and this resourceVersion, where they are given.
 
         Returns:
             The object if it has finalizers, else a metav1.Status.
         """
         body: Json = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
-        if uid:
-            body["preconditions"] = {"uid": uid}
+        conditions = {"uid": uid, "resourceVersion": resource_version}
+        body["preconditions"] = {name: value for name, value in conditions.items() if value is not None}
         return await self._send("DELETE", kind, _path(kind, namespace, name), body)
 
     async def create_event(self, namespace: str, body: Json) -> Json:

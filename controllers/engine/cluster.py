@@ -48,7 +48,15 @@ class Api(Protocol):
         """RFC 7396; conditional where the patch carries a resourceVersion."""
         ...
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> Json:
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Json:
         """Ask for an object to go; answers it as it waits for its finalizers, or a Status."""
         ...
 
@@ -141,6 +149,15 @@ class Cluster:
             return None
         return self._read(kind, document)
 
+    async def get_document(self, kind: Kind, key: Key) -> Json | None:
+        """Read all of an object, also what its model leaves out; None where it is gone."""
+        try:
+            document = await self._api.get(kind, *key)
+        except NotFound:
+            return None
+        self._read(kind, document)
+        return document
+
     async def write_status(self, kind: Kind, resource: Resource, status: ApiModel) -> None:
         """Replace the status; raises Conflict where the cache was behind."""
         body = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -171,6 +188,26 @@ class Cluster:
             return
         if document.get("kind") == kind.value:
             self._read(kind, document)
+
+    async def let_go(self, kind: Kind, resource: Resource, finalizer: str) -> bool:
+        """Take our finalizer off this very object and delete it, both only while nobody else writes it.
+
+        Answers False where somebody else has deleted it in the moment between the two.
+
+        Raises:
+            Conflict: somebody has changed it.
+        """
+        version, is_released = resource.metadata.resource_version, False
+        if finalizer in resource.metadata.finalizers:
+            rest = [name for name in resource.metadata.finalizers if name != finalizer]
+            patch = {"metadata": {"finalizers": rest, "resourceVersion": version}}
+            released = await self._api.merge_patch(kind, *resource.key, patch)
+            version, is_released = released["metadata"]["resourceVersion"], True
+        try:
+            await self._api.delete(kind, *resource.key, uid=resource.metadata.uid, resource_version=version)
+        except NotFound:
+            return not is_released
+        return True
 
     async def emit_event(self, kind: Kind, resource: Resource, event: KubernetesEvent, now: datetime) -> None:
         """Create a Kubernetes Event about an object, once for each step and reason of that object; what can

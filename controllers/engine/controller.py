@@ -178,6 +178,11 @@ class Controller(Generic[H]):
         return self._reconciles.is_idle and self._status_writes.is_idle
 
     @property
+    def has_waiting(self) -> bool:
+        """Whether a key waits for a worker, or a status for a writer."""
+        return bool(len(self._reconciles) or len(self._status_writes))
+
+    @property
     def longest_seconds(self) -> float:
         """How long the reconcile that takes longest has been under way; 0 where none is."""
         return self._monotonic() - min(self._begun.values()) if self._begun else 0.0

@@ -17,6 +17,7 @@ from orderplane.controllers.order.children import (
     is_own,
     manifest_of,
 )
+from orderplane.controllers.order.leaving import Leaving
 from orderplane.controllers.order.milestones import count_milestones
 from orderplane.controllers.order.plan import (
     AskForRefund,
@@ -24,7 +25,6 @@ from orderplane.controllers.order.plan import (
     Create,
     Decision,
     Delete,
-    Expire,
     OpenGate,
     Release,
     Seal,
@@ -36,6 +36,8 @@ from orderplane.controllers.order.plan import (
     plan,
 )
 from orderplane.controllers.order.status import events_of, says_something, status_of, unread_status_of
+from orderplane.controllers.order.rest import Leave
+from orderplane.controllers.order.status import events_of, status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.api_errors import NamespaceTerminating
 from orderplane.crds.meta import (
@@ -84,6 +86,7 @@ class OrderReconciler:
 
     Args:
         enqueue: Has another kind's controller look at a key, where it runs in this process.
+        leave: Has an order taken out of the API server, behind all other work.
         elapsed: Seconds since any moment, by a clock that also runs while this process stands still.
         charge_limits: What the payment provider can charge, by currency.
     """
@@ -95,15 +98,19 @@ class OrderReconciler:
         cluster: Cluster,
         gates: GateLedger,
         refunds: RefundLedger,
+        leaving: Leaving,
         enqueue: Enqueue[Gate],
         now: Callable[[], datetime],
         *,
+        leave: Callable[[Key], None],
         elapsed: Callable[[], float],
         charge_limits: Mapping[str, ChargeLimits],
     ) -> None:
         self._cluster = cluster
         self._gates = gates
         self._refunds = refunds
+        self._leaving = leaving
+        self._leave = leave
         self._charge_limits = charge_limits
         self._enqueue = enqueue
         self._now = now
@@ -137,6 +144,8 @@ class OrderReconciler:
             self._wake_deleted(order)
         if isinstance(step, Create) and self._elapsed() - asked_at > GATE_SECONDS:
             raise GateClosed(f"the gate of order {'/'.join(key)} was read too long ago to create a child")
+        if step == Wait():
+            return await self._carry_out(order, self._leaving.plan(order, gate, refunds), gate)
         return await self._carry_out(order, step, gate)
 
     async def write_status(self, key: Key, delay: Delay | None) -> None:
@@ -195,7 +204,7 @@ class OrderReconciler:
         return await self._gates.read(key[0], order.metadata.uid)
 
     def _plan(self, order: Order, gate: Gate | None, refunds: Sequence[RefundRequest]) -> Step:
-        return plan(order, gate, Children.of(order, self._cluster), self._now(), refunds)
+        return plan(order, gate, Children.of(order, self._cluster), refunds)
 
     async def _asked_for(self, order: Order, gate: Gate | None) -> tuple[RefundRequest, ...]:
         """The refunds after the sale. Only an order that has ended has any."""
@@ -249,7 +258,7 @@ class OrderReconciler:
                 order.metadata.namespace, order.metadata.uid, request=request, actor=order.retried_by
             )
 
-    async def _carry_out(self, order: Order, step: Step, gate: Gate) -> float | None:
+    async def _carry_out(self, order: Order, step: Step | Leave, gate: Gate) -> float | None:
         """Change the cluster, and enqueue what has to act on it; answers when to look again."""
         key = (order.metadata.namespace, order.child_name)
         match step:
@@ -267,9 +276,10 @@ class OrderReconciler:
                     self._enqueue(kind, key)
             case Release():
                 if await self._are_children_gone(order):
+                    await self._leaving.archive(order.key)
                     await self._cluster.release(Kind.ORDER, order, COMPENSATE_FINALIZER)
-            case Expire():
-                await self._cluster.delete(Kind.ORDER, order)
+            case Leave():
+                self._leave(order.key)
                 return None
             case Wait(seconds):
                 return seconds
@@ -320,7 +330,7 @@ class OrderReconciler:
 
     async def _reconcile_vanished(self, key: Key) -> float | None:
         """The order's resource is gone, perhaps with its finalizer torn off: its ledgers are compensated."""
-        gates = await self._gates.unsealed(*key)
+        gates = [gate for gate in await self._gates.unsealed(*key) if not _has_left(gate)]
         if not gates:
             return None
         order = await self._cluster.get_live(Kind.ORDER, key)
@@ -363,3 +373,8 @@ class OrderReconciler:
                 else await self._gates.compensation(gate.merchant, gate.uid)
             )
         self._found[key] = _Found(order.metadata.uid, gate, compensation, refunds)
+
+
+def _has_left(gate: Gate) -> bool:
+    """Only its parcel moves, and its Order is in the archive: nothing of it vanished."""
+    return gate.state is GateState.OPEN and gate.is_leaving

@@ -1,19 +1,18 @@
 """What an Order needs next.
 
-Pure: the same order, gate, children and time always give the same step. The plan reads what is, never which
+Pure: the same order, gate and children always give the same step. The plan reads what is, never which
 event arrived. It answers one step; the next reconcile plans the next one.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from orderplane.controllers.order.children import Child, Children
 from orderplane.controllers.steps import Wait
 from orderplane.crds.meta import COMPENSATE_FINALIZER, Kind
 from orderplane.crds.order import Order, RefundSpec
 from orderplane.crds.reasons import Reason, deleted
-from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.gate import CANCELLED_ON_REQUEST, Gate
 from orderplane.ledgers.refunds import RefundRequest
 from orderplane.ledgers.states import (
     RELEASABLE,
@@ -81,18 +80,13 @@ class SettleOrphaned:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """See that no child is left, and take the finalizer off the order that is being deleted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Expire:
-    """The time after its end (`ttlSecondsAfterFinished`) is over: delete the order."""
+    """See that no child is left, archive the order that is being deleted, and take its finalizer off."""
 
 
 Decision = OpenGate | Compensate | Seal | AskForRefund
 """A step that the ledgers decide, after which everything is planned anew."""
 
-Step = Decision | VerifyMissing | Create | Delete | SettleOrphaned | Release | Expire | Wait
+Step = Decision | VerifyMissing | Create | Delete | SettleOrphaned | Release | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +121,6 @@ def plan(
     order: Order,
     gate: Gate | None,
     children: Children,
-    now: datetime,
     refunds: Sequence[RefundRequest] = (),
 ) -> Step:
     """Decide the next step of one order; `refunds` are those that were asked for after its end."""
@@ -135,7 +128,7 @@ def plan(
         return OpenGate()
     match gate.state:
         case GateState.SEALED:
-            return ask_for_refund(order, refunds) or retire(order, gate, children, now)
+            return ask_for_refund(order, refunds) or retire(order, children)
         case GateState.COMPENSATING:
             return compensate(gate, children)
         case GateState.OPEN:
@@ -148,8 +141,9 @@ def why_compensate(order: Order, gate: Gate, children: Children) -> Compensate |
         message = "The order was deleted before it was handed to the carrier."
         return Compensate(Reason.DELETED, message, is_cancel=True)
     if order.spec.cancel:
-        message = "The order was cancelled on request."
-        return Compensate(Reason.CANCEL_REQUESTED, message, is_cancel=True, actor=order.cancelled_by)
+        return Compensate(
+            Reason.CANCEL_REQUESTED, CANCELLED_ON_REQUEST, is_cancel=True, actor=order.cancelled_by
+        )
     match gate.reservation:
         case ReservationState.REJECTED:
             return Compensate(Reason.OUT_OF_STOCK, gate.reservation_message or "There is not enough stock.")
@@ -167,7 +161,7 @@ def why_compensate(order: Order, gate: Gate, children: Children) -> Compensate |
             gate.shipment_reason or Reason.SHIPMENT_REFUSED, gate.shipment_message or "The carrier refused."
         )
     for kind, child in children.present():
-        if child.is_deleting:
+        if child.is_deleting and not gate.is_leaving:
             message = f"The order's {kind} was deleted before the order was finished."
             return Compensate(deleted(kind), message)
     return None
@@ -175,6 +169,9 @@ def why_compensate(order: Order, gate: Gate, children: Children) -> Compensate |
 
 def advance(gate: Gate, children: Children) -> Step:
     """The first stage that is not done: begin it, or wait for it."""
+    if gate.is_leaving:
+        # Every stage was done, and its children may be gone.
+        return Wait()
     for stage in SAGA:
         if children.get(stage.kind) is None:
             return VerifyMissing(stage.kind) if stage.is_begun(gate) else Create(stage.kind)
@@ -214,19 +211,14 @@ def ask_for_refund(order: Order, refunds: Sequence[RefundRequest]) -> AskForRefu
     return next((AskForRefund(wanted) for wanted in order.spec.refunds if wanted.name not in asked), None)
 
 
-def retire(order: Order, gate: Gate, children: Children, now: datetime) -> Step:
-    """The order is over: clean up when it is deleted, or when its time after the end is over."""
-    if order.is_deleting:
-        present = children.present()
-        if present:
-            return _delete(present)
-        # What is left are finalizers of others: their removal is a watch event, so there is no need to poll.
-        return Release() if COMPENSATE_FINALIZER in order.metadata.finalizers else Wait()
-    ttl = order.spec.ttl_seconds_after_finished
-    if ttl is None or gate.finished_at is None:
+def retire(order: Order, children: Children) -> Step:
+    """The order is over: clean up when it is deleted."""
+    if not order.is_deleting:
         return Wait()
-    left = gate.finished_at + timedelta(seconds=ttl) - now
-    return Expire() if left <= timedelta() else Wait(left.total_seconds())
+    if present := children.present():
+        return _delete(present)
+    # What is left are finalizers of others: their removal is a watch event, so there is no need to poll.
+    return Release() if COMPENSATE_FINALIZER in order.metadata.finalizers else Wait()
 
 
 def _is_parcel_settled(gate: Gate) -> bool:

@@ -185,7 +185,7 @@ def plan(
     if gate.state is GateState.COMPENSATING:
         return compensate(gate, entry, tries, returns, is_retry_requested=is_retry_requested) or done
     if is_deleting:
-        return CompensateOrder()
+        return done if gate.is_leaving else CompensateOrder()
     if payment is None:
         return Wait()
     return charge(payment, entry, is_key_spent=tries >= SAME_KEY_TRIES, is_unconfirmed=is_unconfirmed)

@@ -87,7 +87,7 @@ def plan(
             return done
         return ReleaseStock() if gate.is_shipment_settled else Wait()
     elif is_deleting:
-        return CompensateOrder()
+        return done if gate.is_leaving else CompensateOrder()
     return _hold(reservation, entry, may_extend=gate is not None and not is_order_stuck)
 
 

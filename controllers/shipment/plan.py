@@ -99,7 +99,7 @@ def plan(
         )
         return step or done
     if is_deleting:
-        return CompensateOrder()
+        return done if gate.is_leaving else CompensateOrder()
     return Wait() if shipment is None else ship(shipment, entry, is_unlabelled=is_unlabelled)
 
 

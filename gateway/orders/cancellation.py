@@ -45,3 +45,8 @@ def cancel_action(order: OrderDocument, gate: Gate | None) -> CancelAction:
 
 def _is_in_transit(gate: Gate) -> bool:
     return gate.state is GateState.OPEN and gate.tracking_status is not TrackingStatus.PRE_TRANSIT
+
+
+def as_requested(order: OrderDocument) -> OrderDocument:
+    """An archived order as it will be: its cancellation is in the ledger."""
+    return {**order, "spec": {**order["spec"], "cancel": True}}

@@ -1,10 +1,10 @@
 """Pages of orders, from memory or from the API server, with filters that neither of them has.
 
-Memory has the newest orders, and lists them from the newest on: a page goes on with what is older than the
-last order of the one before. The API server lists by name, in chunks that are read and filtered here, and
-goes on from its own continue tokens. It is asked for what memory does not have, which is older, and while
-there is no memory. Either way an order is shown once, also if others are created or deleted meanwhile, or if
-the memory comes and goes.
+Memory and the archive list from the newest on, and are merged: a page goes on with what is older than the
+last order of the one before, wherever that is. The API server lists by name, in chunks that are read and
+filtered here, and goes on from its own continue tokens. It is asked for what memory does not have, which is
+older, and while there is no memory; what is left of the archive follows then. Either way an order is shown
+once, also if others are created, deleted or archived meanwhile, or if the memory comes and goes.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +20,10 @@ MAX_CHUNKS = 4
 
 Place = tuple[str, str]
 """Where an order is in the list by time: its creation, as the API server writes it, and its name."""
+
+
+NEWEST: Place = ("~", "")
+"""Before every order."""
 
 
 def place_of(order: OrderDocument) -> Place:
@@ -69,13 +73,18 @@ class ListPosition:
 
     Args:
         before: Orders that come before this place in time follow; None: all.
-        after: Of those, by name, the ones after this name. None in the list by time.
+        after: Of the orders in the API server, by name, the ones after this name. None in the list by time.
         continue_token: Where the API server goes on with its list by name.
+        live: The last order in the API server that was shown by time; None where none was.
+        archived: After the list by name, what is archived and comes before this place follows; without that
+            list, nothing else does. None: no more of the archive.
     """
 
     before: Place | None = None
     after: str | None = None
     continue_token: str | None = None
+    live: Place | None = None
+    archived: Place | None = None
 
     @property
     def is_by_name(self) -> bool:
@@ -90,17 +99,32 @@ class ListPosition:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Orders, by time from the newest on or by name, and where the next ones begin; None after the last."""
+    """Orders, by time from the newest on or by name.
+
+    Args:
+        start: Where it begins.
+        following: Where the next ones begin; None after the last.
+        archived: The uids of those that are in the archive only.
+    """
 
     orders: list[OrderDocument]
+    start: ListPosition
     following: ListPosition | None
-    is_by_name: bool = False
+    archived: frozenset[str] = frozenset()
 
-    def after(self, order: OrderDocument, start: ListPosition) -> ListPosition:
-        """The position after one of its orders; it began at `start`."""
-        if self.is_by_name:
-            return replace(start, after=order["metadata"]["name"])
-        return ListPosition(before=place_of(order))
+    def after(self, order: OrderDocument) -> ListPosition:
+        """The position after one of its orders."""
+        if self.start.is_by_name:
+            return replace(self.start, after=order["metadata"]["name"])
+        if self.start.archived is not None:
+            return ListPosition(archived=place_of(order))
+        place = place_of(order)
+        live = [
+            place_of(shown)
+            for shown in self.orders
+            if shown["metadata"]["uid"] not in self.archived and place_of(shown) >= place
+        ]
+        return ListPosition(place, live=min(live, default=self.start.live))
 
 
 ReadChunk = Callable[[ListPosition, int], Awaitable[Chunk]]
@@ -120,12 +144,12 @@ async def filtered_page(
     for _ in range(MAX_CHUNKS):
         chunk = await read(position, CHUNK_SIZE if order_filter.is_selective else limit)
         for order in chunk.orders:
-            if not chunk.is_by_name and order_filter.is_older(order):
+            if not chunk.start.is_by_name and order_filter.is_older(order):
                 return found, None
-            if position.has_passed(order) or not order_filter.matches(order):
+            if chunk.start.has_passed(order) or not order_filter.matches(order):
                 continue
             if len(found) == limit:
-                return found, chunk.after(found[-1], position)
+                return found, chunk.after(found[-1])
             found.append(order)
         if chunk.following is None:
             return found, None
@@ -137,8 +161,14 @@ async def filtered_page(
 
 def cursor_state(position: ListPosition, filters: Mapping[str, str | None]) -> dict[str, str | None]:
     """What a cursor holds: the position, and the filters that it is valid for. What is None is left out."""
-    before = " ".join(position.before) if position.before is not None else None
-    state = {**filters, "before": before, "after": position.after, "token": position.continue_token}
+    state = {
+        **filters,
+        "before": _written(position.before),
+        "live": _written(position.live) or ("" if position.before is not None else None),
+        "after": position.after,
+        "token": position.continue_token,
+        "archived": _written(position.archived),
+    }
     return {name: value for name, value in state.items() if value is not None}
 
 
@@ -149,12 +179,33 @@ def position_of(state: Mapping[str, str | None], filters: Mapping[str, str | Non
         Problem: `invalid_cursor`: it was issued for other filters, or names no position.
     """
     given = {name: value for name, value in state.items() if value is not None}
-    before, after, token = (given.pop(name, None) for name in ("before", "after", "token"))
+    before, live, after, token, archived = (
+        given.pop(name, None) for name in ("before", "live", "after", "token", "archived")
+    )
     if given != {name: value for name, value in filters.items() if value is not None}:
         raise invalid_cursor()
-    if before is None and after is None and token is None:
+    if before is None and after is None and token is None and archived is None:
         raise invalid_cursor()
-    at, _, name = (before or "").partition(" ")
-    if before is not None and not (at and name):
+    # The version before knew no archive: what it showed by time was all in the API server.
+    shown = before if live is None else live or None
+    return ListPosition(_place(before), after, token, _place(shown), _place(archived))
+
+
+def _written(place: Place | None) -> str | None:
+    return " ".join(place) if place is not None else None
+
+
+def _place(text: str | None) -> Place | None:
+    """Of what a cursor holds, which anybody may have made."""
+    if text is None:
+        return None
+    at, _, name = text.partition(" ")
+    if (at, name) == NEWEST:
+        return NEWEST
+    try:
+        is_time = datetime.fromisoformat(at).tzinfo is not None
+    except ValueError:
+        is_time = False
+    if not is_time or not name:
         raise invalid_cursor()
-    return ListPosition((at, name) if before is not None else None, after, token)
+    return at, name

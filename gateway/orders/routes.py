@@ -250,8 +250,8 @@ async def list_orders(
     stalled: StalledFilter = None,
 ) -> Response:
     """All orders of the merchant, or of the calling customer, the newest first. A new or changed order may be
-    missing for a moment. Orders that the gateway does not hold in memory, which are the oldest, come last, by
-    id; for some seconds after its start that is all.
+    missing for a moment. Orders that are in the cluster and that the gateway does not hold in memory come
+    last, by id; for some seconds after its start they come first.
 
     With `createdAfter`, `createdBefore` or `sku`, at most 1,000 orders are searched for one page. So a page
     may have fewer orders than `limit`, or none, and still have a `next`: go on until it is null. A cursor
@@ -269,8 +269,8 @@ async def list_orders(
     }
 
     start = position_of(read_cursor(_CURSOR, cursor), filters) if cursor is not None else ListPosition()
-    read_chunk = services.orders.chunks(caller, criteria)
     order_filter = OrderFilter(created_after, created_before, sku)
+    read_chunk = services.orders.chunks(caller, criteria, order_filter)
     try:
         orders, following = await filtered_page(read_chunk, order_filter, limit, start)
     except Gone:
@@ -304,19 +304,27 @@ async def cancel_order(order_id: str, caller: _Writer, services: ServicesDep) ->
     It is possible until the carrier has scanned the parcel. If a scan comes before the cancellation is
     complete, the order is delivered, and its condition `Cancelled=False` gives the reason.
     """
-    order = await services.orders.read_live(caller, order_id)
-    uid = order["metadata"]["uid"]
+    found = await services.orders.find(caller, order_id)
+    order, uid = found.document, found.document["metadata"]["uid"]
     action = cancellation.cancel_action(order, await services.gates.read(caller.merchant, uid))
-    if action is cancellation.CancelAction.REQUEST:
+    if action is cancellation.CancelAction.REQUEST and not found.has_left:
         # The uid makes the patch fail if another order has been created under this name.
         metadata = {"uid": uid, "annotations": {CANCELLED_BY_ANNOTATION: caller.actor}}
         patch = {"metadata": metadata, "spec": {"cancel": True}}
         try:
             patched = await services.api.merge_patch(Kind.ORDER, caller.merchant, order_id, patch)
         except NotFound:
-            raise order_not_found() from None
-        order = cast("OrderDocument", patched)
-        services.orders.remember(order)
+            found = await services.orders.find(caller, order_id)
+            if not found.has_left:
+                raise order_not_found() from None
+        else:
+            order = cast("OrderDocument", patched)
+            services.orders.remember(order)
+    if action is cancellation.CancelAction.REQUEST and found.has_left:
+        gate = await services.cancellations.request(caller.merchant, uid, actor=caller.actor)
+        # A scan may have been faster.
+        action = cancellation.cancel_action(order, gate)
+        order = cancellation.as_requested(order)
     status = 200 if action is cancellation.CancelAction.ALREADY_CANCELLED else 202
     location = {"Location": f"/api/orders/{order_id}"}
     return json_response(views.order_view(order), status=status, headers=location)

@@ -46,9 +46,10 @@ class InMemoryGateLedger(Ledger):
         is_cancel: bool,
         actor: str | None = None,
     ) -> Gate:
-        """Only an open order begins to be compensated; the first reason stays."""
+        """Only an open order begins to be compensated; the first reason stays. Of an order that is leaving,
+        what is missing was deleted by us."""
         gate = self._tables.gates.get(uid)
-        if gate is not None and gate.state is GateState.OPEN:
+        if gate is not None and gate.state is GateState.OPEN and (is_cancel or not gate.is_leaving):
             self._tables.gates[uid] = replace(
                 gate,
                 state=change(GATE_TRANSITIONS, gate.state, GateState.COMPENSATING),
@@ -83,8 +84,10 @@ class InMemoryGateLedger(Ledger):
 
     @query
     def unsealed_page(self, after: tuple[str, str] | None, limit: int) -> tuple[Gate, ...]:
-        """All unsealed rows; here a page has room for them."""
-        return self._unsealed()
+        """All unsealed rows but for open ones that have left; here a page has room for them."""
+        return tuple(
+            gate for gate in self._unsealed() if gate.state is not GateState.OPEN or not gate.is_leaving
+        )
 
     @query
     def compensation(self, merchant: str, uid: str) -> tuple[Compensation, ...]:

@@ -13,6 +13,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from orderplane.events.types import EventType
+from orderplane.ledgers.archive import ArchivedOrder
 from orderplane.ledgers.errors import GateClosed
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import PaymentEntry
@@ -65,6 +66,7 @@ class Tables:
     history: dict[str, list[tuple[EventType, datetime]]] = field(default_factory=dict)
     shipped: set[str] = field(default_factory=set)
     effects: set[tuple[str, EventType, str]] = field(default_factory=set)
+    archived: dict[str, tuple[ArchivedOrder, Gate]] = field(default_factory=dict)
 
     def gate(self, uid: str, *states: GateState) -> Gate:
         """Every effect needs the order's gate in a state that admits it."""
@@ -175,6 +177,7 @@ class Tables:
             tracking_code=label.tracking_code if label else None,
             tracking_url=label.tracking_url if label else None,
             carrier=label.carrier if label else None,
+            seq=len(self.history.get(uid, ())),
         )
 
 

@@ -40,14 +40,15 @@ _READ_UNSEALED = "SELECT * FROM order_gates WHERE state <> 'Sealed' AND merchant
 
 _READ_UNSEALED_PAGE = """
 SELECT * FROM order_gates WHERE state <> 'Sealed' AND (merchant, uid) > ($1, $2::uuid)
+  AND (state <> 'Open' OR archived_version IS NULL)
 ORDER BY merchant, uid LIMIT $3
 """
 
 # An order is opened once, with its total; `order.created` is its event number 1.
 _OPEN = """
 WITH opened AS (
-    INSERT INTO orders (merchant, uid, name, traceparent, currency, total, seq)
-    VALUES ($1, $2, $3, $4, $5, $6, 1) ON CONFLICT DO NOTHING RETURNING *
+    INSERT INTO orders (merchant, uid, name, traceparent, currency, total, seq, is_archive_due)
+    VALUES ($1, $2, $3, $4, $5, $6, 1, true) ON CONFLICT DO NOTHING RETURNING *
 )
 INSERT INTO history (event_id, merchant, subject, name, type, data, traceparent, partition, seq)
 SELECT $7::uuid, merchant, uid, name, $8::text,
@@ -57,7 +58,7 @@ SELECT $7::uuid, merchant, uid, name, $8::text,
 FROM opened RETURNING seq
 """
 
-# The first reason for the compensation stays.
+# The first reason for the compensation stays. A trigger keeps an order that has left, unless somebody asked.
 _COMPENSATE = """
 UPDATE orders
 SET state = 'Compensating', reason = $3, message = $4, is_cancel = $5, actor = $6, compensating_at = now()
@@ -184,8 +185,7 @@ class PostgresGateLedger:
 
     async def read(self, merchant: str, uid: str) -> Gate | None:
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(_READ, merchant, uid)
-        return _gate(row) if row else None
+            return await read_gate(connection, merchant, uid)
 
     async def open(self, order: Order) -> Gate:
         merchant, uid, name = order.metadata.namespace, order.metadata.uid, order.metadata.name
@@ -204,7 +204,7 @@ class PostgresGateLedger:
                 *event_arguments(EventType.ORDER_CREATED, UUID(uid), data),
             )  # fmt: skip
             if is_new is not None:
-                return Gate(merchant, uid, name, GateState.OPEN)
+                return Gate(merchant, uid, name, GateState.OPEN, seq=1)
             return await _reread(connection, merchant, uid)
 
     async def compensate(
@@ -218,8 +218,9 @@ class PostgresGateLedger:
         actor: str | None = None,
     ) -> Gate:
         async with session(self._pool) as connection:
-            await connection.execute(_COMPENSATE, merchant, uid, reason, message, is_cancel, actor)
-            return await _reread(connection, merchant, uid)
+            return await compensate(
+                connection, merchant, uid, reason=reason, message=message, is_cancel=is_cancel, actor=actor
+            )
 
     async def record_retry(self, merchant: str, uid: str, *, request: str, actor: str | None) -> None:
         async with transaction(self._pool) as connection:
@@ -263,11 +264,32 @@ class PostgresGateLedger:
         return tuple(_compensation(row) for row in rows)
 
 
-async def _reread(connection: Connection, merchant: str, uid: str) -> Gate:
+async def compensate(
+    connection: Connection,
+    merchant: str,
+    uid: str,
+    *,
+    reason: str,
+    message: str,
+    is_cancel: bool,
+    actor: str | None,
+) -> Gate:
+    """As `GateLedger.compensate`."""
+    await connection.execute(_COMPENSATE, merchant, uid, reason, message, is_cancel, actor)
+    return await _reread(connection, merchant, uid)
+
+
+async def read_gate(connection: Connection, merchant: str, uid: str) -> Gate | None:
+    """The row with its three ledgers; None where the order was never opened."""
     row = await connection.fetchrow(_READ, merchant, uid)
-    if row is None:
+    return _gate(row) if row else None
+
+
+async def _reread(connection: Connection, merchant: str, uid: str) -> Gate:
+    gate = await read_gate(connection, merchant, uid)
+    if gate is None:
         raise GateClosed(f"order {merchant}/{uid} was never opened")
-    return _gate(row)
+    return gate
 
 
 def order_row(row: Row) -> OrderRow:
@@ -317,4 +339,6 @@ def _gate(row: Row) -> Gate:
         tracking_url=row["tracking_url"],
         carrier=row["carrier"],
         finished_at=row["finished_at"],
+        seq=row["seq"],
+        archived_version=row["archived_version"],
     )

@@ -22,7 +22,8 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SHOP, TEA, CUSTOMER = "shop", "TEA", "u-1"
 OPENING, QUANTITY, TOTAL, ELSEWHERE = 100, 2, 2500, 1000
 TABLES = (
-    "orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments", "refunds",
+    "orders", "archived_orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments",
+    "refunds",
     "refund_requests", "withdrawals", "retries", "shipments", "history", "idempotency", "notifications",
     "users", "account_messages",
 )  # fmt: skip
@@ -58,9 +59,12 @@ class Books:
 
     def row(self, table: str, name: str) -> dict[str, Any]:
         """The one row of a table about an order."""
-        column = {"orders": "uid", "reservations": "holder", "reservation_lines": "holder"}.get(
-            table, "order_uid"
-        )
+        column = {
+            "orders": "uid",
+            "archived_orders": "uid",
+            "reservations": "holder",
+            "reservation_lines": "holder",
+        }.get(table, "order_uid")
         (found,) = (row for row in self.tables[table] if row[column] == uid_of(name))
         return found
 
@@ -115,6 +119,7 @@ def clean_books(prefix: str = "") -> Books:
     )
     _shipped(books, f"{prefix}delivered", is_delivered=True)
     _shipped(books, f"{prefix}shipped", is_delivered=False)
+    _left(books, f"{prefix}left")
     _returned(books, f"{prefix}returned")
     _declined(books, f"{prefix}declined")
     _refunded(books, f"{prefix}refunded")
@@ -170,6 +175,18 @@ def _shipped(books: Books, name: str, *, is_delivered: bool) -> None:
         books.row("orders", name)["outcome"] = "Delivered"
         _tell(books, name, EventType.ORDER_DELIVERED)
     books.live(Kind.ORDER, name)["status"]["phase"] = "Delivered" if is_delivered else "Shipped"
+
+
+def _left(books: Books, name: str) -> None:
+    """It has left the API server, with its children."""
+    _shipped(books, name, is_delivered=True)
+    books.row("orders", name)["is_archived"] = books.row("orders", name)["is_archive_due"] = True
+    books.tables["archived_orders"].append({
+        "merchant": SHOP, "uid": uid_of(name), "name": name, "phase": "Delivered", "is_outdated": False,
+        "outcome": "Delivered",
+    })  # fmt: skip
+    for kind in Kind:
+        books.resources[kind] = [one for one in books.resources[kind] if one["metadata"]["name"] != name]
 
 
 def _returned(books: Books, name: str) -> None:
@@ -313,6 +330,7 @@ def _open(books: Books, name: str) -> None:
     books.tables["orders"].append({
         "merchant": SHOP, "uid": uid_of(name), "name": name, "state": "Open", "outcome": None, "seq": 0,
         "currency": "EUR", "total": TOTAL, "sealed_at": None, "finished_at": None,
+        "is_archived": False, "is_archive_due": False,
     })  # fmt: skip
     books.resources[Kind.ORDER].append(_resource(name, {}, "Pending"))
     reference = {"orderRef": {"name": name, "uid": str(uid_of(name))}}

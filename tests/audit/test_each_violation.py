@@ -366,6 +366,27 @@ def _a_running_order_vanishes(books: Books) -> None:
     books.resources[Kind.ORDER].remove(books.live(Kind.ORDER, "in-flight"))
 
 
+@plants("archive-missing", f"{SHOP}/left", resources.absent_orders_are_archived)
+def _an_order_goes_without_a_row(books: Books) -> None:
+    books.row("orders", "left")["is_archived"] = False
+    books.forget("archived_orders", books.row("archived_orders", "left"))
+
+
+@plants("archive-missing", f"{SHOP}/left", resources.absent_orders_are_archived)
+def _a_row_of_the_archive_is_lost(books: Books) -> None:
+    books.row("archived_orders", "left")["phase"] = None
+
+
+@plants("archive-phase", f"{SHOP}/left", resources.archived_phases_show_the_outcome)
+def _an_archived_order_is_told_wrong(books: Books) -> None:
+    books.row("archived_orders", "left")["phase"] = "Shipped"
+
+
+@plants("archive-outdated", f"{SHOP}/left", resources.archived_phases_show_the_outcome)
+def _an_archived_order_is_not_told_any_more(books: Books) -> None:
+    books.row("archived_orders", "left")["is_outdated"] = True
+
+
 @plants("child-orphan", f"Payment {SHOP}/shipped", resources.children_have_their_order)
 def _a_child_stays_behind(books: Books) -> None:
     books.resources[Kind.ORDER].remove(books.live(Kind.ORDER, "shipped"))
@@ -651,8 +672,8 @@ def test_clean_books_have_no_violation() -> None:
     assert found.is_clean
     assert found.open == (f"{SHOP}/in-flight",)
     assert found.counts == {
-        "orders": 9, "events": 54, "intents": 10, "refunds": 6, "disputes": 1, "labels": 5, "messages": 54,
-        "notifications": 33,
+        "orders": 10, "events": 59, "intents": 11, "refunds": 6, "disputes": 1, "labels": 6, "messages": 59,
+        "notifications": 38,
     }  # fmt: skip
     assert found.notices == ()
 

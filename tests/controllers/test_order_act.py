@@ -8,6 +8,7 @@ import pytest
 
 from orderplane.controllers.engine.cluster import Cluster
 from orderplane.controllers.order.act import VANISHED_SECONDS, OrderReconciler
+from orderplane.controllers.steps import Wait
 from orderplane.crds.api_errors import NotFound
 from orderplane.crds.meta import Kind
 from orderplane.crds.order import Compensation
@@ -46,6 +47,13 @@ class Refunds:
         return ()
 
 
+class Stays:
+    """The order stays where it is."""
+
+    def plan(self, *_: Any) -> Wait:
+        return Wait()
+
+
 class Api:
     """Makes what is asked for."""
 
@@ -64,8 +72,10 @@ def an_order_with_payment(
         cluster,
         gates,
         Refunds(),
+        Stays(),
         lambda kind, key, hint=None: enqueued.append((kind, hint)),
         lambda: NOW,  # type: ignore[arg-type]
+        leave=lambda _: None,
         elapsed=elapsed,
         charge_limits={},
     )
@@ -151,8 +161,10 @@ async def test_what_is_left_of_an_order_that_vanished_is_polled_only_while_we_ho
         cluster,
         gates,
         Refunds(),
+        Stays(),
         lambda *_: None,
         lambda: NOW,  # type: ignore[arg-type]
+        leave=lambda _: None,
         elapsed=lambda: 0.0,
         charge_limits={},
     )

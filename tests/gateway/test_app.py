@@ -45,6 +45,8 @@ from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.pricing import RefusalCode
 
+from ..support.archive import EmptyArchive
+
 DOCS = Path(__file__).parents[2] / "docs" / "openapi.json"
 
 
@@ -75,7 +77,7 @@ def app_with(error: Exception) -> ASGIApp:
 def app_on(api: Any) -> ASGIApp:
     held = HeldOrders(10, time.monotonic)
     # No watch runs: each order is read from the API server.
-    orders = OrderReader(api, held, Reflector(api, Kind.ORDER, held))
+    orders = OrderReader(api, held, Reflector(api, Kind.ORDER, held), EmptyArchive())
     services: Any = SimpleNamespace(api=api, authentication=Anybody(), load_shedding=None, orders=orders)
     return create_app(declared_api(services))
 

@@ -40,6 +40,9 @@ ASIDE = (
     "track_Unclear", "settle_void_by_hand", "recount", "withdraw_all", "next_refund_late",
     "refund_failed_late", *REFUNDS,
 )  # fmt: skip
+ARCHIVE = ("archive", "archive_older", "archive_late", "outdated")
+"""Seldom: an open order that has left is compensated only where somebody asks for it."""
+NEVER = ("wrong_amount", "archive_late")
 NEEDS_PAYMENT = frozenset(
     {
         "begin_confirm",
@@ -119,8 +122,10 @@ async def test_both_do_the_same(pool: Pool) -> None:
                 step, way[uid] = FORWARD[way[uid]], way[uid] + 1
             elif luck < 0.85:
                 step, back[uid] = BACKWARD[back[uid]], (back[uid] + 1) % len(BACKWARD)
-            else:
+            elif luck < 0.98:
                 step = dice.choice(ASIDE + FORWARD)
+            else:
+                step = dice.choice(ARCHIVE)
             if not is_sensible(fake, step, uid):
                 continue
             count = dice.randrange(OPENING + 2)
@@ -130,7 +135,7 @@ async def test_both_do_the_same(pool: Pool) -> None:
             assert got == expected, story
             assert await real.look(uids) == await fake.look(uids), story
             met.add((step, "no" if isinstance(got, (str, tuple)) else "yes"))
-    never = {(step, "yes") for step in (*FORWARD, *BACKWARD, *ASIDE) if step != "wrong_amount"} - met
+    never = {(step, "yes") for step in (*FORWARD, *BACKWARD, *ASIDE, *ARCHIVE) if step not in NEVER} - met
     assert never == set(), f"these never went through, so nothing is known of them: {never}"
 
 

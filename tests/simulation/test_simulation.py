@@ -5,7 +5,6 @@ one again, exactly as it was. A failure prints its seed and the end of its story
 """
 
 import os
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -77,7 +76,7 @@ def is_caught(within: int, *, always_late: str = "") -> bool:
 def test_it_notices_children_made_while_undoing(monkeypatch: pytest.MonkeyPatch) -> None:
     real = order_act.plan
 
-    def careless(order: Any, gate: Gate | None, children: Any, now: datetime, refunds: Any) -> Step:
+    def careless(order: Any, gate: Gate | None, children: Any, refunds: Any) -> Step:
         if (
             gate
             and gate.state is GateState.COMPENSATING
@@ -85,7 +84,7 @@ def test_it_notices_children_made_while_undoing(monkeypatch: pytest.MonkeyPatch)
             and gate.payment is None
         ):
             return Create(Kind.PAYMENT)
-        return real(order, gate, children, now, refunds)
+        return real(order, gate, children, refunds)
 
     monkeypatch.setattr(order_act, "plan", careless)
     assert is_caught(300)

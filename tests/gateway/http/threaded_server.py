@@ -36,6 +36,8 @@ from orderplane.gateway.traffic.rate_limits import Quota, RouteClass
 from orderplane.gateway.traffic.stream_places import StreamPlaces
 from orderplane.ledgers.errors import Transient
 
+from ...support.archive import EmptyArchive
+
 PROXIES = networks("10.0.0.0/8")
 UNLIMITED = dict.fromkeys(RouteClass, Quota(10**8, 10**8))
 
@@ -79,7 +81,7 @@ def app_without_dependencies(authentication: Any = None, trusted: Networks = PRO
     absent: Any = Absent()
     catalogue = Catalogue(absent, max_bytes=0)
     held = HeldOrders(10, time.monotonic)
-    orders = OrderReader(absent, held, Reflector(absent, Kind.ORDER, held))
+    orders = OrderReader(absent, held, Reflector(absent, Kind.ORDER, held), EmptyArchive())
     services: Any = SimpleNamespace(
         api=absent, orders=orders, stored_prices=absent, gates=absent, idempotency=absent, products=absent,
         price_rules=absent,

@@ -16,6 +16,7 @@ from orderplane.gateway.orders import listing
 from orderplane.gateway.orders.listing import (
     CHUNK_SIZE,
     MAX_CHUNKS,
+    NEWEST,
     Chunk,
     ListPosition,
     OrderFilter,
@@ -47,13 +48,13 @@ class Cluster:
     async def read(self, position: ListPosition, size: int) -> Chunk:
         """As the API server does: it goes on after a token, and knows nothing of `after`."""
         self.sizes.append(size)
-        token = position.continue_token
+        token, start = position.continue_token, replace(position, after=position.after or "")
         rest: list[Any] = [one for one in self.orders if token is None or one["metadata"]["name"] > token]
         items = rest[:size]
         if len(rest) <= size:
-            return Chunk(items, None, is_by_name=True)
+            return Chunk(items, start, None)
         last = items[-1]["metadata"]["name"]
-        return Chunk(items, ListPosition(None, max(position.after or "", last), last), is_by_name=True)
+        return Chunk(items, start, ListPosition(None, max(position.after or "", last), last))
 
 
 async def walk_all(cluster: Cluster, order_filter: OrderFilter, limit: int) -> tuple[list[str], int]:
@@ -127,6 +128,9 @@ FILTERS = {"phase": "Paid", "customer": None}
         ListPosition(before=("2026-01-31T12:00:00Z", "o-1")),
         ListPosition(before=("2026-01-31T12:00:00Z", "o-1"), after=""),
         ListPosition(("2026-01-31T12:00:00Z", "o-1"), "o-2", "token"),
+        ListPosition(("2026-01-31T12:00:00Z", "o-1"), live=("2026-01-31T12:00:01Z", "o-3")),
+        ListPosition(after="o-2", archived=("2026-01-31T12:00:00Z", "o-1")),
+        ListPosition(archived=NEWEST),
     ],
 )
 def test_a_cursor_holds_the_position_and_its_filters(position: ListPosition) -> None:
@@ -140,7 +144,11 @@ def test_a_cursor_holds_the_position_and_its_filters(position: ListPosition) -> 
 def test_cursors_of_the_version_before_are_by_name_and_forged_ones_are_refused() -> None:
     of_before = {"phase": "Paid", "since": None, "after": "o-2", "token": "t"}
     assert position_of(of_before, FILTERS) == ListPosition(None, "o-2", "t")
-    for before in ("", " ", "2026-01-31T12:00:00Z", " o-1"):
+    shown = ("2026-01-31T12:00:00Z", "o-1")
+    assert position_of({"phase": "Paid", "before": " ".join(shown)}, FILTERS) == ListPosition(
+        shown, live=shown
+    )
+    for before in ("", " ", "2026-01-31T12:00:00Z", " o-1", "yesterday o-1", "2026-01-31T12:00:00 o-1"):
         with pytest.raises(Problem, match="invalid_cursor"):
             position_of({"phase": "Paid", "before": before}, FILTERS)
 

@@ -27,6 +27,7 @@ from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import Principal, Role
 
 from ...controllers.builders import an_order
+from ...support.archive import EmptyArchive
 from ...support.plane import bare_plane
 
 pytestmark = pytest.mark.integration
@@ -175,7 +176,7 @@ async def open_door(plane: Plane, folder: Path) -> AsyncIterator[Door]:
         watch = Reflector(api, Kind.ORDER, held)
         task = asyncio.create_task(watch.run(lambda: None))
         try:
-            yield Door(held, watch, OrderReader(api, held, watch), road)
+            yield Door(held, watch, OrderReader(api, held, watch, EmptyArchive()), road)
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):

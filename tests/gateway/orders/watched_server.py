@@ -17,6 +17,7 @@ from orderplane.gateway.orders.order_changes import OrderChanges
 from orderplane.gateway.orders.order_feed import OrderFeed
 from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import Principal, Role
+from orderplane.ledgers.postgres.archived_lists import ArchiveCriteria
 
 from ...controllers.builders import an_order
 from ...simulation.world.api_server import ApiServer, Backup
@@ -42,6 +43,7 @@ class WatchedServer:
         self.events_per_watch = 1000
         self.is_cut = self.is_away = False
         self.reads = 0
+        self.archived: list[Json] = []
         self.restarts = 0
         self._snapshots: dict[int, list[Json]] = {}
 
@@ -63,6 +65,21 @@ class WatchedServer:
         key = Kind.ORDER, SHOP, name
         self.api.mark_deleted(key)
         self.api.strip_finalizers(key)
+
+    def leave(self, name: str) -> None:
+        """As the operator does: first it is in the archive, then it is nowhere else."""
+        document = self.api.objects[Kind.ORDER, SHOP, name]
+        metadata = {**document["metadata"], "resourceVersion": f"{version_of(document)}-1"}
+        self.archived.append({**document, "metadata": metadata})
+        self.delete(name)
+
+    def by_time(self, customer: str | None, phase: str | None, held: set[str]) -> list[str]:
+        """Of those that are held and those that have left, the newest first."""
+        live = [order for order in self._all() if order["metadata"]["name"] in held]
+        alive = {order["metadata"]["uid"] for order in live}
+        left = [order for order in self.archived if order["metadata"]["uid"] not in alive]
+        found = self._matching([*live, *left], SHOP, customer, phase)
+        return [name for name, _ in sorted(found, key=lambda one: place_of(one[1]), reverse=True)]
 
     def compact(self) -> None:
         """Forget all events, and the moments of lists that are under way."""
@@ -201,6 +218,33 @@ class Connection:
             raise Unavailable(0, "NoAnswer", "the server has started again")
 
 
+class Archive:
+    """Implements what `OrderReader` needs of `PostgresArchivedLists`."""
+
+    def __init__(self, server: WatchedServer) -> None:
+        self._server = server
+
+    async def get(self, merchant: str, name: str) -> Json | None:
+        found = [order for order in self._server.archived if order["metadata"]["name"] == name]
+        return max(found, key=place_of) if found and merchant == SHOP else None  # type: ignore[arg-type]
+
+    async def page(
+        self, merchant: str, criteria: ArchiveCriteria, before: tuple[datetime, str] | None, limit: int
+    ) -> list[Any]:
+        orders = [order for order in self._server.archived if merchant == SHOP]
+        if criteria.customer is not None:
+            orders = [order for order in orders if order["spec"]["customer"] == criteria.customer]
+        elif criteria.phase is not None:
+            orders = [order for order in orders if order["status"]["phase"] == criteria.phase]
+
+        def place(order: Json) -> tuple[datetime, str]:
+            metadata = order["metadata"]
+            return datetime.fromisoformat(metadata["creationTimestamp"]), metadata["name"]
+
+        newest_first = sorted(orders, key=place, reverse=True)
+        return [order for order in newest_first if before is None or place(order) < before][:limit]
+
+
 class FrontDoor:
     """One process of the gateway: what it holds, its watch, and reads by callers."""
 
@@ -209,7 +253,7 @@ class FrontDoor:
         self.held = HeldOrders(most, lambda: self.now)
         self.feed = OrderFeed(self.held, OrderChanges(most_change_bytes))
         self.watch = Reflector(Connection(server), Kind.ORDER, self.held, lambda: self.now, self.feed)
-        self.reader = OrderReader(server, self.held, self.watch)
+        self.reader = OrderReader(server, self.held, self.watch, Archive(server))
 
     async def turn(self) -> None:
         """One list where it is due, and one watch; twice where the first one failed."""
@@ -231,10 +275,10 @@ class FrontDoor:
         """The names on all pages."""
         names: list[str] = []
         position: ListPosition | None = ListPosition()
+        order_filter = order_filter or OrderFilter()
         while position is not None:
-            page, position = await filtered_page(
-                self.reader.chunks(caller, criteria), order_filter or OrderFilter(), limit, position
-            )
+            read = self.reader.chunks(caller, criteria, order_filter)
+            page, position = await filtered_page(read, order_filter, limit, position)
             names += [order["metadata"]["name"] for order in page]
         return names
 

@@ -26,6 +26,8 @@ from orderplane.gateway.traffic.rate_limits import (
     quotas_from,
 )
 
+from ...support.archive import EmptyArchive
+
 
 @pytest.mark.parametrize(
     ("method", "route", "route_class"),
@@ -116,7 +118,7 @@ class Door:
         services: Any = SimpleNamespace(
             load_shedding=None,
             api=api,
-            orders=OrderReader(api, held, Reflector(api, Kind.ORDER, held)),
+            orders=OrderReader(api, held, Reflector(api, Kind.ORDER, held), EmptyArchive()),
             authentication=ByName(),
             counters=MemoryCounters(),
         )

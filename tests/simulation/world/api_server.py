@@ -82,11 +82,21 @@ class ApiServer:
         await point(f"patched {kind}")
         return document
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, uid: str | None = None) -> Json:
+    async def delete(
+        self,
+        kind: Kind,
+        namespace: str,
+        name: str,
+        *,
+        uid: str | None = None,
+        resource_version: str | None = None,
+    ) -> Json:
         await point(f"delete {kind}")
         known = self._found(kind, namespace, name)
         if uid is not None and known["metadata"]["uid"] != uid:
             raise Conflict(409, "Conflict", "the uid in the precondition is another's")
+        if resource_version is not None:
+            self._check(known, resource_version)
         document = self.mark_deleted((kind, namespace, name))
         await point(f"deleted {kind}")
         return document

@@ -30,6 +30,7 @@ def check(world: World) -> None:
         goods_are_where_they_should(world, uid)
         story_is_told_once(world, uid)
     nothing_is_left_hanging(world)
+    every_order_is_somewhere(world)
     the_audit_has_nothing_to_say(world)
     no_phase_goes_back(world)
 
@@ -175,6 +176,20 @@ def nothing_is_left_hanging(world: World) -> None:
             is_returned = world.tables.gates[metadata["uid"]].is_returned
             ended = "Returned" if is_returned else outcome.value
             assert phase == ended, f"Order {name} ended {ended} but shows {phase}"
+
+
+def every_order_is_somewhere(world: World) -> None:
+    """In the API server, or in the archive, which tells how it ended."""
+    alive = {d["metadata"]["uid"] for d in world.api.objects.values()}
+    for uid, gate in world.tables.gates.items():
+        row = world.tables.archived.get(uid)
+        if row is None:
+            is_torn_off = uid in world.stripped or gate.reason == "OrderMissing"
+            assert uid in alive or is_torn_off, f"{uid} is in neither"
+        elif uid not in alive:
+            assert gate.outcome is not None
+            ended = "Returned" if gate.is_returned else gate.outcome.value
+            assert row[0].phase == ended, f"{uid} ended {ended} but is archived as {row[0].phase}"
 
 
 def no_phase_goes_back(world: World) -> None:

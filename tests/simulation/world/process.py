@@ -12,6 +12,8 @@ from orderplane.controllers.engine.controller import Reconciler
 from orderplane.controllers.engine.delays import Delay, delay_of
 from orderplane.controllers.engine.queue import HINT_SECONDS, Key
 from orderplane.controllers.order.act import OrderReconciler
+from orderplane.controllers.order.leaving import Leaving
+from orderplane.controllers.order.rest import make_room
 from orderplane.controllers.payment.act import PaymentReconciler
 from orderplane.controllers.reservation.act import ReservationReconciler
 from orderplane.controllers.shipment.act import ShipmentReconciler
@@ -20,6 +22,7 @@ from orderplane.crds.api_errors import ApiError, Conflict, NotFound
 from orderplane.crds.meta import Kind
 from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.model.archive import InMemoryOrderArchive
 from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
 from orderplane.ledgers.model.refunds import InMemoryRefundLedger
@@ -83,6 +86,7 @@ class Process:
         self.status_writes: dict[tuple[Kind, Key], None] = {}
         self.failures: dict[tuple[Kind, Key], FailureState] = {}
         self.streams: dict[Kind, deque[tuple[str, Json]]] = {kind: deque() for kind in Kind}
+        self.leaving: dict[Key, bool] = {}
         self.tasks: dict[tuple[str, Kind, Key], Coroutine[Any, Any, Any]] = {}
         cluster = Cluster(world.api, world.monotonic, lambda kind, found: operator.on_change(kind, found))  # noqa: PLW0108
         gates = InMemoryGateLedger(world.tables)
@@ -96,10 +100,15 @@ class Process:
 
         stock, shipments = InMemoryStockLedger(world.tables), InMemoryShipmentLedger(world.tables)
         refunds = InMemoryRefundLedger(world.tables)
+        self.cluster = cluster
+        self.archive = InMemoryOrderArchive(world.tables)
+        self.leaver = Leaving(cluster, gates, refunds, self.archive, enqueue, self.now, world.rest_rules)
         tick = timedelta(seconds=1)
         self.reconcilers: dict[Kind, Reconciler[Gate]] = {
             Kind.ORDER: OrderReconciler(
-                cluster, gates, refunds, enqueue, self.now, elapsed=world.monotonic, charge_limits={}
+                cluster, gates, refunds, self.leaver, enqueue, self.now,
+                leave=lambda key: self.leaving.setdefault(key, False),
+                elapsed=world.monotonic, charge_limits={},
             ),
             Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, enqueue, self.now),
             Kind.PAYMENT: PaymentReconciler(
@@ -148,6 +157,7 @@ class Process:
         found += [
             ("write_status", item) for item in self.status_writes if ("write_status", *item) not in self.tasks
         ]
+        found += [("leave", key) for key in self.leaving if ("leave", Kind.ORDER, key) not in self.tasks]
         found += [("deliver", kind) for kind, stream in self.streams.items() if stream]
         return found
 
@@ -169,6 +179,9 @@ class Process:
                 self.begin(
                     "write_status", kind, key, self.reconcilers[kind].write_status(key, self._delay(item))
                 )
+            case "leave":
+                is_crowded = self.leaving.pop(item)
+                self.begin("leave", Kind.ORDER, item, self.leaver.leave(item, is_crowded=is_crowded))
             case _:
                 type_, document = self.streams[item].popleft()
                 self.watch.on_watch_event(item, type_, document)
@@ -177,10 +190,17 @@ class Process:
         """Timers whose time has come."""
         if self.is_asleep:
             return
+        for key in self.archive.outdated_now():
+            self.begin("update", Kind.ORDER, key, self.leaver.update(key))
         for item, at in list(self.due.items()):
             if at <= self.world.now():
                 del self.due[item]
                 self.ready[item] = None
+
+    def crowd(self) -> None:
+        """There are too many orders: the one that is at rest longest has to leave."""
+        for key in make_room(self.cluster.orders, 0, self.now(), 1):
+            self.leaving[key] = True
 
     def crash(self) -> None:
         """Drop everything that is only in memory."""
@@ -200,11 +220,15 @@ class Process:
                 self.status_writes[kind, key] = None
         except (Conflict, NotFound, GateClosed) as race:
             del self.tasks[name]
-            if what == "step" or not isinstance(race, NotFound):
+            if what in ("leave", "update"):
+                self.ready[kind, key] = None
+            elif what == "step" or not isinstance(race, NotFound):
                 self.begin("refresh", kind, key, self.reconcilers[kind].refresh(key))
                 (self.ready if what == "step" else self.status_writes)[kind, key] = None
         except (Transient, ApiError) as problem:
             del self.tasks[name]
+            if what == "leave":
+                self.ready[kind, key] = None
             if what == "step":
                 if isinstance(problem, ApiError):
                     problem = Transient("ApiServerUnavailable", problem.message)

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from orderplane.controllers.order.rest import RestRules
 from orderplane.controllers.payment.ports import DisputeState
 from orderplane.crds.meta import COMPENSATE_FINALIZER, RETRY_ANNOTATION, SHARD_LABEL, Kind
 from orderplane.crds.order import Item, RefundSpec
+from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
 from orderplane.ledgers.model.refunds import InMemoryRefundLedger
 from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
@@ -39,12 +41,16 @@ CHAOS_STEPS = 250
 REST_ROUNDS = 400
 BUSY_STEPS = 5000
 
+NEVER = RestRules(timedelta(days=3650), timedelta(days=3650))
+"""Orders stay."""
+
 
 @dataclass
 class World:
     """Everything outside of the operator, and the hand of fate."""
 
     seed: int
+    rest_rules: RestRules = NEVER
     trace: deque[str] = field(default_factory=lambda: deque(maxlen=80))
 
     def __post_init__(self) -> None:
@@ -59,6 +65,7 @@ class World:
         self.disturbed: set[str] = set()
         self.orders: list[str] = []
         self.kept: set[str] = set()
+        self.stripped: set[str] = set()
         self.has_crashed = False
         self.points: Counter[str] = Counter()
         self.when: dict[tuple[str, int], Callable[[Process], None]] = {}
@@ -195,8 +202,8 @@ class World:
         what = self.rng.choices(
             ("crash", "lose", "repeat", "scan", "prune", "cancel", "delete", "child", "strip", "recount",
              "retry", "expire", "namespace", "look", "elsewhere", "dispute", "decide", "sleep", "trouble",
-             "refund", "ask"),
-            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3, 2, 1, 2, 3, 3, 4, 4),
+             "refund", "ask", "crowd", "cancel left"),
+            weights=(8, 6, 4, 10, 2, 3, 2, 1, 1, 2, 1, 1, 1, 3, 2, 1, 2, 3, 3, 4, 4, 8, 4),
         )[0]  # fmt: skip
         self.note(f"! {what}")
         match what:
@@ -233,6 +240,7 @@ class World:
                 self.api.mark_deleted(key)
             case "strip" if self.api.objects:
                 self._meddle(key := self.rng.choice(list(self.api.objects)))
+                self.stripped.add(self.api.objects[key]["metadata"]["uid"])
                 self.api.mark_deleted(key)
                 if key in self.api.objects:
                     self.api.strip_finalizers(key)
@@ -257,6 +265,10 @@ class World:
                 before = self.api.objects[key]["spec"].get("refunds", [])
                 wanted = self._any_refund(f"r{len(before)}")
                 self.api.change_spec(key, refunds=[*before, wanted.model_dump(mode="json", by_alias=True)])
+            case "crowd":
+                self.rng.choice(self.processes).crowd()
+            case "cancel left":
+                self.cancel_left(self.rng.choice(self.orders))
             case "ask":
                 self.ask_for_refund(self.rng.choice(self.orders))
             case "expire":
@@ -268,6 +280,20 @@ class World:
                 for key in list(self.api.objects):
                     if key in self.api.objects:
                         self.api.mark_deleted(key)
+
+    def cancel_left(self, uid: str) -> None:
+        """The customer cancels an order that is not in the API server any more, as the gateway does."""
+        gate = self.tables.gates.get(uid)
+        if gate is None or not gate.is_leaving or (Kind.ORDER, NAMESPACE, gate.name) in self.api.objects:
+            return
+        self.disturbed.add(uid)
+        InMemoryGateLedger.compensate.__wrapped__(  # type: ignore[attr-defined]
+            InMemoryGateLedger(self.tables), NAMESPACE, uid,
+            reason="CancelRequested", message="It was cancelled on request.", is_cancel=True,
+        )  # fmt: skip
+        for process in self.processes[: self.rng.randrange(2)]:
+            # Else the notification is lost.
+            process.ready[Kind.ORDER, (NAMESPACE, gate.name)] = None
 
     def ask_for_refund(self, uid: str) -> None:
         """The merchant asks the ledger, as the gateway does; sometimes twice."""
@@ -317,6 +343,8 @@ class World:
 def play(world: World) -> None:
     """Run a world to its end; AssertionErrors tell what was broken, `World.trace` how."""
     rng = world.rng
+    seconds = rng.choice((0, 20, 10**9))
+    world.rest_rules = RestRules(timedelta(seconds=seconds), timedelta(seconds=2 * seconds))
     for sku, count in (("A", 5), ("B", 2)):
         world.tables.on_hand[sku] = world.tables.opening[sku] = count
         world.tables.reserved[sku] = world.tables.moved[sku] = 0
@@ -412,7 +440,9 @@ def is_at_rest(world: World) -> bool:
     """Nothing is left to be done but to look again."""
     gates = world.tables.gates
     is_over = all(uid in gates and gates[uid].finished_at is not None for uid in world.orders)
-    is_idle = not any(p.ready or p.tasks or p.status_writes or p.is_asleep for p in world.processes)
+    is_idle = not any(
+        p.ready or p.tasks or p.status_writes or p.leaving or p.is_asleep for p in world.processes
+    )
     leaving = any(d["metadata"].get("deletionTimestamp") for d in world.api.objects.values())
     is_stray = any(entry.state is ShipmentState.STRAY for entry in world.tables.shipments.values())
     is_owing = any(payment.unsettled for payment in world.tables.payments.values())
