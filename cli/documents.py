@@ -187,6 +187,17 @@ class StockCount(Document):
     lost: tuple[str, ...]
 
 
+class Erasure(Document):
+    """`erase`: how many archived orders and unfinished requests were emptied, whether there was an account,
+    and how many orders are still in the API server."""
+
+    customer: str
+    account: bool
+    archived: int
+    requests: int
+    live: int
+
+
 class Login(Document):
     """`login`. For a service, `role` and `merchant` are null: its token says what it may do."""
 

@@ -57,6 +57,7 @@ _COMMANDS = {
         "orderplane.cli.repair:resolve",
         "Record that a person settled what a provider refused, so that compensation continues.",
     ),
+    "erase": Command("orderplane.cli.erasure:erase", "Erase the personal data of a customer."),
     "login": Command("orderplane.cli.login:login", "Log in, until `orderplane logout`."),
     "logout": Command("orderplane.cli.login:logout", "Log out, and revoke the login at the gateway."),
     "drain": Command("orderplane.cli.drain:drain", "Stop new orders, and wait until every order is sealed."),

@@ -31,17 +31,24 @@ class Source(Protocol):
 
     async def purge(self, rule: Rule, limit: int) -> int | None: ...
     async def overdue_seconds(self, rule: Rule) -> float: ...
+    async def turn_partitions(self, archive_months: int) -> int: ...
 
 
 class Retention:
-    """Purges one table after the other. One replica does so at a time."""
+    """Purges one table after the other. One replica does so at a time.
 
-    def __init__(self, source: Source) -> None:
+    Args:
+        archive_months: How long orders are archived; 0: for ever.
+    """
+
+    def __init__(self, source: Source, archive_months: int = 0) -> None:
         self._source = source
+        self._archive_months = archive_months
 
     async def run(self, beat: Beat) -> None:
         """Purge every minute, until cancelled."""
         while True:
+            await self._turn_partitions()
             for rule in RULES:
                 try:
                     await self.purge(rule, beat)
@@ -49,6 +56,15 @@ class Retention:
                     log.warning("not purged; it is tried again", table=rule.table, why=problem.message)
             beat()
             await asyncio.sleep(ROUND_SECONDS)
+
+    async def _turn_partitions(self) -> None:
+        try:
+            dropped = await self._source.turn_partitions(self._archive_months)
+        except Transient as problem:
+            log.warning("the archive's partitions were not looked at; it is tried again", why=problem.message)
+            return
+        if dropped:
+            log.info("dropped old partitions of the archive", tables=dropped)
 
     async def purge(self, rule: Rule, beat: Beat) -> None:
         """Delete every row of one table that may go.

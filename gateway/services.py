@@ -107,7 +107,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
         pool = await stack.enter_async_context(postgres(process, size=POOL_SIZE))
         api = await stack.enter_async_context(api_server(process, timeout_seconds=API_SECONDS))
         idempotency = PostgresIdempotencyStore(pool)
-        retention = Retention(PostgresRetention(pool))
+        retention = Retention(PostgresRetention(pool), settings.archive_months)
         counters = await stack.enter_async_context(
             open_counters(settings.redis_url.get_secret_value() if settings.redis_url else None)
         )

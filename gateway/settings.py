@@ -100,6 +100,13 @@ class GatewaySettings(ProcessSettings):
         description="New orders are refused (503) while they would wait about this many seconds; off "
         "refuses none.",
     )
+    archive_months: int = Field(
+        0,
+        ge=0,
+        le=1_200,
+        description="Months for which orders that have left the API server are archived; then they are "
+        "deleted, a month at a time. 0 keeps them for ever.",
+    )
     held_orders: int = Field(
         50_000,
         ge=0,

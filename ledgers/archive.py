@@ -16,6 +16,7 @@ _METADATA = ("name", "namespace", "uid", "resourceVersion", "generation", "creat
 
 ERASED = "erased"
 """What stands for each personal value that was erased; the country of an address stays."""
+ERASED_METHOD = f"pm_{ERASED}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +101,18 @@ def archived_order(document: Mapping[str, Any], status: Mapping[str, Any]) -> Ar
 
 
 def without_personal_data(order: ArchivedOrder) -> ArchivedOrder:
-    """The row of an order whose customer was erased: no address, no metadata, no token of a card.
+    """The row of an order whose customer was erased."""
+    return replace(order, document=erased_document(order.document))
 
-    What was bought, for how much and to which country has to be kept for the books.
+
+def erased_document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """An archived Order without its address, its metadata and the token of its card.
+
+    What was bought, for how much and to which country stays: the books need it.
     """
-    spec = order.document["spec"]
+    spec = document["spec"]
     address = {
         name: value if name == "country" else ERASED for name, value in (spec.get("address") or {}).items()
     }
-    kept = {name: value for name, value in spec.items() if name not in ("metadata", "reference")}
-    erased = {**kept, "address": address, "paymentMethod": f"pm_{ERASED}"}
-    return replace(order, reference=None, document={**order.document, "spec": erased})
+    kept = {name: value for name, value in spec.items() if name != "metadata"}
+    return {**document, "spec": {**kept, "address": address, "paymentMethod": ERASED_METHOD}}

@@ -6,6 +6,7 @@ from importlib.resources.abc import Traversable
 import asyncpg
 
 from orderplane.adapters.package_files import package_files
+from orderplane.ledgers.postgres.retention import MONTHS_AHEAD
 
 # "orderpla": the advisory lock by which two processes migrate one after the other.
 _LOCK = 0x6F72646572706C61
@@ -39,6 +40,7 @@ async def migrate(dsn: str) -> int:
             async with connection.transaction():
                 await connection.execute(file.read_text(encoding="utf-8"))
                 await connection.execute("INSERT INTO migrations (name) VALUES ($1)", file.name)
+        await connection.execute("SELECT make_archive_partitions($1)", MONTHS_AHEAD)
         return len(pending)
     finally:
         await connection.close(timeout=5)

@@ -59,7 +59,7 @@ class Leaving:
         """Take an order out, if it is at rest now.
 
         Raises:
-            Conflict, GateClosed: something of it has changed meanwhile.
+            Conflict, NotFound, GateClosed: something of it has changed, or it has gone meanwhile.
             ApiError, Transient: it could not be done now.
         """
         document = await self._cluster.get_document(Kind.ORDER, key)

@@ -128,8 +128,10 @@ def is_told(order: Order) -> bool:
 
 
 def _is_over(order: Order, gate: Gate, refunds: Sequence[RefundRequest]) -> bool:
-    """Nothing is due of the order in the API server, whatever its status tells yet."""
-    if order.is_deleting or any(r.refund is not None and r.refund.state in UNSETTLED for r in refunds):
+    """Nothing is due of the order in the API server, whether or not its status tells so yet."""
+    if order.is_deleting or is_true(order.status.conditions, STALLED):
+        return False
+    if any(asked.refund is not None and asked.refund.state in UNSETTLED for asked in refunds):
         return False
     match gate.state:
         case GateState.COMPENSATING:

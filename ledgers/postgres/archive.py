@@ -11,6 +11,9 @@ from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.postgres.gate import find_and_lock, read_gate
 from orderplane.ledgers.postgres.session import Connection, Pool, session, transaction
 
+# An erasure waits for whoever has not seen it yet.
+_LOCK_CUSTOMER = "SELECT pg_advisory_xact_lock_shared(hashtextextended($1 || '/' || $2, 0))"
+
 _IS_ERASED = """
 SELECT true FROM erasures WHERE merchant = $1 AND customer = $2 AND requested_at >= $3
 """
@@ -61,6 +64,7 @@ class PostgresOrderArchive:
             rested_at = await connection.fetchval(_MARK, order.merchant, order.uid, order.version)
             if rested_at is None:
                 return gate
+            await connection.execute(_LOCK_CUSTOMER, order.merchant, order.customer)
             if await connection.fetchval(_IS_ERASED, order.merchant, order.customer, order.created_at):
                 order = without_personal_data(order)
             await _store(connection, order, rested_at)

@@ -6,6 +6,8 @@ transaction, so nobody has to give it back.
 
 from dataclasses import dataclass
 
+import asyncpg
+
 from orderplane.ledgers.postgres.session import Pool, session, transaction
 
 LOCK = 0x6F70_0003
@@ -143,6 +145,10 @@ RULES = (
 )
 
 
+MONTHS_AHEAD = 3
+"""Partitions of the archive are made so long before they are needed."""
+
+
 class PostgresRetention:
     """Deletes what the rules name. Raises as `session` does."""
 
@@ -156,6 +162,20 @@ class PostgresRetention:
                 return None
             tag = await connection.execute(rule.purge, limit)
         return int(tag.rpartition(" ")[2])
+
+    async def turn_partitions(self, archive_months: int) -> int:
+        """Make the partitions of the archive that will be needed, and drop those that ended so many months
+        ago, none with 0; returns how many were dropped."""
+        try:
+            async with transaction(self._pool) as connection:
+                await connection.execute("SET LOCAL lock_timeout = '2s'")
+                await connection.fetchval("SELECT make_archive_partitions($1)", MONTHS_AHEAD)
+                if not archive_months:
+                    return 0
+                return int(await connection.fetchval("SELECT drop_archive_partitions($1)", archive_months))
+        except asyncpg.LockNotAvailableError:
+            # Somebody reads the archive for long, such as an audit: the next time, then.
+            return 0
 
     async def overdue_seconds(self, rule: Rule) -> float:
         """How long the oldest row that may go has been waiting for it; 0 where there is none."""

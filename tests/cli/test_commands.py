@@ -64,7 +64,7 @@ def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
         "audit", "bench burst", "bench compare", "bench mixed", "bench sagas", "clients add", "crds install",
         "drain", "demo", "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list",
-        "dlq replay", "dlq show", "keys new", "login",
+        "dlq replay", "dlq show", "erase", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
         "orders refund", "orders refunds", "orders timeline", "orders watch", "prices delete",
         "prices history", "prices list", "prices quote", "prices set", "prices show", "renew-certificate",

@@ -65,6 +65,7 @@ ANSWERS: dict[str, Any] = {
     "renew-certificate": documents.CertificateRenewal,
     "resolve": documents.Resolution,
     "retry": documents.Retry,
+    "erase": documents.Erasure,
     "stock set": documents.StockCount,
     "users add": documents.User,
     "version": documents.Version,
@@ -190,6 +191,8 @@ async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
     assert (await told("logout"))["gateway"] == gateway["ORDERPLANE_GATEWAY"]
     count = await told("stock set", "TEA-SENCHA-100", "7", "--merchant", merchant.name)
     assert (count["before"], count["after"], count["lost"]) == (1_000_000, 7, [])
+    erased = await told("erase", "c-nobody", "--merchant", merchant.name)
+    assert (erased["account"], erased["archived"], erased["live"]) == (False, 0, 0)
     await told("audit", codes=(0, 1))
     assert (await told("drain", "--look", codes=(0, 1)))["newOrders"] is None
     await told("notifications")

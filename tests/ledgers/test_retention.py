@@ -1,5 +1,6 @@
 """What nobody needs any more is deleted faster than it comes, and nothing else is."""
 
+import asyncio
 import json
 import re
 import time
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from orderplane.crds.reasons import Reason
 from orderplane.gateway.retention import BATCH, Retention
+from orderplane.ledgers.errors import Transient
 from orderplane.ledgers.postgres.retention import LOCK, RULES, PostgresRetention, Rule
 from orderplane.ledgers.postgres.session import Pool
 
@@ -40,6 +43,7 @@ class Purged:
     def __init__(self, rows: int, *, busy: bool = False) -> None:
         self.rows, self.busy = rows, busy
         self.batches: list[int] = []
+        self.months: list[int] = []
 
     async def purge(self, rule: Rule, limit: int) -> int | None:
         if self.busy:
@@ -51,6 +55,12 @@ class Purged:
 
     async def overdue_seconds(self, rule: Rule) -> float:
         return 0.0
+
+    async def turn_partitions(self, archive_months: int) -> int:
+        self.months.append(archive_months)
+        if len(self.months) == 1:
+            raise Transient(Reason.LEDGER_UNAVAILABLE, "it is away")
+        return 0
 
 
 async def test_a_table_is_purged_until_nothing_is_left_in_bounded_batches() -> None:
@@ -64,6 +74,19 @@ async def test_a_replica_leaves_it_to_the_one_that_is_at_it() -> None:
     source = Purged(3 * BATCH, busy=True)
     await Retention(source).purge(RULES[0], lambda: None)
     assert source.batches == []
+
+
+async def test_the_partitions_of_the_archive_are_looked_at_in_each_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orderplane.gateway.retention.ROUND_SECONDS", 0.001)
+    source = Purged(0)
+    rounds = asyncio.create_task(Retention(source, 36).run(lambda: None))
+    async with asyncio.timeout(30):
+        while len(source.months) < 3:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.001)
+    rounds.cancel()
+    assert set(source.months) == {36}
 
 
 @pytest.fixture

@@ -84,7 +84,8 @@ async def leave_early(desk: Desk, order: Json) -> None:
             while await exists(desk, order):
                 try:
                     await leaving.leave((desk.name, name), is_crowded=True)
-                except (Conflict, GateClosed):
+                except (Conflict, GateClosed, NotFound):
+                    # The operator has seen the note in its gate, and takes it out as well.
                     await asyncio.sleep(0.05)
 
 
