@@ -16,6 +16,8 @@ from orderplane.client.responses import Order
 from orderplane.client.transport import NO_ANSWER, RETRY_SECONDS, ApiProblem, Request
 
 _FIRST_PAUSE, _MAX_PAUSE, _JITTER = 0.2, 5.0, 0.5
+_LEFT_SECONDS = 15.0
+"""Between two reads of an order that has left the cluster."""
 _PASSING = frozenset({429, 502, 503, 504})
 """Status codes of what another try may change."""
 
@@ -26,7 +28,7 @@ class ChangeKind(StrEnum):
     RESET = "reset"  # forget what you know; the state follows
     ORDER = "order"  # it is so now
     SYNCED = "synced"  # the state is complete; changes follow
-    GONE = "gone"  # it was deleted, or does not match the filters any more
+    GONE = "gone"  # it has left the cluster, or does not match the filters any more
 
 
 _KINDS = frozenset(kind.value for kind in ChangeKind)
@@ -88,7 +90,7 @@ async def follow(
 async def follow_one(
     caller: Caller, path: str, *, retry_seconds: float = RETRY_SECONDS
 ) -> AsyncGenerator[Order, None]:
-    """One order, and again whenever it looks different; raises as `follow` does.
+    """One order, and again whenever it looks different, wherever it is; raises as `follow` does.
 
     Raises:
         ApiProblem: `order_not_found`, also if it is deleted meanwhile.
@@ -97,10 +99,18 @@ async def follow_one(
     async with aclosing(follow(caller, path, {}, retry_seconds=retry_seconds)) as changes:
         async for change in changes:
             if change.kind is ChangeKind.GONE:
-                raise ApiProblem(404, "order_not_found", f"{change.id} was deleted.")
+                break
             if change.order is not None and change.order != known:
                 known = change.order
                 yield known
+    # It has left the cluster, and no stream tells of it any more; only its parcel moves.
+    while True:
+        request = Request("GET", path.removesuffix("/watch"))
+        order = cast("Order", (await caller.send(request)).document)
+        if order != known:
+            known = order
+            yield known
+        await asyncio.sleep(_LEFT_SECONDS)
 
 
 def _change_of(event: ServerEvent) -> OrderChange | None:

@@ -88,15 +88,22 @@ class LeavingQueue:
             self.make_room()
             try:
                 for key in await self._archive.outdated_keys(_MOST_OUTDATED):
-                    await self._leaving.update(key)
                     beat()
-            except GateClosed:
-                log.debug("an archived order moved while it was read")
+                    await self._update(key)
             except Transient as problem:
                 log.warning("the archive is not brought up to date; it is tried again", why=problem.message)
-            except Exception:
-                log.exception("the archive is not brought up to date; it is tried again")
             await asyncio.sleep(ROUND_SECONDS)
+
+    async def _update(self, key: Key) -> None:
+        """Write what the archive has of one name; what cannot be written keeps no other from it."""
+        try:
+            await self._leaving.update(key)
+        except GateClosed:
+            log.debug("an archived order moved while it was read", key="/".join(key))
+        except Transient:
+            raise
+        except Exception:
+            log.exception("an archived order is not brought up to date", key="/".join(key))
 
     def make_room(self) -> None:
         """Have those that are at rest longest leave while there are more orders than may stay."""

@@ -35,9 +35,8 @@ from orderplane.controllers.order.plan import (
     is_under_way,
     plan,
 )
-from orderplane.controllers.order.status import events_of, says_something, status_of, unread_status_of
 from orderplane.controllers.order.rest import Leave
-from orderplane.controllers.order.status import events_of, status_of
+from orderplane.controllers.order.status import events_of, says_something, status_of, unread_status_of
 from orderplane.controllers.steps import Wait
 from orderplane.crds.api_errors import NamespaceTerminating
 from orderplane.crds.meta import (

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orderplane.controllers.engine.conditions import STALLED, find, is_true
+from orderplane.controllers.engine.conditions import find
+from orderplane.controllers.engine.delays import delay_shown
 from orderplane.controllers.engine.queue import Key
 from orderplane.controllers.order.plan import is_under_way
 from orderplane.controllers.steps import Wait
@@ -113,7 +114,7 @@ def make_room(orders: Iterable[Order], most: int, now: datetime, limit: int) -> 
 def rested_since(order: Order) -> datetime | None:
     """Since when an order is at rest, as its status shows; None where it is not."""
     status = order.status
-    if order.is_deleting or is_true(status.conditions, STALLED):
+    if order.is_deleting or delay_shown(status.conditions) is not None:
         return None
     if status.phase in FINISHED:
         return status.finished_at
@@ -129,7 +130,7 @@ def is_told(order: Order) -> bool:
 
 def _is_over(order: Order, gate: Gate, refunds: Sequence[RefundRequest]) -> bool:
     """Nothing is due of the order in the API server, whether or not its status tells so yet."""
-    if order.is_deleting or is_true(order.status.conditions, STALLED):
+    if order.is_deleting or delay_shown(order.status.conditions) is not None:
         return False
     if any(asked.refund is not None and asked.refund.state in UNSETTLED for asked in refunds):
         return False

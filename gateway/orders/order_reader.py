@@ -194,15 +194,13 @@ class OrderReader:
         found = self._held.before(merchant, criteria, position.before)
         held = list(islice(found, size))
         has_more_held = next(found, None) is not None
-        rows = await self._archive.page(merchant, wanted, _moment(position.before), size)
+        rows = await self._page(merchant, criteria, wanted, position.before, size)
         archived = [
-            order
-            for order in cast("list[OrderDocument]", rows)
-            if not self._is_live(merchant, order) and _matches(order, criteria)
+            order for order in rows if not self._is_live(merchant, order) and _matches(order, criteria)
         ]
         # Each was read down to some place; what comes after the nearer of the two waits for the next chunk.
         ends = [held[-1].place] if has_more_held else []
-        ends += [place_of(cast("OrderDocument", rows[-1]))] if len(rows) == size else []
+        ends += [place_of(rows[-1])] if len(rows) == size else []
         end = max(ends, default=("", ""))
         shown = {order.uid: order.document for order in held if order.place >= end}
         live = min((order.place for order in held if order.place >= end), default=position.live)
@@ -225,13 +223,20 @@ class OrderReader:
     ) -> Chunk:
         """What is in the archive only, after a list by name."""
         _FROM_ARCHIVE.inc()
-        rows = await self._archive.page(merchant, wanted, _moment(before), size)
-        documents = cast("list[OrderDocument]", rows)
+        documents = await self._page(merchant, criteria, wanted, before, size)
         orders = [
             order for order in documents if not self._is_live(merchant, order) and _matches(order, criteria)
         ]
         following = ListPosition(archived=place_of(documents[-1])) if len(documents) == size else None
         return Chunk(orders, ListPosition(archived=before), following)
+
+    async def _page(
+        self, merchant: str, criteria: Criteria, wanted: ArchiveCriteria, before: Place | None, size: int
+    ) -> list[OrderDocument]:
+        if criteria.stalled:
+            # What waits for a person does not leave.
+            return []
+        return cast("list[OrderDocument]", await self._archive.page(merchant, wanted, _moment(before), size))
 
     def _is_live(self, merchant: str, order: OrderDocument) -> bool:
         """Whether an archived order is still in the API server, as far as memory knows: that one is shown."""
@@ -287,6 +292,7 @@ def _matches(order: OrderDocument, criteria: Criteria) -> bool:
         criteria.customer in (None, order["spec"]["customer"])
         and criteria.phase in (None, order.get("status", {}).get("phase"))
         and criteria.reference in (None, order["spec"].get("reference"))
+        and not criteria.stalled
     )
 
 

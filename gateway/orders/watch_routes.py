@@ -84,7 +84,7 @@ _STREAM_DOC: dict[str, Any] = {
     "- `order`: an order (`OrderView`) as it is from now on. With an `id` it is a change, and every change "
     "comes once, in order; without one it is part of the state.\n"
     "- `synced`: the state is complete; from now on changes come.\n"
-    "- `gone`: the order `id` was deleted, or does not match `phase` or `stalled` any more. It may "
+    "- `gone`: the order `id` has left the cluster, or does not match `phase` or `stalled` any more. It may "
     "name an order that was not shown.\n"
     "- `end`: the stream ends. `code` is `timeout`; `leaving`: connect again; `invalid_token`: the token has "
     "expired or its login has ended.\n\n"
@@ -139,7 +139,7 @@ async def watch_orders(
     async def state() -> Sequence[OrderDocument]:
         if not limit:
             return []
-        read_chunk = services.orders.chunks(caller, criteria)
+        read_chunk = services.orders.chunks(caller, criteria, order_filter)
         orders, _ = await filtered_page(read_chunk, order_filter, limit, ListPosition())
         return orders
 

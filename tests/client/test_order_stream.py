@@ -76,9 +76,21 @@ async def test_a_refusal_ends_it_and_so_does_an_order_that_is_gone(script: Scrip
     with pytest.raises(ApiProblem, match="order_not_found"):
         await anext(client.orders.watch("o-1"))
     script.stream(RESET, order("Paid"), SYNCED, 'event: gone\nid: 2-00000000\ndata: {"id":"o-1"}')
+    script.then(404, {**PROBLEM, "code": "order_not_found"})
     with pytest.raises(ApiProblem, match="order_not_found"):
         async for _ in client.orders.watch("o-1"):
             pass
+
+
+async def test_an_order_that_has_left_the_cluster_is_followed_by_reads(
+    script: Script, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_stream, "_LEFT_SECONDS", 0.001)
+    script.stream(RESET, order("Shipped"), SYNCED, 'event: gone\nid: 2-00000000\ndata: {"id":"o-1"}')
+    for phase in ("Shipped", "Shipped", "Delivered"):
+        script.then(200, {"id": "o-1", "phase": phase})
+    assert [seen["phase"] async for seen in client.orders.watch("o-1")] == ["Shipped", "Delivered"]
+    assert [asked.path for asked in script.asked][1:] == ["/api/orders/o-1"] * 3
 
 
 async def test_a_gateway_that_stays_away_is_told(script: Script, client: Client) -> None:

@@ -25,12 +25,13 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_500)]
 
 FEW, MANY = 1_000, int(os.environ.get("ARCHIVE_ORDERS", "20000"))
 CALLS = 200
-BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 PRODUCTS, CUSTOMERS_OF = 40, 20
 """Each product is in a fortieth of all orders; a customer has twenty."""
 
 MONTHS = 24
 """In so many partitions."""
+BEGIN = (datetime.now(UTC) - timedelta(days=30 * (MONTHS - 1))).replace(microsecond=0)
+"""From here on, evenly; as in life, orders that are placed together leave together."""
 
 _MAKE_PAST = """
 DO $$ BEGIN
@@ -48,8 +49,8 @@ END $$
 _FILL = """
 WITH made AS (
     SELECT n, md5('order' || n)::uuid AS uid, 'o-' || n AS name, 'c-' || n % $2 AS customer,
-        $3::timestamptz + n * interval '1 s' AS created_at,
-        date_trunc('month', now()) - interval '1 month' * (n % $5) AS rested_at, 'SKU-' || n % $4 AS sku,
+        $3::timestamptz + n * $5::interval AS created_at,
+        $3::timestamptz + n * $5::interval AS rested_at, 'SKU-' || n % $4 AS sku,
         CASE WHEN n % 10 = 0 THEN 'Failed' ELSE 'Delivered' END AS phase
     FROM generate_series(1, $1::int) n
 ), stored AS (
@@ -67,9 +68,14 @@ SELECT 'shop', sku, created_at, name, uid, rested_at FROM made
 """
 
 
+def apart(orders: int) -> timedelta:
+    """The time between two orders."""
+    return (datetime.now(UTC) - BEGIN) / (orders + 1)
+
+
 async def fill(pool: Pool, orders: int) -> None:
     await pool.execute(_MAKE_PAST.replace("MONTHS", str(MONTHS)))
-    await pool.execute(_FILL, orders, orders // CUSTOMERS_OF, BEGIN, PRODUCTS, MONTHS, timeout=1_200)
+    await pool.execute(_FILL, orders, orders // CUSTOMERS_OF, BEGIN, PRODUCTS, apart(orders), timeout=1_200)
     await pool.execute("ANALYZE archived_orders, archived_order_skus", timeout=600)
 
 
@@ -77,7 +83,7 @@ def questions(lists: PostgresArchivedLists, orders: int) -> dict[str, Callable[[
     """What people ask; the number makes each call another one."""
 
     def page(limit: int = 50, before: int | None = None, **criteria: Any) -> Awaitable[Any]:
-        place = None if before is None else (BEGIN + timedelta(seconds=before), "")
+        place = None if before is None else (BEGIN + before * apart(orders), "")
         return lists.page("shop", ArchiveCriteria(**criteria), place, limit)
 
     return {
@@ -87,7 +93,7 @@ def questions(lists: PostgresArchivedLists, orders: int) -> dict[str, Callable[[
         "by phase": lambda n: page(phase="Failed", before=n % orders),
         "by product": lambda n: page(sku=f"SKU-{n % PRODUCTS}"),
         "by reference": lambda n: page(reference=f"r-{1 + n % orders}"),
-        "of a day": lambda n: page(since=BEGIN + timedelta(seconds=n % orders)),
+        "of a day": lambda n: page(since=BEGIN + n % orders * apart(orders)),
         "get": lambda n: lists.get("shop", f"o-{1 + n % orders}"),
     }
 
@@ -125,7 +131,7 @@ async def test_the_archive_is_read_as_fast_however_much_is_in_it(plane: Any) -> 
 async def compare_times(few: Pool, many: Pool) -> None:
     """In turns, so that what else the machine does is in both."""
     asked = questions(PostgresArchivedLists(few), FEW), questions(PostgresArchivedLists(many), MANY)
-    dice = Random(1)
+    dice, slow = Random(1), dict[str, list[float]]()
     for name in asked[0]:
         times: tuple[list[float], list[float]] = [], []
         for _ in range(CALLS + 20):
@@ -136,4 +142,5 @@ async def compare_times(few: Pool, many: Pool) -> None:
                 taken.append(time.perf_counter() - began)
         p95 = [statistics.quantiles(taken[20:], n=20)[-1] * 1_000 for taken in times]
         print(f"{name:14} p95 {p95[0]:6.2f} ms with {FEW:,}, {p95[1]:6.2f} ms with {MANY:,}")  # noqa: T201
-        assert p95[1] <= 1.5 * p95[0] + 0.5, name
+        slow.update({name: p95} if p95[1] > 1.5 * p95[0] + 0.5 else {})
+    assert slow == {}

@@ -65,7 +65,7 @@ class Client:
         states = self._states = []
 
         async def state() -> list[Any]:
-            read = door.reader.chunks(self.caller, criteria)
+            read = door.reader.chunks(self.caller, criteria, OrderFilter())
             orders, _ = await filtered_page(read, OrderFilter(), 200, ListPosition())
             found = [order for order in orders if self.name in (None, order["metadata"]["name"])]
             began_at = door.feed.end.version if door.feed.end else door.feed._changes._since

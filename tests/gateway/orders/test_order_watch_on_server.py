@@ -103,7 +103,7 @@ class Door:
         return order["status"]["phase"]
 
     async def names(self) -> list[str]:
-        read = self.reader.chunks(SELLER, Criteria())
+        read = self.reader.chunks(SELLER, Criteria(), OrderFilter())
         page, rest = await filtered_page(read, OrderFilter(), 200, ListPosition())
         assert rest is None
         return [order["metadata"]["name"] for order in page]
