@@ -19,6 +19,7 @@ from orderplane.audit.verdict import audit
 from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, errors, fail, run
 from orderplane.dev.bench import costs, load, sagas, search, tables, yardstick
+from orderplane.dev.bench import watchers as watching
 from orderplane.dev.bench.compare import compare, cpu_ratio, warnings
 from orderplane.dev.bench.record import (
     Conditions,
@@ -172,6 +173,36 @@ def burst_command(
     """
     spec = load.LoadSpec(script="burst", per_minute=per_minute, seconds=seconds)
     _load(spec, gateways, False, to_file)
+
+
+@app.command("watchers")
+def watchers_command(
+    watchers: Annotated[int, typer.Option(min=10, help="How many streams.")] = 500,
+    rate: Annotated[float, typer.Option(min=0.1, help="Orders per second.")] = 8.0,
+    seconds: Annotated[float, typer.Option(min=2, help="How long orders are placed.")] = 30.0,
+    to_file: ToFile = None,
+) -> None:
+    """Watch orders in many streams at one gateway, which is killed half-way through.
+
+    Exit code 1 if a watcher has not seen every change of its orders, once and in order, or if the p95 from a
+    write to its delivery is a second or more.
+
+    Examples:
+
+        orderplane bench watchers
+
+        orderplane bench watchers --watchers 100 --seconds 10
+    """
+
+    async def measure(plane: Plane, report: Report) -> watching.Result:
+        return await asyncio.wait_for(watching.measure(plane, watchers, rate, seconds, report), seconds + 600)
+
+    spec = PlaneSpec(env=LOAD_TEMPO | {"gateway": UNLIMITED | {"ORDERPLANE_MAX_STREAMS": str(watchers)}})
+    _, result = _on_a_plane(spec, f"Measuring {watchers} streams", measure)
+    if _write(to_file, json.dumps(result.as_document(), indent=2)):
+        tables.print_watchers(console, result)
+    if not result.is_passed:
+        raise typer.Exit(1)
 
 
 @app.command("compare")

@@ -78,7 +78,7 @@ async def measure(plane: Plane, orders: int, rate: float | None, report: Callabl
     """
     pool = await open_pool(plane.postgres_dsn, size=4)
     try:
-        async with _client(plane, "admin") as api:
+        async with client_of(plane, "admin") as api:
             await seed(pool)
             report("warming up")
             shop = Shop(plane.url("gateway"), api, pool, rate=rate)
@@ -176,7 +176,7 @@ async def _bare_writes(plane: Plane, api: ApiClient, counts: Mapping[str, float]
     """Bare writes per second. The operator is stopped, so that it does not reconcile the bare orders."""
     pattern = await _pattern(api, counts)
     await plane.supervisor.stop("operator")
-    async with _client(plane, "gateway") as gateway, _client(plane, "operator") as bare:
+    async with client_of(plane, "gateway") as gateway, client_of(plane, "operator") as bare:
         await bare_writes_per_second(gateway, bare, pattern, 20)
         return await bare_writes_per_second(gateway, bare, pattern, sagas)
 
@@ -211,7 +211,8 @@ async def _pattern(api: ApiClient, counts: Mapping[str, float]) -> Pattern:
 
 
 @asynccontextmanager
-async def _client(plane: Plane, identity: str) -> AsyncIterator[ApiClient]:
+async def client_of(plane: Plane, identity: str) -> AsyncIterator[ApiClient]:
+    """A client with the rights of one of the processes, or of the administrator."""
     connecting = ApiClient.connect(
         user_agent="orderplane-bench", kubeconfig=str(plane.kubeconfig(identity)), timeout_seconds=30
     )

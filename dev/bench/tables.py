@@ -13,6 +13,7 @@ from orderplane.dev.bench.load import KINDS, LoadResult
 from orderplane.dev.bench.record import Conditions, LoadRecord, SearchRecord
 from orderplane.dev.bench.sagas import Result as SagaResult
 from orderplane.dev.bench.search import Trial
+from orderplane.dev.bench.watchers import Result as WatchersResult
 from orderplane.dev.bench.yardstick import Yardstick
 
 
@@ -41,6 +42,25 @@ def print_load(console: Console, record: LoadRecord) -> None:
         console.print(f"[red]violation[/] {violation}", soft_wrap=True)
     for missed in result.answers.missed:
         console.print(f"[red]missed[/] {missed}", soft_wrap=True)
+
+
+def print_watchers(console: Console, result: WatchersResult) -> None:
+    """What many streams cost, and whether they showed everything."""
+    console.print(
+        f"{result.watchers} streams, {result.orders} orders in {result.seconds:.0f} s: "
+        f"{result.delivered} changes delivered"
+    )
+    console.print(f"write to delivery: p50 {1000 * result.p50:.0f} ms, p95 {1000 * result.p95:.0f} ms")
+    console.print(
+        f"the gateway was killed, and ready again {result.down_seconds:.1f} s later; all had what they had "
+        f"missed {result.resumed_seconds:.1f} s after that; {result.resets} began anew"
+    )
+    console.print(
+        f"memory of a stream: {result.watcher_bytes / 1024:.0f} KiB; cores: gateway "
+        f"{result.gateway_cores:.2f}, all clients {result.client_cores:.2f}"
+    )
+    if result.wrong:
+        console.print(f"[red]{result.wrong} watchers have missed or repeated changes[/]")
 
 
 def print_search(console: Console, record: SearchRecord) -> None:

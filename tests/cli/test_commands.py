@@ -62,8 +62,9 @@ def test_no_account_is_made_for_an_address_that_no_mail_can_be_sent_to(email: st
 
 def test_the_commands_are_those_that_were_promised() -> None:
     assert {" ".join(words) for words in COMMANDS} == {
-        "audit", "bench burst", "bench compare", "bench mixed", "bench sagas", "clients add", "crds install",
-        "drain", "demo", "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list",
+        "audit", "bench burst", "bench compare", "bench mixed", "bench sagas", "bench watchers",
+        "clients add", "crds install", "drain", "demo",
+        "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list",
         "dlq replay", "dlq show", "erase", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
         "orders refund", "orders refunds", "orders timeline", "orders watch", "prices delete",

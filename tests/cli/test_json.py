@@ -72,7 +72,7 @@ ANSWERS: dict[str, Any] = {
 }
 """What each command prints; `orders watch` prints one in each line."""
 
-RECORDS = {"bench burst", "bench compare", "bench mixed", "bench sagas", "demo"}
+RECORDS = {"bench burst", "bench compare", "bench mixed", "bench sagas", "bench watchers", "demo"}
 """They write what they measured."""
 
 ON_PLANES = {"dev down", "dev env", "dev status", "dev up"}
