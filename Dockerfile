@@ -89,6 +89,12 @@ LABEL org.opencontainers.image.title="orderplane-notifier" \
 EXPOSE 9090
 ENTRYPOINT ["python3", "-m", "orderplane.workers.notifier.main"]
 
+FROM product AS deliverer
+LABEL org.opencontainers.image.title="orderplane-deliverer" \
+    org.opencontainers.image.description="Sends events to the webhook endpoints of merchants"
+EXPOSE 9090
+ENTRYPOINT ["python3", "-m", "orderplane.workers.deliverer.main"]
+
 FROM product AS cli
 LABEL org.opencontainers.image.title="orderplane-cli" \
     org.opencontainers.image.description="The orderplane command, for jobs: migrate, crds install, audit"

@@ -51,6 +51,10 @@ STATEMENTS: Mapping[str, str] = {
     "users": "SELECT merchant, id, preferences, email_confirmed_at IS NOT NULL AS is_email_confirmed, "
     "phone IS NOT NULL AS has_phone, updated_at, deleted_at FROM users",
     "account_messages": "SELECT id, channel, kind, state, unknown_attempts FROM account_messages",
+    "webhook_endpoints": "SELECT merchant, id, event_types, subscribed_at, deleted_at FROM webhook_endpoints",
+    "event_deliveries": "SELECT merchant, endpoint_id, event_id, is_test, state, EXISTS ("
+    "SELECT FROM delivery_attempts a WHERE a.merchant = d.merchant AND a.endpoint_id = d.endpoint_id "
+    "AND a.event_id = d.event_id AND a.status BETWEEN 200 AND 299) AS was_taken FROM event_deliveries d",
 }
 
 

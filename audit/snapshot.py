@@ -213,6 +213,27 @@ class AccountMessageRow(TypedDict):
     unknown_attempts: int
 
 
+class WebhookEndpointRow(TypedDict):
+    """Of a row of `webhook_endpoints`, neither its URL nor its secrets."""
+
+    merchant: str
+    id: str
+    event_types: Sequence[str]
+    subscribed_at: datetime
+    deleted_at: datetime | None
+
+
+class EventDeliveryRow(TypedDict):
+    """Of a row of `event_deliveries`; `was_taken`: its log has an attempt that was answered with 2xx."""
+
+    merchant: str
+    endpoint_id: str
+    event_id: UUID
+    is_test: bool
+    state: str
+    was_taken: bool
+
+
 class Tables(TypedDict):
     """The rows of each table that the audit compares."""
 
@@ -233,6 +254,8 @@ class Tables(TypedDict):
     notifications: Sequence[NotificationRow]
     users: Sequence[UserRow]
     account_messages: Sequence[AccountMessageRow]
+    webhook_endpoints: Sequence[WebhookEndpointRow]
+    event_deliveries: Sequence[EventDeliveryRow]
 
 
 @dataclass(frozen=True, slots=True)

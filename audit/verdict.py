@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from orderplane.audit import (
+    deliveries,
     events,
     notifications,
     payments,
@@ -64,6 +65,9 @@ INVARIANTS: tuple[Invariant, ...] = (
     notifications.nothing_goes_to_an_unconfirmed_address,
     notifications.messages_go_out_once,
     notifications.messages_keep_their_order,
+    deliveries.every_subscribed_event_has_a_delivery,
+    deliveries.deliveries_are_of_events,
+    deliveries.what_is_delivered_was_taken,
 )
 
 

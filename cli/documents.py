@@ -1,6 +1,6 @@
 """What commands print with `--json`; docs/cli.md lists the members.
 
-Those of `orders` and `prices` print what the gateway answers: `client.responses`.
+Those of `orders`, `prices` and `webhooks` print what the gateway answers: `client.responses`.
 """
 
 import typer
@@ -155,6 +155,12 @@ class Key(Document):
     file: str
 
 
+class EndpointKey(Document):
+    """`keys endpoint`: a key for ORDERPLANE_ENDPOINT_KEYS."""
+
+    key: str
+
+
 class Retry(Document):
     """`retry`: the order that is tried again."""
 
@@ -175,6 +181,12 @@ class PriceRuleDeletion(Document):
     """`prices delete`: the currency that orders are not taken in any more."""
 
     currency: str
+
+
+class WebhookEndpointDeletion(Document):
+    """`webhooks delete`: the endpoint that gets nothing any more."""
+
+    endpoint: str
 
 
 class StockCount(Document):

@@ -9,8 +9,9 @@ import typer
 from pydantic import TypeAdapter, ValidationError
 
 from orderplane.adapters.postgres.pool import open_pool
+from orderplane.adapters.webhook_endpoints.secrets import new_key as new_endpoint_key
 from orderplane.cli.console import AsJson, console, fail, need, run
-from orderplane.cli.documents import Client, Key, User, print_json
+from orderplane.cli.documents import Client, EndpointKey, Key, User, print_json
 from orderplane.cli.exit_codes import WRONG_USAGE
 from orderplane.gateway.identity.confirmations import Confirmations
 from orderplane.gateway.identity.email_address import needs_smtputf8
@@ -24,7 +25,7 @@ from orderplane.gateway.principal import Role
 users = typer.Typer(help="Users: customers, staff and administrators of a merchant.", no_args_is_help=True)
 clients = typer.Typer(help="Services with credentials of their own.", no_args_is_help=True)
 
-keys = typer.Typer(help="The keys that sign access tokens.", no_args_is_help=True)
+keys = typer.Typer(help="Keys: of access tokens, and of webhook endpoints.", no_args_is_help=True)
 
 MerchantOption = Annotated[str, typer.Option(help="The merchant of the account: a namespace.")]
 
@@ -147,7 +148,7 @@ def _check(kind: Any, value: str, what: str) -> str:
 
 @keys.callback()
 def _keys() -> None:
-    """The keys that sign access tokens."""
+    """Keys: of access tokens, and of webhook endpoints."""
 
 
 @keys.command()
@@ -174,3 +175,21 @@ def new(
         print_json(Key(file=str(made)))
         return
     console.print(f"{made} signs in a minute, wherever it is mounted.", soft_wrap=True)
+
+
+@keys.command()
+def endpoint(as_json: AsJson = False) -> None:
+    """Print a new key for ORDERPLANE_ENDPOINT_KEYS, by which secrets of webhook endpoints are encrypted.
+
+    To rotate: put it before the old one, with a comma between, for the gateway and the deliverer. The
+    deliverer encrypts every secret anew; when it has logged that, take the old key out.
+
+    Example:
+
+        orderplane keys endpoint
+    """
+    made = new_endpoint_key()
+    if as_json:
+        print_json(EndpointKey(key=made))
+    else:
+        typer.echo(made)

@@ -36,10 +36,13 @@ _COMMANDS = {
     "prices": Command(
         "orderplane.cli.prices:app", "Price rules: shipping and tax of orders, for each currency."
     ),
+    "webhooks": Command(
+        "orderplane.cli.webhooks:app", "Webhook endpoints: where a shop's systems are told of events."
+    ),
     "stock": Command("orderplane.cli.stock:app", "Stock counts."),
     "dlq": Command("orderplane.cli.dlq:app", "Dead letters: messages that could not be processed or sent."),
     "crds": Command("orderplane.cli.install:crds", "Custom resource definitions."),
-    "keys": Command("orderplane.cli.identity:keys", "The keys that sign access tokens."),
+    "keys": Command("orderplane.cli.identity:keys", "Keys: of access tokens, and of webhook endpoints."),
     "users": Command(
         "orderplane.cli.identity:users", "Users: customers, staff and administrators of a merchant."
     ),

@@ -8,6 +8,7 @@ from orderplane.client.orders import Orders
 from orderplane.client.price_rules import PriceRules
 from orderplane.client.products import Inventory, Products
 from orderplane.client.transport import Transport, connect
+from orderplane.client.webhook_endpoints import WebhookEndpoints
 
 
 class Client:
@@ -30,6 +31,7 @@ class Client:
         self.products = Products(self.caller)
         self.price_rules = PriceRules(self.caller)
         self.inventory = Inventory(self.caller)
+        self.webhook_endpoints = WebhookEndpoints(self.caller)
 
 
 @asynccontextmanager

@@ -265,3 +265,87 @@ class Profile(TypedDict):
     name: str
     role: str
     merchant: str
+
+
+class WebhookEndpoint(TypedDict):
+    """Where a merchant's systems are told of events."""
+
+    id: str
+    url: str
+    description: str
+    eventTypes: list[str]
+    enabled: bool
+    disabledReason: str | None
+    disabledAt: str | None
+    failingSince: str | None
+    previousSecretUntil: str | None
+    actor: str | None
+    createdAt: str
+    updatedAt: str
+
+
+class WebhookEndpointList(TypedDict):
+    """All endpoints of a merchant."""
+
+    items: list[WebhookEndpoint]
+
+
+class EndpointSecret(TypedDict):
+    """The secret by which requests to an endpoint are signed."""
+
+    secret: str
+    previousSecretUntil: str | None
+
+
+class EventDelivery(TypedDict):
+    """One event for one endpoint; `subject` and `sequence` are null for a test."""
+
+    eventId: str
+    type: str
+    subject: str | None
+    sequence: int | None
+    state: str
+    reason: str | None
+    attempts: int
+    createdAt: str
+    nextAttemptAt: str | None
+    endedAt: str | None
+
+
+class EventDeliveryPage(TypedDict):
+    """A page of deliveries."""
+
+    items: list[EventDelivery]
+    next: str | None
+
+
+class DeliveryAttempt(TypedDict):
+    """One request and its answer."""
+
+    attempt: int
+    at: str
+    url: str
+    status: int | None
+    reason: str | None
+    latencyMilliseconds: int
+    answer: str
+
+
+class DeliveryRequest(TypedDict):
+    """What is sent."""
+
+    contentType: str
+    body: str
+
+
+class DeliveryLog(EventDelivery):
+    """One delivery with its request and its attempts."""
+
+    request: DeliveryRequest
+    log: list[DeliveryAttempt]
+
+
+class DeliveryReplay(TypedDict):
+    """How many deliveries are sent again."""
+
+    replayed: int

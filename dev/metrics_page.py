@@ -25,7 +25,8 @@ those of [this list](reasons.md).
 
 What is counted in the database is the same in each replica: of `orderplane_orders_unfinished`,
 `orderplane_refunds_open`, `orderplane_parcels_tracked`, `orderplane_audit_*`, `orderplane_outbox_*`,
-`orderplane_backlog_*` and `orderplane_notifications_waiting` take the maximum, not the sum.
+`orderplane_backlog_*`, `orderplane_notifications_waiting`, `orderplane_event_deliveries_waiting` and
+`orderplane_webhook_endpoints_*` take the maximum, not the sum.
 
 This page is generated: `python -m orderplane.dev.metrics_page > docs/metrics.md`.
 

@@ -8,7 +8,7 @@ from orderplane.adapters.settings import ProcessSettings, Variable, variables_of
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.operator.settings import OperatorSettings
 from orderplane.webhook.settings import WebhookSettings
-from orderplane.workers.settings import NotifierSettings, RelaySettings
+from orderplane.workers.settings import DelivererSettings, NotifierSettings, RelaySettings
 
 PROCESSES: dict[str, type[ProcessSettings]] = {
     "orderplane.gateway.main": GatewaySettings,
@@ -16,6 +16,7 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "orderplane.webhook.main": WebhookSettings,
     "orderplane.workers.relay.main": RelaySettings,
     "orderplane.workers.notifier.main": NotifierSettings,
+    "orderplane.workers.deliverer.main": DelivererSettings,
 }
 
 _HEAD = """\

@@ -26,6 +26,7 @@ class AccountMessageKind(StrEnum):
     PASSWORD_CHANGED = "PasswordChanged"  # noqa: S105
     EMAIL_CHANGED = "EmailChanged"
     PHONE_CHANGED = "PhoneChanged"
+    ENDPOINT_DISABLED = "EndpointDisabled"
 
 
 VALID_FOR: Mapping[AccountMessageKind, timedelta] = {

@@ -1,6 +1,8 @@
-"""Events as Kafka records, written and read: CloudEvents 1.0 in binary mode.
+"""Events as Kafka records, written and read, and as JSON documents: CloudEvents 1.0 in binary and in
+structured mode.
 
-Sources: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md and
+Sources: https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protocol-binding.md,
+https://github.com/cloudevents/spec/blob/main/cloudevents/formats/json-format.md and
 https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/sequence.md
 """
 
@@ -18,6 +20,7 @@ from orderplane.events.types import EventType
 
 _SOURCE = re.compile(r"/orderplane/([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)\Z")
 _SEQUENCE = re.compile(r"[1-9][0-9]{0,8}\Z")
+_JSON = "application/json"
 
 
 Headers = list[tuple[str, bytes]]
@@ -53,18 +56,8 @@ class Record:
 
 def to_record(row: HistoryRow) -> Record:
     """The record of an event. It is equal byte for byte however often the event is sent."""
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": str(row["event_id"]),
-        "ce_type": row["type"],
-        "ce_source": f"/orderplane/{row['merchant']}",
-        "ce_subject": row["name"],
-        "ce_time": row["at"].astimezone(UTC).isoformat().replace("+00:00", "Z"),
-        "ce_sequence": str(row["seq"]),
-        # The extension's type for 1, 2, 3...: consumers compare numbers, not strings.
-        "ce_sequencetype": "Integer",
-        "content-type": "application/json",
-    }
+    headers = {f"ce_{name}": value for name, value in _attributes(row).items()}
+    headers["content-type"] = _JSON
     if row["traceparent"]:
         headers["traceparent"] = row["traceparent"]
     return Record(
@@ -73,6 +66,26 @@ def to_record(row: HistoryRow) -> Record:
         headers=[(name, value.encode()) for name, value in headers.items()],
         value=row["data"].encode(),
     )
+
+
+def to_document(row: HistoryRow) -> bytes:
+    """The event as one JSON document. It is equal byte for byte however often it is made."""
+    data = orjson.Fragment(row["data"].encode())
+    return orjson.dumps({**_attributes(row), "datacontenttype": _JSON, "data": data})
+
+
+def _attributes(row: HistoryRow) -> dict[str, str]:
+    return {
+        "specversion": "1.0",
+        "id": str(row["event_id"]),
+        "type": row["type"],
+        "source": f"/orderplane/{row['merchant']}",
+        "subject": row["name"],
+        "time": row["at"].astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "sequence": str(row["seq"]),
+        # The extension's type for 1, 2, 3...: consumers compare numbers, not strings.
+        "sequencetype": "Integer",
+    }
 
 
 class Unreadable(Exception):  # noqa: N818

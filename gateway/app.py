@@ -19,6 +19,8 @@ from orderplane.gateway.products import routes as product_routes
 from orderplane.gateway.services import Services
 from orderplane.gateway.traffic.load_shedding import OrderAdmission
 from orderplane.gateway.traffic.rate_limits import Quotas, RateLimits
+from orderplane.gateway.webhook_endpoints import delivery_routes
+from orderplane.gateway.webhook_endpoints import routes as webhook_endpoint_routes
 
 
 def declared_api(services: Services | None = None) -> FastAPI:
@@ -36,7 +38,8 @@ def declared_api(services: Services | None = None) -> FastAPI:
     for routes in (
         # /api/orders/watch comes before /api/orders/{order_id}.
         watch_routes, order_routes, refund_routes, product_routes, price_rule_routes, stock_routes,
-        reservation_routes, auth_routes, confirmation_routes, user_routes,
+        reservation_routes, webhook_endpoint_routes, delivery_routes, auth_routes, confirmation_routes,
+        user_routes,
     ):  # fmt: skip
         api.include_router(routes.router)
     openapi.serve_document(api)

@@ -39,6 +39,12 @@ from orderplane.gateway.orders.requests import OrderRequest, QuoteRequest
 from orderplane.gateway.prices.requests import PriceRuleRequest
 from orderplane.gateway.principal import Scope
 from orderplane.gateway.products.requests import DetailsRequest, ProductRequest
+from orderplane.gateway.webhook_endpoints.requests import (
+    EndpointDetailsRequest,
+    EndpointRequest,
+    ReplayRequest,
+    RotationRequest,
+)
 
 ABOUT: dict[str, Any] = {
     "title": "Orderplane",
@@ -68,6 +74,7 @@ _BODIES = (
     ConfirmPhoneRequest,
     ProductRequest, DetailsRequest, PriceRuleRequest,
     ReserveRequest, ReleaseRequest, AdjustmentRequest, RecountRequest,
+    EndpointRequest, EndpointDetailsRequest, RotationRequest, ReplayRequest,
 )  # fmt: skip
 """Models of bodies that the routes read themselves, so that FastAPI does not see them."""
 

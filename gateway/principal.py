@@ -46,6 +46,10 @@ class Scope(StrEnum):
     PRODUCTS_WRITE = "products:write", "Make, change and archive products, set price rules."
     INVENTORY_READ = "inventory:read", "Read stock, its movements and reservations."
     INVENTORY_WRITE = "inventory:write", "Reserve and release stock, adjust and recount it."
+    WEBHOOKS_READ = "webhooks:read", "Read webhook endpoints and what became of their deliveries."
+    WEBHOOKS_WRITE = (
+        "webhooks:write", "Register and change webhook endpoints, read their secrets, send events again.",
+    )  # fmt: skip
     USERS_ADMIN = "users:admin", "Read, make and delete users of the merchant."
 
 
@@ -57,6 +61,8 @@ _MERCHANT = _CUSTOMER | {
     Scope.PRODUCTS_WRITE,
     Scope.INVENTORY_READ,
     Scope.INVENTORY_WRITE,
+    Scope.WEBHOOKS_READ,
+    Scope.WEBHOOKS_WRITE,
 }
 
 SCOPES_OF = {

@@ -18,6 +18,8 @@ from orderplane.adapters.limits.shared import open_counters
 from orderplane.adapters.payments.stripe_currencies import charge_limits
 from orderplane.adapters.process import Process
 from orderplane.adapters.settings import SettingsError
+from orderplane.adapters.webhook_endpoints.addresses import Networks
+from orderplane.adapters.webhook_endpoints.secrets import EndpointSecrets
 from orderplane.crds.meta import Kind
 from orderplane.gateway.idempotent_create import IdempotentCreate
 from orderplane.gateway.identity.account_changes import listen_for_changes
@@ -58,6 +60,7 @@ from orderplane.ledgers.postgres.products import PostgresPriceList, ProductStore
 from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.retention import PostgresRetention
 from orderplane.ledgers.postgres.session import Pool
+from orderplane.ledgers.postgres.webhook_endpoints import WebhookEndpointStore
 from orderplane.ledgers.pricing import ChargeLimits, PriceList
 from orderplane.ledgers.refunds import RefundLedger
 
@@ -84,6 +87,9 @@ class Services:
     inventory: PostgresInventory
     timelines: PostgresTimelineReader
     refunds: RefundLedger
+    webhook_endpoints: WebhookEndpointStore
+    endpoint_secrets: EndpointSecrets | None
+    endpoint_networks: Networks
     counters: Counters
     load_shedding: LoadShedding
     retention: Retention
@@ -144,6 +150,9 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             inventory=PostgresInventory(pool),
             timelines=PostgresTimelineReader(pool),
             refunds=PostgresRefundLedger(pool),
+            webhook_endpoints=WebhookEndpointStore(pool),
+            endpoint_secrets=_endpoint_secrets(settings, process),
+            endpoint_networks=settings.endpoint_networks,
             counters=counters,
             load_shedding=shedding,
             retention=retention,
@@ -154,6 +163,14 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             authentication=authentication,
             identity=identity,
         )
+
+
+def _endpoint_secrets(settings: GatewaySettings, process: Process) -> EndpointSecrets | None:
+    if settings.endpoint_keys is None:
+        return None
+    found = EndpointSecrets(settings.endpoint_keys.get_secret_value())
+    process.secrets.on_change("endpoint_keys", found.use_keys)
+    return found
 
 
 async def _identities(

@@ -10,6 +10,12 @@ from pydantic_settings import NoDecode
 from orderplane.adapters.payments.settings import LeastCharges
 from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
 from orderplane.adapters.settings import AnyPort, HttpUrl, ProcessSettings, url_with_scheme
+from orderplane.adapters.webhook_endpoints.settings import (
+    DEFAULT_NETWORKS,
+    ENDPOINT_KEYS,
+    EndpointKeys,
+    EndpointNetworks,
+)
 from orderplane.gateway.http.client_address import Networks, networks
 from orderplane.gateway.http.cors import origins
 from orderplane.gateway.traffic.rate_limits import DEFAULTS, Quotas, quotas_from
@@ -136,6 +142,11 @@ class GatewaySettings(ProcessSettings):
     )
 
     least_charges: LeastCharges = LEAST_CHARGES
+
+    endpoint_keys: EndpointKeys | None = Field(
+        None, description=f"{ENDPOINT_KEYS} Without them no webhook endpoint can be registered."
+    )
+    endpoint_networks: EndpointNetworks = DEFAULT_NETWORKS
 
     @field_validator("oidc_issuer")
     @classmethod

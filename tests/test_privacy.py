@@ -113,7 +113,8 @@ async def test_nobody_tells_who_the_customer_is(running: Plane) -> None:
 
     logs = await asyncio.to_thread(logged, running.state / "logs")
     assert {
-        "operator.log", "gateway.log", "relay.log", "notifier.log", "webhook.log", "kube-apiserver.log",
+        "operator.log", "gateway.log", "relay.log", "notifier.log", "deliverer.log", "webhook.log",
+        "kube-apiserver.log",
     } <= set(logs)  # fmt: skip
     assert any(shop.placed[0].name in text for text in logs.values())
     assert {name: leaks(text) for name, text in logs.items() if leaks(text)} == {}

@@ -1,12 +1,19 @@
 """Settings of the workers, which share the history in PostgreSQL and Kafka."""
 
 from email.utils import parseaddr
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
 
 from orderplane.adapters.settings import HttpUrl, MetricsPort, ProcessSettings, url_with_scheme
 from orderplane.adapters.sms.twilio import TWILIO
+from orderplane.adapters.webhook_endpoints.settings import (
+    DEFAULT_NETWORKS,
+    ENDPOINT_KEYS,
+    EndpointKeys,
+    EndpointNetworks,
+)
 
 
 class WorkerSettings(ProcessSettings):
@@ -25,6 +32,61 @@ class WorkerSettings(ProcessSettings):
 
 class RelaySettings(WorkerSettings):
     """The relay: publishes the events of the outbox to Kafka."""
+
+
+PAUSES = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 14_400.0)
+"""Before each further attempt of a delivery: thirteen in a day."""
+
+
+def _pauses(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+class DelivererSettings(ProcessSettings):
+    """The deliverer: sends events to the webhook endpoints of merchants."""
+
+    metrics_port: MetricsPort = 9091
+    endpoint_keys: EndpointKeys = Field(description=ENDPOINT_KEYS)
+    endpoint_networks: EndpointNetworks = DEFAULT_NETWORKS
+    delivery_timeout_seconds: float = Field(
+        15.0, ge=0.1, le=60, description="Seconds in which an endpoint has to answer."
+    )
+    delivery_lease_seconds: float = Field(
+        45.0,
+        ge=1,
+        le=3_600,
+        validate_default=True,
+        description="Seconds after which others take over what a dead deliverer had claimed: longer than an "
+        "attempt and the writing of its result.",
+    )
+    delivery_pauses: Annotated[
+        tuple[Annotated[float, Field(gt=0, le=86_400)], ...], NoDecode, BeforeValidator(_pauses)
+    ] = Field(
+        PAUSES,
+        min_length=1,
+        description="Seconds before the second attempt, the third and so on; the last one again and again.",
+        json_schema_extra={"written": ", ".join(f"{pause:g}" for pause in PAUSES)},
+    )
+    delivery_good_for_seconds: int = Field(
+        86_400,
+        ge=1,
+        le=2_592_000,
+        description="Seconds after its first attempt in which a delivery is tried; then it is parked.",
+    )
+    endpoint_patience_seconds: int = Field(
+        259_200,
+        ge=1,
+        le=2_592_000,
+        description="Seconds for which an endpoint may take nothing; then it is disabled, and the staff of "
+        "its merchant gets a mail.",
+    )
+
+    @field_validator("delivery_lease_seconds")
+    @classmethod
+    def _longer_than_an_attempt(cls, lease: float, info: ValidationInfo) -> float:
+        if lease < info.data.get("delivery_timeout_seconds", 0) + 1:
+            raise ValueError("make it longer than ORDERPLANE_DELIVERY_TIMEOUT_SECONDS, by a second at least")
+        return lease
 
 
 class NotifierSettings(WorkerSettings):

@@ -20,6 +20,7 @@ import yaml
 from orderplane.adapters.kubernetes.install import WebhookTarget, install, shipped_manifests
 from orderplane.adapters.postgres.migrate import migrate
 from orderplane.adapters.postgres.pool import open_pool
+from orderplane.adapters.webhook_endpoints.secrets import new_key as new_endpoint_key
 from orderplane.dev.demo.accounts import ADMINISTRATOR, add_administrator
 from orderplane.dev.demo.products import MERCHANT, seed
 from orderplane.dev.localplane.credentials import (
@@ -50,6 +51,11 @@ _OTHERS_READ = 0o640
 
 def make_credentials(folder: Path) -> bool:
     """Draw every secret of this installation; returns False if that was done before."""
+    settings = folder / "settings"
+    settings.mkdir(exist_ok=True, mode=0o700, parents=True)
+    endpoint_keys = settings / "ORDERPLANE_ENDPOINT_KEYS"
+    if not endpoint_keys.exists():  # an installation of an older version lacks it
+        write_private(endpoint_keys, new_endpoint_key().encode())
     if (folder / _DONE).exists():
         return False
     authority = Authority(folder / "pki")
@@ -62,8 +68,6 @@ def make_credentials(folder: Path) -> bool:
     write_private(folder / "postgres-password", password.encode())
     (folder / "postgres-password").chmod(_OTHERS_READ)
     (folder / SERVER_KUBECONFIG).parent.mkdir(exist_ok=True, mode=0o700)
-    settings = folder / "settings"
-    settings.mkdir(exist_ok=True, mode=0o700)
     write_private(
         settings / "ORDERPLANE_POSTGRES_DSN",
         f"postgresql://postgres:{password}@postgres:5432/postgres".encode(),

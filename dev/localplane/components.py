@@ -237,6 +237,7 @@ MODULES = {
     "operator": "orderplane.operator.main",
     "relay": "orderplane.workers.relay.main",
     "notifier": "orderplane.workers.notifier.main",
+    "deliverer": "orderplane.workers.deliverer.main",
     "gateway": "orderplane.gateway.main",
 }
 """Name and module of each process."""

@@ -15,6 +15,7 @@ import psutil
 
 from orderplane.adapters.kubernetes.install import WebhookTarget, install, shipped_manifests
 from orderplane.adapters.postgres.migrate import migrate
+from orderplane.adapters.webhook_endpoints.secrets import new_key as new_endpoint_key
 from orderplane.dev.localplane import components
 from orderplane.dev.localplane.components import MODULES, gateways, kind_of, process
 from orderplane.dev.localplane.controlplane import Binaries, control_plane_binaries
@@ -140,6 +141,9 @@ class Plane:
             "ORDERPLANE_SMS_KEY": self._keys["sms"],
             "ORDERPLANE_SMS_FROM": "+15005550006",
             "ORDERPLANE_SIGNING_KEYS": str(self.signing_keys),
+            "ORDERPLANE_ENDPOINT_KEYS": self._keys["endpoints"],
+            # Nothing here sends to the internet; a receiver is on this machine.
+            "ORDERPLANE_ENDPOINT_NETWORKS": "127.0.0.0/8, ::1/128",
         }
         if kind == "gateway" and self.redis_url:
             env |= {"ORDERPLANE_HTTP_REUSE_PORT": "true", "ORDERPLANE_REDIS_URL": self.redis_url}
@@ -359,15 +363,17 @@ def _ports(state: Path, replicas: int) -> dict[str, int]:
 
 
 def _keys(state: Path) -> dict[str, str]:
-    """Random API keys of the sandboxes."""
+    """Random API keys of the sandboxes, and the key of the secrets of webhook endpoints."""
     file = state / "keys.json"
-    if not file.exists():
-        keys = {
-            "payments": f"sk_test_{secrets.token_hex(16)}",
-            "carrier": f"EZTK{secrets.token_hex(16)}",
-            "mail": f"reader:{secrets.token_hex(16)}",
-            "sms": f"AC{secrets.token_hex(16)}:{secrets.token_hex(16)}",
-        }
-        write_private(file, json.dumps(keys).encode())
-    known: dict[str, str] = json.loads(file.read_text())
+    keys = {
+        "payments": f"sk_test_{secrets.token_hex(16)}",
+        "carrier": f"EZTK{secrets.token_hex(16)}",
+        "mail": f"reader:{secrets.token_hex(16)}",
+        "sms": f"AC{secrets.token_hex(16)}:{secrets.token_hex(16)}",
+        "endpoints": new_endpoint_key(),
+    }
+    known: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+    if known.keys() != keys.keys():
+        known = keys | known  # a plane of an older version lacks some
+        write_private(file, json.dumps(known).encode())
     return known

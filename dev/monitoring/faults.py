@@ -11,9 +11,11 @@ from typing import Any
 
 import aiohttp
 import asyncpg
+from aiohttp import web
 from aiokafka import AIOKafkaProducer
 
 from orderplane.adapters.kubernetes.webhook_certificate import issue
+from orderplane.adapters.webhook_endpoints.secrets import EndpointSecrets
 from orderplane.cli.backends import Backends
 from orderplane.cli.repair import settle
 from orderplane.crds.meta import API_VERSION, Kind
@@ -22,8 +24,11 @@ from orderplane.dev.demo.products import MERCHANT
 from orderplane.dev.demo.shop import Shop
 from orderplane.dev.localplane.credentials import write_private
 from orderplane.dev.localplane.plane import Plane
+from orderplane.events.standard_webhooks import new_secret
 from orderplane.ledgers.postgres.audit_runs import record_audit_run
-from orderplane.ledgers.postgres.session import session
+from orderplane.ledgers.postgres.session import session, transaction
+from orderplane.ledgers.postgres.webhook_endpoints import WebhookEndpointStore, add_endpoint, add_test
+from orderplane.ledgers.webhook_endpoints import EndpointDetails
 
 LABEL_IS_REFUSED = "9 Island Walk"
 _LEVEL = "/apis/flowcontrol.apiserver.k8s.io/v1/prioritylevelconfigurations/orderplane-operator"
@@ -54,6 +59,17 @@ class Site:
             session.post(f"/v1/disputes/{dispute}/close") as answer,
         ):
             answer.raise_for_status()
+
+    async def register(self, url: str) -> str:
+        """Register a webhook endpoint as a merchant does; answers its id."""
+        id_ = f"we-{secrets.token_hex(8)}"
+        keys = EndpointSecrets(self.plane.env("gateway")["ORDERPLANE_ENDPOINT_KEYS"])
+        details = EndpointDetails(url, "drill", (), is_enabled=True)
+        async with transaction(self.backends.pool) as connection:
+            await add_endpoint(
+                connection, MERCHANT, id_, details, secret=keys.encrypt(new_secret()), actor="user:drill"
+            )
+        return id_
 
     async def replace(self, document: Mapping[str, Any]) -> None:
         """Replace an object that is none of our kinds."""
@@ -203,6 +219,46 @@ async def a_disputed_payment(site: Site) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def a_locked_delivery(site: Site) -> AsyncIterator[None]:
+    """Somebody's transaction has its row, and does not end."""
+    endpoint = await site.register("http://127.0.0.1:9/")
+    connection = await asyncpg.connect(site.plane.env("admin")["ORDERPLANE_POSTGRES_DSN"])
+    try:
+        async with transaction(site.backends.pool) as adding:
+            await add_test(adding, MERCHANT, endpoint)
+            await adding.execute(
+                "UPDATE event_deliveries SET due_at = now() + interval '2 s' WHERE endpoint_id = $1", endpoint
+            )
+        async with connection.transaction():
+            await connection.execute(
+                "SELECT FROM event_deliveries WHERE endpoint_id = $1 FOR UPDATE", endpoint
+            )
+            yield
+    finally:
+        connection.terminate()
+        await WebhookEndpointStore(site.backends.pool).delete(MERCHANT, endpoint)
+
+
+@asynccontextmanager
+async def an_endpoint_that_is_gone(site: Site) -> AsyncIterator[None]:
+    async def gone(_: web.Request) -> web.Response:
+        return web.Response(status=410)
+
+    app = web.Application()
+    app.router.add_post("/", gone)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        endpoint = await site.register(f"http://127.0.0.1:{runner.addresses[0][1]}/")
+        async with transaction(site.backends.pool) as connection:
+            await add_test(connection, MERCHANT, endpoint)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
 async def refused_labels(site: Site) -> AsyncIterator[None]:
     for _ in range(40):
         await site.place(line1=LABEL_IS_REFUSED)
@@ -266,6 +322,8 @@ FAULTS: dict[Fault, tuple[str, ...]] = {
     refused_labels: ("OrderplaneSagaFailures",),
     no_kafka: ("OrderplaneOutboxOld", "OrderplaneConsumerLag"),
     no_mail: ("OrderplaneMessagesLate",),
+    a_locked_delivery: ("OrderplaneDeliveriesLate",),
+    an_endpoint_that_is_gone: ("OrderplaneEndpointDisabled",),
     no_seats: ("OrderplaneApiServerThrottled",),
     an_old_certificate: ("OrderplaneCertificateExpires",),
     no_postgres: ("OrderplaneAvailabilityBurnsFast", "OrderplaneAvailabilityBurnsSlowly"),

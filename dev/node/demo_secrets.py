@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from orderplane.adapters.webhook_endpoints.secrets import new_key as new_endpoint_key
 from orderplane.cli.console import console
 from orderplane.dev.localplane.credentials import Authority, write_private
 from orderplane.dev.localplane.paths import project_root
@@ -35,14 +36,16 @@ def settings(password: str) -> dict[str, Settings]:
         "ORDERPLANE_CARRIER_KEY": f"EZTK{secrets.token_hex(16)}",
     }
     sms = {"ORDERPLANE_SMS_KEY": f"AC{secrets.token_hex(16)}:{secrets.token_hex(16)}"}
+    endpoints = {"ORDERPLANE_ENDPOINT_KEYS": new_endpoint_key()}
     mailbox = {"ORDERPLANE_MAILBOX_KEY": f"reader:{secrets.token_hex(16)}"}
     return {
         "migrate": database,
-        "gateway": database,
+        "gateway": database | endpoints,
         "operator": database | providers,
         "webhook": database,
         "relay": database,
         "notifier": database | sms | {"ORDERPLANE_SMTP_URL": _SMTP},
+        "deliverer": database | endpoints,
         "audit": database | providers | sms | mailbox,
         "sandbox": providers | sms | mailbox,
     }

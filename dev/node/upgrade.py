@@ -83,6 +83,7 @@ def values(documents: Sequence[Json], tag: str) -> Json:
         "gateway": {"replicas": 1},
         "webhook": {"replicas": 1},
         "notifier": {"replicas": 1},
+        "deliverer": {"replicas": 1},
     }
 
 

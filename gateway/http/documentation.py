@@ -96,9 +96,10 @@ def body_doc(model: str, *media_types: str, is_required: bool = True) -> dict[st
     return {"requestBody": {"required": is_required, "content": content}}
 
 
-def keyed_doc(model: str) -> dict[str, Any]:
-    """As `body_doc`, for a route that needs an Idempotency-Key."""
-    return {**body_doc(model), "parameters": [_IDEMPOTENCY_KEY]}
+def keyed_doc(model: str | None = None) -> dict[str, Any]:
+    """As `body_doc`, for a route that needs an Idempotency-Key, and perhaps no body."""
+    body = {} if model is None else body_doc(model)
+    return {**body, "parameters": [_IDEMPOTENCY_KEY]}
 
 
 def problem_docs(*codes: str) -> dict[int | str, dict[str, Any]]:

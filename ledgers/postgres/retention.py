@@ -134,6 +134,32 @@ SELECT extract(epoch FROM now() - expires_at) FROM known_addresses
 WHERE expires_at < now() ORDER BY expires_at LIMIT 1
 """
 
+# The log of an attempt goes with its delivery, and an endpoint that is deleted with the last of them.
+_PURGE_DELIVERIES = """
+DELETE FROM event_deliveries WHERE (merchant, endpoint_id, event_id) IN (
+    SELECT merchant, endpoint_id, event_id FROM event_deliveries
+    WHERE state <> 'Waiting' AND ended_at < now() - interval '30 days' ORDER BY ended_at LIMIT $1
+)
+"""
+_OVERDUE_DELIVERY = """
+SELECT extract(epoch FROM now() - interval '30 days' - ended_at) FROM event_deliveries
+WHERE state <> 'Waiting' AND ended_at < now() - interval '30 days' ORDER BY ended_at LIMIT 1
+"""
+_PURGE_ENDPOINTS = """
+DELETE FROM webhook_endpoints WHERE (merchant, id) IN (
+    SELECT merchant, id FROM webhook_endpoints e
+    WHERE deleted_at < now() - interval '1 day' AND NOT EXISTS (
+        SELECT FROM event_deliveries d WHERE d.endpoint_id = e.id AND d.merchant = e.merchant)
+    ORDER BY deleted_at LIMIT $1
+)
+"""
+_OVERDUE_ENDPOINT = """
+SELECT extract(epoch FROM now() - interval '1 day' - deleted_at) FROM webhook_endpoints e
+WHERE deleted_at < now() - interval '1 day' AND NOT EXISTS (
+    SELECT FROM event_deliveries d WHERE d.endpoint_id = e.id AND d.merchant = e.merchant)
+ORDER BY deleted_at LIMIT 1
+"""
+
 RULES = (
     Rule("idempotency", _ERASE_MANIFESTS, _OVERDUE_KEY),
     Rule("idempotency", _PURGE_KEYS, _OVERDUE_KEY),
@@ -142,6 +168,8 @@ RULES = (
     Rule("account_messages", _PURGE_MESSAGES, _OVERDUE_MESSAGE),
     Rule("account_messages", _ERASE_MESSAGES, _OVERDUE_MESSAGE),
     Rule("known_addresses", _PURGE_KNOWN, _OVERDUE_KNOWN),
+    Rule("event_deliveries", _PURGE_DELIVERIES, _OVERDUE_DELIVERY),
+    Rule("webhook_endpoints", _PURGE_ENDPOINTS, _OVERDUE_ENDPOINT),
 )
 
 

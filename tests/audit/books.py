@@ -25,7 +25,7 @@ TABLES = (
     "orders", "archived_orders", "stock", "reservations", "reservation_lines", "stock_movements", "payments",
     "refunds",
     "refund_requests", "withdrawals", "retries", "shipments", "history", "idempotency", "notifications",
-    "users", "account_messages",
+    "users", "account_messages", "webhook_endpoints", "event_deliveries",
 )  # fmt: skip
 _SPACE = UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
@@ -128,6 +128,7 @@ def clean_books(prefix: str = "") -> Books:
     _charged_back(books, f"{prefix}charged-back")
     _in_flight(books, f"{prefix}in-flight")
     _standalone(books, f"{prefix}alone")
+    _deliver(books, prefix)
     _correct(books, "Adjust", 5, "a delivery")
     _correct(books, "Recount", -1, "a broken cup")
     books.tables["idempotency"].append({"merchant": SHOP, "kind": None, "name": None, "status": 200})
@@ -136,6 +137,22 @@ def clean_books(prefix: str = "") -> Books:
         abandoned, IntentState.UNCONFIRMED, TOTAL, "EUR", 0, str(uid_of(f"{prefix}delivered"))
     )
     return books
+
+
+def _deliver(books: Books, prefix: str) -> None:
+    """An endpoint that wants all that was shipped, and got it; and a test of it that nobody took."""
+    books.tables["webhook_endpoints"].append(
+        {"merchant": SHOP, "id": "we-1", "event_types": ["order.shipped"], "deleted_at": None,
+         "subscribed_at": NOW - timedelta(days=90)}
+    )  # fmt: skip
+    delivery = {"merchant": SHOP, "endpoint_id": "we-1", "is_test": False}
+    for event in books.tables["history"]:
+        if event["type"] == EventType.ORDER_SHIPPED:
+            books.tables["event_deliveries"].append(
+                {**delivery, "event_id": event["event_id"], "state": "Delivered", "was_taken": True}
+            )
+    test = {"event_id": uid_of(f"{prefix}test"), "state": "Parked", "was_taken": False, "is_test": True}
+    books.tables["event_deliveries"].append(delivery | test)
 
 
 def big_books(copies: int) -> Books:
@@ -147,6 +164,7 @@ def big_books(copies: int) -> Books:
             whole.tables[name] += rows
         for kind, resources in part.resources.items():
             whole.resources[kind] += resources
+        del whole.tables["webhook_endpoints"][1:]  # it is one of the shop's
         whole.intents |= part.intents
         whole.refunds |= part.refunds
         whole.disputes |= part.disputes

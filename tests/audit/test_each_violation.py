@@ -10,6 +10,7 @@ from uuid import uuid4, uuid5
 import pytest
 
 from orderplane.audit import (
+    deliveries,
     events,
     notifications,
     payments,
@@ -554,6 +555,40 @@ def _a_customer_is_forgotten(books: Books) -> None:
     books.outgoing[Channel.SMS].remove(row["event_id"].hex[:12])
 
 
+@plants("delivery-missing", id_of("shipped", EventType.ORDER_SHIPPED),
+        deliveries.every_subscribed_event_has_a_delivery)  # fmt: skip
+def _an_endpoint_is_forgotten(books: Books) -> None:
+    event = books.told("shipped", EventType.ORDER_SHIPPED)["event_id"]
+    (row,) = (row for row in books.tables["event_deliveries"] if row["event_id"] == event)
+    books.forget("event_deliveries", row)
+
+
+@plants("delivery-missing", id_of("delivered", EventType.ORDER_CREATED),
+        deliveries.every_subscribed_event_has_a_delivery)  # fmt: skip
+def _an_endpoint_for_everything_gets_nothing(books: Books) -> None:
+    event = books.told("delivered", EventType.ORDER_CREATED)
+    books.tables["webhook_endpoints"][0]["event_types"] = []
+    for other in books.tables["history"]:
+        if other is not event:
+            books.tables["event_deliveries"].append(
+                {**books.tables["event_deliveries"][0], "event_id": other["event_id"]}
+            )
+
+
+@plants("delivery-unknown", str(uid_of("nowhere")), deliveries.deliveries_are_of_events)
+def _something_is_delivered_that_never_happened(books: Books) -> None:
+    books.tables["event_deliveries"][0]["event_id"] = uid_of("nowhere")
+    books.tables["webhook_endpoints"].clear()
+
+
+@plants("delivery-unproved", id_of("delivered", EventType.ORDER_SHIPPED),
+        deliveries.what_is_delivered_was_taken)  # fmt: skip
+def _nobody_took_what_is_delivered(books: Books) -> None:
+    event = books.told("delivered", EventType.ORDER_SHIPPED)["event_id"]
+    (row,) = (row for row in books.tables["event_deliveries"] if row["event_id"] == event)
+    row["was_taken"] = False
+
+
 @plants("notification-withheld", id_of("declined", EventType.ORDER_FAILED),
         notifications.nothing_wanted_is_withheld)  # fmt: skip
 def _a_wish_is_ignored(books: Books) -> None:
@@ -814,3 +849,20 @@ def test_topics_may_forget_what_is_old() -> None:
 
 def test_without_kafka_the_topics_are_left_out() -> None:
     assert judge(replace(clean_books().snapshot(), messages=None)).is_clean
+
+
+def test_what_an_endpoint_did_not_subscribe_to_has_no_delivery() -> None:
+    """It came before the subscription, is too old to be kept, or the endpoint is gone."""
+    for change in (
+        {"subscribed_at": NOW + timedelta(seconds=1)}, {"deleted_at": NOW}, {"merchant": "another"},
+    ):  # fmt: skip
+        books = clean_books()
+        books.tables["event_deliveries"].clear()
+        assert not judge(books.snapshot()).is_clean
+        books.tables["webhook_endpoints"][0] |= change
+        assert judge(books.snapshot()).is_clean
+    books = clean_books()
+    books.tables["event_deliveries"].clear()
+    for event in books.tables["history"]:
+        event["at"] -= timedelta(days=30)
+    assert "delivery-missing" not in {each.invariant for each in judge(books.snapshot()).violations}

@@ -23,7 +23,7 @@ from .conftest import alarms_of, story_of, verdict_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
-PROCESSES = ("operator", "notifier", "relay", "gateway", "webhook")
+PROCESSES = ("operator", "notifier", "deliverer", "relay", "gateway", "webhook")
 """In the order in which docs/backup.md has them stopped."""
 
 SHARES = {Story.GOOD: 8, Story.CANCELLED: 1, Story.DECLINED: 1}

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.charts
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
 DEFAULTS = yaml.safe_load(TEXT)
-COMPONENTS = ("gateway", "operator", "webhook", "relay", "notifier")
+COMPONENTS = ("gateway", "operator", "webhook", "relay", "notifier", "deliverer")
 DIGEST = "sha256:" + "0" * 64
 SETTINGS = {"ORDERPLANE_LOG_FORMAT": "text", "OTEL_SERVICE_NAME": "shop"}
 RESOURCES = {"requests": {"cpu": "2"}, "limits": {"memory": "3Gi"}}

@@ -65,11 +65,14 @@ def test_the_commands_are_those_that_were_promised() -> None:
         "audit", "bench burst", "bench compare", "bench mixed", "bench sagas", "bench watchers",
         "clients add", "crds install", "drain", "demo",
         "dev down", "dev env", "dev prepare", "dev status", "dev up", "dlq list",
-        "dlq replay", "dlq show", "erase", "keys new", "login",
+        "dlq replay", "dlq show", "erase", "keys endpoint", "keys new", "login",
         "logout", "migrate", "notifications", "orders cancel", "orders create", "orders get", "orders list",
         "orders refund", "orders refunds", "orders timeline", "orders watch", "prices delete",
         "prices history", "prices list", "prices quote", "prices set", "prices show", "renew-certificate",
-        "resolve", "retry", "stock set", "users add", "version",
+        "resolve", "retry", "stock set", "users add", "version", "webhooks add", "webhooks delete",
+        "webhooks deliveries", "webhooks delivery", "webhooks list", "webhooks replay",
+        "webhooks replay-range", "webhooks rotate", "webhooks secret", "webhooks show", "webhooks test",
+        "webhooks update",
     }  # fmt: skip
 
 

@@ -43,6 +43,7 @@ ANSWERS: dict[str, Any] = {
     "dlq replay": documents.Replay,
     "dlq show": documents.DeadLetterRecord,
     "drain": documents.Drain,
+    "keys endpoint": documents.EndpointKey,
     "keys new": documents.Key,
     "login": documents.Login,
     "logout": documents.Logout,
@@ -69,6 +70,18 @@ ANSWERS: dict[str, Any] = {
     "stock set": documents.StockCount,
     "users add": documents.User,
     "version": documents.Version,
+    "webhooks add": responses.WebhookEndpoint,
+    "webhooks delete": documents.WebhookEndpointDeletion,
+    "webhooks deliveries": responses.EventDeliveryPage,
+    "webhooks delivery": responses.DeliveryLog,
+    "webhooks list": responses.WebhookEndpointList,
+    "webhooks replay": responses.DeliveryLog,
+    "webhooks replay-range": responses.DeliveryReplay,
+    "webhooks rotate": responses.WebhookEndpoint,
+    "webhooks secret": responses.EndpointSecret,
+    "webhooks show": responses.WebhookEndpoint,
+    "webhooks test": responses.DeliveryLog,
+    "webhooks update": responses.WebhookEndpoint,
 }
 """What each command prints; `orders watch` prints one in each line."""
 
@@ -124,6 +137,7 @@ def test_what_a_plane_does_not_have(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert check("dlq replay", RUNNER.invoke(app, ["dlq", "replay", "4", "--json"]))[0]["verdict"] == "Tried"
     key = check("keys new", RUNNER.invoke(app, ["keys", "new", str(tmp_path), "--json"]))
     assert Path(key["file"]).exists()
+    check("keys endpoint", RUNNER.invoke(app, ["keys", "endpoint", "--json"]))
     check("dev prepare", RUNNER.invoke(app, ["dev", "prepare", "--charts", "--look", "--json"]), (0, 1))
     check("version", RUNNER.invoke(app, ["version", "--json"]))
 
@@ -173,6 +187,8 @@ async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
     past = (await told("prices history", "CHF", env=service))["items"]
     assert past[0]["rule"] is None
     assert past[0]["actor"] == f"service:{client['clientId']}"
+    made = await told("webhooks add", "http://127.0.0.1:9/", "--event", "order.created", env=service)
+    endpoint = made["id"]
     placed = await told("orders create", "-", typed=json.dumps(ORDER))
     order = placed["id"]
     for name in ("orders get", "orders timeline"):
@@ -180,6 +196,19 @@ async def test_on_a_plane(merchant: Merchant, tmp_path: Path) -> None:
     assert [each["id"] for each in (await told("orders list"))["items"]] == [order]
     assert (await told("retry", order))["order"] == order
     assert (await told("orders watch", order))["phase"] == "Delivered"
+    assert (await told("webhooks show", endpoint, env=service))["eventTypes"] == ["order.created"]
+    (delivery,) = (await told("webhooks deliveries", endpoint, "--order", order, env=service))["items"]
+    event = delivery["eventId"]
+    assert (await told("webhooks delivery", endpoint, event, env=service))["type"] == "order.created"
+    assert (await told("webhooks replay", endpoint, event, env=service))["eventId"] == event
+    again = await told("webhooks replay-range", endpoint, "--since", "2020-01-01", env=service)
+    assert again["replayed"] == 0
+    assert (await told("webhooks rotate", endpoint, env=service))["previousSecretUntil"]
+    assert (await told("webhooks secret", endpoint, env=service))["secret"].startswith("whsec_")
+    assert (await told("webhooks test", endpoint, env=service))["type"] == "endpoint.test"
+    assert (await told("webhooks update", endpoint, "--disable", env=service))["disabledReason"] == "ByShop"
+    assert [each["id"] for each in (await told("webhooks list", env=service))["items"]] == [endpoint]
+    assert (await told("webhooks delete", endpoint, env=service))["endpoint"] == endpoint
     await told("login", "--client-id", client["clientId"], typed=client["clientSecret"])
     refund = await told("orders refund", order, "--reason", "Goodwill", "--amount", "1.00")
     assert [each["id"] for each in (await told("orders refunds", order))["items"]] == [refund["id"]]

@@ -92,6 +92,18 @@ TABLE = {
     "POST /api/inventory/reserve": Row(201, SHOP, may_take_time=True),
     "GET /api/inventory/reservations/{reservation_id}": Row(200, SHOP, stranger=404),
     "POST /api/inventory/release": Row(200, SHOP, stranger=404, may_take_time=True),
+    "GET /api/webhook-endpoints": Row(200, SHOP, stranger=200),
+    "POST /api/webhook-endpoints": Row(201, SHOP),
+    "GET /api/webhook-endpoints/{endpoint_id}": Row(200, SHOP, stranger=404),
+    "PATCH /api/webhook-endpoints/{endpoint_id}": Row(200, SHOP, stranger=404),
+    "DELETE /api/webhook-endpoints/{endpoint_id}": Row(204, SHOP, stranger=404),
+    "GET /api/webhook-endpoints/{endpoint_id}/secret": Row(200, SHOP, stranger=404),
+    "POST /api/webhook-endpoints/{endpoint_id}/secret/rotations": Row(200, SHOP, stranger=404),
+    "POST /api/webhook-endpoints/{endpoint_id}/tests": Row(202, SHOP, stranger=404),
+    "GET /api/webhook-endpoints/{endpoint_id}/deliveries": Row(200, SHOP, stranger=404),
+    "GET /api/webhook-endpoints/{endpoint_id}/deliveries/{event_id}": Row(200, SHOP, stranger=404),
+    "POST /api/webhook-endpoints/{endpoint_id}/deliveries/{event_id}/replay": Row(202, SHOP, stranger=404),
+    "POST /api/webhook-endpoints/{endpoint_id}/replays": Row(202, SHOP, stranger=404),
     "POST /api/auth/register": Row(202, None),
     "POST /api/auth/register/confirm": Row(204, None),
     "POST /api/auth/password-reset": Row(202, None),
@@ -191,6 +203,28 @@ class Door:
         assert answer.status_code == 200, answer.text
         return "CHF"
 
+    async def endpoint(self, _: Caller, __: Role) -> str:
+        """The only one: there is a most of them."""
+        answer = await self.send(Ask("GET", "/api/webhook-endpoints", {}, {}), self._seller)
+        for known in answer.json()["items"]:
+            await self.send(Ask("DELETE", f"/api/webhook-endpoints/{known['id']}", {}, {}), self._seller)
+        return await self._made("POST /api/webhook-endpoints", self._seller, MERCHANT, "id")
+
+    async def event(self, _: Caller, __: Role) -> str:
+        """Of a test of the only endpoint."""
+        answer = await self.send(Ask("GET", "/api/webhook-endpoints", {}, {}), self._seller)
+        (endpoint,) = answer.json()["items"]
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        answer = await self.send(
+            Ask("POST", f"/api/webhook-endpoints/{endpoint['id']}/tests", key, {}), self._seller
+        )
+        event: str = answer.json()["eventId"]
+        return event
+
+    async def endpoint_body(self, body: Json, _: Caller, __: Role) -> Json:
+        """Nobody listens there: nothing is sent to a real host."""
+        return body | {"url": "http://127.0.0.1:9/"}
+
     async def reservation(self, _: Caller, __: Role) -> str:
         return await self._made("POST /api/inventory/reserve", self._seller, MERCHANT, "id")
 
@@ -248,6 +282,8 @@ IN_PATHS: dict[str, Callable[[Door, Caller, Role], Awaitable[str]]] = {
     "{sku}": Door.product,
     "{reservation_id}": Door.reservation,
     "{currency}": Door.currency,
+    "{endpoint_id}": Door.endpoint,
+    "{event_id}": Door.event,
 }
 """How to make, for an owner, what a path names."""
 
@@ -257,6 +293,7 @@ IN_PATH_OF = {"POST /api/orders/{order_id}/refunds": Door.sold_order}
 IN_BODIES: dict[str, Callable[[Door, Json, Caller, Role], Awaitable[Json]]] = {
     "POST /api/orders": Door.order_body,
     "POST /api/products": Door.product_body,
+    "POST /api/webhook-endpoints": Door.endpoint_body,
     "POST /api/inventory/release": Door.release_body,
     "POST /api/auth/register/confirm": Door.registration_body,
     "POST /api/auth/password-reset/confirm": Door.reset_body,

@@ -1,4 +1,4 @@
-"""The consumers: what clients of orders, refunds, products, price rules and stock rely on at the gateway."""
+"""The consumers: what clients of each kind of resource rely on at the gateway."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -380,6 +380,119 @@ PRICE_RULES = (
 )  # fmt: skip
 
 
+EVENT = "6f1c2f0e-6f0b-4f4e-9d0f-0f2b4a1c7e11"
+REGISTERED = ("an endpoint was registered and tested", {"id": "we-1", "event": EVENT})
+ENDPOINT = {"url": "http://127.0.0.1:9/", "eventTypes": ["order.shipped"]}
+AN_ENDPOINT = {
+    "id": match.like("we-1"), "url": match.like("http://127.0.0.1:9/"), "eventTypes": ["order.shipped"],
+    "enabled": True, "disabledReason": None, "createdAt": SOME_TIME,
+}  # fmt: skip
+A_DELIVERY = {
+    "eventId": EVENT, "type": "endpoint.test", "subject": None, "sequence": None, "attempts": match.int(0),
+    "state": match.regex("Waiting", regex="Waiting|Delivered|Parked"), "createdAt": SOME_TIME,
+}  # fmt: skip
+A_LOG = {**A_DELIVERY, "request": {"contentType": "application/cloudevents+json", "body": match.like("{}")}}
+KEYED = {"Idempotency-Key": "k-1"}
+_ENDPOINTS = "/api/webhook-endpoints"
+
+WEBHOOK_ENDPOINTS = (
+    Wanted(
+        "the webhook endpoints", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.list(),
+        "GET", _ENDPOINTS, 200,
+        {"items": match.each_like(AN_ENDPOINT, min=1)},
+    ),
+    Wanted(
+        "a new webhook endpoint", None,
+        lambda transport: logged_in(transport).webhook_endpoints.add(ENDPOINT, key="k-1"),
+        "POST", _ENDPOINTS, 201,
+        AN_ENDPOINT,
+        headers=KEYED, body=ENDPOINT,
+    ),
+    Wanted(
+        "a webhook endpoint", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.get("we-1"),
+        "GET", f"{_ENDPOINTS}/we-1", 200,
+        AN_ENDPOINT,
+    ),
+    Wanted(
+        "a webhook endpoint that is not there", None,
+        lambda transport: refused(logged_in(transport).webhook_endpoints.get("we-0"), "endpoint_not_found"),
+        "GET", f"{_ENDPOINTS}/we-0", 404,
+        problem("endpoint_not_found", 404),
+    ),
+    Wanted(
+        "another description of a webhook endpoint", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.change("we-1", {"description": "ERP"}),
+        "PATCH", f"{_ENDPOINTS}/we-1", 200,
+        AN_ENDPOINT,
+        body={"description": "ERP"},
+    ),
+    Wanted(
+        "the secret of a webhook endpoint", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.secret("we-1"),
+        "GET", f"{_ENDPOINTS}/we-1/secret", 200,
+        {"secret": match.regex("whsec_AAAA", regex="whsec_[A-Za-z0-9+/=]+")},
+    ),
+    Wanted(
+        "another secret of a webhook endpoint", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.rotate_secret(
+            "we-1", key="k-2", overlap_seconds=60
+        ),
+        "POST", f"{_ENDPOINTS}/we-1/secret/rotations", 200,
+        {"previousSecretUntil": SOME_TIME},
+        headers={"Idempotency-Key": "k-2"}, body={"overlapSeconds": 60},
+    ),
+    Wanted(
+        "a test of a webhook endpoint", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.test("we-1", key="k-3"),
+        "POST", f"{_ENDPOINTS}/we-1/tests", 202,
+        A_LOG | {"eventId": match.like(EVENT)},
+        headers={"Idempotency-Key": "k-3"},
+    ),
+    Wanted(
+        "the deliveries of a webhook endpoint", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.deliveries(
+            "we-1", type_="endpoint.test", limit=5
+        ),
+        "GET", f"{_ENDPOINTS}/we-1/deliveries", 200,
+        {"items": match.each_like(A_DELIVERY | {"eventId": match.like(EVENT)}, min=1), "next": None},
+        query={"type": "endpoint.test", "limit": "5"},
+    ),
+    Wanted(
+        "a delivery", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.delivery("we-1", EVENT),
+        "GET", f"{_ENDPOINTS}/we-1/deliveries/{EVENT}", 200,
+        A_LOG,
+    ),
+    Wanted(
+        "a delivery again", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.replay("we-1", EVENT, key="k-4"),
+        "POST", f"{_ENDPOINTS}/we-1/deliveries/{EVENT}/replay", 202,
+        A_LOG,
+        headers={"Idempotency-Key": "k-4"},
+    ),
+    Wanted(
+        "the deliveries of a day again", REGISTERED,
+        lambda transport: logged_in(transport).webhook_endpoints.replay_range(
+            "we-1", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC), key="k-5"
+        ),
+        "POST", f"{_ENDPOINTS}/we-1/replays", 202,
+        {"replayed": 0},
+        headers={"Idempotency-Key": "k-5"},
+        body={
+            "since": "2026-03-01T00:00:00+00:00", "until": "2026-03-02T00:00:00+00:00", "deliveredToo": False,
+        },
+    ),
+    Wanted(
+        "no webhook endpoint any more", ("an endpoint was registered and tested", {"id": "we-2"}),
+        lambda transport: logged_in(transport).webhook_endpoints.delete("we-2"),
+        "DELETE", f"{_ENDPOINTS}/we-2", 204,
+        None,
+    ),
+)  # fmt: skip
+
+
 def a_reservation(**more: Any) -> dict[str, Any]:
     items = match.each_like({"sku": "TEA-EARL-GREY-100", "quantity": 2}, min=1)
     return {"message": None, "items": items, "expiresAt": SOME_TIME, "order": None, **more}
@@ -468,6 +581,10 @@ async def test_what_the_product_client_relies_on() -> None:
 
 async def test_what_the_price_rule_client_relies_on() -> None:
     await tell("price-rule-client", PRICE_RULES)
+
+
+async def test_what_the_webhook_endpoint_client_relies_on() -> None:
+    await tell("webhook-endpoint-client", WEBHOOK_ENDPOINTS)
 
 
 async def test_what_the_inventory_client_relies_on() -> None:

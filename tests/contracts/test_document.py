@@ -18,6 +18,7 @@ from orderplane.gateway.http.problems import PROBLEM_TYPES
 from orderplane.gateway.openapi import NoExample, example_of
 from orderplane.gateway.principal import Role, Scope
 from orderplane.ledgers.states import StockMovementKind
+from orderplane.ledgers.webhook_endpoints import DeliveryState
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -26,6 +27,7 @@ CLOSED = {
     "CompensationStep": [*CompensationStep],
     "ConditionStatus": ["True", "False", "Unknown"],
     "Currency": sorted(EXPONENTS),
+    "DeliveryState": [*DeliveryState],
     "OrderPhase": [*OrderPhase],
     "RefundPhase": [*RefundPhase],
     "ReservationState": [*ReservationPhase],

@@ -13,14 +13,19 @@ from argon2 import PasswordHasher
 from pact import Verifier
 
 from orderplane.adapters.kubernetes.client import Json
+from orderplane.adapters.webhook_endpoints.secrets import EndpointSecrets
 from orderplane.crds.api_errors import AlreadyExists
 from orderplane.crds.defaults import draw_shard, reservation_manifest
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.crds.order import Item
+from orderplane.events.standard_webhooks import new_secret
 from orderplane.gateway.identity.user_store import EmailTaken, UserStore, new_user_id
 from orderplane.gateway.principal import Role
 from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
+from orderplane.ledgers.postgres.session import transaction
+from orderplane.ledgers.postgres.webhook_endpoints import WebhookEndpointStore, add_endpoint
 from orderplane.ledgers.refunds import NewRefund
+from orderplane.ledgers.webhook_endpoints import EndpointDetails
 
 from ..support.plane import ORDER, Merchant
 from .pacts import FOLDER, GATEWAY, kept, listening
@@ -33,6 +38,7 @@ CONSUMERS = {
     "product-client": Role.CUSTOMER,
     "price-rule-client": Role.MERCHANT,
     "inventory-client": Role.SERVICE,
+    "webhook-endpoint-client": Role.MERCHANT,
 }
 """Who they are to the merchant."""
 
@@ -75,6 +81,24 @@ class World:
         await self._make(reservation_manifest(self._merchant.name, id, items, until, None, draw_shard()))
         await self._until(Kind.RESERVATION, id, "Held")
 
+    async def registered(self, id: str, event: str | None = None) -> None:
+        pool, merchant = self._merchant.pool, self._merchant.name
+        keys = EndpointSecrets(self._merchant.plane.env("gateway")["ORDERPLANE_ENDPOINT_KEYS"])
+        if await WebhookEndpointStore(pool).find(merchant, id) is not None:
+            return  # an interaction before this one supposed the same
+        details = EndpointDetails("http://127.0.0.1:9/", "", ("order.shipped",), is_enabled=True)
+        async with transaction(pool) as connection:
+            await add_endpoint(
+                connection, merchant, id, details, secret=keys.encrypt(new_secret()), actor="user:u-1"
+            )
+            if event is not None:
+                await connection.execute(
+                    "INSERT INTO event_deliveries "
+                    "(merchant, endpoint_id, event_id, type, is_test, created_at) "
+                    "VALUES ($1, $2, $3, 'endpoint.test', true, now())",
+                    merchant, id, event,
+                )  # fmt: skip
+
     async def _make(self, manifest: Json) -> None:
         try:
             await self._merchant.api.create(Kind(manifest["kind"]), self._merchant.name, manifest)
@@ -98,6 +122,7 @@ STATES: dict[str, Callable[..., Coroutine[Any, Any, None]]] = {
     "an order was delivered": World.delivered,
     "a piece was refunded": World.refunded,
     "stock is kept": World.kept,
+    "an endpoint was registered and tested": World.registered,
 }
 
 

@@ -69,6 +69,7 @@ REFUSED = {
     # These use the API server not at all.
     "relay": "get,list,watch orders.orderplane.dev demo",
     "notifier": "get,list,watch orders.orderplane.dev demo",
+    "deliverer": "get,list,watch orders.orderplane.dev demo",
     "migrate": "get,list,watch orders.orderplane.dev demo",
     "webhook-certificate": "get,list,watch,create orders.orderplane.dev demo",
 }

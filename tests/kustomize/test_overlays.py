@@ -21,6 +21,7 @@ from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.settings_page import PROCESSES as CLASSES
 from orderplane.gateway.main import DRAIN_SECONDS as GATEWAY_DRAIN
 from orderplane.operator.main import DRAIN_SECONDS as OPERATOR_DRAIN
+from orderplane.workers.deliverer.deliverer import DRAIN_SECONDS as DELIVERER_DRAIN
 from orderplane.workers.notifier.dispatcher import DRAIN_SECONDS as NOTIFIER_DRAIN
 from orderplane.workers.relay.relay import DRAIN_SECONDS as RELAY_DRAIN
 
@@ -32,7 +33,7 @@ from . import rights
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2] / "kustomize"
-PROCESSES = {"gateway", "operator", "webhook", "relay", "notifier"}
+PROCESSES = {"gateway", "operator", "webhook", "relay", "notifier", "deliverer"}
 
 DEMO = {"postgres", "kafka", "sandbox", "products"}
 """What only overlays/local has besides."""
@@ -174,6 +175,7 @@ async def test_a_pod_has_longer_to_end_than_it_needs(cluster: Plane, overlay: st
         "operator": OPERATOR_DRAIN,
         "relay": RELAY_DRAIN,
         "notifier": NOTIFIER_DRAIN,
+        "deliverer": DELIVERER_DRAIN,
     }
     for name, spec in pods(await rendered(cluster, overlay), "Deployment"):
         before = (

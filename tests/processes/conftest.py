@@ -18,7 +18,7 @@ from orderplane.dev.localplane.ports import free_port
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.operator.settings import OperatorSettings
 from orderplane.webhook.settings import WebhookSettings
-from orderplane.workers.settings import NotifierSettings, RelaySettings
+from orderplane.workers.settings import DelivererSettings, NotifierSettings, RelaySettings
 
 SETTINGS: dict[str, type[ProcessSettings]] = {
     "gateway": GatewaySettings,
@@ -26,6 +26,7 @@ SETTINGS: dict[str, type[ProcessSettings]] = {
     "webhook": WebhookSettings,
     "relay": RelaySettings,
     "notifier": NotifierSettings,
+    "deliverer": DelivererSettings,
 }
 
 

@@ -22,6 +22,7 @@ class AccountMessage:
         recipient: A mail address or a number, by the channel.
         secret: Of this attempt; None for a notice.
         requested_at: When it was asked for.
+        about: The id of what it is about, where that is not the account.
         is_wanted: Its account is still there, and still waits for this address. For a registration, the
             merchant sells something.
         is_address_known: The recipient is the address of an account of the merchant.
@@ -37,6 +38,7 @@ class AccountMessage:
     attempt: int
     unknown_attempts: int
     requested_at: datetime
+    about: str | None
     is_wanted: bool
     is_address_known: bool
     earlier_in_hour: int

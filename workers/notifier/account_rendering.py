@@ -56,6 +56,7 @@ def _render(message: AccountMessage, form: str, account_url: str | None) -> str:
     action = _ACTIONS.get(message.kind)
     values = {
         "merchant": message.merchant,
+        "about": message.about,
         "code": message.secret,
         "token": token,
         "page": page,

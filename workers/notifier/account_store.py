@@ -25,7 +25,7 @@ WITH due AS (
     SET attempt = attempt + 1, unknown_attempts = unknown_attempts + 1, claimed_until = now() + $3
     FROM due WHERE m.id = due.id RETURNING m.*
 )
-SELECT c.id, c.merchant, c.channel, c.kind, c.address, c.attempt, c.unknown_attempts, c.created_at,
+SELECT c.id, c.merchant, c.channel, c.kind, c.address, c.attempt, c.unknown_attempts, c.created_at, c.about,
        coalesce(c.user_id, holder.id) AS user_id, holder.id IS NOT NULL AS is_address_known,
        CASE c.kind
            WHEN 'Registration' THEN EXISTS (SELECT FROM products WHERE merchant = c.merchant)
@@ -85,6 +85,7 @@ class _ClaimedRow(TypedDict):
     attempt: int
     unknown_attempts: int
     created_at: datetime
+    about: str | None
     user_id: str | None
     is_address_known: bool
     is_wanted: bool
@@ -145,6 +146,7 @@ def _message(row: _ClaimedRow) -> AccountMessage:
         # Without this attempt, which was counted when it was claimed.
         unknown_attempts=row["unknown_attempts"] - 1,
         requested_at=row["created_at"],
+        about=row["about"],
         is_wanted=row["is_wanted"],
         is_address_known=row["is_address_known"],
         earlier_in_hour=row["in_hour"],

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from orderplane.adapters.settings import SECRETS_DIR, read_settings, variables_of
+from orderplane.adapters.webhook_endpoints.secrets import new_key
 from orderplane.dev.localplane.progress import ConsoleProgress
 from orderplane.dev.localplane.tools import find_compose_spec
 from orderplane.dev.settings_page import PROCESSES
@@ -85,6 +86,7 @@ def test_the_settings_of_a_process_are_right_and_no_others(
     for key, value in given.items():
         monkeypatch.setenv(key, _here(value, tmp_path))
     # What the first run draws.
+    (tmp_path / "settings" / "ORDERPLANE_ENDPOINT_KEYS").write_text(new_key())
     (tmp_path / "settings" / "ORDERPLANE_POSTGRES_DSN").write_text(
         "postgresql://postgres:x@postgres/postgres"
     )

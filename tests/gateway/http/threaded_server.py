@@ -15,6 +15,8 @@ import uvloop
 
 from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.adapters.limits.memory import MemoryCounters
+from orderplane.adapters.webhook_endpoints.addresses import parse_networks
+from orderplane.adapters.webhook_endpoints.secrets import EndpointSecrets, new_key
 from orderplane.crds.meta import Kind
 from orderplane.gateway.app import create_app, declared_api
 from orderplane.gateway.http.client_address import Networks, networks
@@ -87,6 +89,8 @@ def app_without_dependencies(authentication: Any = None, trusted: Networks = PRO
         price_rules=absent,
         catalogue=catalogue, availability=Availability(absent),
         product_reads=ProductReads(absent, catalogue, Availability(absent)), inventory=absent,
+        webhook_endpoints=absent, endpoint_networks=parse_networks("public"),
+        endpoint_secrets=EndpointSecrets(new_key()),
         timelines=absent, idempotent_create=absent, counters=MemoryCounters(),
         load_shedding=LoadShedding(absent, lambda: 0.0, shed_after=60.0),
         authentication=authentication or Anybody(), identity=AbsentAccounts(trusted),

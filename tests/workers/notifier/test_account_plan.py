@@ -38,7 +38,8 @@ def a_message(kind=AccountMessageKind.REGISTRATION, **changes) -> AccountMessage
     message = AccountMessage(
         id=uuid4(), merchant="demo", channel=Channel.SMS if kind in SMS else Channel.EMAIL, kind=kind,
         recipient="+31970000001" if kind in SMS else "ada@example.org", secret=new_secret(kind), attempt=1,
-        unknown_attempts=0, requested_at=NOW, is_wanted=True, is_address_known=False, earlier_in_hour=0,
+        unknown_attempts=0, requested_at=NOW, about="we-1", is_wanted=True, is_address_known=False,
+        earlier_in_hour=0,
         earlier_in_day=0,
     )  # fmt: skip
     return replace(message, **changes)
@@ -83,9 +84,9 @@ def test_every_message_can_be_written(kind):
 
 
 def test_the_table_has_the_same_kinds():
-    migration = resources.files("orderplane.ledgers").joinpath("migrations", "0001_initial.sql").read_text()
-    table = migration.partition("CREATE TABLE account_messages")[2]
-    (kinds,) = re.findall(r"CHECK \(kind IN\s*\(([^)]*)\)", table)[:1]
+    migrations = resources.files("orderplane.ledgers").joinpath("migrations").iterdir()
+    schema = "".join(file.read_text() for file in sorted(migrations, key=lambda file: file.name))
+    *_, kinds = re.findall(r"account_messages\b.*?CHECK \(kind IN\s*\(([^)]*)\)", schema, re.DOTALL)
     assert re.findall(r"'(\w+)'", kinds) == [kind.value for kind in AccountMessageKind]
 
 
