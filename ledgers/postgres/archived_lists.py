@@ -14,13 +14,13 @@ WHERE name = $2 AND merchant = $1 ORDER BY created_at DESC LIMIT 1
 """
 
 # First where they are, in the order of an index, then what they are. LATERAL with LIMIT keeps the planner,
-# which may have no statistics, from reading a whole partition.
+# which may have no statistics, from reading a whole partition. There is one upper bound: of two, a backward
+# scan may begin at the weaker one, and walk to the other.
 _LIST = """
 WITH found AS MATERIALIZED (
     SELECT uid, rested_at, created_at, name FROM {table}
-    WHERE {driver} AND merchant = $1 AND created_at >= $3 AND created_at < $4
-      AND (created_at, name) < ($5, $6)
-    ORDER BY created_at DESC, name DESC LIMIT $7
+    WHERE {driver} AND merchant = $1 AND created_at >= $3 AND (created_at, name) < ($4, $5)
+    ORDER BY created_at DESC, name DESC LIMIT $6
 )
 SELECT a.document, a.resource_version, a.revision FROM found f CROSS JOIN LATERAL (
     SELECT document, resource_version, revision FROM archived_orders
@@ -81,12 +81,12 @@ class PostgresArchivedLists:
         Of the criteria, the times count and the one that selects most; the caller compares the others.
         """
         driver = next(name for name in _STATEMENTS if not name or getattr(criteria, name) is not None)
+        until = _within(criteria.until, _LAST), ""
         async with session(self._pool) as connection:
             rows = await connection.fetch(
                 _STATEMENTS[driver],
                 merchant, getattr(criteria, driver) if driver else None,
-                _within(criteria.since, _FIRST), _within(criteria.until, _LAST),
-                *(before or (_LAST, "")), limit,
+                _within(criteria.since, _FIRST), *min(until, before or until), limit,
             )  # fmt: skip
         return [_document(row) for row in rows]
 

@@ -100,13 +100,14 @@ def questions(lists: PostgresArchivedLists, orders: int) -> dict[str, Callable[[
 
 async def blocks(pool: Pool, orders: int) -> dict[str, int]:
     """The blocks that one page of each list reads."""
-    first, last = archived_lists._FIRST, archived_lists._LAST
+    first = archived_lists._FIRST
     values = {"reference": f"r-{orders // 2}", "customer": "c-7", "sku": "SKU-7", "phase": "Failed", "": None}
     found = {}
+    middle = BEGIN + orders // 2 * apart(orders)
     for driver, statement in archived_lists._STATEMENTS.items():
         explained = await pool.fetchval(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}",
-            "shop", values[driver], first, last, last, "", 50,
+            "shop", values[driver], first, middle, "", 50,
         )  # fmt: skip
         plan = json.loads(explained)[0]["Plan"]
         found[driver] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
@@ -124,7 +125,7 @@ async def test_the_archive_is_read_as_fast_however_much_is_in_it(plane: Any) -> 
         for driver, read in with_many.items():
             # The indexes of a million have two levels more than those of a thousand.
             assert read <= 4 * with_few[driver], (driver, with_few, with_many)
-        if MANY >= 1_000_000:
+        if "ARCHIVE_ORDERS" in os.environ:
             await compare_times(few, many)
 
 
