@@ -89,9 +89,6 @@ class ProcessSettings(BaseSettings):
     trace_ratio: float = Field(
         1.0, ge=0, le=1, description="Share of new traces that is recorded; a parent's decision holds."
     )
-    postgres_dsn: Annotated[SecretStr, url_with_scheme("postgresql", "postgres")] = Field(
-        description="Database of the ledgers, as postgresql://USER:PASSWORD@HOST:5432/DATABASE."
-    )
 
     @field_validator("*")
     @classmethod
@@ -102,6 +99,14 @@ class ProcessSettings(BaseSettings):
             if secret.strip("<>").lower() in _DEFAULTS or not text:
                 raise ValueError("this is a default that everybody knows; give a secret of your own")
         return value
+
+
+class LedgerSettings(ProcessSettings):
+    """What every process reads that works with the ledgers."""
+
+    postgres_dsn: Annotated[SecretStr, url_with_scheme("postgresql", "postgres")] = Field(
+        description="Database of the ledgers, as postgresql://USER:PASSWORD@HOST:5432/DATABASE."
+    )
 
 
 def read_settings(settings_class: type[S]) -> S:

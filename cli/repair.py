@@ -15,9 +15,7 @@ from orderplane.crds.meta import RETRIED_BY_ANNOTATION, RETRY_ANNOTATION, Kind
 from orderplane.crds.order import MOST_REFERENCE
 from orderplane.crds.text import check_line
 from orderplane.ledgers.errors import NothingToSettle
-from orderplane.ledgers.postgres.session import Pool
-from orderplane.ledgers.postgres.settlement import settle_refund_by_hand, settle_return_by_hand
-from orderplane.ledgers.postgres.shipments import settle_void_by_hand
+from orderplane.ledgers.postgres.settlement import settle_by_hand
 
 Order = Annotated[str, typer.Argument(help="The Order's name.")]
 Merchant = Annotated[str, typer.Option("--namespace", "-n", help="The merchant's namespace.")]
@@ -89,28 +87,8 @@ async def _retry(namespace: str, order: str) -> None:
 async def _resolve(namespace: str, order: str, reason: str, reference: str) -> str:
     pool = await open_pool(need("ORDERPLANE_POSTGRES_DSN"), size=2)
     try:
-        return await settle(pool, namespace, order, reason, reference)
+        return await settle_by_hand(pool, namespace, order, reason=reason, reference=reference)
     except NothingToSettle as problem:
         fail(str(problem))
     finally:
         await pool.close()
-
-
-async def settle(pool: Pool, namespace: str, order: str, reason: str, reference: str) -> str:
-    """Record what a person settled; answers what that was.
-
-    Raises:
-        NothingToSettle: nothing of this order waits for a person, or its parcel has left.
-    """
-    # The label comes first: nothing is refunded while it is valid.
-    code = await settle_void_by_hand(pool, namespace, order, reason=reason, reference=reference)
-    if code is not None:
-        return f"label {code} noted as not used"
-    try:
-        amount = await settle_refund_by_hand(pool, namespace, order, reason=reason, reference=reference)
-    except NothingToSettle:
-        code = await settle_return_by_hand(pool, namespace, order, reference=reference)
-        if code is None:
-            raise
-        return f"return of parcel {code} noted as settled"
-    return f"{amount} noted as paid back by hand"

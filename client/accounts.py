@@ -108,7 +108,7 @@ class Login:
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._token_store = token_store or MemoryTokenStore()
+        self.token_store = token_store or MemoryTokenStore()
         self._unix_time = unix_time
 
     async def token(self, *, rejected: str | None = None) -> str:
@@ -122,11 +122,11 @@ class Login:
         """
         if known := self._valid_tokens(rejected):
             return known.access
-        async with self._token_store.locked():
+        async with self.token_store.locked():
             if known := self._valid_tokens(rejected):
                 return known.access
-            tokens = await self._next(self._token_store.read())
-            self._token_store.write(tokens)
+            tokens = await self._next(self.token_store.read())
+            self.token_store.write(tokens)
             return tokens.access
 
     async def log_in(self) -> None:
@@ -136,8 +136,8 @@ class Login:
             ApiProblem: the credentials are refused.
         """
         assert self._credentials is not None
-        async with self._token_store.locked():
-            self._token_store.write(await self._request_tokens(self._credentials.form, is_idempotent=True))
+        async with self.token_store.locked():
+            self.token_store.write(await self._request_tokens(self._credentials.form, is_idempotent=True))
 
     async def log_out(self) -> None:
         """Log out: delete the stored tokens and revoke the login.
@@ -145,15 +145,15 @@ class Login:
         Raises:
             ApiProblem: the login was not revoked; the stored tokens are deleted all the same.
         """
-        async with self._token_store.locked():
-            tokens = self._token_store.read()
-            self._token_store.write(None)
+        async with self.token_store.locked():
+            tokens = self.token_store.read()
+            self.token_store.write(None)
         if tokens is not None and tokens.refresh is not None:
             form = {"refresh_token": tokens.refresh}
             await self._transport.send(Request("POST", "/api/auth/logout", form=form, is_idempotent=True))
 
     def _valid_tokens(self, refused: str | None) -> Tokens | None:
-        tokens = self._token_store.read()
+        tokens = self.token_store.read()
         if tokens is None or tokens.access == refused:
             return None
         return tokens if self._unix_time() < tokens.expires_at - EARLY_SECONDS else None
@@ -182,10 +182,18 @@ class Login:
         )
 
 
+class TokenSource(Protocol):
+    """Where access tokens come from: a `Login`, or another issuer's."""
+
+    async def token(self, *, rejected: str | None = None) -> str:
+        """As `Login.token`."""
+        ...
+
+
 class Caller:
     """Sends requests with the access token of a login."""
 
-    def __init__(self, transport: Transport, login: Login) -> None:
+    def __init__(self, transport: Transport, login: TokenSource) -> None:
         self._transport = transport
         self._login = login
 

@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from orderplane.client.accounts import Caller, ClientSecret, Login, Password, TokenStore
+from orderplane.client.accounts import Caller, ClientSecret, Login, Password, TokenSource, TokenStore
+from orderplane.client.operations import Operations
 from orderplane.client.orders import Orders
 from orderplane.client.price_rules import PriceRules
 from orderplane.client.products import Inventory, Products
+from orderplane.client.staff import Staff
 from orderplane.client.transport import Transport, connect
 from orderplane.client.webhook_endpoints import WebhookEndpoints
 
@@ -16,6 +18,7 @@ class Client:
 
     Args:
         token_store: Where tokens are stored; by default in memory.
+        tokens: Where access tokens come from, in place of a login at the gateway.
     """
 
     def __init__(
@@ -24,14 +27,17 @@ class Client:
         credentials: Password | ClientSecret | None = None,
         *,
         token_store: TokenStore | None = None,
+        tokens: TokenSource | None = None,
     ) -> None:
         self.login = Login(transport, credentials, token_store)
-        self.caller = Caller(transport, self.login)
+        self.caller = Caller(transport, tokens or self.login)
         self.orders = Orders(self.caller)
         self.products = Products(self.caller)
         self.price_rules = PriceRules(self.caller)
         self.inventory = Inventory(self.caller)
         self.webhook_endpoints = WebhookEndpoints(self.caller)
+        self.operations = Operations(self.caller)
+        self.staff = Staff(self.caller)
 
 
 @asynccontextmanager

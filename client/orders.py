@@ -7,6 +7,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from orderplane.client.accounts import Caller
+from orderplane.client.operation_responses import OrderMessages
 from orderplane.client.order_stream import OrderChange, follow, follow_one
 from orderplane.client.responses import Accepted, Order, OrderPage, Refund, Refunds, Timeline
 from orderplane.client.transport import Request
@@ -62,6 +63,7 @@ class Orders:
         sku: str | None = None,
         customer: str | None = None,
         reference: str | None = None,
+        reason: str | None = None,
         stalled: bool | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
@@ -83,7 +85,7 @@ class Orders:
         Raises:
             ApiProblem: `invalid_cursor`, `cursor_expired`, `validation_failed`.
         """
-        query = _filters(phase, sku, customer, reference, stalled, created_after, created_before)
+        query = _filters(phase, sku, customer, reference, stalled, created_after, created_before, reason)
         query |= {"limit": limit, "cursor": cursor}
         return cast("OrderPage", (await self._caller.send(Request("GET", _PATH, query))).document)
 
@@ -95,6 +97,34 @@ class Orders:
         """
         request = Request("POST", f"{_order_path(order_id)}/cancel", is_idempotent=True)
         return cast("Order", (await self._caller.send(request)).document)
+
+    async def retry(self, order_id: str) -> Order:
+        """Try an order at once that waits for a person.
+
+        Raises:
+            ApiProblem: `already_finished`, `order_not_found`.
+        """
+        request = Request("POST", f"{_order_path(order_id)}/retry", is_idempotent=True)
+        return cast("Order", (await self._caller.send(request)).document)
+
+    async def settle(self, order_id: str, *, reason: str, reference: str) -> str:
+        """Record what a person settled outside of the providers; answers what that was.
+
+        Raises:
+            ApiProblem: `nothing_to_settle`, `order_not_found`.
+        """
+        body = {"reason": reason, "reference": reference}
+        request = Request("POST", f"{_order_path(order_id)}/settlements", json=body)
+        return cast("str", (await self._caller.send(request)).document["settled"])
+
+    async def messages(self, order_id: str) -> OrderMessages:
+        """The messages to its customer.
+
+        Raises:
+            ApiProblem: `order_not_found`.
+        """
+        request = Request("GET", f"{_order_path(order_id)}/messages")
+        return cast("OrderMessages", (await self._caller.send(request)).document)
 
     async def refund(self, order_id: str, refund: Mapping[str, Any], *, key: str) -> Refund:
         """Give money back for an order that the carrier has.
@@ -166,9 +196,11 @@ def _filters(
     stalled: bool | None,
     created_after: datetime | None,
     created_before: datetime | None,
+    reason: str | None = None,
 ) -> dict[str, str | int | None]:
     return {
         "phase": phase,
+        "reason": reason,
         "sku": sku,
         "customer": customer,
         "reference": reference,

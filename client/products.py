@@ -1,11 +1,19 @@
 """Products and their stock."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 from orderplane.client.accounts import Caller
-from orderplane.client.responses import Product, ProductPage, Reservation, StockLevel
+from orderplane.client.responses import (
+    MovementPage,
+    Product,
+    ProductPage,
+    Reservation,
+    StockCount,
+    StockLevel,
+    StockPage,
+)
 from orderplane.client.transport import Request
 
 _PRODUCTS, _INVENTORY = "/api/products", "/api/inventory"
@@ -34,6 +42,7 @@ class Products:
         min_price: int | None = None,
         max_price: int | None = None,
         in_stock: bool | None = None,
+        with_archived: bool | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> ProductPage:
@@ -53,10 +62,42 @@ class Products:
             "minPrice": min_price,
             "maxPrice": max_price,
             "inStock": in_stock,
+            "includeArchived": with_archived,
             "limit": limit,
             "cursor": cursor,
         }
         return cast("ProductPage", (await self._caller.send(Request("GET", _PRODUCTS, query))).document)
+
+    async def create(self, product: Mapping[str, Any]) -> Product:
+        """Make a product.
+
+        Args:
+            product: The body of POST /api/products.
+
+        Raises:
+            ApiProblem: `sku_taken`, `validation_failed`.
+        """
+        return cast("Product", (await self._caller.send(Request("POST", _PRODUCTS, json=product))).document)
+
+    async def change(self, sku: str, changes: Mapping[str, Any]) -> Product:
+        """Change a product; existing orders keep their prices.
+
+        Args:
+            changes: A JSON merge patch (RFC 7396).
+
+        Raises:
+            ApiProblem: `product_not_found`, `validation_failed`.
+        """
+        request = Request("PATCH", f"{_PRODUCTS}/{quote(sku, safe='')}", json=changes)
+        return cast("Product", (await self._caller.send(request)).document)
+
+    async def archive(self, sku: str) -> None:
+        """Stop selling a product.
+
+        Raises:
+            ApiProblem: `product_not_found`.
+        """
+        await self._caller.send(Request("DELETE", f"{_PRODUCTS}/{quote(sku, safe='')}"))
 
 
 class Inventory:
@@ -73,6 +114,53 @@ class Inventory:
         """
         request = Request("GET", f"{_INVENTORY}/{quote(sku, safe='')}")
         return cast("StockLevel", (await self._caller.send(request)).document)
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None) -> StockPage:
+        """A page of stocks, by SKU.
+
+        Raises:
+            ApiProblem: `invalid_cursor`.
+        """
+        query = {"limit": limit, "cursor": cursor}
+        return cast("StockPage", (await self._caller.send(Request("GET", _INVENTORY, query))).document)
+
+    async def movements(
+        self, sku: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> MovementPage:
+        """A page of the movements of one stock, the newest first.
+
+        Raises:
+            ApiProblem: `stock_not_found`, `invalid_cursor`.
+        """
+        query = {"limit": limit, "cursor": cursor}
+        request = Request("GET", f"{_INVENTORY}/{quote(sku, safe='')}/movements", query)
+        return cast("MovementPage", (await self._caller.send(request)).document)
+
+    async def adjust(self, sku: str, delta: int, *, reason: str, key: str) -> StockCount:
+        """Add a delivery, or take away what is gone, but never reserved stock.
+
+        Args:
+            key: Idempotency key.
+
+        Raises:
+            ApiProblem: `stock_not_found`, `stock_reserved`, `validation_failed`.
+        """
+        return await self._correct(f"{sku}/adjustments", {"delta": delta, "reason": reason}, key)
+
+    async def recount(self, sku: str, on_hand: int, *, reason: str, key: str) -> StockCount:
+        """Set the counted quantity. Orders that lose their stock by that are compensated.
+
+        Args:
+            key: Idempotency key.
+
+        Raises:
+            ApiProblem: `product_not_found`, `stock_raced`, `validation_failed`.
+        """
+        return await self._correct(f"{sku}/recounts", {"onHand": on_hand, "reason": reason}, key)
+
+    async def _correct(self, path: str, body: Mapping[str, Any], key: str) -> StockCount:
+        request = Request("POST", f"{_INVENTORY}/{quote(path)}", json=body, headers={"Idempotency-Key": key})
+        return cast("StockCount", (await self._caller.send(request)).document)
 
     async def reserve(self, items: Mapping[str, int], *, ttl_seconds: int, key: str) -> Reservation:
         """Reserve stock, all of it or nothing. If the state is Pending, read the reservation later.

@@ -195,6 +195,7 @@ class Product(TypedDict):
     description: str
     price: Price
     otherPrices: dict[str, int]
+    weightGrams: int
     available: int
     archived: bool
 
@@ -244,6 +245,40 @@ class StockLevel(TypedDict):
     onHand: int
     reserved: int
     available: int
+
+
+class StockPage(TypedDict):
+    """A page of stocks; `next` is null on the last page."""
+
+    items: list[StockLevel]
+    next: str | None
+
+
+class StockCount(StockLevel):
+    """A stock that was corrected; `lost` are the reservations that lost theirs."""
+
+    before: int
+    lost: list[str]
+
+
+class Movement(TypedDict):
+    """One change of a stock."""
+
+    id: int
+    at: str
+    kind: str
+    onHandDelta: int
+    reservedDelta: int
+    reason: str | None
+    actor: str | None
+    order: str | None
+
+
+class MovementPage(TypedDict):
+    """A page of movements; `next` is null on the last page."""
+
+    items: list[Movement]
+    next: str | None
 
 
 class Reservation(TypedDict):

@@ -120,11 +120,23 @@ class Transport:
 
     Args:
         retry_seconds: How long a request is retried, if that is safe.
+        headers: Sent with each request.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, *, retry_seconds: float = RETRY_SECONDS) -> None:
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        retry_seconds: float = RETRY_SECONDS,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._http = http
         self._retry_seconds = retry_seconds
+        self._headers = headers or {}
+
+    def with_headers(self, headers: Mapping[str, str]) -> "Transport":
+        """The same connections, with these headers in each request."""
+        return Transport(self._http, retry_seconds=self._retry_seconds, headers=headers)
 
     async def send(self, request: Request) -> Response:
         """Send a request, and retry it if that is safe and may help.
@@ -179,7 +191,7 @@ class Transport:
     async def _once(self, request: Request) -> Response:
         # Encoded here: aiohttp would make a str of it first.
         body = None if request.json is None else orjson.dumps(request.json)
-        headers = dict(request.headers)
+        headers = {**self._headers, **request.headers}
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:

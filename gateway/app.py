@@ -10,9 +10,10 @@ from orderplane.gateway import openapi
 from orderplane.gateway.front_door import FrontDoor
 from orderplane.gateway.http import cors
 from orderplane.gateway.http.client_address import Networks
-from orderplane.gateway.identity import auth_routes, confirmation_routes, user_routes
+from orderplane.gateway.identity import auth_routes, client_routes, confirmation_routes, user_routes
 from orderplane.gateway.inventory import reservation_routes, stock_routes
-from orderplane.gateway.orders import refund_routes, watch_routes
+from orderplane.gateway.operations import routes as operation_routes
+from orderplane.gateway.orders import refund_routes, repair_routes, watch_routes
 from orderplane.gateway.orders import routes as order_routes
 from orderplane.gateway.prices import routes as price_rule_routes
 from orderplane.gateway.products import routes as product_routes
@@ -37,9 +38,9 @@ def declared_api(services: Services | None = None) -> FastAPI:
     api.state.services = services
     for routes in (
         # /api/orders/watch comes before /api/orders/{order_id}.
-        watch_routes, order_routes, refund_routes, product_routes, price_rule_routes, stock_routes,
-        reservation_routes, webhook_endpoint_routes, delivery_routes, auth_routes, confirmation_routes,
-        user_routes,
+        watch_routes, order_routes, refund_routes, repair_routes, product_routes, price_rule_routes,
+        stock_routes, reservation_routes, operation_routes, webhook_endpoint_routes, delivery_routes,
+        auth_routes, confirmation_routes, user_routes, client_routes,
     ):  # fmt: skip
         api.include_router(routes.router)
     openapi.serve_document(api)

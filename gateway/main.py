@@ -3,12 +3,11 @@
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import uvicorn
 
 from orderplane.adapters.halves import Half
+from orderplane.adapters.http_server import Server
 from orderplane.adapters.process import Process, run_process
 from orderplane.gateway import openapi
 from orderplane.gateway.app import create_app, declared_api
@@ -18,33 +17,6 @@ from orderplane.gateway.settings import GatewaySettings
 
 DRAIN_SECONDS = 15
 BACKLOG = 512
-_CLOSE = (b"connection", b"close")
-
-
-class Server(uvicorn.Server):
-    """Uvicorn that leaves the signals to `run_process`."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Install no handlers."""
-        yield
-
-    async def exit_when(
-        self, stopping: asyncio.Event, leave_seconds: float, end_streams: Callable[[], None] = lambda: None
-    ) -> None:
-        """Take no new connections once the process is to stop, and `leave_seconds` have passed.
-
-        Meanwhile each answer closes its connection, so that the next request of its client goes to another
-        replica, and does not meet a connection that is closed under it. Streams end last: their clients
-        connect again at once.
-        """
-        await stopping.wait()
-        # uvicorn makes the second from the first, once a second.
-        self.config.encoded_headers.append(_CLOSE)
-        self.server_state.default_headers.append(_CLOSE)
-        await asyncio.sleep(leave_seconds)
-        end_streams()
-        self.should_exit = True
 
 
 async def serve(settings: GatewaySettings, process: Process) -> None:

@@ -15,6 +15,7 @@ from orderplane.gateway.http.documentation import CLOSED
 from orderplane.gateway.http.problems import PROBLEM_TYPES, ProblemView
 from orderplane.gateway.http.responses import document_response, etag_of_body
 from orderplane.gateway.identity.requests import (
+    ClientRequest,
     ConfirmEmailRequest,
     ConfirmPhoneRequest,
     ConfirmRegistrationRequest,
@@ -35,6 +36,7 @@ from orderplane.gateway.inventory.requests import (
     ReserveRequest,
 )
 from orderplane.gateway.orders.refunds import NewRefundRequest
+from orderplane.gateway.orders.repair_routes import SettlementRequest
 from orderplane.gateway.orders.requests import OrderRequest, QuoteRequest
 from orderplane.gateway.prices.requests import PriceRuleRequest
 from orderplane.gateway.principal import Scope
@@ -68,10 +70,10 @@ ABOUT: dict[str, Any] = {
 }
 
 _BODIES = (
-    OrderRequest, QuoteRequest, NewRefundRequest,
+    OrderRequest, QuoteRequest, NewRefundRequest, SettlementRequest,
     LoginForm, LogoutForm, RegisterRequest, ProfileRequest, PasswordRequest, UserRequest,
     ConfirmRegistrationRequest, PasswordResetRequest, NewPasswordRequest, EmailRequest, ConfirmEmailRequest,
-    ConfirmPhoneRequest,
+    ConfirmPhoneRequest, ClientRequest,
     ProductRequest, DetailsRequest, PriceRuleRequest,
     ReserveRequest, ReleaseRequest, AdjustmentRequest, RecountRequest,
     EndpointRequest, EndpointDetailsRequest, RotationRequest, ReplayRequest,

@@ -50,7 +50,9 @@ class Scope(StrEnum):
     WEBHOOKS_WRITE = (
         "webhooks:write", "Register and change webhook endpoints, read their secrets, send events again.",
     )  # fmt: skip
-    USERS_ADMIN = "users:admin", "Read, make and delete users of the merchant."
+    OPERATIONS_READ = "operations:read", "Read how the shop runs: figures, failed messages, who did what."
+    OPERATIONS_WRITE = "operations:write", "Retry and settle orders of the merchant, replay messages."
+    USERS_ADMIN = "users:admin", "Read, make and end users and services of the merchant."
 
 
 _CUSTOMER = frozenset(
@@ -63,6 +65,8 @@ _MERCHANT = _CUSTOMER | {
     Scope.INVENTORY_WRITE,
     Scope.WEBHOOKS_READ,
     Scope.WEBHOOKS_WRITE,
+    Scope.OPERATIONS_READ,
+    Scope.OPERATIONS_WRITE,
 }
 
 SCOPES_OF = {

@@ -1,7 +1,7 @@
 """What the routes work with: opened once, shared by all requests."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +35,7 @@ from orderplane.gateway.identity.oidc import OidcIssuer, OidcTokens
 from orderplane.gateway.identity.passwords import Passwords
 from orderplane.gateway.identity.tokens import TokenRules
 from orderplane.gateway.identity.user_store import UserStore
+from orderplane.gateway.operations.overview_reader import OverviewReader
 from orderplane.gateway.orders.held_orders import HeldOrders
 from orderplane.gateway.orders.order_feed import OrderFeed
 from orderplane.gateway.orders.order_reader import OrderReader
@@ -49,8 +50,10 @@ from orderplane.gateway.traffic.load_shedding import LoadShedding
 from orderplane.gateway.traffic.order_backlog import PostgresOrderBacklog
 from orderplane.gateway.traffic.stream_places import StreamPlaces
 from orderplane.ledgers.gate import GateLedger
+from orderplane.ledgers.postgres.actions import ActionLog
 from orderplane.ledgers.postgres.archived_lists import PostgresArchivedLists
 from orderplane.ledgers.postgres.cancellation import PostgresCancellations
+from orderplane.ledgers.postgres.customer_messages import CustomerMessages
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.history import PostgresTimelineReader
 from orderplane.ledgers.postgres.idempotency import PostgresIdempotencyStore
@@ -61,6 +64,7 @@ from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.retention import PostgresRetention
 from orderplane.ledgers.postgres.session import Pool
 from orderplane.ledgers.postgres.webhook_endpoints import WebhookEndpointStore
+from orderplane.ledgers.postgres.settlement import settle_by_hand
 from orderplane.ledgers.pricing import ChargeLimits, PriceList
 from orderplane.ledgers.refunds import RefundLedger
 
@@ -99,6 +103,10 @@ class Services:
     order_streams: OrderStreams
     authentication: Authentication
     identity: AccountServices | None
+    actions: ActionLog
+    messages: CustomerMessages
+    overview: OverviewReader
+    settle_by_hand: Callable[..., Awaitable[str]]
 
 
 @asynccontextmanager
@@ -134,6 +142,7 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
                 Half("watch catalogue", catalogue.watch),
             )
         )
+        messages = CustomerMessages(pool)
         authentication, identity = await _identities(stack, settings, process, pool, counters)
         yield Services(
             api=api,
@@ -162,6 +171,10 @@ async def open_services(settings: GatewaySettings, process: Process) -> AsyncIte
             order_streams=OrderStreams(order_feed, StreamPlaces(settings.max_streams)),
             authentication=authentication,
             identity=identity,
+            actions=ActionLog(pool),
+            messages=messages,
+            overview=OverviewReader(pool, held, messages, time.monotonic),
+            settle_by_hand=partial(settle_by_hand, pool),
         )
 
 

@@ -9,7 +9,7 @@ from pydantic_settings import NoDecode
 
 from orderplane.adapters.payments.settings import LeastCharges
 from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
-from orderplane.adapters.settings import AnyPort, HttpUrl, ProcessSettings, url_with_scheme
+from orderplane.adapters.settings import AnyPort, HttpUrl, LedgerSettings, url_with_scheme
 from orderplane.adapters.webhook_endpoints.settings import (
     DEFAULT_NETWORKS,
     ENDPOINT_KEYS,
@@ -41,7 +41,7 @@ def _seconds_or_off(value: Any) -> Any:
     return value
 
 
-class GatewaySettings(ProcessSettings):
+class GatewaySettings(LedgerSettings):
     """The gateway: the HTTP API for shops and their customers.
 
     The API server is found by KUBECONFIG, ~/.kube/config or the service account of the pod. Tokens are issued

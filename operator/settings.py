@@ -7,7 +7,7 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from orderplane.adapters.settings import HttpUrl, ProcessSettings
+from orderplane.adapters.settings import HttpUrl, LedgerSettings
 from orderplane.controllers.order.rest import RestRules
 from orderplane.crds.meta import Kind
 
@@ -37,7 +37,7 @@ def _address(address: dict[str, str]) -> dict[str, str]:
     return address
 
 
-class OperatorSettings(ProcessSettings):
+class OperatorSettings(LedgerSettings):
     """The operator: the controllers of orders, reservations, payments and shipments.
 
     The API server is found by KUBECONFIG, ~/.kube/config or the service account of the pod.

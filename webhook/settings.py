@@ -4,10 +4,10 @@ from pydantic import Field, FilePath
 
 from orderplane.adapters.payments.settings import LeastCharges
 from orderplane.adapters.payments.stripe_currencies import LEAST_CHARGES
-from orderplane.adapters.settings import Port, ProcessSettings
+from orderplane.adapters.settings import LedgerSettings, Port
 
 
-class WebhookSettings(ProcessSettings):
+class WebhookSettings(LedgerSettings):
     """The admission webhook: prices orders and sets defaults when resources are created.
 
     The API server is found by KUBECONFIG, ~/.kube/config or the service account of the pod. Certificate, key

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from orderplane.adapters.settings import HttpUrl, MetricsPort, ProcessSettings, url_with_scheme
+from orderplane.adapters.settings import HttpUrl, LedgerSettings, MetricsPort, url_with_scheme
 from orderplane.adapters.sms.twilio import TWILIO
 from orderplane.adapters.webhook_endpoints.settings import (
     DEFAULT_NETWORKS,
@@ -16,7 +16,7 @@ from orderplane.adapters.webhook_endpoints.settings import (
 )
 
 
-class WorkerSettings(ProcessSettings):
+class WorkerSettings(LedgerSettings):
     """What every worker reads."""
 
     metrics_port: MetricsPort = 9091

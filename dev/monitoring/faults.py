@@ -17,7 +17,6 @@ from aiokafka import AIOKafkaProducer
 from orderplane.adapters.kubernetes.webhook_certificate import issue
 from orderplane.adapters.webhook_endpoints.secrets import EndpointSecrets
 from orderplane.cli.backends import Backends
-from orderplane.cli.repair import settle
 from orderplane.crds.meta import API_VERSION, Kind
 from orderplane.dev.demo.mix import Story, mix
 from orderplane.dev.demo.products import MERCHANT
@@ -27,6 +26,7 @@ from orderplane.dev.localplane.plane import Plane
 from orderplane.events.standard_webhooks import new_secret
 from orderplane.ledgers.postgres.audit_runs import record_audit_run
 from orderplane.ledgers.postgres.session import session, transaction
+from orderplane.ledgers.postgres.settlement import settle_by_hand
 from orderplane.ledgers.postgres.webhook_endpoints import WebhookEndpointStore, add_endpoint, add_test
 from orderplane.ledgers.webhook_endpoints import EndpointDetails
 
@@ -206,7 +206,7 @@ async def an_old_audit(site: Site) -> AsyncIterator[None]:
 async def a_failed_refund(site: Site) -> AsyncIterator[None]:
     name = await site.place(method="pm_sandbox_refundFails", line1=LABEL_IS_REFUSED)
     yield
-    await settle(site.backends.pool, MERCHANT, name, "drill", "DRILL-1")
+    await settle_by_hand(site.backends.pool, MERCHANT, name, reason="drill", reference="DRILL-1")
 
 
 @asynccontextmanager

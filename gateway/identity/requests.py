@@ -151,6 +151,16 @@ class UserRequest(ApiModel):
     name: Name = ""
 
 
+class ClientRequest(ApiModel):
+    """A service that an admin creates for the merchant."""
+
+    model_config = STRICT
+
+    name: Annotated[
+        Line, Field(min_length=1, max_length=100, description="For people.", examples=["warehouse"])
+    ]
+
+
 class LoginForm(BaseModel):
     """The form of the token endpoint (RFC 6749): the fields of one of its grants."""
 

@@ -93,7 +93,7 @@ async def delete_profile(caller: MeDep, identity: AccountsDep) -> Response:
     Needs a login of the last ten minutes: a stolen access token must not be enough.
     """
     check_recent_login(caller, time.time())
-    if not await identity.users.delete(caller.merchant, caller.name, login=caller.login):
+    if not await identity.users.delete(caller.merchant, caller.name, login=caller.login, actor=caller.actor):
         raise invalid_token("The login of this token has ended. Log in again.")
     identity.accounts.forget(caller.merchant, caller.name)
     return Response(None, 204)
@@ -193,7 +193,7 @@ async def make_user(request: Request, caller: _Admin, identity: AccountsDep) -> 
     try:
         user = await identity.users.add(
             caller.merchant, new_user_id(), email=wanted.email, password_hash=password_hash,
-            role=wanted.role.value, name=wanted.name,
+            role=wanted.role.value, name=wanted.name, actor=caller.actor,
         )  # fmt: skip
     except EmailTaken:
         raise Problem("email_taken", "A user of this merchant has this address already.") from None
@@ -227,7 +227,7 @@ async def read_user(user_id: str, caller: _Admin, identity: AccountsDep) -> Resp
 async def delete_user(user_id: str, caller: _Admin, identity: AccountsDep) -> Response:
     """Erase a user's personal data. Their orders go on. Needs a login of the last ten minutes."""
     check_recent_login(caller, time.time())
-    if not await identity.users.delete(caller.merchant, _id(user_id)):
+    if not await identity.users.delete(caller.merchant, _id(user_id), actor=caller.actor):
         raise user_not_found()
     identity.accounts.forget(caller.merchant, user_id)
     return Response(None, 204)

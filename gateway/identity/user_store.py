@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from orderplane.gateway.identity.account_changes import announce
 from orderplane.gateway.identity.account_lock import lock_account, lock_address
 from orderplane.gateway.identity.account_messages import erase
 from orderplane.gateway.identity.login_store import revoke_logins
-from orderplane.ledgers.postgres.session import Pool, session, transaction
+from orderplane.ledgers.postgres.session import Pool, act_as, session, transaction
 
 
 class EmailTaken(Exception):  # noqa: N818
@@ -38,6 +39,15 @@ class User:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A service of one merchant."""
+
+    id: str
+    name: str
+    created_at: datetime
+
+
 class UserStore:
     """Users, and services (clients) that call on their own behalf. Raises as `session`."""
 
@@ -55,6 +65,7 @@ class UserStore:
         name: str = "",
         phone: str | None = None,
         is_confirmed: bool = False,
+        actor: str | None = None,
     ) -> User:
         """Create a user.
 
@@ -64,7 +75,8 @@ class UserStore:
         Raises:
             EmailTaken: another user has the address.
         """
-        async with session(self._pool) as connection:
+        async with transaction(self._pool) as connection:
+            await act_as(connection, actor)
             # ON CONFLICT instead of an error: PostgreSQL would write the e-mail address into its log.
             row = await connection.fetchrow(
                 "INSERT INTO users "
@@ -146,7 +158,9 @@ class UserStore:
                 merchant, user_id, password_hash, checked,
             )  # fmt: skip
 
-    async def delete(self, merchant: str, user_id: str, *, login: str | None = None) -> bool:
+    async def delete(
+        self, merchant: str, user_id: str, *, login: str | None = None, actor: str | None = None
+    ) -> bool:
         """Erase the personal data of a user and revoke their logins; False if there was none.
 
         The row stays, because orders refer to it; nothing in it identifies a person.
@@ -155,6 +169,7 @@ class UserStore:
             login: The login of the user that asks; False if it has ended.
         """
         async with transaction(self._pool) as connection:
+            await act_as(connection, actor)
             if not await lock_account(connection, merchant, user_id, login=login):
                 return False
             email = await connection.fetchval(
@@ -207,13 +222,41 @@ class UserStore:
             )
         return [(row["merchant"], row["id"]) for row in rows]
 
-    async def add_client(self, merchant: str, client_id: str, *, name: str, secret_hash: bytes) -> None:
+    async def add_client(
+        self, merchant: str, client_id: str, *, name: str, secret_hash: bytes, actor: str | None = None
+    ) -> Client:
         """Create a service."""
-        async with session(self._pool) as connection:
-            await connection.execute(
-                "INSERT INTO clients (merchant, id, name, secret_hash) VALUES ($1, $2, $3, $4)",
+        async with transaction(self._pool) as connection:
+            await act_as(connection, actor)
+            row = await connection.fetchrow(
+                "INSERT INTO clients (merchant, id, name, secret_hash) VALUES ($1, $2, $3, $4) RETURNING *",
                 merchant, client_id, name, secret_hash,
             )  # fmt: skip
+        assert row is not None, "an INSERT without a conflict has a row"
+        return _client(row)
+
+    async def clients(self, merchant: str, *, after: str, limit: int) -> list[Client]:
+        """The next services by id, after the given one; revoked ones are left out."""
+        async with session(self._pool) as connection:
+            rows = await connection.fetch(
+                "SELECT * FROM clients "
+                "WHERE merchant = $1 AND id > $2 AND revoked_at IS NULL ORDER BY id LIMIT $3",
+                merchant, after, limit,
+            )  # fmt: skip
+        return [_client(row) for row in rows]
+
+    async def revoke_client(self, merchant: str, client_id: str, *, actor: str) -> bool:
+        """End a service's access, tokens that it has too; False if there is none."""
+        async with transaction(self._pool) as connection:
+            await act_as(connection, actor)
+            done = await connection.fetchval(
+                "UPDATE clients SET revoked_at = now() "
+                "WHERE merchant = $1 AND id = $2 AND revoked_at IS NULL RETURNING true",
+                merchant, client_id,
+            )  # fmt: skip
+            if done:
+                await announce(connection, merchant, client_id)
+        return bool(done)
 
     async def client_secret(self, merchant: str, client_id: str) -> bytes | None:
         """The hash of a service's secret."""
@@ -238,6 +281,10 @@ def _user(row: Any) -> User:
         preferences=row["preferences"],
         created_at=row["created_at"],
     )
+
+
+def _client(row: Any) -> Client:
+    return Client(row["id"], row["name"], row["created_at"])
 
 
 def new_user_id() -> str:

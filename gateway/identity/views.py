@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from orderplane.gateway.http.documentation import Next, Time, closed
 from orderplane.gateway.identity.grants import GrantedTokens
-from orderplane.gateway.identity.user_store import User
+from orderplane.gateway.identity.user_store import Client, User
 from orderplane.gateway.principal import Role
 
 
@@ -97,6 +97,42 @@ class UserListView(TypedDict):
 
     items: list[UserView]
     next: Next
+
+
+class ClientView(TypedDict):
+    """One service of one merchant."""
+
+    id: Annotated[str, Field(description="Its `client_id`.", examples=["c-1d9x2m7qpl5v8r4t"])]
+    name: Annotated[str, Field(examples=["warehouse"])]
+    createdAt: Time
+
+
+class NewClientView(ClientView):
+    """A service with its secret."""
+
+    secret: Annotated[
+        str,
+        Field(
+            description="Its `client_secret`. It cannot be read again.",
+            examples=["mVq0T5Yw3pXb8rL1dZk7hJ2sNf6gCe4aUo9iBx0tWy8"],
+        ),
+    ]
+
+
+class ClientListView(TypedDict):
+    """A page of services, by id."""
+
+    items: list[ClientView]
+    next: Next
+
+
+def client_view(client: Client) -> ClientView:
+    """A service, without its secret."""
+    return {
+        "id": client.id,
+        "name": client.name,
+        "createdAt": client.created_at.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
 
 
 def token_view(tokens: GrantedTokens) -> TokenView:

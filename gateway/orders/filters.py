@@ -48,6 +48,10 @@ StalledFilter = Annotated[
     Query(description="Only orders that wait for a person, or with `false` only those that do not."),
 ]
 
+ReasonFilter = Annotated[
+    str | None, Query(pattern=r"^[A-Z][A-Za-z]{0,62}$", description="Only orders with this `reason`.")
+]
+
 
 def criteria_of(
     caller: Principal,
@@ -55,6 +59,7 @@ def criteria_of(
     phase: OrderPhase | None,
     reference: str | None,
     stalled: bool | None,
+    reason: str | None = None,
 ) -> Criteria:
     """What the orders have in common that are asked for.
 
@@ -64,7 +69,7 @@ def criteria_of(
     if caller.customer not in (None, customer or caller.customer):
         places = [{"parameter": "customer", "detail": "Leave it out: customers see their own orders."}]
         raise Problem("validation_failed", "Correct the parameters in `errors`.", errors=places)
-    return Criteria(customer, phase.value if phase else None, reference, stalled)
+    return Criteria(customer, phase.value if phase else None, reference, stalled, reason)
 
 
 def written(time: datetime | None) -> str | None:

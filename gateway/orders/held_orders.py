@@ -5,7 +5,7 @@ The newest ones are held, and lists are by time: what is not held is older than 
 
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from sys import intern
 from typing import Any, cast
@@ -17,6 +17,7 @@ from prometheus_client import Counter
 from orderplane.controllers.engine.cache import CACHED_OBJECTS, Cache
 from orderplane.crds.documents import OrderDocument
 from orderplane.crds.meta import Kind
+from orderplane.crds.order import OrderCondition
 from orderplane.gateway.orders.listing import Place
 
 log = structlog.get_logger(__name__)
@@ -42,12 +43,17 @@ those that are stalled the value."""
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """What the orders of a list have in common; None matches all."""
+    """What the orders of a list have in common; None matches all.
+
+    Args:
+        stalled: Whether they wait for a person.
+    """
 
     customer: str | None = None
     phase: str | None = None
     reference: str | None = None
     stalled: bool | None = None
+    reason: str | None = None
 
     def group(self, merchant: str) -> Group:
         """The shortest list that has all of them."""
@@ -55,6 +61,17 @@ class Criteria:
             if (value := getattr(self, name)) is not None:
                 return merchant, name, value
         return (merchant, "stalled", "") if self.stalled else (merchant, "", "")
+
+    def matches(self, order: OrderDocument) -> bool:
+        """Whether an Order, as the API server has it, is in a list with these criteria."""
+        spec, status = order["spec"], order.get("status") or {}
+        return (
+            self.customer in (None, spec["customer"])
+            and self.phase in (None, status.get("phase", ""))
+            and self.reference in (None, spec.get("reference"))
+            and self.reason in (None, status.get("reason"))
+            and self.stalled in (None, status.get("stalled", False))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,8 @@ class HeldOrder:
 
     Args:
         place: Where it is in lists.
+        is_stalled: Whether it waits for a person.
+        shipped_at, finished_at: As the API server writes times; None before.
     """
 
     key: Key
@@ -75,6 +94,9 @@ class HeldOrder:
     phase: str
     reference: str | None
     is_stalled: bool
+    reason: str | None
+    shipped_at: str | None
+    finished_at: str | None
     json: bytes
 
     @classmethod
@@ -100,6 +122,9 @@ class HeldOrder:
                 phase=intern(status.get("phase", "")),
                 reference=spec.get("reference"),
                 is_stalled=status.get("stalled", False),
+                reason=intern(status["reason"]) if status.get("reason") else None,
+                shipped_at=_shipped_at(status),
+                finished_at=status.get("finishedAt"),
                 # A copy: orjson's own bytes keep the memory of its buffer, more than twice as much.
                 json=bytes(memoryview(orjson.dumps(shown))),
             )
@@ -129,6 +154,7 @@ class HeldOrder:
             and criteria.phase in (None, self.phase)
             and criteria.reference in (None, self.reference)
             and criteria.stalled in (None, self.is_stalled)
+            and criteria.reason in (None, self.reason)
         )
 
 
@@ -194,6 +220,10 @@ class HeldOrders:
         """The Order of that merchant and name, if it is held."""
         return self._cache.get(key)
 
+    def count(self, merchant: str, criteria: Criteria) -> int:
+        """How many orders are held in the shortest list that has all of these criteria."""
+        return len(self._places.get(criteria.group(merchant), ()))
+
     def holds_all_of(self, merchant: str) -> bool:
         """Whether no order of the merchant had to be dropped, so that lists are complete."""
         return merchant not in self._partly_held
@@ -257,6 +287,14 @@ class HeldOrders:
         del places[bisect_left(places, place)]
         if not places:
             del self._places[group]
+
+
+def _shipped_at(status: Mapping[str, Any]) -> str | None:
+    """When it got its label; None before."""
+    for each in status.get("conditions", ()):
+        if each["type"] == OrderCondition.SHIPPED and each["status"] == "True":
+            return cast("str", each["lastTransitionTime"])
+    return None
 
 
 def _key_of(document: dict[str, Any]) -> Key:

@@ -262,7 +262,7 @@ class OrderReader:
             after = max([position.after or "", *names])
             following = replace(position, after=after, continue_token=page.continue_token)
         # What the labels select is compared as well: nobody has to trust them.
-        theirs = [order for order in orders if criteria.customer in (None, order["spec"]["customer"])]
+        theirs = [order for order in orders if criteria.matches(order)]
         return Chunk(theirs, position, following)
 
 

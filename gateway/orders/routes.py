@@ -33,6 +33,7 @@ from orderplane.gateway.orders.filters import (
     CreatedBefore,
     CustomerFilter,
     PhaseFilter,
+    ReasonFilter,
     ReferenceFilter,
     SkuFilter,
     StalledFilter,
@@ -248,6 +249,7 @@ async def list_orders(
     customer: CustomerFilter = None,
     reference: ReferenceFilter = None,
     stalled: StalledFilter = None,
+    reason: ReasonFilter = None,
 ) -> Response:
     """All orders of the merchant, or of the calling customer, the newest first. A new or changed order may be
     missing for a moment. Orders that are in the cluster and that the gateway does not hold in memory come
@@ -257,11 +259,12 @@ async def list_orders(
     may have fewer orders than `limit`, or none, and still have a `next`: go on until it is null. A cursor
     expires after some minutes (410): then start from the beginning.
     """
-    criteria = criteria_of(caller, customer, phase, reference, stalled)
+    criteria = criteria_of(caller, customer, phase, reference, stalled, reason)
     filters = {
         "customer": customer,
         "reference": reference,
         "phase": criteria.phase,
+        "reason": reason,
         "stalled": None if stalled is None else str(stalled),
         "since": written(created_after),
         "until": written(created_before),

@@ -16,6 +16,7 @@ from orderplane.gateway.orders.filters import (
     CreatedBefore,
     CustomerFilter,
     PhaseFilter,
+    ReasonFilter,
     ReferenceFilter,
     SkuFilter,
     StalledFilter,

@@ -119,7 +119,9 @@ async def make_product(request: Request, caller: _Writer, services: ServicesDep)
     check_media_type(request.headers.get("Content-Type"))
     wanted = read_body(await request.body(), ProductRequest).request
     with services.catalogue.changed_here(caller.merchant):
-        product = await services.products.add(caller.merchant, wanted.sku, wanted.details())
+        product = await services.products.add(
+            caller.merchant, wanted.sku, wanted.details(), actor=caller.actor
+        )
     if product is None:
         raise Problem(
             "sku_taken",
@@ -184,7 +186,7 @@ async def change_product(
         return details
 
     with services.catalogue.changed_here(caller.merchant):
-        product = await services.products.change(caller.merchant, _valid_sku(sku), edit)
+        product = await services.products.change(caller.merchant, _valid_sku(sku), edit, actor=caller.actor)
     if product is None:
         raise not_found()
     return _product_response(product)
@@ -203,7 +205,10 @@ async def archive_product(sku: str, caller: _Writer, services: ServicesDep) -> R
     """Stop selling a product. It stays readable, its orders go on, and its stock stays."""
     with services.catalogue.changed_here(caller.merchant):
         product = await services.products.change(
-            caller.merchant, _valid_sku(sku), lambda product: replace(product.details, is_archived=True)
+            caller.merchant,
+            _valid_sku(sku),
+            lambda product: replace(product.details, is_archived=True),
+            actor=caller.actor,
         )
     if product is None:
         raise not_found()

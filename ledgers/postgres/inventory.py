@@ -12,7 +12,7 @@ import orjson
 from orderplane.events.types import EventType
 from orderplane.ledgers.postgres.gate import OrderRow, order_row
 from orderplane.ledgers.postgres.history import session_actor
-from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, act_as, session, transaction
 from orderplane.ledgers.postgres.stock import (
     ReservationRef,
     append_reservation_event,
@@ -294,10 +294,9 @@ async def adjust(
     row = await connection.fetchrow(_LOCK_STOCK, merchant, [sku])
     if row is None:
         raise StockNotCounted(f"stock of {merchant}/{sku} was never counted")
-    before, reserved = row["on_hand"], row["reserved"]
-    if before + delta < reserved:
-        raise StockReserved(before - reserved)
-    count = Recount(before, before + delta, reserved)
+    count = Recount(row["on_hand"], row["on_hand"] + delta, row["reserved"])
+    if count.after < count.reserved:
+        raise StockReserved(count.before - count.reserved)
     return await _correct(connection, merchant, sku, count, StockMovementKind.ADJUST, note, actor)
 
 
@@ -320,6 +319,7 @@ async def set_count(
     """
     if on_hand < 0:
         raise ValueError(f"{sku} cannot have {on_hand} on hand; give zero or more")
+    await act_as(connection, actor)
     # Locks are taken in the order gate, reservation, stock. So the reservations that lose are read first
     # without a lock, then locked, and once the stock is locked they are read again: if others lose now, the
     # transaction starts over.

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from orderplane.crds.money import EXPONENTS
-from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
+from orderplane.ledgers.postgres.session import Connection, Pool, Row, act_as, session, transaction
 from orderplane.ledgers.price_rules import PriceRule
 from orderplane.ledgers.pricing import Prices, Product, RuleInForce
 
@@ -211,15 +211,23 @@ class ProductStore:
             rows = await connection.fetch(_AVAILABLE, merchant, skus)
         return {**dict.fromkeys(skus, 0), **{row["sku"]: row["available"] for row in rows}}
 
-    async def add(self, merchant: str, sku: str, details: ProductDetails) -> StoredProduct | None:
+    async def add(
+        self, merchant: str, sku: str, details: ProductDetails, *, actor: str | None = None
+    ) -> StoredProduct | None:
         """Create a product; None where the SKU is taken, also by an archived one."""
         async with transaction(self._pool) as connection:
+            await act_as(connection, actor)
             if not await connection.fetchval(_INSERT, merchant, sku, *_columns(details)):
                 return None
             return await _find_one(connection, merchant, sku)
 
     async def change(
-        self, merchant: str, sku: str, edit: Callable[[StoredProduct], ProductDetails]
+        self,
+        merchant: str,
+        sku: str,
+        edit: Callable[[StoredProduct], ProductDetails],
+        *,
+        actor: str | None = None,
     ) -> StoredProduct | None:
         """Replace the details of a product by those that `edit` makes of the present ones, under its row
         lock.
@@ -228,6 +236,7 @@ class ProductStore:
         differs. None where there is no such product.
         """
         async with transaction(self._pool) as connection:
+            await act_as(connection, actor)
             await connection.execute(_LOCK, merchant, sku)
             product = await _find_one(connection, merchant, sku)
             if product is None:

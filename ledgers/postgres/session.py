@@ -68,3 +68,12 @@ async def transaction(pool: Pool) -> AsyncIterator[Connection]:
     """Borrow a connection for one transaction; raises as `session` does."""
     async with session(pool) as connection, connection.transaction():
         yield connection
+
+
+async def act_as(connection: Connection, actor: str | None) -> None:
+    """Name who acts in this transaction, as in `crds.actors`: the table `actions` has it.
+
+    None leaves it at the role of the session, which is all that is proved there.
+    """
+    if actor is not None:
+        await connection.execute("SELECT set_config('orderplane.actor', $1, true)", actor)

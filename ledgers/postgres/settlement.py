@@ -10,6 +10,7 @@ from orderplane.ledgers.postgres.history import session_actor
 from orderplane.ledgers.postgres.payments import finish_refund
 from orderplane.ledgers.postgres.refunds import end_return
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, transaction
+from orderplane.ledgers.postgres.shipments import settle_void_by_hand
 from orderplane.ledgers.states import GateState, PaymentState, RefundState
 
 # Of several orders of a name, at most one is not sealed.
@@ -43,7 +44,36 @@ ORDER BY o.opened_at DESC LIMIT 1
 _NOTIFY = "SELECT pg_notify('ledger', $1)"
 
 
-async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason: str, reference: str) -> str:
+async def settle_by_hand(
+    pool: Pool, merchant: str, order: str, *, reason: str, reference: str, actor: str | None = None
+) -> str:
+    """Record what a person settled of an order; answers what that was, as part of a sentence.
+
+    Args:
+        actor: Who did, as in `crds.actors`; None: the role of the database session.
+
+    Raises:
+        NothingToSettle: nothing of this order waits for a person, or its parcel has left.
+    """
+    # The label comes first: nothing is refunded while it is valid.
+    code = await settle_void_by_hand(pool, merchant, order, reason=reason, reference=reference, actor=actor)
+    if code is not None:
+        return f"label {code} noted as not used"
+    try:
+        amount = await settle_refund_by_hand(
+            pool, merchant, order, reason=reason, reference=reference, actor=actor
+        )
+    except NothingToSettle:
+        code = await settle_return_by_hand(pool, merchant, order, reference=reference, actor=actor)
+        if code is None:
+            raise
+        return f"return of parcel {code} noted as settled"
+    return f"{amount} noted as paid back by hand"
+
+
+async def settle_refund_by_hand(
+    pool: Pool, merchant: str, order: str, *, reason: str, reference: str, actor: str | None = None
+) -> str:
     """Record that a person paid a failed refund back outside of the provider; returns the amount, formatted.
 
     Raises:
@@ -57,13 +87,15 @@ async def settle_refund_by_hand(pool: Pool, merchant: str, order: str, *, reason
             raise NothingToSettle(f"No refund of order {merchant}/{order} can be settled by hand: {why_not}.")
         refund = await connection.fetchrow(_SETTLE_REFUND, found["id"], reason, reference)
         assert refund is not None, "it has failed, and its order's row is locked"
-        await finish_refund(connection, locked, refund, actor=await session_actor(connection))
+        await finish_refund(connection, locked, refund, actor=actor or await session_actor(connection))
         notification = {"merchant": merchant, "child": found["name"], "order": order}
         await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
         return format_minor(found["amount"], found["currency"])
 
 
-async def settle_return_by_hand(pool: Pool, merchant: str, order: str, *, reference: str) -> str | None:
+async def settle_return_by_hand(
+    pool: Pool, merchant: str, order: str, *, reference: str, actor: str | None = None
+) -> str | None:
     """Record that a person has settled, without a refund, what becomes of a parcel that came back.
 
     Returns its tracking code; None where no order of that name has such a parcel.
@@ -73,7 +105,7 @@ async def settle_return_by_hand(pool: Pool, merchant: str, order: str, *, refere
         if found is None:
             return None
         locked = await lock_gate(connection, merchant, found["order_uid"], GateState.SEALED)
-        by_hand = {"reference": reference, "actor": await session_actor(connection)}
+        by_hand = {"reference": reference, "actor": actor or await session_actor(connection)}
         code = await end_return(connection, locked, by_hand=by_hand)
         notification = {"merchant": merchant, "child": found["name"], "order": order}
         await connection.execute(_NOTIFY, orjson.dumps(notification).decode())

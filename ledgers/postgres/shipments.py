@@ -299,7 +299,7 @@ class PostgresShipmentLedger:
 
 
 async def settle_void_by_hand(
-    pool: Pool, merchant: str, order: str, *, reason: str, reference: str
+    pool: Pool, merchant: str, order: str, *, reason: str, reference: str, actor: str | None = None
 ) -> str | None:
     """Record that a person has made sure that a label is not used, which the carrier does not take back.
 
@@ -320,7 +320,7 @@ async def settle_void_by_hand(
             raise NothingToSettle(
                 f"The parcel of order {merchant}/{order} has left: it is too late to cancel it."
             )
-        by_hand = {"reference": reference, "actor": await session_actor(connection)}
+        by_hand = {"reference": reference, "actor": actor or await session_actor(connection)}
         await _void(
             connection, locked, VoidState.SETTLED_BY_HAND, note=f"{reference}: {reason}", by_hand=by_hand
         )

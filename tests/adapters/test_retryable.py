@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from orderplane.adapters import retryable
 from orderplane.adapters.postgres import listen as listening
 from orderplane.adapters.process import Process
-from orderplane.adapters.settings import ProcessSettings
+from orderplane.adapters.settings import LedgerSettings
 from orderplane.crds.api_errors import ApiError, error_from
 from orderplane.crds.reasons import Reason
 from orderplane.ledgers.errors import Transient
@@ -110,7 +110,7 @@ async def wait_until(event: asyncio.Event, work: Awaitable[Any]) -> None:
     assert event.is_set(), f"it ended: {done!r}"
 
 
-SETTINGS = ProcessSettings(postgres_dsn=SecretStr("postgresql://nowhere"))
+SETTINGS = LedgerSettings(postgres_dsn=SecretStr("postgresql://nowhere"))
 
 
 async def at_the_start_of_any_process(problem: BaseException, _: pytest.MonkeyPatch) -> None:

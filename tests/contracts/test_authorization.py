@@ -73,6 +73,14 @@ TABLE = {
     "POST /api/orders/{order_id}/cancel": Row(202, ALL, stranger=404),
     "POST /api/orders/{order_id}/refunds": Row(201, SHOP, stranger=404),
     "GET /api/orders/{order_id}/refunds": Row(200, ALL, stranger=404),
+    "POST /api/orders/{order_id}/retry": Row(202, SHOP, stranger=404),
+    # Nothing of the order waits for a person.
+    "POST /api/orders/{order_id}/settlements": Row(409, SHOP, stranger=404),
+    "GET /api/orders/{order_id}/messages": Row(200, SHOP, stranger=404),
+    "GET /api/overview": Row(200, SHOP, stranger=200),
+    "GET /api/failed-messages": Row(200, SHOP, stranger=200),
+    "POST /api/failed-messages/{message_id}/replay": Row(202, SHOP, stranger=404),
+    "GET /api/actions": Row(200, SHOP, stranger=200),
     "GET /api/products": Row(200, ALL, stranger=200, is_shops=True),
     "POST /api/products": Row(201, SHOP),
     "GET /api/products/{sku}": Row(200, ALL, stranger=404, is_shops=True),
@@ -123,6 +131,9 @@ TABLE = {
     "POST /api/users": Row(201, (ADMIN,)),
     "GET /api/users/{user_id}": Row(200, (ADMIN,), stranger=404),
     "DELETE /api/users/{user_id}": Row(204, (ADMIN,), stranger=404),
+    "GET /api/clients": Row(200, (ADMIN,), stranger=200),
+    "POST /api/clients": Row(201, (ADMIN,)),
+    "DELETE /api/clients/{client_id}": Row(204, (ADMIN,), stranger=404),
 }
 
 
@@ -228,6 +239,21 @@ class Door:
     async def reservation(self, _: Caller, __: Role) -> str:
         return await self._made("POST /api/inventory/reserve", self._seller, MERCHANT, "id")
 
+    async def service(self, _: Caller, __: Role) -> str:
+        admin = await self.merchant.caller(ADMIN)
+        return await self._made("POST /api/clients", admin, ADMIN, "id")
+
+    async def failed_message(self, owner: Caller, role: Role) -> str:
+        """One to a customer who has no account: a replay sends nothing."""
+        order = await self.order(owner, role)
+        async with asyncio.timeout(60):
+            while True:
+                row = await self.merchant.pool.fetchrow(_FAIL_MESSAGE, self.merchant.name, order)
+                if row is not None:
+                    break
+                await asyncio.sleep(0.1)
+        return f"{row['event_id']}.{row['channel']}"
+
     async def _made(self, name: str, owner: Caller, role: Role, member: str) -> str:
         answer = await self.send(await self.ask_for(name, owner, role), owner)
         assert TABLE[name].is_done(answer), answer.text
@@ -276,6 +302,16 @@ class Door:
         return body | {"reservation": await self.reservation(owner, role)}
 
 
+_FAIL_MESSAGE = """
+INSERT INTO notifications (merchant, event_id, channel, order_uid, seq, type, customer, state, reason,
+    pending_since, ended_at, dead_lettered_at)
+SELECT merchant, event_id, 'email', subject, seq, type, 'nobody', 'Dead', 'RecipientRefused', at, now(), now()
+FROM history WHERE merchant = $1 AND name = $2 AND type = 'order.created'
+ON CONFLICT (merchant, event_id, channel) DO UPDATE SET state = 'Dead', reason = 'RecipientRefused',
+    customer = 'nobody', ended_at = now(), dead_lettered_at = now()
+RETURNING event_id, channel
+"""
+
 IN_PATHS: dict[str, Callable[[Door, Caller, Role], Awaitable[str]]] = {
     "{order_id}": Door.order,
     "{user_id}": Door.user,
@@ -284,6 +320,8 @@ IN_PATHS: dict[str, Callable[[Door, Caller, Role], Awaitable[str]]] = {
     "{currency}": Door.currency,
     "{endpoint_id}": Door.endpoint,
     "{event_id}": Door.event,
+    "{message_id}": Door.failed_message,
+    "{client_id}": Door.service,
 }
 """How to make, for an owner, what a path names."""
 

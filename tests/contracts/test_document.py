@@ -19,6 +19,7 @@ from orderplane.gateway.openapi import NoExample, example_of
 from orderplane.gateway.principal import Role, Scope
 from orderplane.ledgers.states import StockMovementKind
 from orderplane.ledgers.webhook_endpoints import DeliveryState
+from orderplane.workers.notifier.plan import State as MessageState
 
 DOCUMENT = json.loads((Path(__file__).parents[2] / "docs" / "openapi.json").read_text())
 SCHEMAS = DOCUMENT["components"]["schemas"]
@@ -28,6 +29,7 @@ CLOSED = {
     "ConditionStatus": ["True", "False", "Unknown"],
     "Currency": sorted(EXPONENTS),
     "DeliveryState": [*DeliveryState],
+    "MessageState": [*MessageState],
     "OrderPhase": [*OrderPhase],
     "RefundPhase": [*RefundPhase],
     "ReservationState": [*ReservationPhase],

@@ -267,7 +267,7 @@ async def test_an_unknown_or_repeated_parameter_is_refused(
     (place,) = document["errors"]
     assert place["parameter"] == parameter
     if known:
-        names = "createdAfter, createdBefore, cursor, customer, limit, phase, reference, sku, stalled"
+        names = "createdAfter, createdBefore, cursor, customer, limit, phase, reason, reference, sku, stalled"
         assert place["detail"].endswith(f"There are: {names}.")
     assert "secret" not in str(document)
 
@@ -606,7 +606,7 @@ def test_the_document_is_complete() -> None:
     known = {f"#/components/{part}/{name}" for part, named in components for name in named}
     assert {value for key, value in _walk(document) if key == "$ref"} <= known
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    assert len(operations) == 59
+    assert len(operations) == 69
     for operation in operations:
         assert operation["summary"]
         assert operation["description"]

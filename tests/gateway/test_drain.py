@@ -7,9 +7,9 @@ import aiohttp
 import pytest
 import uvicorn
 
+from orderplane.adapters.http_server import Server
 from orderplane.dev.localplane.ports import free_port
 from orderplane.gateway.http.connections import protocol_for
-from orderplane.gateway.main import Server
 
 
 async def _app(scope: Any, _: Any, send: Any) -> None:

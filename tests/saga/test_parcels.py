@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 
 from orderplane.adapters.kubernetes.client import Json
-from orderplane.cli.repair import settle
 from orderplane.crds.meta import RETRY_ANNOTATION, Kind
 from orderplane.ledgers.errors import NothingToSettle
+from orderplane.ledgers.postgres.settlement import settle_by_hand
 from orderplane.ledgers.states import VoidState
 
 from .conftest import MUG, OPENING, Desk, compensation_steps, conditions_of, phase_is
@@ -99,7 +99,9 @@ async def stalled_on_its_void(desk: Desk, line1: str) -> Json:
 @pytest.mark.parametrize("line1", ["1 Lighthouse Street", "1 Anchor Street"])
 async def test_a_void_that_the_carrier_refuses_waits_for_a_person(desk: Desk, line1: str) -> None:
     order = await stalled_on_its_void(desk, line1)
-    said = await settle(desk.pool, desk.name, order["metadata"]["name"], "label torn up", "TICKET-77")
+    said = await settle_by_hand(
+        desk.pool, desk.name, order["metadata"]["name"], reason="label torn up", reference="TICKET-77"
+    )
     (label,) = await desk.labels(order)
     assert said == f"label {label.label.tracking_code} noted as not used"
     ended = await desk.until(order, phase_is("Cancelled"))
@@ -113,7 +115,7 @@ async def test_a_void_that_the_carrier_refuses_waits_for_a_person(desk: Desk, li
     )
     assert tuple(row) == ("SettledByHand", "TICKET-77: label torn up")
     with pytest.raises(NothingToSettle):
-        await settle(desk.pool, desk.name, order["metadata"]["name"], "again", "X")
+        await settle_by_hand(desk.pool, desk.name, order["metadata"]["name"], reason="again", reference="X")
 
 
 async def test_a_refused_void_is_asked_for_again_when_a_person_wants_it(desk: Desk) -> None:

@@ -12,6 +12,7 @@ from prometheus_client import Counter
 from orderplane.events.envelope import Event
 from orderplane.events.notifications import Channel
 from orderplane.events.types import EventType
+from orderplane.ledgers.postgres.customer_messages import revive
 from orderplane.ledgers.postgres.session import Pool, session, transaction
 from orderplane.workers.notifier.dead_letters import DeadMessage
 from orderplane.workers.notifier.plan import CHANNELS, Final, Notification, Recipient, State
@@ -116,13 +117,6 @@ _DEAD_LETTERED = """
 UPDATE notifications n SET dead_lettered_at = now()
 FROM unnest($1::text[], $2::uuid[], $3::text[]) AS dead (merchant, event_id, channel)
 WHERE n.merchant = dead.merchant AND n.event_id = dead.event_id AND n.channel = dead.channel
-"""
-_REVIVE = """
-UPDATE notifications
-SET state = 'Waiting', reason = 'Replayed', ended_at = NULL, dead_lettered_at = NULL, claimed_until = NULL,
-    due_at = now(), pending_since = now(), is_forced = $4
-WHERE merchant = $1 AND event_id = $2 AND ($3::text IS NULL OR channel = $3)
-  AND (state = 'Dead' OR (state = 'Superseded' AND $4))
 """
 _STATES = "SELECT channel, state FROM notifications WHERE merchant = $1 AND event_id = $2"
 _COUNTS = """
@@ -270,8 +264,7 @@ class NotificationStore:
     async def revive(self, merchant: str, event_id: UUID, channel: str | None, *, is_forced: bool) -> int:
         """Make dead messages of an event due again; if forced, superseded ones too. Returns their number."""
         async with session(self._pool) as connection:
-            done: str = await connection.execute(_REVIVE, merchant, event_id, channel, is_forced)
-        return int(done.rpartition(" ")[2])
+            return await revive(connection, merchant, event_id, channel, is_forced=is_forced)
 
     async def states(self, merchant: str, event_id: UUID) -> dict[Channel, State]:
         """The states of the messages of an event."""

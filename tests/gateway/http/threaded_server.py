@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 import uvloop
 
+from orderplane.adapters.http_server import Server
 from orderplane.adapters.kubernetes.reflector import Reflector
 from orderplane.adapters.limits.memory import MemoryCounters
 from orderplane.adapters.webhook_endpoints.addresses import parse_networks
@@ -24,7 +25,6 @@ from orderplane.gateway.http.connections import BoundedProtocol, protocol_for
 from orderplane.gateway.identity.grants import Grants
 from orderplane.gateway.identity.login_throttle import LoginThrottle
 from orderplane.gateway.identity.tokens import TokenRules
-from orderplane.gateway.main import Server
 from orderplane.gateway.orders.held_orders import HeldOrders
 from orderplane.gateway.orders.order_feed import OrderFeed
 from orderplane.gateway.orders.order_reader import OrderReader
@@ -96,6 +96,7 @@ def app_without_dependencies(authentication: Any = None, trusted: Networks = PRO
         authentication=authentication or Anybody(), identity=AbsentAccounts(trusted),
         # Streams do not end: they are refused when their request has been read.
         order_streams=OrderStreams(OrderFeed(held), StreamPlaces(0)),
+        overview=absent, messages=absent, actions=absent, settle_by_hand=absent,
     )  # fmt: skip
     return create_app(declared_api(services), rate_limits=UNLIMITED, trusted_proxies=trusted)
 
