@@ -65,6 +65,12 @@ LABEL org.opencontainers.image.title="orderplane-gateway" \
 EXPOSE 8080 9090
 ENTRYPOINT ["python3", "-m", "orderplane.gateway.main"]
 
+FROM product AS console
+LABEL org.opencontainers.image.title="orderplane-console" \
+    org.opencontainers.image.description="Pages for those who run the shop"
+EXPOSE 8080 9090
+ENTRYPOINT ["python3", "-m", "orderplane.console.main"]
+
 FROM product AS operator
 LABEL org.opencontainers.image.title="orderplane-operator" \
     org.opencontainers.image.description="The controllers of orders, reservations, payments and shipments"

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import typer
@@ -18,6 +18,7 @@ from orderplane.cli.documents import Document, print_json
 from orderplane.cli.exit_codes import DONE, INTERRUPTED, REFUSED
 from orderplane.dev.demo.accounts import Accounts, add_accounts
 from orderplane.dev.demo.products import seed
+from orderplane.dev.localplane.browser import find_browser
 from orderplane.dev.localplane.controlplane import control_plane_binaries
 from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.kafka import kafka_program
@@ -56,6 +57,7 @@ class Up(Document):
     """`dev up`. `accounts` is null with --bare, and where the plane was up before."""
 
     gateway: str
+    console: str
     state: str
     accounts: Accounts | None
 
@@ -117,7 +119,9 @@ def up(
         known = read_state(state)
         assert known is not None
         if as_json:
-            print_json(Up(gateway=known["gateway"], state=str(state), accounts=None))
+            print_json(
+                Up(gateway=known["gateway"], console=known["console"], state=str(state), accounts=None)
+            )
         else:
             console.print("It is up already.")
         return
@@ -140,10 +144,17 @@ def up(
             if known.get("is_ready"):
                 accounts = None if bare else run(_open_shop(known["env"]["ORDERPLANE_POSTGRES_DSN"]))
                 if as_json:
-                    print_json(Up(gateway=known["gateway"], state=str(state), accounts=accounts))
+                    print_json(
+                        Up(
+                            gateway=known["gateway"],
+                            console=known["console"],
+                            state=str(state),
+                            accounts=accounts,
+                        )
+                    )
                     return
                 if accounts:
-                    _print_accounts(accounts, known["gateway"])
+                    _print_accounts(accounts, known)
                 print_next_steps(state)
                 return
             time.sleep(0.2)
@@ -199,6 +210,7 @@ async def _prepare(progress: ConsoleProgress) -> None:
     for find in (find_oasdiff, find_actionlint, find_compose_spec, find_promtool):
         await find(progress)
     await foreign_crds(progress)
+    await find_browser(progress)
 
 
 async def _prepare_charts(progress: ConsoleProgress) -> None:
@@ -293,11 +305,13 @@ async def _open_shop(dsn: str) -> Accounts:
         await pool.close()
 
 
-def _print_accounts(accounts: Accounts, gateway: str) -> None:
+def _print_accounts(accounts: Accounts, known: dict[str, Any]) -> None:
+    gateway = known["gateway"]
     table = Table("account", "name", "password or secret", title="Shown once")
     table.add_row("administrator", accounts.admin, accounts.admin_password or "as before")
     table.add_row("service", accounts.client_id, accounts.client_secret)
     console.print(table)
+    console.print(f"The console, for the administrator: {known['console']}", soft_wrap=True)
     console.print("As the service:", soft_wrap=True)
     for line in (
         f"TOKEN=$(curl -s {gateway}/api/auth/login -d grant_type=client_credentials \\",

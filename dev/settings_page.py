@@ -4,7 +4,8 @@ import inspect
 import sys
 from collections.abc import Iterable, Iterator
 
-from orderplane.adapters.settings import ProcessSettings, Variable, variables_of
+from orderplane.adapters.settings import LedgerSettings, ProcessSettings, Variable, variables_of
+from orderplane.console.settings import ConsoleSettings
 from orderplane.gateway.settings import GatewaySettings
 from orderplane.operator.settings import OperatorSettings
 from orderplane.webhook.settings import WebhookSettings
@@ -12,6 +13,7 @@ from orderplane.workers.settings import DelivererSettings, NotifierSettings, Rel
 
 PROCESSES: dict[str, type[ProcessSettings]] = {
     "orderplane.gateway.main": GatewaySettings,
+    "orderplane.console.main": ConsoleSettings,
     "orderplane.operator.main": OperatorSettings,
     "orderplane.webhook.main": WebhookSettings,
     "orderplane.workers.relay.main": RelaySettings,
@@ -38,8 +40,9 @@ This page is generated: `python -m orderplane.dev.settings_page > docs/settings.
 
 def page() -> str:
     """The whole page."""
-    common = variables_of(ProcessSettings)
-    sections = [_HEAD, "## Every process\n", *_table(common)]
+    basic, common = variables_of(ProcessSettings), variables_of(LedgerSettings)
+    sections = [_HEAD, "## Every process\n", *_table(basic), "\n## Every process but the console\n"]
+    sections += _table(each for each in common if each not in basic)
     for module, settings_class in PROCESSES.items():
         title, _, text = (inspect.getdoc(settings_class) or "").partition("\n\n")
         own = [each for each in variables_of(settings_class) if each not in common]

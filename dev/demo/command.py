@@ -17,6 +17,7 @@ from orderplane.audit.verdict import Verdict, audit
 from orderplane.cli.audit import as_document, show
 from orderplane.cli.backends import open_backends
 from orderplane.cli.console import console, fail, run
+from orderplane.dev.demo.accounts import add_accounts
 from orderplane.dev.demo.messages import Messages, collect_messages
 from orderplane.dev.demo.mix import mix
 from orderplane.dev.demo.products import seed as seed_catalogue
@@ -138,7 +139,13 @@ async def _demo(
             }
             await asyncio.to_thread(json_file.write_text, json.dumps(document, indent=2) + "\n")
         if keep:
+            accounts = await add_accounts(backends.pool)
             print_next_steps(state)
+            console.print(
+                f"Sign in at the console as {accounts.admin}, password {accounts.admin_password}.",
+                markup=False,
+                soft_wrap=True,
+            )
             await _until_stopped()
         is_notified = not messages.missing and not messages.repeated
         return is_over and not summary.unexpected and is_notified and verdict.is_clean

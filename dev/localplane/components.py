@@ -239,6 +239,7 @@ MODULES = {
     "notifier": "orderplane.workers.notifier.main",
     "deliverer": "orderplane.workers.deliverer.main",
     "gateway": "orderplane.gateway.main",
+    "console": "orderplane.console.main",
 }
 """Name and module of each process."""
 

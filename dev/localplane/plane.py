@@ -147,6 +147,8 @@ class Plane:
         }
         if kind == "gateway" and self.redis_url:
             env |= {"ORDERPLANE_HTTP_REUSE_PORT": "true", "ORDERPLANE_REDIS_URL": self.redis_url}
+        if kind == "console":
+            env |= {"ORDERPLANE_GATEWAY_URL": self.url("gateway")}
         if kind == "webhook":
             pki = self.state / "pki"
             env |= {
@@ -311,6 +313,7 @@ class Plane:
             "kubectl": str(self.kubectl) if self.kubectl else None,
             "kafka": self.kafka_bootstrap,
             "gateway": self.url("gateway"),
+            "console": f"{self.url('console')}/console/",
             "is_ready": self._is_ready,
             "env": self.env("admin") if self._is_ready else {},
         }

@@ -42,6 +42,7 @@ def print_next_steps(state: Path) -> None:
     console.print("\nNext:", soft_wrap=True)
     console.print(f'  eval "$({program} dev env)"  # KUBECONFIG, PATH, ORDERPLANE_GATEWAY', soft_wrap=True)
     console.print("  kubectl get orders -w")
+    console.print(f"  {known['console']}  # the console, in a browser", soft_wrap=True)
     console.print(f"  curl -s {known['gateway']}/openapi.json  # the gateway", soft_wrap=True)
     console.print("  orderplane audit")
 

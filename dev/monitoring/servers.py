@@ -19,7 +19,7 @@ from orderplane.dev.localplane.tools import ToolMissing
 Json = dict[str, Any]
 
 SCRAPE_SECONDS = 1
-PROCESSES = ("gateway", "operator", "webhook", "relay", "notifier", "deliverer")
+PROCESSES = ("gateway", "console", "operator", "webhook", "relay", "notifier", "deliverer")
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
 
 

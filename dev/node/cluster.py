@@ -15,7 +15,7 @@ from kubernetes import client, config
 from orderplane.dev.localplane.progress import Step
 
 NAMESPACE = "orderplane-system"
-COMPONENTS = ("gateway", "operator", "webhook", "relay", "notifier", "deliverer")
+COMPONENTS = ("gateway", "console", "operator", "webhook", "relay", "notifier", "deliverer")
 GATEWAY = f"http://orderplane-gateway.{NAMESPACE}.svc"
 
 _SELECTOR = "app.kubernetes.io/name=orderplane"

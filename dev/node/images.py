@@ -17,7 +17,7 @@ _PREFIX = "docker.io/orderplane"
 TAG = "dev"
 """Of the images of this checkout."""
 
-PRODUCT = ("gateway", "operator", "webhook", "relay", "notifier", "deliverer", "cli")
+PRODUCT = ("gateway", "console", "operator", "webhook", "relay", "notifier", "deliverer", "cli")
 """What the chart and kustomize/base run."""
 
 IMAGES = (*PRODUCT, "sandbox", "postgres", "kafka", "pause")

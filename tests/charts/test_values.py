@@ -18,7 +18,7 @@ pytestmark = pytest.mark.charts
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 TEXT = (CHART / "values.yaml").read_text(encoding="utf-8")
 DEFAULTS = yaml.safe_load(TEXT)
-COMPONENTS = ("gateway", "operator", "webhook", "relay", "notifier", "deliverer")
+COMPONENTS = ("gateway", "console", "operator", "webhook", "relay", "notifier", "deliverer")
 DIGEST = "sha256:" + "0" * 64
 SETTINGS = {"ORDERPLANE_LOG_FORMAT": "text", "OTEL_SERVICE_NAME": "shop"}
 RESOURCES = {"requests": {"cpu": "2"}, "limits": {"memory": "3Gi"}}
@@ -108,7 +108,20 @@ def of_component(component: str) -> dict[str, tuple[Any, Callable[[Objects], boo
 
 
 EFFECTS: dict[str, tuple[Any, Callable[[Objects], bool]]] = {
-    **{key: case for component in COMPONENTS for key, case in of_component(component).items()},
+    **{
+        key: case
+        for component in COMPONENTS
+        for key, case in of_component(component).items()
+        # Its sessions are in the memory of one process.
+        if key != "console.replicas"
+    },
+    "console.enabled": (False, lambda o: not {
+        (kind, name) for kind, name in o
+        if kind in ("Deployment", "Service", "PodDisruptionBudget") and name == "orderplane-console"
+    }),
+    "console.service.port": (81, lambda o: (
+        spec_of(o, "Service", "orderplane-console")["ports"][0]["port"] == 81
+    )),
     "fullnameOverride": ("shop", lambda o: ("Service", "shop-gateway") in o),
     "commonLabels": ({"team": "shop"}, lambda o: all(
         each["metadata"]["labels"].get("team") == "shop" for each in o.values()

@@ -67,6 +67,7 @@ REFUSED = {
     "webhook": "get,list,watch,create,patch orders.orderplane.dev,reservations.orderplane.dev demo",
     "audit": "create,update,patch,delete orders.orderplane.dev,reservations.orderplane.dev demo",
     # These use the API server not at all.
+    "console": "get,list,watch,patch orders.orderplane.dev demo",
     "relay": "get,list,watch orders.orderplane.dev demo",
     "notifier": "get,list,watch orders.orderplane.dev demo",
     "deliverer": "get,list,watch orders.orderplane.dev demo",

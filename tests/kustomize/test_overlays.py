@@ -15,6 +15,7 @@ from kubernetes import client, config
 
 from orderplane.adapters.kubernetes.client import ApiClient
 from orderplane.adapters.settings import SECRETS_DIR, variables_of
+from orderplane.console.main import DRAIN_SECONDS as CONSOLE_DRAIN
 from orderplane.dev.localplane.foreign_crds import foreign_crds
 from orderplane.dev.localplane.plane import Plane
 from orderplane.dev.localplane.progress import ConsoleProgress
@@ -33,7 +34,7 @@ from . import rights
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2] / "kustomize"
-PROCESSES = {"gateway", "operator", "webhook", "relay", "notifier", "deliverer"}
+PROCESSES = {"gateway", "console", "operator", "webhook", "relay", "notifier", "deliverer"}
 
 DEMO = {"postgres", "kafka", "sandbox", "products"}
 """What only overlays/local has besides."""
@@ -172,6 +173,7 @@ async def test_monitoring_is_taken_by_the_operator_of_prometheus_and_audits_once
 async def test_a_pod_has_longer_to_end_than_it_needs(cluster: Plane, overlay: str) -> None:
     drains = {
         "gateway": GATEWAY_DRAIN,
+        "console": CONSOLE_DRAIN,
         "operator": OPERATOR_DRAIN,
         "relay": RELAY_DRAIN,
         "notifier": NOTIFIER_DRAIN,

@@ -18,7 +18,7 @@ def found() -> list[Metric]:
 def test_the_page_has_every_metric_that_a_process_exports(found: list[Metric]) -> None:
     assert PAGE.read_text() == page_of(found), "python -m orderplane.dev.metrics_page > docs/metrics.md"
     assert {process for each in found for process in each.processes} == {
-        "gateway", "operator", "webhook", "relay", "notifier", "deliverer",
+        "gateway", "console", "operator", "webhook", "relay", "notifier", "deliverer",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from orderplane.adapters.settings import ProcessSettings
+from orderplane.console.settings import ConsoleSettings
 from orderplane.dev.localplane.components import MODULES
 from orderplane.dev.localplane.ports import free_port
 from orderplane.gateway.settings import GatewaySettings
@@ -22,6 +23,7 @@ from orderplane.workers.settings import DelivererSettings, NotifierSettings, Rel
 
 SETTINGS: dict[str, type[ProcessSettings]] = {
     "gateway": GatewaySettings,
+    "console": ConsoleSettings,
     "operator": OperatorSettings,
     "webhook": WebhookSettings,
     "relay": RelaySettings,

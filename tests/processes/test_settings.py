@@ -16,6 +16,7 @@ from orderplane.adapters.settings import (
     read_settings,
     variables_of,
 )
+from orderplane.console.settings import ConsoleSettings
 from orderplane.crds.meta import Kind
 from orderplane.dev.settings_page import page
 from orderplane.gateway.settings import GatewaySettings
@@ -26,7 +27,10 @@ from orderplane.workers.settings import NotifierSettings, RelaySettings
 
 S = TypeVar("S", bound=ProcessSettings)
 
-CLASSES = (GatewaySettings, OperatorSettings, WebhookSettings, RelaySettings, NotifierSettings)
+LEDGERS = (GatewaySettings, OperatorSettings, WebhookSettings, RelaySettings, NotifierSettings)
+"""Those of the processes that work with the ledgers."""
+
+CLASSES = (*LEDGERS, ConsoleSettings)
 DSN = {"ORDERPLANE_POSTGRES_DSN": "postgresql://user:do-not-tell@127.0.0.1/orderplane"}
 MAIL = {"ORDERPLANE_SMTP_URL": "smtp://x", "ORDERPLANE_MAIL_FROM": "a@b.example"}
 PEM = str(Path(__file__))
@@ -34,6 +38,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
 NEEDED: dict[type[ProcessSettings], dict[str, str]] = {
     GatewaySettings: {**DSN, "ORDERPLANE_SIGNING_KEYS": "/keys"},
+    ConsoleSettings: {"ORDERPLANE_OIDC_ISSUER": "https://id.example", "ORDERPLANE_OIDC_CLIENT_ID": "console"},
     OperatorSettings: {
         **DSN,
         "ORDERPLANE_PAYMENTS_URL": "https://payments.example",
@@ -65,7 +70,13 @@ def test_defaults_hold_and_an_empty_variable_is_not_set(settings_class: type[Pro
     assert (settings.metrics_host, settings.log_level, settings.log_format) == ("127.0.0.1", "INFO", None)
 
 
-@pytest.mark.parametrize("settings_class", CLASSES)
+def test_the_console_needs_nothing_but_a_client_where_others_sign_people_in() -> None:
+    assert read(ConsoleSettings, {}).own_url == "http://127.0.0.1:8090"
+    with pytest.raises(SettingsError, match="ORDERPLANE_OIDC_CLIENT_ID"):
+        read(ConsoleSettings, {"ORDERPLANE_OIDC_ISSUER": "https://id.example"})
+
+
+@pytest.mark.parametrize("settings_class", LEDGERS)
 def test_everything_that_is_missing_is_named_at_once(settings_class: type[ProcessSettings]) -> None:
     with pytest.raises(SettingsError) as caught:
         read(settings_class, {})
@@ -148,7 +159,7 @@ def test_channels_of_the_notifier_are_offered_as_they_are_set() -> None:
 @pytest.mark.parametrize(
     ("settings_class", "name", "value"),
     [
-        *((each, "ORDERPLANE_POSTGRES_DSN", "x") for each in CLASSES),
+        *((each, "ORDERPLANE_POSTGRES_DSN", "x") for each in LEDGERS),
         *((each, "ORDERPLANE_METRICS_PORT", "65536") for each in CLASSES),
         (RelaySettings, "ORDERPLANE_METRICS_PORT", "many"),
         (RelaySettings, "ORDERPLANE_LOG_FORMAT", "xml"),
