@@ -170,6 +170,7 @@ class Orders:
         customer: str | None = None,
         reference: str | None = None,
         stalled: bool | None = None,
+        reason: str | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         limit: int | None = None,
@@ -182,7 +183,7 @@ class Orders:
         Raises:
             ApiProblem: `validation_failed`; `too_many_streams` and `overloaded` if they last.
         """
-        query = _filters(phase, sku, customer, reference, stalled, created_after, created_before) | {
+        query = _filters(phase, sku, customer, reference, stalled, created_after, created_before, reason) | {
             "limit": limit
         }
         return follow(self._caller, f"{_PATH}/watch", query)

@@ -177,7 +177,7 @@ class Transport:
                 request.method,
                 request.path,
                 params=_parameters(request.query),
-                headers=request.headers,
+                headers={**self._headers, **request.headers},
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=None, connect=TIMEOUT_SECONDS, sock_read=SILENCE_SECONDS),
             ) as answer:

@@ -1,72 +1,48 @@
 """The changes of a list of orders, for one browser that looks at it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Protocol
 
-from orderplane.client.responses import Order, OrderPage
-from orderplane.client.transport import ApiProblem
+from orderplane.client.order_stream import ChangeKind, OrderChange
+from orderplane.client.responses import Order
 
-EVERY_SECONDS = 1.5
-FAILURES = 20
-"""So often in a row the API may fail, half a minute in all, before a stream ends; the browser comes back."""
-
-ReadPage = Callable[[], Awaitable[OrderPage]]
+QUIET_SECONDS = 10.0
+"""After so long without a change, something is said, so that it is seen whether anybody still listens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An order of the list as it is now; `is_new` if the browser may not have it yet."""
+class Stream(Protocol):
+    """The changes of `client.orders.Orders.watch_all`, which can be ended."""
 
-    order: Order
-    is_new: bool
+    def __aiter__(self) -> AsyncIterator[OrderChange]: ...
+    async def __anext__(self) -> OrderChange: ...
+    async def aclose(self) -> None: ...
 
 
-async def changes(read: ReadPage, *, is_over: Callable[[], bool]) -> AsyncIterator[list[Change]]:
-    """What changes on the first page of a list; an empty list where nothing did, so that the caller can see
-    whether anybody still listens.
+async def changes(stream: Stream, *, is_over: Callable[[], bool]) -> AsyncIterator[Order | None]:
+    """The orders of the list, and again whenever one changes; None now and then where nothing does.
 
     Args:
-        read: Reads the page.
         is_over: Whether to end.
 
     Raises:
         ApiProblem: the login has ended, or the API failed for long.
     """
-    known: dict[str, object] | None = None
-    failures = 0
-    while not is_over():
-        try:
-            page = (await read())["items"]
-            failures = 0
-        except ApiProblem as problem:
-            failures += 1
-            if problem.status in (401, 403) or failures > FAILURES:
-                raise
-            yield []
-            await asyncio.sleep(EVERY_SECONDS)
-            continue
-        seen = {order["id"]: _shown(order) for order in page}
-        if known is None:
-            # What has changed since the page was made is sent once more: it replaces itself.
-            yield [Change(order, is_new=False) for order in page]
-        else:
-            before = known
-            yield [
-                Change(order, is_new=order["id"] not in before)
-                for order in reversed(page)
-                if before.get(order["id"]) != seen[order["id"]]
-            ]
-        # An order that has left the page, because newer ones came, must not come back as a new one.
-        known = {**dict(list((known or {}).items())[-500:]), **seen}
-        await asyncio.sleep(EVERY_SECONDS)
-
-
-def _shown(order: Order) -> object:
-    return (
-        order["phase"],
-        order["reason"],
-        order["cancelRequested"],
-        len(order["conditions"]),
-        [condition["type"] for condition in order["conditions"] if condition["status"] == "True"],
-    )
+    async with aclosing(stream):
+        while not is_over():
+            following = asyncio.ensure_future(anext(stream))
+            try:
+                while not (await asyncio.wait({following}, timeout=QUIET_SECONDS))[0]:
+                    if is_over():
+                        return
+                    yield None
+                change = following.result()
+            except StopAsyncIteration:
+                return
+            finally:
+                if not following.done():
+                    following.cancel()
+                    await asyncio.gather(following, return_exceptions=True)
+            if change.kind is ChangeKind.ORDER and change.order is not None:
+                yield change.order

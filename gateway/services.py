@@ -63,8 +63,8 @@ from orderplane.ledgers.postgres.products import PostgresPriceList, ProductStore
 from orderplane.ledgers.postgres.refunds import PostgresRefundLedger
 from orderplane.ledgers.postgres.retention import PostgresRetention
 from orderplane.ledgers.postgres.session import Pool
-from orderplane.ledgers.postgres.webhook_endpoints import WebhookEndpointStore
 from orderplane.ledgers.postgres.settlement import settle_by_hand
+from orderplane.ledgers.postgres.webhook_endpoints import WebhookEndpointStore
 from orderplane.ledgers.pricing import ChargeLimits, PriceList
 from orderplane.ledgers.refunds import RefundLedger
 

@@ -24,7 +24,15 @@ pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PROCESSES = ("gateway", "console", "operator", "webhook", "workers.relay", "workers.notifier", "workers.deliverer")
+PROCESSES = (
+    "gateway",
+    "console",
+    "operator",
+    "webhook",
+    "workers.relay",
+    "workers.notifier",
+    "workers.deliverer",
+)
 
 INSTALLED = {
     "CustomResourceDefinition": {

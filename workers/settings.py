@@ -42,7 +42,7 @@ def _pauses(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
 
-class DelivererSettings(ProcessSettings):
+class DelivererSettings(LedgerSettings):
     """The deliverer: sends events to the webhook endpoints of merchants."""
 
     metrics_port: MetricsPort = 9091

@@ -75,7 +75,7 @@ async def stream(request: Request, session: Session) -> Response:
         return Response("Too many live lists are open.", 503, {"Retry-After": "30"}, "text/plain")
     filters = {name: request.query_params.get(name, "").strip() for name in FILTERS}
     try:
-        await _read(session, filters, None)
+        _wanted(filters)
     except BadForm as problem:
         return failure(request, session, 422, str(problem))
     events = _events(console_of(request), session, filters)
@@ -93,13 +93,12 @@ async def _events(console: Console, session: Session, filters: dict[str, str]) -
 
     try:
         yield ": here\n\n"
-        async for batch in changes(lambda: _read(session, filters, None), is_over=is_over):
-            if not batch:
+        changing = session.client.orders.watch_all(**_wanted(filters), limit=PER_PAGE)
+        async for order in changes(changing, is_over=is_over):
+            if order is None:
                 yield ": nothing\n\n"
-            for change in batch:
-                part = "part/order-row.html" if change.is_new else "part/order-cells.html"
-                text = console.pages.render(part, order=change.order, stalled=stalled)
-                yield event("placed" if change.is_new else "changed", text)
+                continue
+            yield event("order", console.pages.render("part/order-row.html", order=order, stalled=stalled))
     except ApiProblem:
         return
     finally:
@@ -143,18 +142,25 @@ async def _read(session: Session, filters: dict[str, str], cursor: str | None) -
     Raises:
         BadForm: a filter is none.
     """
-    return await session.client.orders.list(
-        phase=filters["phase"] or None,
-        reason=filters["reason"] or None,
-        sku=filters["sku"] or None,
-        customer=filters["customer"] or None,
-        reference=filters["reference"] or None,
-        stalled=True if filters["stalled"] else None,
-        created_after=_time(filters["after"]),
-        created_before=_time(filters["before"]),
-        limit=PER_PAGE,
-        cursor=cursor,
-    )
+    return await session.client.orders.list(**_wanted(filters), limit=PER_PAGE, cursor=cursor)
+
+
+def _wanted(filters: dict[str, str]) -> dict[str, Any]:
+    """The filters as the API has them.
+
+    Raises:
+        BadForm: one of them is none.
+    """
+    return {
+        "phase": filters["phase"] or None,
+        "reason": filters["reason"] or None,
+        "sku": filters["sku"] or None,
+        "customer": filters["customer"] or None,
+        "reference": filters["reference"] or None,
+        "stalled": True if filters["stalled"] else None,
+        "created_after": _time(filters["after"]),
+        "created_before": _time(filters["before"]),
+    }
 
 
 def _time(text: str) -> datetime | None:

@@ -41,7 +41,7 @@
   }
 
   // New orders come in at the top, but never under somebody's pointer or selection: then they wait for a click.
-  const waiting = [];
+  const waiting = new Map();
   function table() {
     return document.getElementById("orders");
   }
@@ -52,15 +52,19 @@
   }
   function sayWaiting() {
     const button = document.getElementById("show-new");
-    button.hidden = waiting.length === 0;
-    button.textContent = waiting.length === 1 ? "Show 1 new order" : `Show ${waiting.length} new orders`;
+    button.hidden = waiting.size === 0;
+    button.textContent = waiting.size === 1 ? "Show 1 new order" : `Show ${waiting.size} new orders`;
   }
-  function insert(text) {
+  function rowOf(text) {
     const template = document.createElement("template");
     template.innerHTML = text;
-    const row = template.content.querySelector("tr");
+    return template.content.querySelector("tr");
+  }
+  function update(row) {
+    for (const cell of row.querySelectorAll("td[id]")) document.getElementById(cell.id)?.replaceWith(cell);
+  }
+  function insert(row) {
     const rows = document.getElementById("rows");
-    if (!row || document.getElementById(row.id)) return;
     document.getElementById("none")?.remove();
     rows.prepend(row);
     localize(row);
@@ -68,14 +72,20 @@
     while (rows.rows.length > 100) rows.lastElementChild.remove();
   }
   function showWaiting() {
-    for (const text of waiting.splice(0)) insert(text);
+    for (const row of waiting.values()) insert(row);
+    waiting.clear();
     sayWaiting();
   }
   document.addEventListener("htmx:sseBeforeMessage", (event) => {
     if (event.target.id !== "rows") return;
     event.preventDefault();
-    waiting.push(event.detail.data);
-    if (waiting.length > 100) waiting.shift();
+    const row = rowOf(event.detail.data);
+    if (document.getElementById(row.id)) {
+      update(row);
+      return;
+    }
+    waiting.set(row.id, row);
+    if (waiting.size > 100) waiting.delete(waiting.keys().next().value);
     if (isBusy()) sayWaiting();
     else showWaiting();
   });
@@ -101,7 +111,6 @@
   });
 
   document.addEventListener("htmx:load", (event) => localize(event.detail.elt));
-  document.addEventListener("htmx:oobAfterSwap", (event) => localize(event.detail.target ?? document));
   localize(document);
   fillZonedFields();
   for (const element of document.querySelectorAll("[data-script]")) element.hidden = false;

@@ -123,6 +123,7 @@ async def watch_orders(
     customer: CustomerFilter = None,
     reference: ReferenceFilter = None,
     stalled: StalledFilter = None,
+    reason: ReasonFilter = None,
     timeout_seconds: _Seconds = MAX_SECONDS,
     last_event_id: _LastEventId = None,
 ) -> Response:
@@ -134,7 +135,7 @@ async def watch_orders(
     Who does not read is cut off, and so is who connects too often; both go on by `Last-Event-ID`. One caller
     may have 200 streams open at a gateway, a customer 10.
     """
-    criteria = criteria_of(caller, customer or caller.customer, phase, reference, stalled)
+    criteria = criteria_of(caller, customer or caller.customer, phase, reference, stalled, reason)
     order_filter = OrderFilter(created_after, created_before, sku)
 
     async def state() -> Sequence[OrderDocument]:

@@ -142,7 +142,7 @@ async def test_an_upgrade_reaches_the_crds_and_an_uninstall_leaves_them(cluster:
     await done("upgrade", "orderplane", str(CHART), "-f", str(PRODUCTION), "--force-conflicts")
     assert "stale" not in await short_names()
     budgets = await kubectl(cluster, "-n", NAMESPACE, "get", "pdb", "-o", "name")
-    assert len(budgets.splitlines()) == 6
+    assert len(budgets.splitlines()) == 7
     jobs = await kubectl(cluster, "-n", NAMESPACE, "get", "jobs", "-o", "name")
     assert jobs == "job.batch/orderplane-migrate-2\n"
 

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, BrowserContext, Page
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from orderplane.client.client import Client
 from orderplane.client.transport import connect
@@ -18,6 +18,8 @@ from orderplane.gateway.principal import Role
 from ..support.plane import ORDER, PASSWORD, Caller, Merchant
 
 SECONDS = 30
+
+expect.set_options(timeout=SECONDS * 1000)
 
 
 class Token:

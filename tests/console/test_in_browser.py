@@ -52,7 +52,7 @@ async def test_orders_come_in_and_move_while_one_looks(shop: Shop) -> None:
         await page.evaluate("window.loadedOnce = true")
         await place_all(shop, 60)
         rows = page.locator("#rows tr")
-        await expect(rows).to_have_count(60, timeout=30_000)
+        await expect(rows).to_have_count(60)
         await expect(page.locator("#rows .phase.Delivered").first).to_be_visible(timeout=30_000)
         await expect(page.locator("#rows .phase.Failed").first).to_be_visible()
         assert await page.evaluate("window.loadedOnce"), "nothing was loaded anew"
@@ -71,7 +71,7 @@ async def test_orders_come_in_and_move_while_one_looks(shop: Shop) -> None:
         await page.get_by_label("Phase").select_option("Failed")
         await page.get_by_role("button", name="Filter").click()
         await expect(page.locator("#rows .phase:not(.Failed)")).to_have_count(0)
-        await expect(page.locator("#rows .phase.Failed")).to_have_count(24, timeout=30_000)
+        await expect(page.locator("#rows .phase.Failed")).to_have_count(24)
         await page.get_by_label("Reason").fill("CardDeclined")
         await page.get_by_role("button", name="Filter").click()
         declined = page.locator("#rows tr", has_text="CardDeclined")
@@ -99,7 +99,7 @@ async def test_a_running_order_is_cancelled_and_undone(shop: Shop) -> None:
         await page.get_by_role("button", name="Cancel the order").click()
         await expect(page.get_by_text("The cancellation is recorded")).to_be_visible()
         # The page goes on by itself.
-        await expect(page.locator("#state .phase")).to_have_text("Cancelled", timeout=30_000)
+        await expect(page.locator("#state .phase")).to_have_text("Cancelled")
         await expect(page.locator(".story")).to_contain_text("Undone: stock")
         await expect(page.locator(".story")).to_contain_text("by user:u-")
         await page.get_by_role("link", name="Who did what to this order").click()
@@ -126,13 +126,13 @@ async def test_a_stalled_order_says_what_to_do_and_is_settled(shop: Shop) -> Non
     order = await shop.place(paymentMethod="pm_sandbox_refundFails", address=ISLAND)
     async with shop.signed_in("merchant") as page:
         await page.goto(f"/console/orders/{order}")
-        await expect(page.locator("#order")).to_contain_text("Pay the customer back", timeout=30_000)
+        await expect(page.locator("#order")).to_contain_text("Pay the customer back")
         await page.get_by_role("link", name="Settled by hand…").click()
         await page.get_by_label("Reason").fill("card closed")
         await page.get_by_label("Reference").fill("SEPA-2026-118")
         await page.get_by_role("button", name="Record it").click()
         await expect(page.get_by_text("noted as paid back by hand")).to_be_visible()
-        await expect(page.locator("#state .phase").first).to_have_text("Failed", timeout=30_000)
+        await expect(page.locator("#state .phase").first).to_have_text("Failed")
 
 
 async def test_a_sold_order_is_refunded(shop: Shop) -> None:

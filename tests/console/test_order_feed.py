@@ -1,69 +1,57 @@
-"""What a live list tells its browser: what is new, what has changed, and nothing twice."""
+"""What a live list tells its browser: orders as they become, and nothing after the end."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 
+from orderplane.client.order_stream import ChangeKind, OrderChange
 from orderplane.client.transport import ApiProblem
 from orderplane.console import order_feed
 from orderplane.console.order_feed import changes
 
 
-def order(name: str, phase: str = "Pending") -> Any:
-    return {"id": name, "phase": phase, "reason": None, "cancelRequested": False, "conditions": []}
+def told(name: str, phase: str = "Pending") -> OrderChange:
+    order: Any = {"id": name, "phase": phase}
+    return OrderChange(ChangeKind.ORDER, name, order)
 
 
-class Pages:
-    """Answers one page after the other, then says that it is over."""
-
-    def __init__(self, pages: Sequence[Any]) -> None:
-        self._pages = list(pages)
-
-    async def read(self) -> Any:
-        page = self._pages.pop(0)
-        if isinstance(page, ApiProblem):
-            raise page
-        return {"items": page, "next": None}
-
-    def is_over(self) -> bool:
-        return not self._pages
+async def stream(*told: OrderChange | Exception) -> AsyncGenerator[OrderChange, None]:
+    for each in told:
+        if isinstance(each, Exception):
+            raise each
+        yield each
 
 
-async def told(monkeypatch: pytest.MonkeyPatch, *pages: Any) -> list[list[tuple[str, str, bool]]]:
-    monkeypatch.setattr(order_feed, "EVERY_SECONDS", 0.0)
-    source = Pages(pages)
-    return [
-        [(change.order["id"], change.order["phase"], change.is_new) for change in batch]
-        async for batch in changes(source.read, is_over=source.is_over)
-    ]
+async def test_orders_are_told_as_they_are_and_as_they_become() -> None:
+    source = stream(
+        OrderChange(ChangeKind.RESET), told("a"), OrderChange(ChangeKind.SYNCED), told("a", "Paid"),
+        OrderChange(ChangeKind.GONE, "a"), told("b"),
+    )  # fmt: skip
+    seen = [(order["id"], order["phase"]) async for order in changes(source, is_over=lambda: False) if order]
+    assert seen == [("a", "Pending"), ("a", "Paid"), ("b", "Pending")]
 
 
-async def test_new_orders_and_changed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = await told(
-        monkeypatch,
-        [order("b"), order("a")],
-        [order("b"), order("a")],
-        [order("d"), order("c"), order("b", "Paid")],
-        # `a` is on the page again, because `b` is gone; nobody is to take it for a new one.
-        [order("d"), order("c"), order("a")],
-    )
-    assert seen == [
-        [("b", "Pending", False), ("a", "Pending", False)],
-        [],
-        [("b", "Paid", False), ("c", "Pending", True), ("d", "Pending", True)],
-        [],
-    ]
-
-
-async def test_a_short_failure_is_waited_for_and_an_ended_login_is_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    away = ApiProblem(0, "no_answer", "away")
-    assert await told(monkeypatch, [order("a")], away, [order("a", "Paid")]) == [
-        [("a", "Pending", False)], [], [("a", "Paid", False)],
-    ]  # fmt: skip
+async def test_a_refusal_is_passed_on() -> None:
+    source = stream(told("a"), ApiProblem(401, "invalid_token", "ended"))
     with pytest.raises(ApiProblem):
-        await told(monkeypatch, [order("a")], ApiProblem(401, "invalid_token", "ended"), [])
-    with pytest.raises(ApiProblem):
-        await told(monkeypatch, *([away] * (order_feed.FAILURES + 1)), [])
+        [change async for change in changes(source, is_over=lambda: False)]
+
+
+async def test_a_quiet_stream_is_left_once_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order_feed, "QUIET_SECONDS", 0.01)
+    is_closed = asyncio.Event()
+
+    async def quiet() -> AsyncGenerator[OrderChange, None]:
+        try:
+            yield told("a")
+            await asyncio.Event().wait()
+        finally:
+            is_closed.set()
+
+    seen: list[Any] = []
+    async for change in changes(quiet(), is_over=lambda: len(seen) > 3):
+        seen.append(change)  # noqa: PERF401
+    assert [change is None for change in seen] == [False, True, True, True]
+    assert is_closed.is_set()
