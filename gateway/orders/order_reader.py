@@ -195,9 +195,7 @@ class OrderReader:
         held = list(islice(found, size))
         has_more_held = next(found, None) is not None
         rows = await self._page(merchant, criteria, wanted, position.before, size)
-        archived = [
-            order for order in rows if not self._is_live(merchant, order) and _matches(order, criteria)
-        ]
+        archived = [order for order in rows if not self._is_live(merchant, order) and criteria.matches(order)]
         # Each was read down to some place; what comes after the nearer of the two waits for the next chunk.
         ends = [held[-1].place] if has_more_held else []
         ends += [place_of(rows[-1])] if len(rows) == size else []
@@ -225,7 +223,7 @@ class OrderReader:
         _FROM_ARCHIVE.inc()
         documents = await self._page(merchant, criteria, wanted, before, size)
         orders = [
-            order for order in documents if not self._is_live(merchant, order) and _matches(order, criteria)
+            order for order in documents if not self._is_live(merchant, order) and criteria.matches(order)
         ]
         following = ListPosition(archived=place_of(documents[-1])) if len(documents) == size else None
         return Chunk(orders, ListPosition(archived=before), following)
@@ -284,16 +282,6 @@ def _check_name(order_id: str) -> None:
 def _moment(place: Place | None) -> tuple[datetime, str] | None:
     """A place as PostgreSQL compares it."""
     return (datetime.fromisoformat(place[0]), place[1]) if place not in (None, NEWEST) else None
-
-
-def _matches(order: OrderDocument, criteria: Criteria) -> bool:
-    """The criteria that the archive did not select by."""
-    return (
-        criteria.customer in (None, order["spec"]["customer"])
-        and criteria.phase in (None, order.get("status", {}).get("phase"))
-        and criteria.reference in (None, order["spec"].get("reference"))
-        and not criteria.stalled
-    )
 
 
 def _may_see(caller: Principal, order: OrderDocument) -> bool:

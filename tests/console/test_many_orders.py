@@ -18,6 +18,7 @@ from orderplane.gateway.orders.held_orders import HeldOrders
 from orderplane.gateway.orders.order_reader import OrderReader
 from orderplane.gateway.principal import SCOPES_OF, Principal, Role
 
+from ..support.archive import EmptyArchive
 from .desk import desk_before
 
 ORDERS = 10_000
@@ -62,7 +63,7 @@ async def front_door(held: HeldOrders) -> AsyncIterator[str]:
     nobody: Any = None
     watch: Any = SimpleNamespace(is_current=True, seen=0)
     services: Any = SimpleNamespace(
-        orders=OrderReader(nobody, held, watch), authentication=Anybody(), load_shedding=None
+        orders=OrderReader(nobody, held, watch, EmptyArchive()), authentication=Anybody(), load_shedding=None
     )
     port = free_port()
     server = Server(uvicorn.Config(create_app(declared_api(services)), port=port, log_config=None, ws="none"))
