@@ -1,7 +1,8 @@
 """The port of the payment ledger: what the payment controller needs of it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -56,6 +57,10 @@ class Withdrawal:
 class PaymentEntry:
     """One payment; amounts are in minor units. A `confirm_attempt` above 0 means that a confirm was begun and
     may have taken the money, whatever was answered.
+
+    Args:
+        confirm_begun_by: Which operator has begun it.
+        confirm_age: How long ago that was, when this entry was read; None where it is not known.
     """
 
     order_uid: str
@@ -71,6 +76,8 @@ class PaymentEntry:
     message: str | None
     refunds: tuple[RefundEntry, ...] = ()
     withdrawals: tuple[Withdrawal, ...] = ()
+    confirm_begun_by: str | None = None
+    confirm_age: timedelta | None = field(default=None, compare=False)
 
     @property
     def refunded(self) -> int:
@@ -196,9 +203,9 @@ class PaymentLedger(Protocol):
         ...
 
     async def begin_confirm(
-        self, merchant: str, order_uid: str, intent_id: str, attempt: int
+        self, merchant: str, order_uid: str, intent_id: str, attempt: int, *, operator: str
     ) -> PaymentEntry:
-        """Write down that confirm `attempt` of this intent is about to be sent. Needs OPEN."""
+        """Write down that this operator is about to send confirm `attempt` of this intent. Needs OPEN."""
         ...
 
     async def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:

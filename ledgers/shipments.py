@@ -34,8 +34,11 @@ class ShipmentEntry:
     """One shipment.
 
     Args:
+        reason: Why the carrier has refused it; with INTENDED, an older purchase may still land all the same.
         buy_age: How long ago, when this entry was read, the newest purchase was begun; None where none was.
             With it set, a label may have been bought, whatever was answered.
+        buy_attempt: The number of that purchase.
+        buy_begun_by: Which operator has begun it.
     """
 
     order_uid: str
@@ -49,6 +52,8 @@ class ShipmentEntry:
     reason: str | None
     message: str | None
     buy_age: timedelta | None = field(default=None, compare=False)
+    buy_attempt: int = 0
+    buy_begun_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +115,12 @@ class ShipmentLedger(Protocol):
         ...
 
     async def begin_buy(
-        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str
+        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, attempt: int, operator: str
     ) -> ShipmentEntry:
-        """Write down that this shipment's label is about to be bought. Needs OPEN."""
+        """Write down that this operator is about to send purchase `attempt` of this shipment. Needs OPEN.
+
+        Each attempt is begun once.
+        """
         ...
 
     async def record_label(
@@ -128,11 +136,21 @@ class ShipmentLedger(Protocol):
         ...
 
     async def refuse(
-        self, merchant: str, order_uid: str, reason: str, message: str, *, look_again: timedelta
+        self,
+        merchant: str,
+        order_uid: str,
+        reason: str,
+        message: str,
+        *,
+        attempt: int,
+        is_final: bool,
+        look_again: timedelta,
     ) -> ShipmentEntry:
-        """The carrier refuses the shipment. OPEN or COMPENSATING.
+        """The carrier refuses the shipment. OPEN or COMPENSATING; nothing where a later purchase was begun.
 
         Args:
+            attempt: The purchase that it refuses; 0 where it has refused the shipment before.
+            is_final: No older purchase can land any more. Else the refusal is only noted.
             look_again: How soon the carrier is asked once more, where a purchase was begun.
         """
         ...

@@ -40,6 +40,9 @@ other clients wait behind them."""
 
 POOL_SIZE = 16
 
+LANDING_SHARE = 2
+"""What a provider has not done within so many of its client's time-outs, it does not do any more."""
+
 
 async def serve(settings: OperatorSettings, process: Process) -> None:
     """Run the controllers until the process is asked to stop; then finish what is in hand."""
@@ -66,6 +69,8 @@ async def serve(settings: OperatorSettings, process: Process) -> None:
             payments,
             carrier,
             kinds=settings.controllers,
+            member=settings.member,
+            confirm_settle=timedelta(seconds=LANDING_SHARE * settings.payments_seconds),
             settle=timedelta(seconds=settings.carrier_settle_seconds),
             first_poll=timedelta(seconds=settings.tracking_first_seconds),
             longest_poll=timedelta(seconds=settings.tracking_longest_seconds),

@@ -180,7 +180,7 @@ class Membership:
             self._lease = own
             return
         raise NameTaken(
-            f"process {own.process} is operator {self._member}, too; give each its own ORDERPLANE_OPERATOR_MEMBER"
+            f"process {own.process} is operator {self._member}, too; give each its own ORDERPLANE_MEMBER"
         )
 
     def _is_write_due(self) -> bool:
@@ -217,5 +217,6 @@ class Membership:
         SHARDS_HELD.set(len(ring.held))
         SHARDS_MOVING.set(len(ring.claimed | ring.releasing))
         if ring.held != before:
-            log.info("shards", held=len(ring.held), begun=len(ring.held - before), given_up=len(before - ring.held))
+            begun, given_up = ring.held - before, before - ring.held
+            log.info("shards", held=len(ring.held), begun=len(begun), given_up=len(given_up))
             self.changed.set()

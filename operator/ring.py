@@ -1,21 +1,21 @@
-"""Which replica of the operator works on which shard: the decisions. No input and output, no clock of its own.
+"""Which replica of the operator works on which shard: the decisions, without input, output or a clock.
 
 Each replica, a *member*, renews one Lease in which it lists the shards that it claims. A shard belongs to the
-living member with the highest weight for it, so one that joins or leaves moves its own share and nothing else,
-and no member decides for another.
+living member with the highest weight for it. So one that joins or leaves moves its own share and nothing
+else, and no member decides for another.
 
 Two members never work on a shard at the same time, because
 
-- the old owner goes first: it takes no more keys of the shard, finishes those in hand, and only then takes the
-  shard out of its Lease;
+- the old owner goes first: it takes no more keys of the shard, finishes those in hand, and only then takes
+  the shard out of its Lease;
 - the new owner claims what no living Lease lists, writes that, lists the Leases *again*, and begins only what
   nobody else lists. Of two who claim at the same time, at least the one who wrote later sees the other;
 - a member that could not renew for `OWN_SECONDS` works on nothing, and has cancelled what it had in hand
   `GRACE_SECONDS` later. The others take it for dead after `EXPIRY_SECONDS` without a change, each by its own
   clock: clocks are never compared.
 
-Source: rendezvous hashing, https://en.wikipedia.org/wiki/Rendezvous_hashing; a Lease that is taken for expired
-by the observer's own clock, as in https://pkg.go.dev/k8s.io/client-go/tools/leaderelection.
+Source: rendezvous hashing, https://en.wikipedia.org/wiki/Rendezvous_hashing; a Lease that expires by the
+observer's own clock, as in https://pkg.go.dev/k8s.io/client-go/tools/leaderelection.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ RENEW_SECONDS = 3.0
 """Between two renewals of a Lease whose claims have not changed."""
 
 OWN_SECONDS = 8.0
-"""A member works on so long after the beginning of its last renewal; a renewal or two may fail in that time."""
+"""A member works on so long after the beginning of its last renewal; one or two may fail in that time."""
 
 GRACE_SECONDS = 4.0
 """What is in hand when that time is over has so long to write down what it did."""
 
 EXPIRY_SECONDS = 15.0
-"""A Lease that has not changed for so long is of a dead member. More than the two before it together, by clocks
-that run differently fast."""
+"""A Lease that has not changed for so long is of a dead member. More than the two before it together, by
+clocks that run differently fast."""
 
 _WEIGHT_BYTES = 8
 
@@ -119,8 +119,8 @@ class Ring:
     def see(self, leases: Sequence[Lease], asked_at: float, now: float) -> None:
         """Take in a complete list of all Leases.
 
-        Whoever lives is judged as of `asked_at`: this process may have stood still between the request and now,
-        and a member whose Lease had not changed for long enough then was dead then. One that is gone, although it had claims, was deleted by somebody else: its member still works, and
+        Who lives is judged as of `asked_at`: this process may have stood still between the request and now. A
+        Lease that is gone, although it had claims, was deleted by somebody else: its member still works, and
         writes it anew. A member that ends gives its shards up before.
         """
         listed = {lease.member: lease for lease in leases}

@@ -1,5 +1,6 @@
 """Settings of the operator."""
 
+import socket
 from datetime import timedelta
 from typing import Annotated, Any
 
@@ -47,6 +48,12 @@ class OperatorSettings(LedgerSettings):
         frozenset(Kind),
         description="Which controllers run here: a list of order, reservation, payment, shipment.",
         json_schema_extra={"written": ",".join(kind.value.lower() for kind in Kind)},
+    )
+    member: str = Field(
+        default_factory=lambda: socket.gethostname().lower(),
+        pattern=r"^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$",
+        description="Name of this replica among those of the operator: one process at a time has it.",
+        json_schema_extra={"written": "the name of the host"},
     )
     payments_url: HttpUrl = Field(description="Payment provider, a server with Stripe's API.")
     payments_key: SecretStr = Field(description="Secret key of the account at the payment provider.")

@@ -105,6 +105,8 @@ def build(
     carrier: Carrier,
     *,
     kinds: frozenset[Kind],
+    member: str,
+    confirm_settle: timedelta,
     settle: timedelta,
     first_poll: timedelta,
     longest_poll: timedelta,
@@ -114,6 +116,8 @@ def build(
     """Wire the reconcilers of `kinds` to ledgers and providers.
 
     Args:
+        member: The name of this replica.
+        confirm_settle: How long a confirm may still take the money after it was begun.
         settle: How long a buying call may still land at the carrier after its client gave up.
         first_poll: How soon the carrier is first asked where a parcel is.
         longest_poll: The pause that the polls of a parcel grow to.
@@ -153,7 +157,16 @@ def build(
             charge_limits=charge_limits(),
         ),
         ReservationReconciler(cluster, gates, stock, enqueue, _now),
-        PaymentReconciler(cluster, gates, PostgresPaymentLedger(pool), payment_provider, enqueue, _now),
+        PaymentReconciler(
+            cluster,
+            gates,
+            PostgresPaymentLedger(pool),
+            payment_provider,
+            enqueue,
+            _now,
+            operator=member,
+            settle=confirm_settle,
+        ),
         ShipmentReconciler(
             cluster,
             gates,
@@ -161,6 +174,7 @@ def build(
             carrier,
             enqueue,
             _now,
+            operator=member,
             elapsed=_elapsed,
             settle=settle,
             first_poll=first_poll,

@@ -1,7 +1,7 @@
 """Carry out what a Payment's plan says, at the provider and in the ledger."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 from orderplane.controllers.child import ChildReconciler, Turn
@@ -58,7 +58,12 @@ T = TypeVar("T")
 
 
 class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
-    """Captures money once, and gives each refund of it back once."""
+    """Captures money once, and gives each refund of it back once.
+
+    Args:
+        operator: The name of this one, by which it knows what it has begun itself.
+        settle: How long a confirm may still take the money after it was begun: longer than its time-out.
+    """
 
     kind = Kind.PAYMENT
     poll_seconds = PENDING_SECONDS
@@ -71,8 +76,13 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
         provider: PaymentProvider,
         enqueue: Enqueue[Gate],
         now: Callable[[], datetime],
+        *,
+        operator: str,
+        settle: timedelta,
     ) -> None:
         super().__init__(cluster, cluster.payments, gates, ledger, enqueue, now)
+        self._operator = operator
+        self._settle = settle
         self._ledger = ledger
         self._provider = provider
         self._returns: dict[Key, Returns] = {}
@@ -94,6 +104,8 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
             turn.child,
             turn.gate,
             turn.entry,
+            operator=self._operator,
+            settle=self._settle,
             tries=turn.failure.tries if turn.failure else 0,
             is_unconfirmed=turn.is_untouched,
             is_retry_requested=self._is_refund_failed(turn) and self._is_retry_requested(turn.key),
@@ -185,7 +197,7 @@ class PaymentReconciler(ChildReconciler[Payment, PaymentEntry, Effect]):
 
     async def _confirm(self, merchant: str, uid: str, intent_id: str, attempt: int) -> PaymentEntry:
         """Write down that it is about to be sent, then send it; an unclear answer is checked later."""
-        entry = await self._ledger.begin_confirm(merchant, uid, intent_id, attempt)
+        entry = await self._ledger.begin_confirm(merchant, uid, intent_id, attempt, operator=self._operator)
         if entry.intent_id != intent_id or entry.confirm_attempt != attempt:
             return entry
         try:

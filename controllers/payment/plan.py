@@ -1,6 +1,7 @@
 """What a Payment needs next. Pure."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from orderplane.controllers.payment.ports import Dispute, Refund, Returns
 from orderplane.controllers.steps import (
@@ -160,6 +161,8 @@ def plan(
     gate: Gate | None,
     entry: PaymentEntry | None,
     *,
+    operator: str,
+    settle: timedelta,
     tries: int = 0,
     is_unconfirmed: bool = False,
     is_retry_requested: bool = False,
@@ -168,6 +171,8 @@ def plan(
     """Decide the next step; `payment` is None where only the ledger is left of it.
 
     Args:
+        operator: The one that plans.
+        settle: How long a confirm may still take the money after it was begun.
         tries: How often in a row it has failed.
         is_unconfirmed: The provider was asked just now and has not acted on any confirm.
         is_retry_requested: Somebody asked to try a failed refund again, since it was last tried.
@@ -188,11 +193,27 @@ def plan(
         return done if gate.is_leaving else CompensateOrder()
     if payment is None:
         return Wait()
-    return charge(payment, entry, is_key_spent=tries >= SAME_KEY_TRIES, is_unconfirmed=is_unconfirmed)
+    return charge(
+        payment,
+        entry,
+        operator=operator,
+        settle=settle,
+        is_key_spent=tries >= SAME_KEY_TRIES,
+        is_unconfirmed=is_unconfirmed,
+    )
 
 
-def charge(payment: Payment, entry: PaymentEntry | None, *, is_key_spent: bool, is_unconfirmed: bool) -> Step:
-    """Create, then confirm; what was begun and not answered is checked first."""
+def charge(
+    payment: Payment,
+    entry: PaymentEntry | None,
+    *,
+    operator: str,
+    settle: timedelta,
+    is_key_spent: bool,
+    is_unconfirmed: bool,
+) -> Step:
+    """Create, then confirm; what was begun and not answered is checked first. What another operator has begun
+    may be on its way still, and is waited for."""
     if entry is None:
         return Begin(payment)
     if entry.state is not PaymentState.INTENDED:
@@ -202,7 +223,12 @@ def charge(payment: Payment, entry: PaymentEntry | None, *, is_key_spent: bool, 
     attempt = entry.confirm_attempt + 1
     if entry.intent_id is None:
         return CreateIntent(entry, attempt, is_key_spent)
-    return ConfirmIntent(entry.intent_id, attempt) if is_unconfirmed else CheckIntent(entry.intent_id)
+    if not is_unconfirmed:
+        return CheckIntent(entry.intent_id)
+    can_land = entry.confirm_age is not None and entry.confirm_age < settle
+    if can_land and entry.confirm_begun_by != operator:
+        return Wait(settle.total_seconds() / 4)
+    return ConfirmIntent(entry.intent_id, attempt)
 
 
 def compensate(

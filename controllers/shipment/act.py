@@ -14,6 +14,7 @@ from orderplane.controllers.shipment.plan import (
     CheckLabel,
     CreateShipment,
     Effect,
+    RefuseShipment,
     Step,
     VoidLabel,
     plan,
@@ -43,6 +44,7 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
     """Buys one label, and voids it where the order is compensated before the first scan.
 
     Args:
+        operator: The name of this one, by which it knows what it has begun itself.
         elapsed: Seconds since any moment, by a clock that also runs while this process stands still.
         settle: How long a buying call may still land at the carrier after it was sent. Longer than the call's
             own timeout: what its client gave up can still be carried out.
@@ -60,6 +62,7 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
         enqueue: Enqueue[Gate],
         now: Callable[[], datetime],
         *,
+        operator: str,
         elapsed: Callable[[], float],
         settle: timedelta,
         first_poll: timedelta,
@@ -67,6 +70,7 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
         super().__init__(cluster, cluster.shipments, gates, ledger, enqueue, now)
         self._ledger = ledger
         self._carrier = carrier
+        self._operator = operator
         self._elapsed = elapsed
         self._send_within = settle / SEND_SHARE
         # It may be sent so late, and land so much later.
@@ -82,6 +86,7 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
             turn.child,
             turn.gate,
             turn.entry,
+            operator=self._operator,
             settle=self._settle,
             is_unlabelled=turn.is_untouched,
             is_retry_requested=self._is_void_refused(turn) and self._is_retry_requested(turn.key),
@@ -94,15 +99,19 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
                 self._check_planned(shipment)
                 turn.entry = await self._ledger.intend(merchant, uid, name=shipment.metadata.name)
             case CreateShipment(shipment):
-                turn.entry = await self._create(merchant, uid, shipment)
+                attempt = turn.entry.buy_attempt + 1 if turn.entry else 1
+                turn.entry = await self._create(merchant, uid, shipment, attempt)
             case CheckLabel(provider_id):
                 found = await self._carrier.get(provider_id)
                 turn.is_untouched = found.label is None
                 if found.label is not None:
                     turn.entry = await self._record_label(merchant, uid, found.label)
-            case BuyLabel(provider_id, rate_id):
+            case BuyLabel(provider_id, rate_id, attempt):
                 turn.is_untouched = False
-                turn.entry = await self._buy(merchant, uid, provider_id, rate_id)
+                turn.entry = await self._buy(merchant, uid, provider_id, rate_id, attempt)
+            case RefuseShipment(entry):
+                why = entry.reason or Reason.SHIPMENT_REFUSED, entry.message or ""
+                turn.entry = await self._refuse(merchant, uid, *why, entry.buy_attempt, is_final=True)
             case CancelShipment():
                 turn.entry = await self._ledger.cancel(merchant, uid, look_again=self._look_again)
                 await self._reread_gate(turn)
@@ -111,7 +120,7 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
                 await self._reread_gate(turn)
         return None
 
-    async def _create(self, merchant: str, uid: str, shipment: Shipment) -> ShipmentEntry:
+    async def _create(self, merchant: str, uid: str, shipment: Shipment, attempt: int) -> ShipmentEntry:
         try:
             made = await self._carrier.create(
                 reference=uid,
@@ -121,16 +130,20 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
                 service=shipment.spec.service,
             )
         except Refused as no:
-            return await self._refuse(merchant, uid, no.reason, no.message)
-        return await self._buy(merchant, uid, made.id, made.rate_id)
+            return await self._refuse(merchant, uid, no.reason, no.message, attempt - 1, is_final=True)
+        return await self._buy(merchant, uid, made.id, made.rate_id, attempt)
 
-    async def _buy(self, merchant: str, uid: str, provider_id: str, rate_id: str | None) -> ShipmentEntry:
+    async def _buy(
+        self, merchant: str, uid: str, provider_id: str, rate_id: str | None, attempt: int
+    ) -> ShipmentEntry:
         """Write down that it is about to be bought, then buy it; an unclear answer is checked later."""
         if rate_id is None:
             message = "No carrier offers a service to this address."
-            return await self._refuse(merchant, uid, Reason.NO_RATE, message)
+            return await self._refuse(merchant, uid, Reason.NO_RATE, message, attempt - 1, is_final=True)
         asked_at = self._elapsed()
-        entry = await self._ledger.begin_buy(merchant, uid, provider_id=provider_id, rate_id=rate_id)
+        entry = await self._ledger.begin_buy(
+            merchant, uid, provider_id=provider_id, rate_id=rate_id, attempt=attempt, operator=self._operator
+        )
         if entry.provider_id != provider_id or entry.state is not ShipmentState.INTENDED:
             return entry
         if self._elapsed() - asked_at > self._send_within.total_seconds():
@@ -143,11 +156,23 @@ class ShipmentReconciler(ChildReconciler[Shipment, ShipmentEntry, Effect]):
         except Refused as no:
             bought = await self._carrier.get(provider_id)
             if bought.label is None:
-                return await self._refuse(merchant, uid, no.reason, no.message)
+                # Of an older purchase whose answer is not known, a label may come all the same.
+                is_final = attempt == 1
+                return await self._refuse(merchant, uid, no.reason, no.message, attempt, is_final=is_final)
         return entry if bought.label is None else await self._record_label(merchant, uid, bought.label)
 
-    async def _refuse(self, merchant: str, uid: str, reason: str, message: str) -> ShipmentEntry:
-        return await self._ledger.refuse(merchant, uid, reason, message, look_again=self._look_again)
+    async def _refuse(
+        self, merchant: str, uid: str, reason: str, message: str, attempt: int, *, is_final: bool
+    ) -> ShipmentEntry:
+        return await self._ledger.refuse(
+            merchant,
+            uid,
+            reason,
+            message,
+            attempt=attempt,
+            is_final=is_final,
+            look_again=self._look_again,
+        )
 
     async def _record_label(self, merchant: str, uid: str, label: Label) -> ShipmentEntry:
         return await self._ledger.record_label(merchant, uid, label, first_poll=self._first_poll)

@@ -40,10 +40,18 @@ class CheckLabel:
 
 @dataclass(frozen=True, slots=True)
 class BuyLabel:
-    """Buy the label: the carrier knows of none."""
+    """Buy the label: the carrier knows of none, and has not acted on any purchase before `attempt`."""
 
     provider_id: str
     rate_id: str | None
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseShipment:
+    """The carrier has refused the shipment, and no purchase that was begun before can land any more."""
+
+    entry: ShipmentEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class VoidLabel:
     is_repeated: bool = False
 
 
-Effect = Begin | CreateShipment | CheckLabel | BuyLabel | CancelShipment | VoidLabel
+Effect = Begin | CreateShipment | CheckLabel | BuyLabel | RefuseShipment | CancelShipment | VoidLabel
 Step = Effect | SharedStep
 
 
@@ -72,6 +80,7 @@ def plan(
     gate: Gate | None,
     entry: ShipmentEntry | None,
     *,
+    operator: str,
     settle: timedelta,
     is_unlabelled: bool = False,
     is_retry_requested: bool = False,
@@ -79,6 +88,7 @@ def plan(
     """Decide the next step; `shipment` is None where only the ledger is left of it.
 
     Args:
+        operator: The one that plans.
         settle: How long after a buying call was begun "there is no label" may still turn out wrong: the
             carrier can carry a request out after its client has given up.
         is_unlabelled: The carrier was asked just now and knows of no label.
@@ -100,18 +110,38 @@ def plan(
         return step or done
     if is_deleting:
         return done if gate.is_leaving else CompensateOrder()
-    return Wait() if shipment is None else ship(shipment, entry, is_unlabelled=is_unlabelled)
+    if shipment is None:
+        return Wait()
+    return ship(shipment, entry, operator=operator, settle=settle, is_unlabelled=is_unlabelled)
 
 
-def ship(shipment: Shipment, entry: ShipmentEntry | None, *, is_unlabelled: bool) -> Step:
-    """Create, then buy; what was begun and not answered is checked first."""
+def ship(
+    shipment: Shipment,
+    entry: ShipmentEntry | None,
+    *,
+    operator: str,
+    settle: timedelta,
+    is_unlabelled: bool,
+) -> Step:
+    """Create, then buy; what was begun and not answered is checked first.
+
+    What another operator has begun may be on its way still, and so may what the carrier has not refused of
+    several purchases: they are waited for.
+    """
     if entry is None:
         return Begin(shipment)
     if entry.state is not ShipmentState.INTENDED:
         return Wait()
     if entry.provider_id is None:
         return CreateShipment(shipment)
-    return BuyLabel(entry.provider_id, entry.rate_id) if is_unlabelled else CheckLabel(entry.provider_id)
+    if not is_unlabelled:
+        return CheckLabel(entry.provider_id)
+    can_land = entry.buy_age is not None and entry.buy_age < settle
+    if can_land and (entry.reason is not None or entry.buy_begun_by != operator):
+        return Wait(settle.total_seconds() / 4)
+    if entry.reason is not None:
+        return RefuseShipment(entry)
+    return BuyLabel(entry.provider_id, entry.rate_id, entry.buy_attempt + 1)
 
 
 def compensate(

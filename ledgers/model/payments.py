@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
@@ -41,8 +42,9 @@ class InMemoryPaymentLedger(Ledger):
 
     @query
     def read(self, merchant: str, order_uid: str) -> PaymentEntry | None:
-        """The entry."""
-        return self._tables.payments.get(order_uid)
+        """The entry, with the age of its confirm by the clock of the ledgers."""
+        entry, begun = self._tables.payments.get(order_uid), self._tables.confirms.get(order_uid)
+        return replace(entry, confirm_age=self._tables.now() - begun) if entry and begun else entry
 
     @transaction
     def intend(
@@ -76,13 +78,21 @@ class InMemoryPaymentLedger(Ledger):
         return entry
 
     @transaction
-    def begin_confirm(self, merchant: str, order_uid: str, intent_id: str, attempt: int) -> PaymentEntry:
+    def begin_confirm(
+        self, merchant: str, order_uid: str, intent_id: str, attempt: int, *, operator: str
+    ) -> PaymentEntry:
         """A confirm is written down before it is sent, for one intent, each attempt once."""
         entry = self._entry(order_uid, GateState.OPEN)
         is_same = entry.intent_id in (None, intent_id)
         if entry.state is not PaymentState.INTENDED or not is_same or entry.confirm_attempt >= attempt:
             raise GateClosed(f"confirm {attempt} of order {order_uid} is not admitted any more")
-        return self._save(replace(entry, intent_id=intent_id, confirm_attempt=attempt))
+        self._tables.confirms[order_uid] = self._tables.now()
+        return self._save(
+            replace(
+                entry, intent_id=intent_id, confirm_attempt=attempt, confirm_begun_by=operator,
+                confirm_age=timedelta(),
+            )
+        )  # fmt: skip
 
     @transaction
     def record_intent(self, merchant: str, order_uid: str, intent_id: str) -> PaymentEntry:

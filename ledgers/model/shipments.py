@@ -63,13 +63,21 @@ class InMemoryShipmentLedger(Ledger):
         return tables.shipments[order_uid]
 
     @transaction
-    def begin_buy(self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str) -> ShipmentEntry:
-        """A purchase is written down before it is sent, for one shipment of the carrier."""
+    def begin_buy(
+        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, attempt: int, operator: str
+    ) -> ShipmentEntry:
+        """A purchase is written down before it is sent, for one shipment, each attempt once."""
         entry = self._entry(order_uid, GateState.OPEN)
-        if entry.state is not ShipmentState.INTENDED or entry.provider_id not in (None, provider_id):
-            raise GateClosed(f"buying a label for order {order_uid} is not admitted any more")
+        is_same = entry.provider_id in (None, provider_id)
+        if entry.state is not ShipmentState.INTENDED or not is_same or entry.buy_attempt >= attempt:
+            raise GateClosed(f"purchase {attempt} of order {order_uid} is not admitted any more")
         self._tables.buys[order_uid] = self._tables.now()
-        return self._save(replace(entry, provider_id=provider_id, rate_id=rate_id, buy_age=timedelta()))
+        return self._save(
+            replace(
+                entry, provider_id=provider_id, rate_id=rate_id, buy_age=timedelta(), buy_attempt=attempt,
+                buy_begun_by=operator,
+            )
+        )  # fmt: skip
 
     @transaction
     def record_label(
@@ -80,7 +88,7 @@ class InMemoryShipmentLedger(Ledger):
         gate = self._tables.gate(order_uid, *GateState)
         entry = self._entry(order_uid, gate.state)
         if entry.state is ShipmentState.INTENDED:
-            entry = self._set(replace(entry, label=label), ShipmentState.BOUGHT)
+            entry = self._set(replace(entry, label=label, reason=None, message=None), ShipmentState.BOUGHT)
             self._tables.polls.add(order_uid)
             if gate.state is GateState.OPEN and self._tables.commit_stock(order_uid):
                 self._ship(order_uid)
@@ -91,13 +99,24 @@ class InMemoryShipmentLedger(Ledger):
 
     @transaction
     def refuse(
-        self, merchant: str, order_uid: str, reason: str, message: str, *, look_again: timedelta
+        self,
+        merchant: str,
+        order_uid: str,
+        reason: str,
+        message: str,
+        *,
+        attempt: int,
+        is_final: bool,
+        look_again: timedelta,
     ) -> ShipmentEntry:
-        """The carrier can refuse a shipment until it has sold a label for it."""
+        """The carrier can refuse a shipment until it has sold a label for it. Only the refusal of the newest
+        purchase counts, once no older one can land."""
         entry = self._entry(order_uid, GateState.OPEN, GateState.COMPENSATING)
-        if entry.state is ShipmentState.INTENDED:
-            entry = self._set(replace(entry, reason=reason, message=message), ShipmentState.REFUSED)
-            self._look_again(entry)
+        if entry.state is ShipmentState.INTENDED and entry.buy_attempt == attempt:
+            entry = self._save(replace(entry, reason=reason, message=message))
+            if is_final:
+                entry = self._set(entry, ShipmentState.REFUSED)
+                self._look_again(entry)
         return entry
 
     @transaction
@@ -105,7 +124,7 @@ class InMemoryShipmentLedger(Ledger):
         """A shipment can be cancelled until a label was bought for it."""
         entry = self._entry(order_uid, GateState.COMPENSATING)
         if entry.state is ShipmentState.INTENDED:
-            entry = self._set(entry, ShipmentState.CANCELLED)
+            entry = self._set(replace(entry, reason=None, message=None), ShipmentState.CANCELLED)
             self._look_again(entry)
         return entry
 

@@ -62,6 +62,7 @@ class Tables:
     shipments: dict[str, ShipmentEntry] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     buys: dict[str, datetime] = field(default_factory=dict)
+    confirms: dict[str, datetime] = field(default_factory=dict)
     polls: set[str] = field(default_factory=set)
     history: dict[str, list[tuple[EventType, datetime]]] = field(default_factory=dict)
     shipped: set[str] = field(default_factory=set)

@@ -27,7 +27,10 @@ _FIND_ORDER = """
 SELECT order_uid FROM payments WHERE merchant = $1 AND name = $2 ORDER BY created_at DESC LIMIT 1
 """
 
-_READ = "SELECT * FROM payments WHERE merchant = $1 AND order_uid = $2"
+_READ = """
+SELECT p.*, clock_timestamp() - p.confirm_begun_at AS confirm_age
+FROM payments p WHERE p.merchant = $1 AND p.order_uid = $2
+"""
 
 _READ_REFUNDS = "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at, id"
 
@@ -47,7 +50,8 @@ WITH gate AS (
     RETURNING r.merchant, r.holder
 )
 INSERT INTO payments (merchant, order_uid, name, amount, currency, method)
-SELECT merchant, holder, $3, $4, $5, $6 FROM pinned ON CONFLICT DO NOTHING RETURNING *
+SELECT merchant, holder, $3, $4, $5, $6 FROM pinned ON CONFLICT DO NOTHING
+RETURNING *, NULL::interval AS confirm_age
 """
 
 _NEXT_CREATE_ATTEMPT = """
@@ -61,10 +65,12 @@ _BEGIN_CONFIRM = """
 WITH gate AS (
     SELECT * FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' FOR UPDATE
 )
-UPDATE payments p SET intent_id = $3, confirm_attempt = $4 FROM gate
+UPDATE payments p
+SET intent_id = $3, confirm_attempt = $4, confirm_begun_by = $5, confirm_begun_at = clock_timestamp()
+FROM gate
 WHERE p.merchant = gate.merchant AND p.order_uid = gate.uid AND p.state = 'Intended'
   AND coalesce(p.intent_id, $3) = $3 AND p.confirm_attempt < $4
-RETURNING p.*
+RETURNING p.*, interval '0' AS confirm_age
 """
 
 _RECORD_INTENT = """
@@ -80,7 +86,7 @@ WITH gate AS (
 ), captured AS (
     UPDATE payments p SET state = 'Captured', captured = $3 FROM gate
     WHERE p.merchant = gate.merchant AND p.order_uid = gate.uid AND p.state IN ('Intended', 'Declined')
-    RETURNING p.*
+    RETURNING p.*, clock_timestamp() - p.confirm_begun_at AS confirm_age
 ), numbered AS (
     UPDATE orders o SET seq = o.seq + 1 FROM gate, captured
     WHERE o.merchant = gate.merchant AND o.uid = gate.uid RETURNING o.*
@@ -185,10 +191,10 @@ class PostgresPaymentLedger:
             return await read_payment(connection, merchant, order_uid)
 
     async def begin_confirm(
-        self, merchant: str, order_uid: str, intent_id: str, attempt: int
+        self, merchant: str, order_uid: str, intent_id: str, attempt: int, *, operator: str
     ) -> PaymentEntry:
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(_BEGIN_CONFIRM, merchant, order_uid, intent_id, attempt)
+            row = await connection.fetchrow(_BEGIN_CONFIRM, merchant, order_uid, intent_id, attempt, operator)
             if row is None:
                 raise GateClosed(
                     f"confirm {attempt} of order {merchant}/{order_uid} is not admitted any more"
@@ -383,6 +389,8 @@ def _entry(row: Row, refunds: Sequence[Row] = (), withdrawals: Sequence[Row] = (
             Withdrawal(found["provider_id"], WithdrawalKind(found["kind"]), found["amount"])
             for found in withdrawals
         ),
+        confirm_begun_by=row["confirm_begun_by"],
+        confirm_age=row["confirm_age"],
     )
 
 

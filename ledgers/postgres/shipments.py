@@ -60,14 +60,16 @@ ON CONFLICT DO NOTHING RETURNING *, NULL::interval AS buy_age
 """
 
 # A label may be bought from here on: the purchase is written down before it is sent, for one shipment of the
-# carrier.
+# carrier, each attempt once.
 _BEGIN_BUY = """
 WITH gate AS (
     SELECT * FROM orders WHERE merchant = $1 AND uid = $2 AND state = 'Open' FOR UPDATE
 )
-UPDATE shipments s SET provider_id = $3, rate_id = $4, buy_begun_at = clock_timestamp() FROM gate
+UPDATE shipments s
+SET provider_id = $3, rate_id = $4, buy_attempt = $5, buy_begun_by = $6, buy_begun_at = clock_timestamp()
+FROM gate
 WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
-  AND coalesce(s.provider_id, $3) = $3
+  AND coalesce(s.provider_id, $3) = $3 AND s.buy_attempt < $5
 RETURNING s.*, interval '0' AS buy_age
 """
 
@@ -84,7 +86,7 @@ WITH gate AS (
     UPDATE shipments s
     SET state = 'Bought', bought_at = clock_timestamp(), next_poll_at = clock_timestamp() + $3::interval,
         carrier = $4, service = $5, tracking_code = $6, tracker_id = $7, tracking_url = $8, cost = $9,
-        cost_currency = $10, is_shipped = EXISTS (SELECT FROM pinned)
+        cost_currency = $10, is_shipped = EXISTS (SELECT FROM pinned), reason = NULL, message = NULL
     FROM gate WHERE s.merchant = gate.merchant AND s.order_uid = gate.uid AND s.state = 'Intended'
     RETURNING s.*, clock_timestamp() - s.buy_begun_at AS buy_age
 ), committed AS (
@@ -127,13 +129,25 @@ WHERE s.merchant = $1 AND s.order_uid = $2 AND s.state IN ('Cancelled', 'Refused
 
 _FIND_STRAYS = "SELECT merchant, name FROM shipments WHERE state = 'Stray' LIMIT $1"
 
-# Without a label: refused by the carrier, or cancelled before one was bought. Where a purchase was begun, the
-# carrier is asked again later: it may have landed after all.
-_END_WITHOUT_LABEL = """
+# Refused, or cancelled before a label was bought. Where a purchase was begun, the carrier is asked again
+# later: it may have landed after all.
+_REFUSE = """
 UPDATE shipments
-SET state = $3, reason = $4, message = $5, poll_count = 0,
+SET state = 'Refused', reason = $3, message = $4, poll_count = 0,
     next_poll_at = CASE WHEN buy_begun_at IS NOT NULL THEN clock_timestamp() + $6::interval END
+WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' AND buy_attempt = $5
+"""
+
+_CANCEL = """
+UPDATE shipments
+SET state = 'Cancelled', reason = NULL, message = NULL, poll_count = 0,
+    next_poll_at = CASE WHEN buy_begun_at IS NOT NULL THEN clock_timestamp() + $3::interval END
 WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended'
+"""
+
+_NOTE_REFUSAL = """
+UPDATE shipments SET reason = $3, message = $4
+WHERE merchant = $1 AND order_uid = $2 AND state = 'Intended' AND buy_attempt = $5
 """
 
 # With an answer that leaves the label valid ($4), only the answer is noted.
@@ -208,12 +222,14 @@ class PostgresShipmentLedger:
             return await _reread(connection, merchant, order_uid)
 
     async def begin_buy(
-        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str
+        self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, attempt: int, operator: str
     ) -> ShipmentEntry:
         async with session(self._pool) as connection:
-            row = await connection.fetchrow(_BEGIN_BUY, merchant, order_uid, provider_id, rate_id)
+            row = await connection.fetchrow(
+                _BEGIN_BUY, merchant, order_uid, provider_id, rate_id, attempt, operator
+            )
         if row is None:
-            raise GateClosed(f"buying a label for order {merchant}/{order_uid} is not admitted any more")
+            raise GateClosed(f"purchase {attempt} of order {merchant}/{order_uid} is not admitted any more")
         return _entry(row)
 
     async def record_label(
@@ -234,23 +250,29 @@ class PostgresShipmentLedger:
             return await _reread(connection, merchant, order_uid)
 
     async def refuse(
-        self, merchant: str, order_uid: str, reason: str, message: str, *, look_again: timedelta
+        self,
+        merchant: str,
+        order_uid: str,
+        reason: str,
+        message: str,
+        *,
+        attempt: int,
+        is_final: bool,
+        look_again: timedelta,
     ) -> ShipmentEntry:
+        refusal = (merchant, order_uid, reason, message, attempt)
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, *_LIVE)
-            await connection.execute(
-                _END_WITHOUT_LABEL,
-                merchant, order_uid, ShipmentState.REFUSED.value, reason, message, look_again,
-            )  # fmt: skip
+            if is_final:
+                await connection.execute(_REFUSE, *refusal, look_again)
+            else:
+                await connection.execute(_NOTE_REFUSAL, *refusal)
             return await _reread(connection, merchant, order_uid)
 
     async def cancel(self, merchant: str, order_uid: str, *, look_again: timedelta) -> ShipmentEntry:
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
-            await connection.execute(
-                _END_WITHOUT_LABEL,
-                merchant, order_uid, ShipmentState.CANCELLED.value, None, None, look_again,
-            )  # fmt: skip
+            await connection.execute(_CANCEL, merchant, order_uid, look_again)
             return await _reread(connection, merchant, order_uid)
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
@@ -396,4 +418,6 @@ def _entry(row: Row) -> ShipmentEntry:
         reason=row["reason"],
         message=row["message"],
         buy_age=row["buy_age"],
+        buy_attempt=row["buy_attempt"],
+        buy_begun_by=row["buy_begun_by"],
     )

@@ -116,6 +116,8 @@ def a_payment_entry(state: PaymentState, intent: str | None = "pi_1", **more: An
         "method": "pm_card_visa",
         "create_attempt": 1,
         "confirm_attempt": int(intent is not None),
+        "confirm_age": timedelta(seconds=5) if intent else None,
+        "confirm_begun_by": "operator-0" if intent else None,
         "captured": 0,
         "reason": None,
         "message": None,
@@ -136,6 +138,8 @@ def a_shipment_entry(
     facts: dict[str, Any] = {
         "rate_id": "rate",
         "buy_age": timedelta(seconds=begun_ago) if provider else None,
+        "buy_attempt": int(provider is not None),
+        "buy_begun_by": "operator-0" if provider else None,
         "label": None,
         "void": VoidState.NONE,
         "tracking_status": TrackingStatus.PRE_TRANSIT,

@@ -1,6 +1,6 @@
 """What a Payment has told of its order."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -60,6 +60,8 @@ async def test_the_order_hears_of_a_failed_refund_after_the_payment_shows_it(
         None,  # type: ignore[arg-type]
         lambda kind, key, *_, **__: enqueued.append((kind, key)),
         lambda: NOW,
+        operator="operator-0",
+        settle=timedelta(seconds=20),
     )
     reconciler._entries[key] = tables.payments[UID]
     await reconciler.write_status(key, None)

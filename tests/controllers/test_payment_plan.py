@@ -1,7 +1,11 @@
 """What a Payment's controller does next."""
 
+from datetime import timedelta
+from functools import partial
+
 import pytest
 
+from orderplane.controllers.payment import plan as payment_plan
 from orderplane.controllers.payment.plan import (
     RECHECK_SECONDS,
     AwaitDispute,
@@ -20,7 +24,6 @@ from orderplane.controllers.payment.plan import (
     RetryRefunds,
     SendRefund,
     Step,
-    plan,
 )
 from orderplane.controllers.payment.ports import Dispute, DisputeState, Refund, Returns
 from orderplane.controllers.steps import CompensateOrder, DeleteLeftover, ReleaseFinalizer, Wait
@@ -41,6 +44,9 @@ from .builders import a_child, a_gate, a_payment_entry, refunds
 COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
 UNDONE = a_gate(SEALED, outcome=Outcome.CANCELLED)
 CHILD = a_child(Kind.PAYMENT)
+
+SETTLE = timedelta(seconds=20)
+plan = partial(payment_plan.plan, operator="operator-0", settle=SETTLE)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +168,20 @@ def test_the_next_step(
 def test_a_confirm_follows_only_a_look() -> None:
     entry = a_payment_entry(PaymentState.INTENDED)
     assert plan(CHILD, a_gate(), entry, is_unconfirmed=True) == ConfirmIntent("pi_1", 2)
+
+
+@pytest.mark.parametrize(
+    ("why", "age", "expect"),
+    [
+        ("it may still take the money", timedelta(seconds=19), Wait(5)),
+        ("it cannot any more", SETTLE, ConfirmIntent("pi_1", 2)),
+        ("an older version did not write down when it was begun", None, ConfirmIntent("pi_1", 2)),
+    ],
+)
+def test_the_confirm_of_another_operator_is_waited_for(why: str, age: timedelta | None, expect: Step) -> None:
+    entry = a_payment_entry(PaymentState.INTENDED, confirm_begun_by="operator-1", confirm_age=age)
+    assert plan(CHILD, a_gate(), entry) == CheckIntent("pi_1"), "what became of it is seen at once"
+    assert plan(CHILD, a_gate(), entry, is_unconfirmed=True) == expect, why
 
 
 def test_a_failed_refund_is_tried_again_only_when_somebody_asks() -> None:

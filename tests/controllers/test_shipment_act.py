@@ -67,6 +67,7 @@ def reconciler_of(tables: Tables, carrier: Any, cluster: Cluster) -> ShipmentRec
         carrier,
         lambda *_: None,
         lambda: NOW,
+        operator="operator-0",
         elapsed=lambda: 0.0,
         settle=SETTLE,
         first_poll=timedelta(seconds=60),

@@ -10,6 +10,7 @@ from orderplane.controllers.shipment.plan import (
     CancelShipment,
     CheckLabel,
     CreateShipment,
+    RefuseShipment,
     Step,
     VoidLabel,
     plan,
@@ -27,6 +28,9 @@ COMPENSATING, SEALED = GateState.COMPENSATING, GateState.SEALED
 UNDONE = a_gate(SEALED, outcome=Outcome.CANCELLED)
 SETTLE = timedelta(seconds=30)
 CHILD = a_child(Kind.SHIPMENT)
+
+
+LATE_REFUSAL = a_shipment_entry(ShipmentState.INTENDED, reason="AddressRejected", begun_ago=31)
 
 
 @pytest.mark.parametrize(
@@ -55,8 +59,34 @@ CHILD = a_child(Kind.SHIPMENT)
             a_shipment_entry(ShipmentState.INTENDED),
             False,
             True,
-            BuyLabel("shp_1", "rate"),
+            BuyLabel("shp_1", "rate", 2),
         ),
+        (
+            "there is none, and another operator's purchase may still land",
+            a_gate(),
+            a_shipment_entry(ShipmentState.INTENDED, buy_begun_by="operator-1"),
+            False,
+            True,
+            Wait(7.5),
+        ),
+        (
+            "there is none, and another operator's purchase cannot land any more",
+            a_gate(),
+            a_shipment_entry(ShipmentState.INTENDED, buy_begun_by="operator-1", begun_ago=31),
+            False,
+            True,
+            BuyLabel("shp_1", "rate", 2),
+        ),
+        (
+            "refused, and an older purchase may still land",
+            a_gate(),
+            a_shipment_entry(ShipmentState.INTENDED, reason="AddressRejected"),
+            False,
+            True,
+            Wait(7.5),
+        ),
+        ("refused: look once more", a_gate(), LATE_REFUSAL, False, False, CheckLabel("shp_1")),
+        ("refused for good", a_gate(), LATE_REFUSAL, False, True, RefuseShipment(LATE_REFUSAL)),
         ("bought", a_gate(), a_shipment_entry(ShipmentState.BOUGHT), False, False, Wait()),
         (
             "somebody deleted it",
@@ -143,5 +173,5 @@ def test_the_next_step(
     why: str, gate: Gate, entry: ShipmentEntry | None, deleting: bool, unlabelled: bool, expect: Step
 ) -> None:
     child = a_child(Kind.SHIPMENT, deleting=deleting)
-    found = plan(child, gate, entry, settle=SETTLE, is_unlabelled=unlabelled)
+    found = plan(child, gate, entry, operator="operator-0", settle=SETTLE, is_unlabelled=unlabelled)
     assert found == expect, why

@@ -80,14 +80,16 @@ class Ledgers:
 
     async def paid(self):
         uid = await self.intended()
-        await self.payments.begin_confirm(self.merchant, uid, f"pi_{uid[:8]}", 1)
+        await self.payments.begin_confirm(self.merchant, uid, f"pi_{uid[:8]}", 1, operator="op")
         await self.payments.capture(self.merchant, uid, TOTAL)
         return uid
 
     async def shipped(self):
         uid = await self.paid()
         await self.parcels.intend(self.merchant, uid, name=f"ship-{uid[:8]}")
-        await self.parcels.begin_buy(self.merchant, uid, provider_id=f"shp_{uid[:8]}", rate_id="rate_1")
+        await self.parcels.begin_buy(
+            self.merchant, uid, provider_id=f"shp_{uid[:8]}", rate_id="rate_1", attempt=1, operator="op"
+        )
         await self.parcels.record_label(self.merchant, uid, LABEL, first_poll=timedelta())
         return uid
 

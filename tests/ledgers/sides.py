@@ -171,7 +171,7 @@ class Side:
             case "record_intent":
                 return await payments.record_intent(m, uid, f"pi_{uid[:8]}")
             case "begin_confirm":
-                return await payments.begin_confirm(m, uid, f"pi_{uid[:8]}", count + 1)
+                return await payments.begin_confirm(m, uid, f"pi_{uid[:8]}", count + 1, operator="op")
             case "capture":
                 return await payments.capture(m, uid, TOTAL)
             case "decline":
@@ -227,11 +227,17 @@ class Side:
             case "intend_parcel":
                 return await parcels.intend(m, uid, name=f"order-{uid[:8]}-{uid[-8:]}")
             case "begin_buy":
-                return await parcels.begin_buy(m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r")
+                return await parcels.begin_buy(
+                    m, uid, provider_id=f"shp_{uid[:8]}", rate_id="r", attempt=count + 1, operator="op"
+                )
             case "record_label":
                 return await parcels.record_label(m, uid, LABEL, first_poll=timedelta())
             case "refuse_parcel":
-                return await parcels.refuse(m, uid, "AddressRejected", "No such street.", look_again=LATER)
+                entry = await parcels.read(m, uid)
+                return await parcels.refuse(
+                    m, uid, "AddressRejected", "No such street.", look_again=LATER,
+                    attempt=entry.buy_attempt if entry else 0, is_final=count % 2 == 0,
+                )  # fmt: skip
             case "cancel_parcel":
                 return await parcels.cancel(m, uid, look_again=LATER)
             case "settle_void_by_hand":

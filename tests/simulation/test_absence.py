@@ -23,7 +23,9 @@ def a_world(number: int, processes: int = 1) -> run.World:
     world = run.World(number)
     world.tables.on_hand["A"] = world.tables.opening["A"] = 5
     world.tables.reserved["A"] = world.tables.moved["A"] = 0
-    world.processes = [run.Process(world, timedelta(minutes=3 * index)) for index in range(processes)]
+    world.processes = [
+        run.Process(world, f"operator-{index}", timedelta(minutes=3 * index)) for index in range(processes)
+    ]
     return world
 
 

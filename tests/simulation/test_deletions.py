@@ -54,7 +54,7 @@ def test_deleting_an_order_with_its_children_needs_no_resync(
         world = run.World(number)
         world.tables.on_hand["A"], world.tables.opening["A"] = 5, 5
         world.tables.reserved["A"] = world.tables.moved["A"] = 0
-        world.processes.append(run.Process(world, run.timedelta()))
+        world.processes.append(run.Process(world, "operator-0", run.timedelta()))
         uid = world.place("order", {"A": 1})
         try:
             for _ in range(world.rng.randrange(150)):

@@ -20,7 +20,7 @@ def a_world(number: int) -> run.World:
     world = run.World(number)
     world.tables.on_hand["A"] = world.tables.opening["A"] = 5
     world.tables.reserved["A"] = world.tables.moved["A"] = 0
-    world.processes = [run.Process(world, run.timedelta())]
+    world.processes = [run.Process(world, "operator-0", run.timedelta())]
     return world
 
 

@@ -50,7 +50,9 @@ def a_world(seed: int, *, processes: int = 2) -> tuple[run.World, str]:
     for sku in ("A",):
         world.tables.on_hand[sku] = world.tables.opening[sku] = 5
         world.tables.reserved[sku] = world.tables.moved[sku] = 0
-    world.processes = [Process(world, SKEW * (1 - 2 * number)) for number in range(processes)]
+    world.processes = [
+        Process(world, f"operator-{number}", SKEW * (1 - 2 * number)) for number in range(processes)
+    ]
     return world, world.place("order-0", {"A": 1})
 
 

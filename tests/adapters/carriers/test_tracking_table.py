@@ -122,7 +122,7 @@ async def bought(carrier: EasyPostCarrier, street: str) -> Shop:
     cluster = Cluster(None, lambda: 0.0, lambda *_: None)  # type: ignore[arg-type]
     reconciler = ShipmentReconciler(
         cluster, InMemoryGateLedger(tables), shipments, carrier, lambda *_, **__: None, lambda: NOW,
-        elapsed=lambda: 0.0, settle=SETTLE, first_poll=POLL,
+        operator="operator-0", elapsed=lambda: 0.0, settle=SETTLE, first_poll=POLL,
     )  # fmt: skip
     poller = TrackingPoller(
         shipments, shipments, carrier, lambda *_, **__: None, first=POLL, longest=POLL, settle=SETTLE
@@ -134,7 +134,9 @@ async def bought(carrier: EasyPostCarrier, street: str) -> Shop:
         reference=uid, merchant=SHOP, address=address, parcels=[PARCEL], service=Service.STANDARD
     )
     assert made.rate_id is not None
-    await shipments.begin_buy(SHOP, uid, provider_id=made.id, rate_id=made.rate_id)
+    await shipments.begin_buy(
+        SHOP, uid, provider_id=made.id, rate_id=made.rate_id, attempt=1, operator="operator-0"
+    )
     label = (await carrier.buy(made.id, made.rate_id)).label
     assert label is not None
     await shipments.record_label(SHOP, uid, label, first_poll=POLL)

@@ -74,11 +74,13 @@ class Process:
     """One operator process with its own caches, queues and watch streams.
 
     Args:
+        name: That it has in common with the process that it was started instead of.
         skew: How far its clock is ahead of the one of the ledgers.
     """
 
-    def __init__(self, world: "World", skew: timedelta) -> None:
+    def __init__(self, world: "World", name: str, skew: timedelta) -> None:
         self.world = world
+        self.name = name
         self.skew = skew
         self.sleeps_until = world.now()
         self.ready: dict[tuple[Kind, Key], tuple[float, Gate] | None] = {}
@@ -113,11 +115,11 @@ class Process:
             Kind.RESERVATION: ReservationReconciler(cluster, gates, stock, enqueue, self.now),
             Kind.PAYMENT: PaymentReconciler(
                 cluster, gates, InMemoryPaymentLedger(world.tables), world.payment_provider, enqueue,
-                self.now,
+                self.now, operator=name, settle=SETTLE,
             ),
             Kind.SHIPMENT: ShipmentReconciler(
                 cluster, gates, shipments, world.carrier, enqueue, self.now,
-                elapsed=world.monotonic, settle=SETTLE, first_poll=tick,
+                operator=name, elapsed=world.monotonic, settle=SETTLE, first_poll=tick,
             ),
         }  # fmt: skip
         self.parcels = TrackingPoller(

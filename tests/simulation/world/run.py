@@ -175,7 +175,8 @@ class World:
         """Kill one process and start it anew."""
         self.has_crashed = True
         self.processes[index].crash()
-        self.processes[index] = Process(self, self.processes[index].skew)
+        before = self.processes[index]
+        self.processes[index] = Process(self, before.name, before.skew)
 
     def pass_time(self, seconds: float) -> None:
         """Let time go on: timers ring, late requests land."""
@@ -348,9 +349,9 @@ def play(world: World) -> None:
     for sku, count in (("A", 5), ("B", 2)):
         world.tables.on_hand[sku] = world.tables.opening[sku] = count
         world.tables.reserved[sku] = world.tables.moved[sku] = 0
-    for _ in range(rng.choice((1, 1, 2))):
+    for number in range(rng.choice((1, 1, 2))):
         skew = timedelta(seconds=rng.choice((0, 0, -300, 300, 60)))
-        world.processes.append(Process(world, skew))
+        world.processes.append(Process(world, f"operator-{number}", skew))
     world.manners.share = rng.choice((0.0, 0.1, 0.3))
     for number in range(rng.choice((1, 1, 2, 3))):
         lines = rng.choice(({"A": 1}, {"B": 1}, {"A": 2, "B": 1}, {"B": 3}))
