@@ -1,16 +1,17 @@
-"""One replica among others: renews its Lease, claims shards and gives them up, as `ring` decides."""
+"""One replica among others: it renews its Lease, claims shards and gives them up as the ring decides."""
 
 import asyncio
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 import structlog
 from prometheus_client import Gauge
 
 from orderplane.adapters.halves import Beat
+from orderplane.controllers.engine.ring import LOOK_SECONDS, RENEW_SECONDS, Lease, Ring
 from orderplane.crds.api_errors import ApiError, Conflict, NotFound
-from orderplane.operator.ring import LOOK_SECONDS, RENEW_SECONDS, Lease, Ring
 
 log = structlog.get_logger(__name__)
 
@@ -21,8 +22,8 @@ MEMBERS = Gauge("orderplane_operator_members", "Replicas of the operator that th
 LEAVING_SECONDS = 0.1
 """Between two looks of a member that ends."""
 
-FORGET_SECONDS = 600.0
-"""The Lease of a member that has been dead for so long is deleted."""
+FORGET_SECONDS = 120.0
+"""The Lease of a member that has been gone for so long is deleted."""
 
 
 class NameTaken(Exception):  # noqa: N818
@@ -84,6 +85,8 @@ class Membership:
         self._is_in_hand = is_in_hand
         self._backlog = backlog
         self._ring = Ring(member)
+        self._terms: dict[int, int] = {}
+        self._last_term = 0
         self._is_joined = False
         self._lease: Lease | None = None
         self._written_at = -math.inf
@@ -91,22 +94,17 @@ class Membership:
         """Set when shards were begun or given up."""
 
     @property
-    def held(self) -> frozenset[int]:
-        """The shards that this process works on, while `holds` says so."""
-        return self._ring.held
-
-    @property
     def own_until(self) -> float:
         """When this process stops to work unless it renews its Lease before."""
         return self._ring.own_until
 
-    def holds(self, shard: int) -> bool:
-        """Whether this process may begin something for a shard."""
-        return self._ring.holds(shard, self._clock())
+    def term_of(self, shard: int) -> int | None:
+        """The number of the term in which this process holds a shard now; None where it may begin nothing."""
+        return self._terms[shard] if self._ring.holds(shard, self._clock()) else None
 
-    def holds_all(self) -> bool:
-        """Whether it may for every shard."""
-        return self._ring.holds_all(self._clock())
+    def claims(self, shard: int) -> bool:
+        """Whether no other process may begin anything for a shard, as far as this one knows."""
+        return shard in self._ring.claims
 
     async def run(self, beat: Beat) -> None:
         """Look and renew until cancelled.
@@ -132,24 +130,23 @@ class Membership:
             ApiError: a request failed.
             NameTaken: another process has this one's name.
         """
-        before = self._ring.held
         ring = self._ring
         await self._look()
         self._check_name()
         ring.decide(self._is_in_hand, is_leaving=is_leaving)
-        self._tell(before)
+        self._count_terms()
         if self._is_write_due():
             await self._write()
+            self._count_terms()
         if ring.claimed:
             # What was listed before the claim was written does not show who claims the same.
             await self._look()
-            before = ring.held
             ring.begin(self._clock())
-            self._tell(before)
+            self._count_terms()
         await self._forget_dead()
 
     async def leave(self) -> None:
-        """Give everything up, and delete the Lease once nothing is in hand.
+        """Give everything up, and say so once nothing is in hand.
 
         Raises:
             ApiError: a request failed; the others wait until the Lease is expired.
@@ -161,13 +158,16 @@ class Membership:
         await self.resign()
 
     async def resign(self) -> None:
-        """Delete the Lease, after everything was given up.
+        """Leave the ring, after everything was given up: the Lease has no process any more.
+
+        It is not deleted at once. Others could take it for one that somebody else has deleted, whose member
+        still works.
 
         Raises:
-            ApiError: it could not be deleted.
+            ApiError: it could not be written.
         """
         if self._lease is not None and not self._lease.claims:
-            await self._store.delete(self._lease)
+            self._lease = await self._store.write(replace(self._lease, process=""))
 
     async def _look(self) -> None:
         asked_at = self._clock()
@@ -176,7 +176,7 @@ class Membership:
 
     def _check_name(self) -> None:
         own = self._ring.own
-        if own is None or own.process == self._process or not self._is_joined:
+        if own is None or own.process in ("", self._process) or not self._is_joined:
             self._lease = own
             return
         raise NameTaken(
@@ -208,15 +208,19 @@ class Membership:
     async def _forget_dead(self) -> None:
         for lease in self._ring.unchanged_for(FORGET_SECONDS):
             if lease.member != self._member:
-                log.info("deleting the Lease of a dead operator", member=lease.member)
+                log.info("deleting the Lease of an operator that is gone", member=lease.member)
                 await self._store.delete(lease)
 
-    def _tell(self, before: frozenset[int]) -> None:
+    def _count_terms(self) -> None:
         ring = self._ring
         MEMBERS.set(1 + len(ring.others))
         SHARDS_HELD.set(len(ring.held))
         SHARDS_MOVING.set(len(ring.claimed | ring.releasing))
-        if ring.held != before:
-            begun, given_up = ring.held - before, before - ring.held
+        begun, given_up = ring.held - set(self._terms), set(self._terms) - ring.held
+        if begun or given_up:
+            self._last_term += 1
+            self._terms |= dict.fromkeys(begun, self._last_term)
+            for shard in given_up:
+                del self._terms[shard]
             log.info("shards", held=len(ring.held), begun=len(begun), given_up=len(given_up))
             self.changed.set()

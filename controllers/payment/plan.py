@@ -12,6 +12,7 @@ from orderplane.controllers.steps import (
     Wait,
 )
 from orderplane.crds.payment import Payment
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import PaymentEntry, RefundEntry
 from orderplane.ledgers.states import GateState, PaymentState, RefundState
@@ -227,7 +228,8 @@ def charge(
         return CheckIntent(entry.intent_id)
     can_land = entry.confirm_age is not None and entry.confirm_age < settle
     if can_land and entry.confirm_begun_by != operator:
-        return Wait(settle.total_seconds() / 4)
+        message = "Another operator has begun to take the money, and its request may still be on its way."
+        return Wait(settle.total_seconds() / 4, Reason.PAYMENT_PROCESSING, message)
     return ConfirmIntent(entry.intent_id, attempt)
 
 

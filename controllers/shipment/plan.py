@@ -138,7 +138,8 @@ def ship(
         return CheckLabel(entry.provider_id)
     can_land = entry.buy_age is not None and entry.buy_age < settle
     if can_land and (entry.reason is not None or entry.buy_begun_by != operator):
-        return Wait(settle.total_seconds() / 4)
+        message = "The carrier knows of no label, but a purchase that was begun may still reach it."
+        return Wait(settle.total_seconds() / 4, Reason.LABEL_UNSETTLED, message)
     if entry.reason is not None:
         return RefuseShipment(entry)
     return BuyLabel(entry.provider_id, entry.rate_id, entry.buy_attempt + 1)

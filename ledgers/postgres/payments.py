@@ -13,7 +13,6 @@ from orderplane.ledgers.payments import (
     ProviderRefundState,
     RefundEntry,
     Withdrawal,
-    WithdrawalKind,
     amounts_after,
     new_withdrawals,
 )
@@ -21,6 +20,7 @@ from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_
 from orderplane.ledgers.postgres.history import event_arguments
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import refuse_while_label_possible
+from orderplane.ledgers.postgres.withdrawals import read_withdrawals, record_withdrawal
 from orderplane.ledgers.states import EVER_CAPTURED, RESERVING, GateState, PaymentState, RefundState
 
 _FIND_ORDER = """
@@ -33,8 +33,6 @@ FROM payments p WHERE p.merchant = $1 AND p.order_uid = $2
 """
 
 _READ_REFUNDS = "SELECT * FROM refunds WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at, id"
-
-_READ_WITHDRAWALS = "SELECT * FROM withdrawals WHERE merchant = $1 AND order_uid = $2 ORDER BY created_at"
 
 _READ_RESERVATION_STATE = "SELECT state FROM reservations WHERE merchant = $1 AND holder = $2"
 
@@ -129,10 +127,6 @@ RETURNING *
 _NEXT_REFUND_ATTEMPT = """
 UPDATE refunds SET attempt = attempt + 1, state = 'Requested', provider_id = NULL
 WHERE merchant = $1 AND id = $2 AND attempt = $3 AND state IN ('Requested', 'Failed')
-"""
-
-_INSERT_WITHDRAWAL = """
-INSERT INTO withdrawals (id, merchant, order_uid, provider_id, kind, amount) VALUES ($1, $2, $3, $4, $5, $6)
 """
 
 # Another amount needs another idempotency key.
@@ -259,7 +253,7 @@ class PostgresPaymentLedger:
             if not new:
                 return entry
             for withdrawal in new:
-                await _withdraw(connection, order, entry, withdrawal)
+                await record_withdrawal(connection, order, entry, withdrawal)
             for refund_id, amount in amounts_after(entry, new).items():
                 if amount:
                     await connection.execute(_REFUND_WHAT_IS_LEFT, merchant, refund_id, amount)
@@ -294,25 +288,6 @@ class PostgresPaymentLedger:
             await lock_for_refund(connection, merchant, order_uid)
             await connection.execute(_NEXT_REFUND_ATTEMPT, merchant, refund_id, attempt)
             return await read_payment(connection, merchant, order_uid)
-
-
-async def _withdraw(
-    connection: Connection, order: OrderRow, entry: PaymentEntry, withdrawal: Withdrawal
-) -> None:
-    """Insert a withdrawal with its event. The order's row is locked by this transaction."""
-    id_ = uuid5(order.uid, f"withdrawal/{withdrawal.provider_id}")
-    await connection.execute(
-        _INSERT_WITHDRAWAL,
-        id_, order.merchant, order.uid, withdrawal.provider_id, withdrawal.kind.value, withdrawal.amount,
-    )  # fmt: skip
-    data: dict[str, Any] = {
-        "intentId": entry.intent_id,
-        "providerId": withdrawal.provider_id,
-        "kind": withdrawal.kind.value,
-        "amount": withdrawal.amount,
-        "currency": entry.currency,
-    }
-    await append_order_event(connection, order, EventType.PAYMENT_WITHDRAWN, data, effect=id_)
 
 
 async def finish_refund(
@@ -355,7 +330,7 @@ async def find_payment(connection: Connection, merchant: str, order_uid: str | U
     refunds = (
         await connection.fetch(_READ_REFUNDS, merchant, order_uid) if row["state"] in EVER_CAPTURED else []
     )
-    withdrawals = await connection.fetch(_READ_WITHDRAWALS, merchant, order_uid) if refunds else []
+    withdrawals = await read_withdrawals(connection, merchant, order_uid) if refunds else ()
     return _entry(row, refunds, withdrawals)
 
 
@@ -371,7 +346,7 @@ async def read_payment(connection: Connection, merchant: str, order_uid: str | U
     return entry
 
 
-def _entry(row: Row, refunds: Sequence[Row] = (), withdrawals: Sequence[Row] = ()) -> PaymentEntry:
+def _entry(row: Row, refunds: Sequence[Row] = (), withdrawals: tuple[Withdrawal, ...] = ()) -> PaymentEntry:
     return PaymentEntry(
         order_uid=str(row["order_uid"]),
         amount=row["amount"],
@@ -385,10 +360,7 @@ def _entry(row: Row, refunds: Sequence[Row] = (), withdrawals: Sequence[Row] = (
         reason=row["reason"],
         message=row["message"],
         refunds=tuple(refund_entry(refund) for refund in refunds),
-        withdrawals=tuple(
-            Withdrawal(found["provider_id"], WithdrawalKind(found["kind"]), found["amount"])
-            for found in withdrawals
-        ),
+        withdrawals=withdrawals,
         confirm_begun_by=row["confirm_begun_by"],
         confirm_age=row["confirm_age"],
     )

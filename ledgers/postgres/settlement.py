@@ -1,4 +1,5 @@
-"""What a person has settled outside of the providers: a refund that failed, a parcel that came back."""
+"""What a person has settled outside of the providers: a refund that failed, a label that is not taken back, a
+parcel that came back."""
 
 import orjson
 
@@ -10,8 +11,16 @@ from orderplane.ledgers.postgres.history import session_actor
 from orderplane.ledgers.postgres.payments import finish_refund
 from orderplane.ledgers.postgres.refunds import end_return
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, transaction
-from orderplane.ledgers.postgres.shipments import settle_void_by_hand
-from orderplane.ledgers.states import GateState, PaymentState, RefundState
+from orderplane.ledgers.postgres.shipments import read_shipment, record_void
+from orderplane.ledgers.states import (
+    LABEL_ALIVE,
+    GateState,
+    PaymentState,
+    RefundState,
+    ShipmentState,
+    TrackingStatus,
+    VoidState,
+)
 
 # Of several orders of a name, at most one is not sealed.
 _FIND_ORDER = """
@@ -37,6 +46,14 @@ _FIND_RETURNED = """
 SELECT s.order_uid, s.name FROM orders o JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
 WHERE o.merchant = $1 AND o.name = $2 AND o.outcome = 'Shipped' AND o.finished_at IS NULL
   AND s.tracking_status = 'Returned'
+ORDER BY o.opened_at DESC LIMIT 1
+"""
+
+_FIND_REFUSED_VOID = """
+SELECT s.order_uid, s.name, s.tracking_code
+FROM orders o JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
+WHERE o.merchant = $1 AND o.name = $2
+  AND (s.state = 'Stray' OR s.state = 'Bought' AND s.void_state = 'Rejected' AND o.state = 'Compensating')
 ORDER BY o.opened_at DESC LIMIT 1
 """
 
@@ -110,6 +127,37 @@ async def settle_return_by_hand(
         notification = {"merchant": merchant, "child": found["name"], "order": order}
         await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
         return code
+
+
+async def settle_void_by_hand(
+    pool: Pool, merchant: str, order: str, *, reason: str, reference: str, actor: str | None = None
+) -> str | None:
+    """Record that a person has made sure that a label is not used, which the carrier does not take back.
+
+    Returns its tracking code; None where no order of that name waits for such a label.
+
+    Raises:
+        NothingToSettle: its parcel has left.
+    """
+    async with transaction(pool) as connection:
+        found = await connection.fetchrow(_FIND_REFUSED_VOID, merchant, order)
+        if found is None:
+            return None
+        locked = await lock_gate(connection, merchant, found["order_uid"], *GateState)
+        entry = await read_shipment(connection, merchant, found["order_uid"])
+        if entry.state not in LABEL_ALIVE:
+            return None
+        if entry.state is ShipmentState.BOUGHT and entry.tracking_status is not TrackingStatus.PRE_TRANSIT:
+            raise NothingToSettle(
+                f"The parcel of order {merchant}/{order} has left: it is too late to cancel it."
+            )
+        by_hand = {"reference": reference, "actor": actor or await session_actor(connection)}
+        await record_void(
+            connection, locked, VoidState.SETTLED_BY_HAND, note=f"{reference}: {reason}", by_hand=by_hand
+        )
+        notification = {"merchant": merchant, "child": found["name"], "order": order}
+        await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
+        return str(found["tracking_code"])
 
 
 async def _lock(connection: Connection, merchant: str, order: str) -> OrderRow | None:

@@ -5,13 +5,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import orjson
-
 from orderplane.crds.reasons import Reason
 from orderplane.events.types import EventType
-from orderplane.ledgers.errors import GateClosed, NothingToSettle, Transient
+from orderplane.ledgers.errors import GateClosed, Transient
 from orderplane.ledgers.postgres.gate import OrderRow, append_order_event, lock_gate, seal_as
-from orderplane.ledgers.postgres.history import event_arguments, session_actor
+from orderplane.ledgers.postgres.history import event_arguments
 from orderplane.ledgers.postgres.refunds import end_settled_return
 from orderplane.ledgers.postgres.session import Connection, Pool, Row, session, transaction
 from orderplane.ledgers.postgres.stock import commit_stock
@@ -160,16 +158,6 @@ WHERE merchant = $1 AND order_uid = $2 AND state IN ('Bought', 'Stray')
 RETURNING state, tracking_code
 """
 
-_FIND_REFUSED_VOID = """
-SELECT s.order_uid, s.name, s.tracking_code
-FROM orders o JOIN shipments s ON s.merchant = o.merchant AND s.order_uid = o.uid
-WHERE o.merchant = $1 AND o.name = $2
-  AND (s.state = 'Stray' OR s.state = 'Bought' AND s.void_state = 'Rejected' AND o.state = 'Compensating')
-ORDER BY o.opened_at DESC LIMIT 1
-"""
-
-_NOTIFY = "SELECT pg_notify('ledger', $1)"
-
 _SET_TRACKING_STATUS = """
 UPDATE shipments SET tracking_status = $3, next_poll_at = CASE WHEN $4 THEN NULL ELSE next_poll_at END
 WHERE merchant = $1 AND order_uid = $2
@@ -219,7 +207,7 @@ class PostgresShipmentLedger:
                     Reason.STOCK_NOT_PINNED,
                     f"stock of order {merchant}/{order.name} is {state or 'not held'}",
                 )
-            return await _reread(connection, merchant, order_uid)
+            return await read_shipment(connection, merchant, order_uid)
 
     async def begin_buy(
         self, merchant: str, order_uid: str, *, provider_id: str, rate_id: str, attempt: int, operator: str
@@ -247,7 +235,7 @@ class PostgresShipmentLedger:
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, *GateState)
             await connection.execute(_RECORD_STRAY, *bought)
-            return await _reread(connection, merchant, order_uid)
+            return await read_shipment(connection, merchant, order_uid)
 
     async def refuse(
         self,
@@ -267,22 +255,22 @@ class PostgresShipmentLedger:
                 await connection.execute(_REFUSE, *refusal, look_again)
             else:
                 await connection.execute(_NOTE_REFUSAL, *refusal)
-            return await _reread(connection, merchant, order_uid)
+            return await read_shipment(connection, merchant, order_uid)
 
     async def cancel(self, merchant: str, order_uid: str, *, look_again: timedelta) -> ShipmentEntry:
         async with transaction(self._pool) as connection:
             await lock_gate(connection, merchant, order_uid, GateState.COMPENSATING)
             await connection.execute(_CANCEL, merchant, order_uid, look_again)
-            return await _reread(connection, merchant, order_uid)
+            return await read_shipment(connection, merchant, order_uid)
 
     async def record_void(self, merchant: str, order_uid: str, void: VoidState) -> ShipmentEntry:
         async with transaction(self._pool) as connection:
             order = await lock_gate(connection, merchant, order_uid, *GateState)
-            entry = await _reread(connection, merchant, order_uid)
+            entry = await read_shipment(connection, merchant, order_uid)
             if entry.state is not ShipmentState.STRAY and order.state is not GateState.COMPENSATING:
                 raise GateClosed(f"order {merchant}/{order.name} is {order.state}, not Compensating")
-            await _void(connection, order, void)
-            return await _reread(connection, merchant, order_uid)
+            await record_void(connection, order, void)
+            return await read_shipment(connection, merchant, order_uid)
 
     async def record_tracking_status(
         self, merchant: str, order_uid: str, tracking_status: TrackingStatus
@@ -302,7 +290,7 @@ class PostgresShipmentLedger:
             )
             if entry.state is ShipmentState.STRAY:
                 # The order has ended, or is being undone, without this parcel: a person has to act.
-                return await _reread(connection, merchant, order_uid)
+                return await read_shipment(connection, merchant, order_uid)
             if order.state is not GateState.SEALED and not row["is_shipped"]:
                 # The order was compensated, or a recount took its stock, and the goods have left after all.
                 await _ship_late(connection, order, entry)
@@ -312,7 +300,7 @@ class PostgresShipmentLedger:
                 data = {"trackingCode": row["tracking_code"]}
                 await append_order_event(connection, order, EventType.ORDER_DELIVERED, data)
             await end_settled_return(connection, order)
-            return await _reread(connection, merchant, order_uid)
+            return await read_shipment(connection, merchant, order_uid)
 
     async def strays(self, limit: int) -> Sequence[tuple[str, str]]:
         async with session(self._pool) as connection:
@@ -320,38 +308,7 @@ class PostgresShipmentLedger:
         return [(row["merchant"], row["name"]) for row in rows]
 
 
-async def settle_void_by_hand(
-    pool: Pool, merchant: str, order: str, *, reason: str, reference: str, actor: str | None = None
-) -> str | None:
-    """Record that a person has made sure that a label is not used, which the carrier does not take back.
-
-    Returns its tracking code; None where no order of that name waits for such a label.
-
-    Raises:
-        NothingToSettle: its parcel has left.
-    """
-    async with transaction(pool) as connection:
-        found = await connection.fetchrow(_FIND_REFUSED_VOID, merchant, order)
-        if found is None:
-            return None
-        locked = await lock_gate(connection, merchant, found["order_uid"], *GateState)
-        entry = await _reread(connection, merchant, found["order_uid"])
-        if entry.state not in LABEL_ALIVE:
-            return None
-        if entry.state is ShipmentState.BOUGHT and entry.tracking_status is not TrackingStatus.PRE_TRANSIT:
-            raise NothingToSettle(
-                f"The parcel of order {merchant}/{order} has left: it is too late to cancel it."
-            )
-        by_hand = {"reference": reference, "actor": actor or await session_actor(connection)}
-        await _void(
-            connection, locked, VoidState.SETTLED_BY_HAND, note=f"{reference}: {reason}", by_hand=by_hand
-        )
-        notification = {"merchant": merchant, "child": found["name"], "order": order}
-        await connection.execute(_NOTIFY, orjson.dumps(notification).decode())
-        return str(found["tracking_code"])
-
-
-async def _void(
+async def record_void(
     connection: Connection,
     order: OrderRow,
     void: VoidState,
@@ -376,7 +333,12 @@ async def _ship_late(connection: Connection, order: OrderRow, entry: ShipmentEnt
     await append_order_event(connection, order, EventType.ORDER_SHIPPED, _event_data(entry.label))
 
 
-async def _reread(connection: Connection, merchant: str, order_uid: str) -> ShipmentEntry:
+async def read_shipment(connection: Connection, merchant: str, order_uid: str) -> ShipmentEntry:
+    """The entry of an order.
+
+    Raises:
+        GateClosed: no shipment was ever begun.
+    """
     row = await connection.fetchrow(_READ, merchant, order_uid)
     if row is None:
         raise GateClosed(f"order {merchant}/{order_uid} has no shipment")

@@ -28,6 +28,7 @@ from orderplane.controllers.payment.plan import (
 from orderplane.controllers.payment.ports import Dispute, DisputeState, Refund, Returns
 from orderplane.controllers.steps import CompensateOrder, DeleteLeftover, ReleaseFinalizer, Wait
 from orderplane.crds.meta import Kind
+from orderplane.crds.reasons import Reason
 from orderplane.ledgers.gate import Gate
 from orderplane.ledgers.payments import (
     PaymentEntry,
@@ -46,6 +47,11 @@ UNDONE = a_gate(SEALED, outcome=Outcome.CANCELLED)
 CHILD = a_child(Kind.PAYMENT)
 
 SETTLE = timedelta(seconds=20)
+PROCESSING = Wait(
+    5,
+    Reason.PAYMENT_PROCESSING,
+    "Another operator has begun to take the money, and its request may still be on its way.",
+)
 plan = partial(payment_plan.plan, operator="operator-0", settle=SETTLE)
 
 
@@ -173,7 +179,7 @@ def test_a_confirm_follows_only_a_look() -> None:
 @pytest.mark.parametrize(
     ("why", "age", "expect"),
     [
-        ("it may still take the money", timedelta(seconds=19), Wait(5)),
+        ("it may still take the money", timedelta(seconds=19), PROCESSING),
         ("it cannot any more", SETTLE, ConfirmIntent("pi_1", 2)),
         ("an older version did not write down when it was begun", None, ConfirmIntent("pi_1", 2)),
     ],

@@ -30,6 +30,11 @@ SETTLE = timedelta(seconds=30)
 CHILD = a_child(Kind.SHIPMENT)
 
 
+UNSETTLED = Wait(
+    7.5,
+    Reason.LABEL_UNSETTLED,
+    "The carrier knows of no label, but a purchase that was begun may still reach it.",
+)
 LATE_REFUSAL = a_shipment_entry(ShipmentState.INTENDED, reason="AddressRejected", begun_ago=31)
 
 
@@ -67,7 +72,7 @@ LATE_REFUSAL = a_shipment_entry(ShipmentState.INTENDED, reason="AddressRejected"
             a_shipment_entry(ShipmentState.INTENDED, buy_begun_by="operator-1"),
             False,
             True,
-            Wait(7.5),
+            UNSETTLED,
         ),
         (
             "there is none, and another operator's purchase cannot land any more",
@@ -83,7 +88,7 @@ LATE_REFUSAL = a_shipment_entry(ShipmentState.INTENDED, reason="AddressRejected"
             a_shipment_entry(ShipmentState.INTENDED, reason="AddressRejected"),
             False,
             True,
-            Wait(7.5),
+            UNSETTLED,
         ),
         ("refused: look once more", a_gate(), LATE_REFUSAL, False, False, CheckLabel("shp_1")),
         ("refused for good", a_gate(), LATE_REFUSAL, False, True, RefuseShipment(LATE_REFUSAL)),

@@ -22,6 +22,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from orderplane.crds.meta import SHARDS
 
@@ -50,11 +51,12 @@ class Lease:
 
     Args:
         member: The name of the replica; one process at a time has it.
-        process: Which process of that name has written it.
+        process: Which process of that name has written it; empty once it has left.
         version: Changes with every write.
         claims: The shards that no other member may begin.
         held: Those of them that it works on, for people.
         backlog: How many of its keys wait, for people.
+        renewed_at: When it was written, by the clock of its member, for people.
     """
 
     member: str
@@ -63,6 +65,7 @@ class Lease:
     claims: frozenset[int]
     held: frozenset[int] = field(default=frozenset(), compare=False)
     backlog: int = field(default=0, compare=False)
+    renewed_at: datetime | None = field(default=None, compare=False)
 
 
 def weight(shard: int, member: str) -> bytes:
@@ -112,10 +115,6 @@ class Ring:
         """Whether this member may begin something for a shard."""
         return now < self._own_until and shard in self.held
 
-    def holds_all(self, now: float) -> bool:
-        """Whether this member may begin something for every shard: nobody else works."""
-        return now < self._own_until and len(self.held) == len(self._shards)
-
     def see(self, leases: Sequence[Lease], asked_at: float, now: float) -> None:
         """Take in a complete list of all Leases.
 
@@ -145,7 +144,9 @@ class Ring:
         return [
             lease
             for name, lease in self._leases.items()
-            if name != self._member and self._seen_at - self._changed_at[name] < EXPIRY_SECONDS
+            if name != self._member
+            and lease.process
+            and self._seen_at - self._changed_at[name] < EXPIRY_SECONDS
         ]
 
     def unchanged_for(self, seconds: float) -> list[Lease]:
