@@ -26,7 +26,7 @@ def a_labelled_order(number: int, processes: int = 1) -> tuple[run.World, str]:
     world = run.World(number)
     world.tables.on_hand["A"] = world.tables.opening["A"] = 5
     world.tables.reserved["A"] = world.tables.moved["A"] = 0
-    world.processes = [run.Process(world, run.timedelta()) for _ in range(processes)]
+    world.processes = [run.Process(world, f"operator-{n}", run.timedelta()) for n in range(processes)]
     uid = world.place("order", {"A": 1})
     for _ in range(60):
         run.settle(world)
@@ -189,7 +189,7 @@ def test_what_a_backup_of_etcd_brings_back_leaves_again_and_is_not_run_again(is_
         world = run.World(number)
         world.tables.on_hand["A"] = world.tables.opening["A"] = 5
         world.tables.reserved["A"] = world.tables.moved["A"] = 0
-        world.processes = [run.Process(world, run.timedelta())]
+        world.processes = [run.Process(world, "operator-0", run.timedelta())]
         uid = world.place("order", {"A": 1})
         for _ in range(number):
             if not world.act_once():
