@@ -4,10 +4,11 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orderplane.audit.verdict import Verdict, audit
@@ -49,6 +50,23 @@ async def own_plane(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[P
     """See `chaos_plane`."""
     async with chaos_plane(tmp_path_factory.mktemp("chaos")) as plane:
         yield plane
+
+
+@contextmanager
+def frozen(plane: Plane, name: str) -> Iterator[None]:
+    """A component with all its processes stands still; it may be killed meanwhile."""
+    pid = plane.supervisor.pid(name)
+    assert pid is not None
+    first = psutil.Process(pid)
+    processes = [first, *first.children(recursive=True)]
+    for each in processes:
+        each.suspend()
+    try:
+        yield
+    finally:
+        for each in reversed(processes):
+            with suppress(psutil.NoSuchProcess):
+                each.resume()
 
 
 async def verdict_of(plane: Plane) -> Verdict:

@@ -3,14 +3,12 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 
 from orderplane.cli.backends import open_backends
@@ -27,7 +25,7 @@ from ..cli.terminal import orderplane
 from ..saga.conftest import Desk, phase_is
 from ..saga.proofs import SLOW_ADDRESS
 from ..support.plane import ORDER, Merchant, merchant_on
-from .conftest import alarms_of, chaos_plane, verdict_of
+from .conftest import alarms_of, chaos_plane, frozen, verdict_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.chaos]
 
@@ -47,22 +45,6 @@ async def plane_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> AsyncIte
         assert verdict.is_clean, verdict.violations
         assert not verdict.open
         assert not alarms_of(plane)
-
-
-@contextmanager
-def frozen(plane: Plane, name: str) -> Iterator[None]:
-    """A component with all its processes stands still."""
-    pid = plane.supervisor.pid(name)
-    assert pid is not None
-    first = psutil.Process(pid)
-    processes = [first, *first.children(recursive=True)]
-    for each in processes:
-        each.suspend()
-    try:
-        yield
-    finally:
-        for each in reversed(processes):
-            each.resume()
 
 
 @dataclass(frozen=True, slots=True)
