@@ -6,7 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from orderplane.crds.order import Item, Order
+from orderplane.ledgers.archive import ArchivedOrder, archived_order
 from orderplane.ledgers.errors import GateClosed, NothingToSettle, Refused, Transient
+from orderplane.ledgers.gate import Gate
+from orderplane.ledgers.model.archive import InMemoryOrderArchive
 from orderplane.ledgers.model.gate import InMemoryGateLedger
 from orderplane.ledgers.model.payments import InMemoryPaymentLedger
 from orderplane.ledgers.model.refunds import InMemoryRefundLedger
@@ -14,6 +17,7 @@ from orderplane.ledgers.model.shipments import InMemoryShipmentLedger
 from orderplane.ledgers.model.stock import InMemoryStockLedger
 from orderplane.ledgers.model.tables import Tables
 from orderplane.ledgers.payments import ProviderRefundState, Withdrawal, WithdrawalKind
+from orderplane.ledgers.postgres.archive import PostgresOrderArchive
 from orderplane.ledgers.postgres.gate import PostgresGateLedger
 from orderplane.ledgers.postgres.inventory import recount
 from orderplane.ledgers.postgres.payments import PostgresPaymentLedger
@@ -85,6 +89,13 @@ def order_of(merchant: str, uid: str) -> Order:
     )  # fmt: skip
 
 
+def archived(order: Order, gate: Gate, version: int) -> ArchivedOrder:
+    """A row of the archive, with the state of the gate as its phase."""
+    document = order.model_dump(mode="json", by_alias=True, exclude_none=True)
+    document["metadata"]["resourceVersion"] = str(version)
+    return archived_order(document, {"phase": gate.state.value})
+
+
 async def no_pause(point: str) -> None:
     """Nothing else runs here."""
 
@@ -92,9 +103,11 @@ async def no_pause(point: str) -> None:
 class Side:
     """One of the two: its ledgers, and how to look at what they wrote."""
 
-    def __init__(self, gates: Any, stock: Any, payments: Any, parcels: Any, refunds: Any) -> None:
+    def __init__(
+        self, gates: Any, stock: Any, payments: Any, parcels: Any, refunds: Any, archive: Any
+    ) -> None:
         self.gates, self.stock, self.payments, self.parcels = gates, stock, payments, parcels
-        self.refunds = refunds
+        self.refunds, self.archive = refunds, archive
         self.merchant = ""
 
     async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -202,6 +215,17 @@ class Side:
                 return await self.refunds.request(m, uid, REFUNDS[step])
             case "asked":
                 return await self.refunds.of_order(m, uid)
+            case "archive" | "archive_older":
+                gate = await self.gates.read(m, uid)
+                version = 10 + gate.seq if step == "archive" else 5
+                return await self.archive.store(archived(order_of(m, uid), gate, version), gate)
+            case "archive_late":
+                gate = await self.gates.read(m, uid)
+                late = replace(gate, seq=gate.seq - 1)
+                return await self.archive.store(archived(order_of(m, uid), gate, 100), late)
+            case "outdated":
+                found = await self.archive.outdated(m, f"order-{uid[:8]}")
+                return [document["status"]["phase"] for document in found]
             case "intend_parcel":
                 return await parcels.intend(m, uid, name=f"order-{uid[:8]}-{uid[-8:]}")
             case "begin_buy":
@@ -259,6 +283,7 @@ class InMemory(Side):
             InMemoryPaymentLedger(self.tables),
             InMemoryShipmentLedger(self.tables),
             InMemoryRefundLedger(self.tables),
+            InMemoryOrderArchive(self.tables),
         )
 
     async def settle(self, work: Coroutine[Any, Any, Any]) -> Any:
@@ -300,6 +325,7 @@ class Postgres(Side):
             PostgresPaymentLedger(pool),
             PostgresShipmentLedger(pool),
             PostgresRefundLedger(pool),
+            PostgresOrderArchive(pool),
         )
         self.pool = pool
 
