@@ -70,6 +70,7 @@ class WatchedServer:
         """As the operator does: first it is in the archive, then it is nowhere else."""
         document = self.api.objects[Kind.ORDER, SHOP, name]
         metadata = {**document["metadata"], "resourceVersion": f"{version_of(document)}-1"}
+        self.archived = [order for order in self.archived if order["metadata"]["uid"] != metadata["uid"]]
         self.archived.append({**document, "metadata": metadata})
         self.delete(name)
 
