@@ -19,10 +19,9 @@ T = TypeVar("T")
 
 # The columns of the rows in `audit.snapshot`. Of users nothing is read that identifies a person.
 STATEMENTS: Mapping[str, str] = {
-    # An order whose finalizer was torn off is gone without a trace; the ledgers say so (OrderMissing).
     "orders": "SELECT merchant, uid, name, state, outcome, seq, currency, total, sealed_at, finished_at, "
     "archived_version IS NOT NULL AS is_archived, "
-    "is_archive_due AND reason IS DISTINCT FROM 'OrderMissing' AS is_archive_due FROM orders",
+    "is_archive_due FROM orders",
     # A partition that retention has dropped is missed by nobody.
     "archived_orders": "SELECT o.merchant, o.uid, o.name, a.phase, o.is_archive_outdated AS is_outdated, "
     "o.outcome FROM orders o "

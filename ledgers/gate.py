@@ -141,8 +141,11 @@ class GateLedger(Protocol):
         """
         ...
 
-    async def seal(self, merchant: str, uid: str) -> Gate:
+    async def seal(self, merchant: str, uid: str, *, is_vanished: bool = False) -> Gate:
         """End an order that is compensated, with `order.failed` or `order.cancelled`.
+
+        Args:
+            is_vanished: Its resource is gone, so there is nothing to archive.
 
         Returns the row after it: still COMPENSATING where a ledger holds something yet.
 

@@ -345,7 +345,7 @@ class OrderReconciler:
             if not after.is_compensated or any(is_held_by_us(kind, child) for kind, child in orphans):
                 seconds = VANISHED_SECONDS
             elif not orphans:
-                await self._gates.seal(gate.merchant, gate.uid)
+                await self._gates.seal(gate.merchant, gate.uid, is_vanished=True)
         return seconds
 
     async def _delete_orphans(self, gate: Gate) -> list[tuple[Kind, Resource]]:

@@ -67,7 +67,7 @@ class InMemoryGateLedger(Ledger):
             self._tables.append_event(uid, EventType.ORDER_RETRIED, request)
 
     @transaction
-    def seal(self, merchant: str, uid: str) -> Gate:
+    def seal(self, merchant: str, uid: str, *, is_vanished: bool = False) -> Gate:
         """An order that is compensated ends once nothing of it is held, charged or labelled."""
         view = self._view(uid)
         if view.state is GateState.COMPENSATING and view.is_compensated:

@@ -80,6 +80,8 @@ SET state = 'Sealed', outcome = $3, sealed_at = coalesce(sealed_at, clock_timest
 WHERE merchant = $1 AND uid = $2
 """
 
+_NOTHING_TO_ARCHIVE = "UPDATE orders SET is_archive_due = false WHERE merchant = $1 AND uid = $2"
+
 # A refund after the sale is no compensation.
 _READ_COMPENSATION = """
 SELECT type, data, at FROM history
@@ -232,7 +234,7 @@ class PostgresGateLedger:
                 data = {"actor": actor} if actor else {}
                 await append_order_event(connection, order, EventType.ORDER_RETRIED, data, effect=id_)
 
-    async def seal(self, merchant: str, uid: str) -> Gate:
+    async def seal(self, merchant: str, uid: str, *, is_vanished: bool = False) -> Gate:
         async with transaction(self._pool) as connection:
             order = await lock_gate(connection, merchant, uid, *GateState)
             gate = await _reread(connection, merchant, uid)
@@ -245,6 +247,8 @@ class PostgresGateLedger:
                 data["actor"] = actor
             await seal_as(connection, order, outcome)
             await append_order_event(connection, order, type_, data)
+            if is_vanished:
+                await connection.execute(_NOTHING_TO_ARCHIVE, merchant, uid)
             return await _reread(connection, merchant, uid)
 
     async def unsealed(self, merchant: str, name: str) -> tuple[Gate, ...]:

@@ -123,7 +123,8 @@ async def test_both_stores_are_restored_to_different_moments(own_plane: Plane, c
         await supervisor.start(name)
     await until_sealed(plane)
     verdict = await verdict_of(plane)
-    assert verdict.is_clean, verdict.violations
+    # An order that had ended already has no resource any more, and was not archived: the audit names it.
+    assert {each.invariant for each in verdict.violations} <= {"archive-missing"}, verdict.violations
     assert not verdict.open
 
     # PostgreSQL is restored to a moment before charges and labels: the audit names each, and changes nothing.

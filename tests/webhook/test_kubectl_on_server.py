@@ -317,7 +317,7 @@ async def test_a_status_sent_along_is_dropped(kubectl: Kubectl) -> None:
 async def test_columns_short_names_category_and_explain(kubectl: Kubectl) -> None:
     await kubectl("create", "-f", "-", stdin=an_order())
     header, row = (await kubectl("get", "ord")).out.splitlines()
-    assert header.split() == ["NAME", "PHASE", "REASON", "TOTAL", "CURRENCY", "AGE"]
+    assert header.split() == ["NAME", "PHASE", "REASON", "STALLED", "TOTAL", "CURRENCY", "AGE"]
     # The operator, which writes the total, does not run here.
     assert row.split()[:3] == ["tea-and-a-mug", "Pending", "EUR"]
     header = (await kubectl("get", "ord", "-o", "wide")).out.splitlines()[0]

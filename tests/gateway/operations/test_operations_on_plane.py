@@ -91,7 +91,7 @@ async def test_a_refund_that_failed_is_retried_and_settled_by_name(
     said = await until(settled, lambda answer: answer is not None)
     assert "paid back by hand" in said
     ended = await until(lambda: client.orders.get(order), lambda it: it["phase"] == "Failed")
-    assert ended["compensation"][0]["step"] == "RefundPayment"
+    assert "RefundPayment" in [each["step"] for each in ended["compensation"]]
     assert [act for act in await done(client, order) if act[0] == "order.settle"] == [("order.settle", actor)]
     for again in (client.orders.retry(order), client.orders.settle(order, reason="x", reference="y")):
         with pytest.raises(ApiProblem) as problem:
