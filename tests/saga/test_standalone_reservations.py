@@ -206,7 +206,7 @@ async def test_two_orders_cannot_take_one_reservation(desk: Desk) -> None:
     for order in orders:
         await gates.compensate(desk.name, order.uid, reason="OutOfStock", message="over", is_cancel=False)
         await ledger.release(desk.name, order.uid)
-        await gates.seal(desk.name, order.uid)
+        await gates.seal(desk.name, order.uid, is_vanished=True)
     assert await desk.stock(POT) == (3, 0)
 
 
