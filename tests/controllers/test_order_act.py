@@ -137,7 +137,8 @@ class VanishedGates(Gates):
     async def compensate(self, *_: Any, **__: Any) -> Gate:
         return self.gate
 
-    async def seal(self, *_: Any) -> Gate:
+    async def seal(self, *_: Any, is_vanished: bool) -> Gate:
+        assert is_vanished, "there is nothing to archive"
         self.is_sealed = True
         return self.gate
 
