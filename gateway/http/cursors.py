@@ -8,7 +8,8 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import orjson
 
@@ -17,6 +18,8 @@ from orderplane.gateway.http.problems import Problem
 VERSION = 1
 MAX_CURSOR = 4096
 _CHECK = 8
+
+T = TypeVar("T")
 
 
 def write_cursor(kind: str, state: Mapping[str, str | None]) -> str:
@@ -83,6 +86,19 @@ def read_before(kind: str, cursor: str | None) -> int | None:
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise invalid_cursor()
     return int(text)
+
+
+def cut_page(
+    found: Sequence[T], limit: int, kind: str, position: Callable[[T], Mapping[str, str | None]]
+) -> tuple[Sequence[T], str | None]:
+    """A page of the list `kind`, and the cursor of the next one; None after the last.
+
+    Args:
+        found: What comes on the page, and one more where there is more.
+        position: Where the next page goes on, by the last item of this one; as `read_cursor` answers it.
+    """
+    page = found[:limit]
+    return page, write_cursor(kind, position(page[-1])) if len(found) > limit else None
 
 
 def invalid_cursor() -> Problem:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
-from fastapi import Header
+from fastapi import Header, Query
 from pydantic import Field
 
 from orderplane.crds.money import EXPONENTS
 from orderplane.crds.order import OrderPhase
+from orderplane.gateway.http.cursors import MAX_CURSOR
 from orderplane.gateway.http.problems import MEDIA_TYPE, PROBLEM_TYPES
 
 _JSON = "application/json"
@@ -26,6 +27,7 @@ IfNoneMatch = Annotated[
     str | None,
     Header(description="The `ETag` of the version that the client has; 304 if it is still the newest."),
 ]
+Cursor = Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")]
 Next = Annotated[
     str | None, Field(description="The `cursor` of the following page; null on the last.", examples=[None])
 ]

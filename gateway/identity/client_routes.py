@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from orderplane.gateway.http.body import check_media_type, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
-from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, protected_docs
+from orderplane.gateway.http.cursors import cut_page, read_after
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, Cursor, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.identity.auth_routes import AccountsDep
@@ -38,15 +38,12 @@ async def list_clients(
     caller: _Admin,
     identity: AccountsDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Services per page.")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
-    ] = None,
+    cursor: Cursor = None,
 ) -> Response:
     """All services of the merchant that can log in, by id."""
     after = read_after(_CURSOR, cursor)
     clients = await identity.users.clients(caller.merchant, after=after, limit=limit + 1)
-    page = clients[:limit]
-    following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(clients) > limit else None
+    page, following = cut_page(clients, limit, _CURSOR, lambda last: {"after": last.id})
     return json_response({"items": [client_view(client) for client in page], "next": following})
 
 

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from orderplane.gateway.http.body import check_media_type, read_body
 from orderplane.gateway.http.client_address import client_address
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
-from orderplane.gateway.http.documentation import BODY_PROBLEMS, body_doc, protected_docs
+from orderplane.gateway.http.cursors import cut_page, read_after
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, Cursor, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.identity.auth_routes import AccountsDep
@@ -151,15 +151,12 @@ async def list_users(
     caller: _Admin,
     identity: AccountsDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Users per page.")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
-    ] = None,
+    cursor: Cursor = None,
 ) -> Response:
     """All users of the merchant, by id."""
     after = read_after(_CURSOR, cursor)
     users = await identity.users.page(caller.merchant, after=after, limit=limit + 1)
-    page = users[:limit]
-    following = write_cursor(_CURSOR, {"after": page[-1].id}) if len(users) > limit else None
+    page, following = cut_page(users, limit, _CURSOR, lambda last: {"after": last.id})
     return json_response({"items": [user_view(caller.merchant, user) for user in page], "next": following})
 
 

@@ -8,11 +8,12 @@ from starlette.responses import Response
 
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, is_sku, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, read_before, write_cursor
+from orderplane.gateway.http.cursors import cut_page, read_after, read_before
 from orderplane.gateway.http.documentation import (
     BODY_PROBLEMS,
     KEY_PROBLEMS,
     REPLAYED_HEADER,
+    Cursor,
     IfNoneMatch,
     keyed_doc,
     protected_docs,
@@ -42,7 +43,6 @@ router = APIRouter(tags=["inventory"])
 _STOCK_CURSOR, _MOVEMENT_CURSOR = "inventory", "movements"
 _Reader = Annotated[Principal, Depends(allowed(Scope.INVENTORY_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.INVENTORY_WRITE))]
-_Cursor = Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")]
 
 
 @router.get(
@@ -58,14 +58,13 @@ async def list_stocks(
     caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Stocks per page.")] = 50,
-    cursor: _Cursor = None,
+    cursor: Cursor = None,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The stock of every product that was ever counted, by SKU."""
     after = read_after(_STOCK_CURSOR, cursor)
     rows = await services.inventory.levels(caller.merchant, after=after, limit=limit + 1)
-    page = rows[:limit]
-    following = write_cursor(_STOCK_CURSOR, {"after": page[-1].sku}) if len(rows) > limit else None
+    page, following = cut_page(rows, limit, _STOCK_CURSOR, lambda last: {"after": last.sku})
     items = [views.level_view(level) for level in page]
     return tagged_response(if_none_match, {"items": items, "next": following})
 
@@ -102,7 +101,7 @@ async def list_movements(
     caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Movements per page.")] = 50,
-    cursor: _Cursor = None,
+    cursor: Cursor = None,
 ) -> Response:
     """All movements of this stock, newest first. New movements do not shift the pages."""
     before = read_before(_MOVEMENT_CURSOR, cursor)
@@ -111,8 +110,7 @@ async def list_movements(
     )
     if not rows and await services.inventory.level(caller.merchant, sku) is None:
         raise _never_counted()
-    page = rows[:limit]
-    following = write_cursor(_MOVEMENT_CURSOR, {"before": str(page[-1].id)}) if len(rows) > limit else None
+    page, following = cut_page(rows, limit, _MOVEMENT_CURSOR, lambda last: {"before": str(last.id)})
     items = [views.movement_view(movement) for movement in page]
     return json_response({"items": items, "next": following})
 

@@ -8,14 +8,8 @@ from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
 from orderplane.events.notifications import Channel
-from orderplane.gateway.http.cursors import (
-    MAX_CURSOR,
-    invalid_cursor,
-    read_before,
-    read_cursor,
-    write_cursor,
-)
-from orderplane.gateway.http.documentation import protected_docs
+from orderplane.gateway.http.cursors import cut_page, invalid_cursor, read_before, read_cursor, write_cursor
+from orderplane.gateway.http.documentation import Cursor, protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response
 from orderplane.gateway.operations import views
@@ -27,7 +21,6 @@ router = APIRouter(tags=["operations"])
 _MESSAGE_CURSOR, _ACTION_CURSOR = "failed-messages", "actions"
 _Reader = Annotated[Principal, Depends(allowed(Scope.OPERATIONS_READ))]
 _Writer = Annotated[Principal, Depends(allowed(Scope.OPERATIONS_WRITE))]
-_Cursor = Annotated[str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")]
 
 
 @router.get(
@@ -57,7 +50,7 @@ async def list_failed_messages(
     caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Messages per page.")] = 50,
-    cursor: _Cursor = None,
+    cursor: Cursor = None,
 ) -> Response:
     """Messages to customers about their orders that were given up, the last ones first.
 
@@ -116,7 +109,7 @@ async def list_actions(
     caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Actions per page.")] = 50,
-    cursor: _Cursor = None,
+    cursor: Cursor = None,
     object_: Annotated[
         str | None,
         Query(alias="object", min_length=1, max_length=300, description="Only what was done to this object."),
@@ -134,8 +127,7 @@ async def list_actions(
     actions = await services.actions.page(
         caller.merchant, before=before, object_=_plain(object_), actor=_plain(actor), limit=limit + 1
     )
-    page = actions[:limit]
-    following = write_cursor(_ACTION_CURSOR, {"before": str(page[-1].id)}) if len(actions) > limit else None
+    page, following = cut_page(actions, limit, _ACTION_CURSOR, lambda last: {"before": str(last.id)})
     return json_response({"items": [views.action_view(each) for each in page], "next": following})
 
 

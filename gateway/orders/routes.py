@@ -13,11 +13,12 @@ from orderplane.crds.documents import Manifest, OrderDocument
 from orderplane.crds.meta import CANCELLED_BY_ANNOTATION, Kind
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import invalid_cursor, read_cursor, write_cursor
 from orderplane.gateway.http.documentation import (
     BODY_PROBLEMS,
     KEY_PROBLEMS,
     REPLAYED_HEADER,
+    Cursor,
     IfNoneMatch,
     body_doc,
     keyed_doc,
@@ -239,9 +240,7 @@ async def list_orders(
     caller: _Reader,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=MAX_ORDERS, description="Orders per page.")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
-    ] = None,
+    cursor: Cursor = None,
     phase: PhaseFilter = None,
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,

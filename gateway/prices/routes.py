@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from orderplane.crds.money import EXPONENTS
 from orderplane.gateway.http.body import check_media_type, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_before, write_cursor
-from orderplane.gateway.http.documentation import BODY_PROBLEMS, IfNoneMatch, body_doc, protected_docs
+from orderplane.gateway.http.cursors import cut_page, read_before
+from orderplane.gateway.http.documentation import BODY_PROBLEMS, Cursor, IfNoneMatch, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import json_response, parse_etags, tagged_response
 from orderplane.gateway.prices import views
@@ -124,9 +124,7 @@ async def list_price_rule_versions(
     caller: _Writer,
     services: ServicesDep,
     limit: Annotated[int, Query(ge=1, le=200, description="Versions per page.")] = 50,
-    cursor: Annotated[
-        str | None, Query(max_length=MAX_CURSOR, description="`next` of the last page.")
-    ] = None,
+    cursor: Cursor = None,
 ) -> Response:
     """Every version of a price rule, the newest first: what it said, since when, and who changed it.
 
@@ -138,8 +136,7 @@ async def list_price_rule_versions(
     )
     if not found and before is None:
         raise _not_found()
-    page = found[:limit]
-    following = write_cursor(_CURSOR, {"before": str(page[-1].version)}) if len(found) > limit else None
+    page, following = cut_page(found, limit, _CURSOR, lambda last: {"before": str(last.version)})
     return json_response({"items": [views.version_view(version) for version in page], "next": following})
 
 

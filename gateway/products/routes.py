@@ -14,7 +14,7 @@ from orderplane.gateway.http.body import (
     read_body,
     validate_json,
 )
-from orderplane.gateway.http.cursors import MAX_CURSOR, read_after, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, cut_page, read_after
 from orderplane.gateway.http.documentation import BODY_PROBLEMS, IfNoneMatch, body_doc, protected_docs
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import etag_of_body, json_response, parse_etags, written_response
@@ -92,8 +92,7 @@ async def list_products(
     search = ProductSearch(q, currency, min_price, max_price, in_stock, include_archived)
     after = read_after(_CURSOR, cursor)
     found = await services.product_reads.page(caller.merchant, search, after=after, limit=limit + 1)
-    page = found[:limit]
-    following = write_cursor(_CURSOR, {"after": page[-1].sku}) if len(found) > limit else None
+    page, following = cut_page(found, limit, _CURSOR, lambda last: {"after": last.sku})
     body = write_page([product.body for product in page], following)
     return written_response(if_none_match, body, etag_of_body(body))
 

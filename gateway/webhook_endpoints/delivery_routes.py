@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from orderplane.gateway import idempotency
 from orderplane.gateway.http.body import check_media_type, read_body
-from orderplane.gateway.http.cursors import MAX_CURSOR, invalid_cursor, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import MAX_CURSOR, cut_page, invalid_cursor, read_cursor
 from orderplane.gateway.http.documentation import (
     BODY_PROBLEMS,
     KEY_PROBLEMS,
@@ -114,11 +114,12 @@ async def list_deliveries(
     found = await services.webhook_endpoints.deliveries(
         caller.merchant, endpoint_id, DeliveryFilter(state, type_, order), before=before, limit=limit + 1
     )
-    page = found[:limit]
-    following = None
-    if len(found) > limit:
-        last = page[-1]
-        following = write_cursor(_CURSOR, {"at": last.created_at.isoformat(), "event": str(last.event_id)})
+    page, following = cut_page(
+        found,
+        limit,
+        _CURSOR,
+        lambda last: {"at": last.created_at.isoformat(), "event": str(last.event_id)},
+    )
     return json_response({"items": [views.delivery_view(each) for each in page], "next": following})
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orderplane.gateway.http.cursors import read_after, read_cursor, write_cursor
+from orderplane.gateway.http.cursors import cut_page, read_after, read_cursor, write_cursor
 from orderplane.gateway.http.problems import Problem
 from orderplane.gateway.http.responses import etag_matches, etag_of_body, weak_etag
 
@@ -65,3 +65,12 @@ def test_if_none_match_compares_weakly(header: str | None, is_fresh: bool) -> No
 
 def test_the_tag_of_a_body_follows_its_content() -> None:
     assert etag_of_body(b"a") == etag_of_body(b"a") != etag_of_body(b"b")
+
+
+@pytest.mark.parametrize(
+    ("found", "page", "goes_on"), [("", "", None), ("ab", "ab", None), ("abc", "ab", "b")]
+)
+def test_a_page_goes_on_where_there_is_more(found: str, page: str, goes_on: str | None) -> None:
+    cut, cursor = cut_page(list(found), 2, "letters", lambda last: {"after": last})
+    assert "".join(cut) == page
+    assert (read_after("letters", cursor) or None) == goes_on
